@@ -1,0 +1,205 @@
+"""The command line: verbs, their options, and the one place that turns errors into exit codes. Light.
+
+Every heavy import lives in a command's body, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from timellm_cli import __version__
+from timellm_cli.errors import ExitCode, TimellmError
+from timellm_cli.options import Assignments, ConfigFile, Profile, with_config_flags
+from timellm_cli.settings import Settings, resolve
+
+
+class Verbs(TyperGroup):
+    """The commands, in the order they are written here, behind one handler of errors."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run a command; a user's mistake becomes a message and an exit code, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except TimellmError as error:
+            _show(error)
+            raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise SystemExit(ExitCode.INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader of our output (such as a pager) has gone; writing to it again at exit would fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(ExitCode.DONE) from None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    name="timellm",
+    help="Train and run Time-LLM, forecasting with a frozen LLM, on the hardware you have.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+profiles_app = typer.Typer(help="List the shipped profiles, or print one with the origin of every value.", no_args_is_help=False)
+app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
+Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
+
+
+@app.callback(invoke_without_command=True)
+def version_or_help(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"timellm {__version__}")
+        raise typer.Exit
+
+
+@app.command("inspect")
+@with_config_flags
+def inspect_command(
+    settings: Settings,
+    as_json: Json = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")] = False,
+    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first sample.")] = False,
+) -> None:
+    """Say what a run will be before it starts: samples, steps, tokens, memory, and what is missing. Loads no weights."""
+    from timellm_cli.commands import inspect
+
+    inspect.run(settings, as_json=as_json, explain=explain, show_prompt=show_prompt)
+
+
+@app.command("train")
+@with_config_flags
+def train_command(
+    settings: Settings,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="PATH|auto", help="Continue a checkpoint; auto: this run's last one.")
+    ] = None,
+    offline: Offline = False,
+) -> None:
+    """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
+    from timellm_cli.commands import train
+
+    train.run(settings, resume=resume, offline=offline)
+
+
+@app.command("eval")
+def eval_command(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
+    data_path: Annotated[Path | None, typer.Option("--data", help="Score on this CSV instead of the trained one.")] = None,
+    split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Which rows to score.")] = "test",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first so many windows.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples at a time; changes no figure.")] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
+    from timellm_cli.commands import eval as evaluate
+
+    evaluate.run(
+        checkpoints, data_path=data_path, split=split, limit=limit, batch_size=batch_size, device=device,
+        offline=offline, as_json=as_json,
+    )
+
+
+@app.command("predict")
+def predict_command(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT.CSV", help="History to continue; '-' reads standard input.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the forecast here instead of stdout.")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="TIMESTAMP", help="Forecast as if this were the last known row.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Rows to forecast; beyond pred_len it rolls forward.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
+    fill: Annotated[Literal["none", "linear"] | None, typer.Option("--fill", help="Gaps and empty cells: refuse, or interpolate.")] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Forecast the rows after a CSV's last one, in the CSV's own units."""
+    from timellm_cli.commands import predict
+
+    predict.run(
+        checkpoint, source, output=output, at=at, steps=steps, plot=plot, fill=fill, device=device, offline=offline,
+        as_json=as_json,
+    )
+
+
+@app.command("fetch")
+def fetch_command(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="What to fetch; nothing: list what there is.")] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option("--mirror", metavar="URL", envvar="TIMELLM_MIRROR", help="Take dataset files from this address instead."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Download datasets and LLMs into the cache, verified before they replace anything."""
+    from timellm_cli.commands import fetch
+
+    fetch.run(names or [], mirror=mirror, as_json=as_json)
+
+
+@app.command("import")
+@with_config_flags
+def import_command(
+    settings: Settings,
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A checkpoint of the original implementation.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the checkpoint.")] = Path("imported.pt"),
+) -> None:
+    """Turn a checkpoint of the original Time-LLM code into one of ours, with the settings it was trained with."""
+    from timellm_cli.commands import import_original
+
+    import_original.run(settings, original, output)
+
+
+@profiles_app.callback(invoke_without_command=True)
+def profiles_command(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the shipped profiles, or print one with the origin of every value."""
+    if ctx.invoked_subcommand is None:
+        from timellm_cli.commands import profiles
+
+        profiles.list_all(as_json=as_json)
+
+
+@profiles_app.command("show")
+def profiles_show_command(
+    name: Annotated[str, typer.Argument(help="A shipped profile.")],
+    config_file: ConfigFile = None,
+    assignments: Assignments = None,
+    as_json: Json = False,
+) -> None:
+    """Print the resolved configuration and where each value came from."""
+    from timellm_cli.commands import profiles
+
+    profiles.show(resolve(name, config_file, {}, assignments or ()), as_json=as_json)
+
+
+def _show(error: TimellmError) -> None:
+    from rich.text import Text
+
+    from timellm_cli.report.console import err
+
+    err.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    if error.hint:
+        err.print(Text.assemble(("hint: ", "bold cyan"), error.hint), soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of the `timellm` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A Windows console in a local code page must neither break a pipe nor turn the box drawing into an error.
+        if hasattr(stream, "reconfigure") and not stream.isatty():
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The one configuration model that every verb shares. Light: standard library and pydantic only.
+
+Each field says its unit and meaning once: the sentence is the help of its flag and the text of the documentation.
+Not here: where the values come from (`settings.py`), what they add up to (`geometry.py`).
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+
+from timellm_cli.units import parse_memory
+
+PROMPT_TEMPLATE = (
+    "<|start_prompt|>Dataset description: {description}"
+    "Task description: forecast the next {pred_len} steps given the previous {seq_len} steps information; "
+    "Input statistics: min value {min}, max value {max}, median value {median}, "
+    "the trend of input is {trend}, top {top_lags} lags are : {lags}<|<end_prompt>|>"
+)
+
+
+def option(default: Any, meaning: str, *, flag: str = "", **constraints: Any) -> Any:
+    """A field whose `meaning` is its help text. `flag` replaces the default `--field-name`."""
+    return Field(default, description=meaning, json_schema_extra={"flag": flag} if flag else None, **constraints)
+
+
+def flag_of(name: str, field: FieldInfo) -> str:
+    """The command-line flag of a field, such as `--seq-len`."""
+    extra = field.json_schema_extra
+    return str(extra["flag"]) if isinstance(extra, dict) else "--" + name.replace("_", "-")
+
+
+def _split_commas(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _check_memory(value: str | None) -> str | None:
+    if value is not None:
+        parse_memory(value)
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Memory = Annotated[str | None, AfterValidator(_check_memory)]
+
+
+class Section(BaseModel):
+    """Base of all sections: values cannot change afterwards, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DataConfig(Section):
+    """Which rows become samples."""
+
+    dataset: str = option("ETTm1", "A known dataset (ETTh1, ETTm1, ...; see `timellm fetch`), or 'custom' for your CSV.")
+    path: Path | None = option(None, "The CSV file. Default: the known dataset's file in the cache.", flag="--data-path")
+    date_column: str = option("date", "Name of the column that holds the timestamps.")
+    target: str = option("OT", "Name of the column of main interest: moved last; alone in S; scored in MS.")
+    columns: Names = option((), "Value columns to use, separated by commas. Default: all.")
+    features: Literal["M", "S", "MS"] = option(
+        "M", "M: every channel is forecast from itself. S: the target only. MS: like M, but only the target is scored."
+    )
+    train_ratio: float = option(0.7, "Share of the rows to train on ('custom' datasets).", gt=0, lt=1)
+    test_ratio: float = option(0.2, "Share of the rows to test on; the rest validates ('custom' datasets).", gt=0, lt=1)
+    percent: int = option(100, "Train on the first so many percent of the training span (few-shot).", ge=1, le=100)
+    window_stride: int = option(1, "Rows from the start of one window to the next; papers score with 1.", ge=1)
+    fill: Literal["none", "linear"] = option("none", "What to do with gaps and empty cells: refuse, or interpolate.")
+
+    @model_validator(mode="after")
+    def _leave_rows_to_validate(self) -> Self:
+        if self.train_ratio + self.test_ratio >= 1:
+            raise ValueError(
+                f"train_ratio {self.train_ratio:g} + test_ratio {self.test_ratio:g} must be below 1: "
+                "the rest of the rows validates"
+            )
+        return self
+
+
+class WindowConfig(Section):
+    """How long a sample is."""
+
+    seq_len: int = option(512, "Rows of history the model sees (T).", ge=2)
+    pred_len: int = option(96, "Rows it forecasts (H).", ge=1)
+
+
+class ModelConfig(Section):
+    """The trainable part of Time-LLM."""
+
+    patch_len: int = option(16, "Rows in one patch (L).", ge=1)
+    patch_stride: int = option(8, "Rows from the start of one patch to the next.", ge=1)
+    d_model: int = option(32, "Width of a patch embedding (D).", ge=1)
+    d_ff: int = option(32, "LLM output dimensions the head reads, and the width of an attention head (F).", ge=1)
+    n_heads: int = option(8, "Heads of the reprogramming attention.", ge=1)
+    num_prototypes: int = option(1000, "Text prototypes that patches attend to (U).", ge=1)
+    dropout: float = option(0.1, "Dropout of patch embedding, reprogramming attention and head.", ge=0, lt=1)
+
+
+class LLMConfig(Section):
+    """The frozen language model."""
+
+    name: str = option(
+        "Qwen/Qwen2.5-3B", "Hub id, local folder, a name `timellm fetch` knows, or 'none' (no LLM).", flag="--llm"
+    )
+    layers: Annotated[int, Field(ge=1)] | Literal["all"] = option(6, "Use the first so many layers, or 'all'.")
+    quantization: Literal["auto", "nf4", "int8", "none"] = option(
+        "auto", "How the LLM's linear weights are kept. auto: nf4 on a GPU where the LLM is large for it, else none."
+    )
+    double_quant: bool = option(True, "Quantize the NF4 constants as well (saves 0.37 bit a weight).")
+
+
+class PromptConfig(Section):
+    """The text in front of every sample."""
+
+    template: str = option(
+        PROMPT_TEMPLATE,
+        "Prompt text with the fields {description} {pred_len} {seq_len} {min} {max} {median} {trend} {top_lags} {lags}.",
+        flag="--prompt-template",
+    )
+    description: str | None = option(None, "What the data are, in a sentence. Default: the known dataset's own text.")
+    decimals: Annotated[int, Field(ge=0, le=9)] | Literal["all"] = option(
+        3, "Decimals of the statistics; 'all' prints every digit, as the original does."
+    )
+    top_lags: int = option(5, "How many lags of highest autocorrelation the prompt names.", ge=1)
+
+
+class TrainConfig(Section):
+    """How the trainable part learns."""
+
+    epochs: int = option(10, "Passes over the training samples.", ge=1)
+    max_steps: int | None = option(None, "Stop after so many steps in all, even inside an epoch.", ge=1)
+    batch_size: int = option(8, "Samples in one step (B).", ge=1)
+    accumulate: int = option(1, "Steps whose gradients are summed before the weights change.", ge=1)
+    optimizer: Literal["adam", "adamw", "adam8bit", "adamw8bit"] = option("adam", "The optimizer; 8bit needs a GPU.")
+    learning_rate: float = option(1e-3, "Highest learning rate of the schedule.", gt=0)
+    weight_decay: float = option(0.0, "Weight decay.", ge=0)
+    schedule: Literal["onecycle", "cosine", "type1", "constant"] = option(
+        "onecycle", "How the learning rate moves; type1 halves it after every epoch."
+    )
+    loss: Literal["mse", "mae", "huber"] = option("mse", "What training minimises, in standardised units.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto", "Number format of the LLM's arithmetic. auto: bf16 where the card has it, fp16 on older ones, fp32 on a CPU."
+    )
+    clip: float = option(0.0, "Largest gradient norm; 0 does not clip.", ge=0)
+    patience: int = option(3, "Stop after so many epochs without a lower validation loss; 0 never stops early.", ge=0)
+    seed: int = option(2021, "Seed of initial weights, order and dropout.", ge=0)
+    workers: int = option(0, "Processes that prepare batches; 0 prepares them in the main process.", ge=0)
+
+
+class RunConfig(Section):
+    """Where a run leaves its files, and how often."""
+
+    name: str = option(
+        "{dataset}_{features}_{seq_len}_{pred_len}_{llm}",
+        "Name of the run's folder. Any configuration key may stand in braces, such as {seq_len}.",
+        flag="--run-name",
+    )
+    directory: Path = option(Path("checkpoints"), "Folder that holds the runs.", flag="--checkpoints")
+    save_steps: int = option(1000, "Save step-N.pt after every so many steps; 0 saves at the end of an epoch only.", ge=0)
+    save_total_limit: int = option(3, "Keep the newest so many step-N.pt files.", ge=1)
+    log_steps: int = option(100, "Steps between two log lines and loss records.", ge=1)
+
+
+class HardwareConfig(Section):
+    """What the run may use."""
+
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute. auto: the GPU if there is one.")
+    vram: Memory = option(None, "GPU memory to plan for, such as 6GiB. Default: the card's own.")
+
+
+class Config(Section):
+    """Everything that defines a run."""
+
+    data: DataConfig = DataConfig()
+    window: WindowConfig = WindowConfig()
+    model: ModelConfig = ModelConfig()
+    llm: LLMConfig = LLMConfig()
+    prompt: PromptConfig = PromptConfig()
+    train: TrainConfig = TrainConfig()
+    run: RunConfig = RunConfig()
+    hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="after")
+    def _fit_the_patches(self) -> Self:
+        padded = self.window.seq_len + self.model.patch_stride
+        if self.model.patch_len > padded:
+            raise ValueError(
+                f"model.patch_len {self.model.patch_len} is longer than the padded window of {padded} rows "
+                f"(window.seq_len {self.window.seq_len} + model.patch_stride {self.model.patch_stride})"
+            )
+        if self.prompt.top_lags > self.window.seq_len:
+            raise ValueError(
+                f"prompt.top_lags {self.prompt.top_lags} is more than the {self.window.seq_len} lags of a window"
+            )
+        return self
+
+
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation for name, field in Config.model_fields.items() if isinstance(field.annotation, type)
+}
+FIELDS: dict[str, FieldInfo] = {
+    f"{section}.{name}": field for section, model in SECTIONS.items() for name, field in model.model_fields.items()
+}
+"""Every key, as `section.name`, in the order of the documentation."""

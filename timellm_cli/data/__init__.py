@@ -1,0 +1,1 @@
+"""From a CSV row to a window of history and future."""

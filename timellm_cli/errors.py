@@ -1,0 +1,58 @@
+"""What can go wrong for a user, as a message, a hint and an exit code. Light: standard library only."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every verb."""
+
+    DONE = 0
+    USAGE = 2
+    DATA = 3
+    MODEL = 4
+    INTERRUPTED = 130
+
+
+class TimellmError(Exception):
+    """A user's mistake or a missing thing. `cli.main` prints it without a traceback.
+
+    The message says what failed, with the numbers on both sides; the hint says what to do about it.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(TimellmError):
+    """A flag, a profile or a configuration file is wrong."""
+
+
+class DataError(TimellmError):
+    """The CSV, or the part of it that was asked for, cannot be used."""
+
+    exit_code = ExitCode.DATA
+
+
+class ModelError(TimellmError):
+    """The LLM, a checkpoint or the hardware cannot do what was asked."""
+
+    exit_code = ExitCode.MODEL
+
+
+class Interrupted(TimellmError):
+    """Ctrl-C or SIGTERM, after the work so far has been saved."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'seq_len'?` for a near miss, else the empty string."""
+    by_lower = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""

@@ -1,0 +1,187 @@
+"""The one place that counts rows, windows, samples, steps, patches and tokens. Light: standard library only.
+
+Words, once for the whole project. A *row* is a line of the CSV. A *window* is `seq_len` rows of history and the `pred_len` rows after
+them. A *sample* is one channel of one window. A *batch* is `batch_size` samples; one batch is one *step* (= one
+iteration). A *patch* is `patch_len` rows of a sample's history. The data loaders and the model assert against these counts.
+"""
+
+from dataclasses import dataclass
+
+from timellm_cli.config import Config, DataConfig, TrainConfig, WindowConfig
+from timellm_cli.datasets import Dataset
+from timellm_cli.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows `start` (included) to `stop` (excluded)."""
+
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Which rows each split may use. `val` and `test` start `seq_len` rows early: their first window needs a history.
+
+    `scaler` is the whole training span, also where `percent` shortens `train`.
+    """
+
+    train: Span
+    val: Span
+    test: Span
+    scaler: Span
+
+    def __getitem__(self, split: str) -> Span:
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
+
+
+def split_rows(rows: int, dataset: Dataset | None, data: DataConfig, window: WindowConfig) -> Spans:
+    """Cut `rows` rows into spans: 12/4/4 months for ETT, else by ratio, as the original's data sets do.
+
+    Raises DataError where a split has no room for one window.
+    """
+    if dataset is not None and dataset.month_rows is not None:
+        month = dataset.month_rows
+        train_stop, val_stop, test_stop = 12 * month, 16 * month, 20 * month
+    else:
+        train_stop = int(rows * data.train_ratio)
+        val_stop = rows - int(rows * data.test_ratio)
+        test_stop = rows
+    if test_stop > rows:
+        raise DataError(
+            f"{data.dataset} needs {test_stop:,} rows for its 12/4/4-month borders, but the file has {rows:,}",
+            "fetch the whole file, or use --dataset custom to split by ratio",
+        )
+    few_shot_stop = (train_stop - window.seq_len) * data.percent // 100 + window.seq_len
+    spans = Spans(
+        train=Span(0, few_shot_stop),
+        val=Span(train_stop - window.seq_len, val_stop),
+        test=Span(val_stop - window.seq_len, test_stop),
+        scaler=Span(0, train_stop),
+    )
+    for split in SPLITS:
+        if (has := spans[split].rows) < (needs := window.seq_len + window.pred_len) or spans[split].start < 0:
+            raise DataError(
+                f"too few rows: one window needs {needs:,} (seq_len {window.seq_len} + pred_len {window.pred_len}), "
+                f"but the {split} split has {max(has, 0):,} of the file's {rows:,}",
+                "use a longer file, or a smaller --seq-len or --pred-len",
+            )
+    return spans
+
+
+def count_windows(rows: int, window: WindowConfig, window_stride: int) -> int:
+    """Windows that fit into `rows` consecutive rows when each starts `window_stride` rows after the last."""
+    room = rows - window.seq_len - window.pred_len
+    return room // window_stride + 1 if room >= 0 else 0
+
+
+def count_patches(seq_len: int, patch_len: int, patch_stride: int) -> int:
+    """Patches of a history that is padded by one stride: (T - L) // stride + 2 (the original's `patch_nums`)."""
+    return (seq_len - patch_len) // patch_stride + 2
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """Rows (the history that reaches back included), windows and samples of one split."""
+
+    rows: int
+    windows: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a run amounts to.
+
+    `channels` are the columns that become samples. `dataset_len` = training windows x channels.
+    """
+
+    channels: int
+    train: SplitCount
+    val: SplitCount
+    test: SplitCount
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    samples_dropped_per_epoch: int
+    optimizer_updates: int
+    step_checkpoints_written: int
+    step_checkpoints_kept: int
+    patch_nums: int
+    patches_per_step: int
+
+    @property
+    def dataset_len(self) -> int:
+        """Training samples: windows x channels."""
+        return self.train.samples
+
+    @property
+    def windows(self) -> int:
+        """Training windows of one channel."""
+        return self.train.windows
+
+
+def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) -> Geometry:
+    """Count everything a configuration amounts to on a file of `rows` rows and `columns` value columns.
+
+    Raises DataError where a split has no room for a window or the training split for a batch.
+    """
+    data, window, model, train = config.data, config.window, config.model, config.train
+    spans = split_rows(rows, dataset, data, window)
+    channels = 1 if data.features == "S" else columns
+    scored = 1 if data.features == "MS" else channels
+    counts = {}
+    for split in SPLITS:
+        windows = count_windows(spans[split].rows, window, data.window_stride)
+        counts[split] = SplitCount(spans[split].rows, windows, windows * (channels if split == "train" else scored))
+    steps = steps_per_epoch(counts["train"].samples, train)
+    total = count_total_steps(steps, train)
+    written = total // config.run.save_steps if config.run.save_steps else 0
+    patches = count_patches(window.seq_len, model.patch_len, model.patch_stride)
+    return Geometry(
+        channels=channels,
+        train=counts["train"],
+        val=counts["val"],
+        test=counts["test"],
+        batch_size=train.batch_size,
+        steps_per_epoch=steps,
+        total_steps=total,
+        samples_dropped_per_epoch=counts["train"].samples - steps * train.batch_size,
+        optimizer_updates=count_updates(steps, total, train),
+        step_checkpoints_written=written,
+        step_checkpoints_kept=min(written, config.run.save_total_limit),
+        patch_nums=patches,
+        patches_per_step=patches * train.batch_size,
+    )
+
+
+def steps_per_epoch(samples: int, train: TrainConfig) -> int:
+    """Whole batches in one pass; the short batch at the end is dropped. Raises DataError if there is none."""
+    steps = samples // train.batch_size
+    if steps == 0:
+        raise DataError(
+            f"the training split has {samples:,} samples, fewer than one batch of {train.batch_size}",
+            f"use --batch-size {max(samples, 1)} or less, or more data",
+        )
+    return steps
+
+
+def count_total_steps(steps: int, train: TrainConfig) -> int:
+    """Steps of the whole run, as far as `max_steps` allows and early stopping does not end it before."""
+    total = train.epochs * steps
+    return min(total, train.max_steps) if train.max_steps is not None else total
+
+
+def count_updates(steps: int, total: int, train: TrainConfig) -> int:
+    """Weight updates: one each `accumulate` steps, and one at the end of an epoch for the steps left over."""
+    whole_epochs, rest = divmod(total, steps)
+    per_epoch = -(-steps // train.accumulate)
+    return whole_epochs * per_epoch + -(-rest // train.accumulate)

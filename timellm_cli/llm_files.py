@@ -1,0 +1,59 @@
+"""Where an LLM's files lie on this computer: a folder, the cache, or the Hugging Face hub's own cache. Light."""
+
+import os
+from pathlib import Path
+
+from timellm_cli.paths import llm_directory
+
+NO_LLM = "none"
+
+
+def find_llm(name: str) -> Path | None:
+    """The folder with the LLM's `config.json`, or None if it is not on this computer.
+
+    Looks for a folder of that path, then for a fetched LLM of that name, then in the hub cache. Whether the weights are
+    there as well is another question: see `has_weights`.
+    """
+    for folder in (Path(name).expanduser(), llm_directory() / name):
+        if (folder / "config.json").is_file():
+            return folder
+    return _find_in_hub_cache(name)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights that can be loaded, every shard of its index included."""
+    return bool(weight_files(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of an LLM folder, sorted; empty where there are none or a shard is missing."""
+    for pattern, index in (("*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model.bin.index.json")):
+        files = sorted(path for path in folder.glob(pattern) if path.is_file())
+        if files and (folder / index).is_file():
+            import json
+
+            shards = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
+            return files if shards <= {path.name for path in files} else []
+        if files:
+            return files
+    return []
+
+
+def hub_cache_directory() -> Path:
+    """Where huggingface_hub keeps downloads, by the environment variables it documents."""
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return Path(cache)
+    home = os.environ.get("HF_HOME")
+    if not home:
+        home = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
+    return Path(home).expanduser() / "hub"
+
+
+def _find_in_hub_cache(name: str) -> Path | None:
+    repository = hub_cache_directory() / f"models--{name.replace('/', '--')}"
+    main = repository / "refs" / "main"
+    if main.is_file():
+        folder = repository / "snapshots" / main.read_text(encoding="utf-8").strip()
+        if (folder / "config.json").is_file():
+            return folder
+    return None

@@ -1,0 +1,1 @@
+"""Time-LLM, in the order a window passes through it."""

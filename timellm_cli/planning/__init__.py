@@ -1,0 +1,1 @@
+"""LLM shape, memory bill and readiness, without weights and without torch. Light."""

@@ -1,0 +1,167 @@
+"""From defaults, profile, file, flags and `--set` to one configuration that knows where each value came from.
+
+Light: standard library, pydantic and the configuration model.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from timellm_cli.config import FIELDS, SECTIONS, Config
+from timellm_cli.errors import ConfigError, did_you_mean
+
+Values = dict[str, Any]
+"""Values by `section.name`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A resolved configuration and the origin of every value, by `section.name`."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+
+def profiles_directory() -> Path:
+    """Inside the wheel the profiles lie in the package; in a checkout, beside it."""
+    packaged = Path(__file__).parent / "profiles"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "profiles"
+
+
+def profile_names() -> list[str]:
+    """Names of the shipped profiles, sorted."""
+    return sorted(path.stem for path in profiles_directory().glob("*.toml"))
+
+
+def profile_path(name: str) -> Path:
+    """The file of a shipped profile. Raises ConfigError that lists those there are."""
+    path = profiles_directory() / f"{name}.toml"
+    if name not in profile_names():
+        raise ConfigError(
+            f"profile '{name}' not found{did_you_mean(name, profile_names())}",
+            f"profiles are: {', '.join(profile_names())}; a file of your own goes to --config",
+        )
+    return path
+
+
+def resolve(
+    profile: str | None = None,
+    config_file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Iterable[str] = (),
+    base: Config | None = None,
+) -> Settings:
+    """Layer the sources, later ones winning: defaults (or `base`), profile, file, flags, assignments.
+
+    `flags` is keyed by `section.name`; a value of None means "not given". `assignments` are texts such as
+    `train.batch_size=4`. Raises ConfigError with every fault of every source in one message.
+    """
+    layers: list[tuple[str, Values]] = []
+    faults: list[str] = []
+    if base is not None:
+        layers.append(("checkpoint", _flatten("checkpoint", base.model_dump(), faults)))
+    if profile is not None:
+        layers.append((f"profile {profile}", _flatten(f"profile {profile}", _read_toml(profile_path(profile)), faults)))
+    if config_file is not None:
+        layers.append((str(config_file), _flatten(str(config_file), _read_toml(config_file), faults)))
+    layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
+    layers.append(("--set", _parse_assignments(assignments, faults)))
+
+    values: Values = {}
+    origins = dict.fromkeys(FIELDS, "default")
+    for origin, layer in layers:
+        values.update(layer)
+        origins.update(dict.fromkeys(layer, origin))
+    try:
+        config: Config | None = Config.model_validate(_nest(values))
+    except ValidationError as error:
+        config = None
+        faults.extend(_explain(error, origins))
+    if faults or config is None:
+        raise ConfigError(
+            "the configuration has " + ("a fault" if len(faults) == 1 else f"{len(faults)} faults") + ":\n"
+            + "\n".join(f"  - {fault}" for fault in faults),
+            "`timellm profiles show NAME` prints every key with its value",
+        )
+    return Settings(config, origins)
+
+
+def to_toml_values(config: Config) -> dict[str, dict[str, Any]]:
+    """The configuration as TOML can hold it: sections of plain values, unset ones left out."""
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file '{path}' not found", "give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file '{path}' cannot be read: {error}", "save it as UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration file '{path}' is no valid TOML: {error}") from None
+
+
+def _flatten(origin: str, tree: Mapping[str, Any], faults: list[str]) -> Values:
+    values: Values = {}
+    for section, content in tree.items():
+        if section not in SECTIONS:
+            homes = [key for key in FIELDS if key.endswith(f".{section}")]
+            meant = f"; did you mean '{homes[0]}'?" if homes else did_you_mean(section, SECTIONS)
+            faults.append(f"[{section}] in {origin}: no such section{meant} (sections: {', '.join(SECTIONS)})")
+        elif not isinstance(content, Mapping):
+            faults.append(f"{section} in {origin}: expected a section [{section}], got {content!r}")
+        else:
+            for name, value in content.items():
+                _accept(f"{section}.{name}", value, origin, values, faults)
+    return values
+
+
+def _parse_assignments(assignments: Iterable[str], faults: list[str]) -> Values:
+    values: Values = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            faults.append(f"--set {assignment}: write it as section.key=value")
+        else:
+            _accept(key.strip(), value.strip(), "--set", values, faults)
+    return values
+
+
+def _accept(key: str, value: Any, origin: str, values: Values, faults: list[str]) -> None:
+    if key in FIELDS:
+        values[key] = value
+        return
+    section, _, name = key.partition(".")
+    siblings = [known for known in FIELDS if known.startswith(f"{section}.")]
+    near = did_you_mean(key, siblings) or did_you_mean(name or section, [known.split(".")[1] for known in FIELDS])
+    listing = f" (keys of [{section}]: {', '.join(known.split('.')[1] for known in siblings)})" if siblings else ""
+    faults.append(f"{key} in {origin}: no such key{near}{listing}")
+
+
+def _nest(values: Values) -> dict[str, dict[str, Any]]:
+    tree: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = value
+    return tree
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+    """One line a fault; the several branches of a union (such as 'a number or all') become one line."""
+    lines: dict[str, str] = {}
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"][:2])
+        message = fault["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        if key not in FIELDS:
+            lines[message] = f"{key}: {message}" if key else message
+        elif key in lines:
+            lines[key] += f", or: {message}"
+        else:
+            lines[key] = f"{key} = {fault['input']!r} ({origins[key]}): {message}"
+    return list(lines.values())

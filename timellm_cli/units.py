@@ -1,0 +1,23 @@
+"""Memory sizes as people write them. Light: standard library only."""
+
+import re
+
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+GIB = 2**30
+
+
+def parse_memory(text: str) -> int:
+    """Bytes in a size such as '6GiB', '512 MB' or '6g'. Raises ValueError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", text.lower())
+    if not match:
+        raise ValueError(f"'{text}' is no memory size; write it like 6GiB or 512MB")
+    return int(float(match[1]) * _FACTORS[match[2] or ""])
+
+
+def format_memory(size: float) -> str:
+    """A size in bytes as '5.21 GiB', '96 MiB' or '12 KiB'."""
+    if size >= GIB:
+        return f"{size / GIB:.2f} GiB"
+    if size >= 2**20:
+        return f"{size / 2**20:.0f} MiB"
+    return f"{size / 2**10:.0f} KiB"
