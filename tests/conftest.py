@@ -1,0 +1,109 @@
+"""What many tests need: shared reference data where present, a tiny LLM folder, a small CSV, the real command line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference numbers and real data beside a checkout; skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of reference data (../shared) is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test sees an empty cache of its own and no hub cache, so that no test depends on what a person fetched."""
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TIMELLM_CACHE", str(cache))
+    monkeypatch.setenv("HF_HOME", str(cache / "huggingface"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("TIMELLM_OFFLINE", raising=False)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of 2 layers and hidden size 32 with random weights; its tokenizer maps a byte to its value."""
+    import torch
+    from transformers import LlamaConfig, LlamaModel
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=256, eos_token_id=256, bos_token_id=None,
+    )
+    LlamaModel(config).save_pretrained(folder)
+    write_byte_tokenizer(folder)
+    return folder
+
+
+def write_byte_tokenizer(folder: Path) -> None:
+    """Save a tokenizer whose ids are byte values, 256 being the end of text."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = _bytes_to_characters()
+    tokenizer = Tokenizer(models.BPE(vocab={character: byte for byte, character in alphabet.items()}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<|endoftext|>", special=True)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>", model_max_length=4096
+    ).save_pretrained(folder)
+
+
+def _bytes_to_characters() -> dict[int, str]:
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(rest)}
+
+
+@pytest.fixture
+def small_csv(tmp_path: Path) -> Path:
+    """Four hundred hourly rows of two channels, `load` and `OT`: daily waves with a slow drift, exact to 3 decimals."""
+    import math
+    from datetime import datetime, timedelta
+
+    path = tmp_path / "small.csv"
+    first = datetime(2024, 1, 1)
+    lines = ["date,OT,load"]
+    for row in range(400):
+        wave = math.sin(2 * math.pi * row / 24)
+        lines.append(f"{first + timedelta(hours=row)},{10 + 3 * wave + row / 200:.3f},{50 - 8 * wave + (row % 7) / 10:.3f}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Runs the real command line in a new process, in an empty folder; returns the finished process."""
+
+    def run(*arguments: object, stdin: str | None = None, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "timellm_cli", *map(str, arguments)],
+            input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd or tmp_path, timeout=300, check=False,
+            env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **environment},
+        )
+
+    return run
+
+
+def last_json(finished: subprocess.CompletedProcess[str]) -> dict:
+    """The JSON object a command printed on stdout."""
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
