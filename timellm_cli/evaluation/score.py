@@ -1,0 +1,160 @@
+"""The one code path that scores: models and baselines, validation while training, and `timellm eval`.
+
+Every window of a split counts and none is dropped, so a score does not depend on the batch size (the original drops the
+last, short batch of the test set). Errors are summed in float64, apart by channel and by step of the horizon; every
+figure is made of those sums.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from timellm_cli.data.windows import ForecastData, Window
+
+Forecaster = Callable[[Sequence[Window]], Tensor]
+"""From B windows to their forecasts (B, H) in standardised units. It may read a window's history, never its future."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Mean errors over some channels and some steps, in standardised units."""
+
+    mse: float
+    mae: float
+
+
+@dataclass(frozen=True)
+class RawFigures:
+    """Mean errors of one channel, in the CSV's units."""
+
+    rmse: float
+    mae: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """Steps `first` to `last` of the horizon, both included, counted from 1."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Sums of squared and of absolute error in standardised units, (C, H), over `windows` windows of each channel.
+
+    `channels` names the scored channels (in MS the target alone); `std_C` is their scale, in the CSV's units.
+    """
+
+    channels: tuple[str, ...]
+    windows: int
+    squared_CH: NDArray[np.float64]
+    absolute_CH: NDArray[np.float64]
+    std_C: NDArray[np.float64]
+
+    @property
+    def samples(self) -> int:
+        """How many samples were scored: windows x channels."""
+        return self.windows * len(self.channels)
+
+    @property
+    def pred_len(self) -> int:
+        """Steps of the horizon."""
+        return int(self.squared_CH.shape[1])
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error over all samples and steps, in standardised units, as papers report it."""
+        return float(self.squared_CH.mean() / self.windows)
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error over all samples and steps, in standardised units, as papers report it."""
+        return float(self.absolute_CH.mean() / self.windows)
+
+    @property
+    def raw(self) -> RawFigures:
+        """Errors over all channels in the CSV's units; it means something only where the channels share a unit."""
+        mean_square = (self.squared_CH.mean(axis=1) * self.std_C**2).mean() / self.windows
+        mean_absolute = (self.absolute_CH.mean(axis=1) * self.std_C).mean() / self.windows
+        return RawFigures(float(np.sqrt(mean_square)), float(mean_absolute))
+
+    def of_channel(self, channel: int) -> Figures:
+        """Errors of one channel in standardised units."""
+        return Figures(
+            float(self.squared_CH[channel].mean() / self.windows),
+            float(self.absolute_CH[channel].mean() / self.windows),
+        )
+
+    def raw_of_channel(self, channel: int) -> RawFigures:
+        """Errors of one channel in the CSV's units: standardised error x the channel's standard deviation."""
+        figures, std = self.of_channel(channel), float(self.std_C[channel])
+        return RawFigures(float(np.sqrt(figures.mse)) * std, figures.mae * std)
+
+    def of_part(self, part: Part) -> Figures:
+        """Errors over a part of the horizon, all channels together, in standardised units."""
+        steps = slice(part.first - 1, part.last)
+        return Figures(
+            float(self.squared_CH[:, steps].mean() / self.windows),
+            float(self.absolute_CH[:, steps].mean() / self.windows),
+        )
+
+    def of_steps(self) -> list[Figures]:
+        """Errors of each step of the horizon, all channels together, in standardised units."""
+        return [self.of_part(Part(step, step)) for step in range(1, self.pred_len + 1)]
+
+
+def parts_of(pred_len: int, parts: int = 4) -> list[Part]:
+    """The horizon cut into as equal parts as it allows; fewer parts where it has fewer steps."""
+    parts = min(parts, pred_len)
+    borders = [round(pred_len * part / parts) for part in range(parts + 1)]
+    return [Part(start + 1, stop) for start, stop in zip(borders, borders[1:], strict=False)]
+
+
+def scored_windows(data: ForecastData, split: str, limit: int | None = None) -> int:
+    """How many windows of each channel `score` goes through."""
+    windows = data.windows(split).windows
+    return windows if limit is None else min(limit, windows)
+
+
+def score(
+    forecaster: Forecaster,
+    data: ForecastData,
+    split: str,
+    batch_size: int,
+    limit: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Scores:
+    """Score a forecaster on every window of a split, or on the first `limit` windows of every channel.
+
+    `on_batch` is told the number of samples of each batch once it is scored. Runs without gradients; a model has to be
+    in `eval()` (`ModelForecaster` sees to it).
+    """
+    samples = data.windows(split)
+    windows = scored_windows(data, split, limit)
+    first_channel = len(data.table.columns) - samples.channels
+    squared_CH = absolute_CH = torch.zeros(samples.channels, data.config.window.pred_len, dtype=torch.float64)
+    # Samples are numbered channel by channel; a limit takes the first windows of each.
+    indices = [channel * samples.windows + window for channel in range(samples.channels) for window in range(windows)]
+    with torch.inference_mode():
+        for start in range(0, len(indices), batch_size):
+            picked = [samples[index] for index in indices[start : start + batch_size]]
+            forecast_BH = forecaster(picked).double()
+            future_BH = torch.stack([window.future_H for window in picked]).to(forecast_BH)
+            channel_B = torch.tensor([window.channel - first_channel for window in picked], device=forecast_BH.device)
+            error_BH = forecast_BH - future_BH
+            squared_CH = squared_CH.to(error_BH.device).index_add(0, channel_B, error_BH.square())
+            absolute_CH = absolute_CH.to(error_BH.device).index_add(0, channel_B, error_BH.abs())
+            if on_batch is not None:
+                on_batch(len(picked))
+    return Scores(
+        channels=data.table.columns[first_channel:],
+        windows=windows,
+        squared_CH=squared_CH.cpu().numpy(),
+        absolute_CH=absolute_CH.cpu().numpy(),
+        std_C=data.scaler.std_C[first_channel:],
+    )
