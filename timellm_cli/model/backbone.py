@@ -1,0 +1,169 @@
+"""The frozen LLM. The only module that imports transformers' models and bitsandbytes.
+
+A causal LLM reads the prompt without autograd and hands its keys and values to the patches: no prompt position sees a
+patch, so nothing is lost, and only patch positions keep activations. Others (such as BERT) read all tokens in one pass.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from timellm_cli.config import LLMConfig
+from timellm_cli.errors import ModelError
+from timellm_cli.model.tokens import PromptTokens
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Backbone(nn.Module):
+    """A frozen language model that reads a prompt and then tokens made of patches."""
+
+    def __init__(self, llm: nn.Module, reads_in_two_passes: bool | None = None) -> None:
+        """`reads_in_two_passes=None` tries on a few tokens whether the prompt may be read apart from the patches."""
+        super().__init__()
+        self.llm = llm.requires_grad_(False).eval()
+        self.hidden_size: int = llm.config.hidden_size
+        self.max_positions: int = getattr(llm.config, "max_position_embeddings", None) or 2048
+        if reads_in_two_passes is None:
+            reads_in_two_passes = self._prompt_stands_alone()
+        self.reads_in_two_passes = reads_in_two_passes
+
+    @property
+    def embedding_VE(self) -> Tensor:
+        """The table of token embeddings, V x E."""
+        return self.llm.get_input_embeddings().weight
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format the LLM computes in."""
+        return self.embedding_VE.dtype
+
+    def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002
+        """Stays in evaluation mode: the LLM's own dropout is never switched on."""
+        return super().train(False)
+
+    def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
+        """The LLM's last hidden states at the patches, B x P x E, float32. Padding is masked and takes no position."""
+        with torch.no_grad():
+            embedded_BKE = self.llm.get_input_embeddings()(prompt.ids_BK)
+        read = self._read_in_two_passes if self.reads_in_two_passes else self._read_in_one_pass
+        return read(embedded_BKE, prompt.mask_BK, tokens_BPE.to(self.dtype)).float()
+
+    def _read_in_one_pass(self, embedded_BKE: Tensor, mask_BK: Tensor, tokens_BPE: Tensor) -> Tensor:
+        mask, positions = _attend_to(mask_BK, tokens_BPE.shape[1])
+        output = self.llm(
+            inputs_embeds=torch.cat([embedded_BKE, tokens_BPE], dim=1), attention_mask=mask, position_ids=positions
+        )
+        return output.last_hidden_state[:, mask_BK.shape[1] :]
+
+    def _read_in_two_passes(self, embedded_BKE: Tensor, mask_BK: Tensor, tokens_BPE: Tensor) -> Tensor:
+        mask, positions = _attend_to(mask_BK, tokens_BPE.shape[1])
+        prompt_len = mask_BK.shape[1]
+        with torch.no_grad():
+            cache = self.llm(
+                inputs_embeds=embedded_BKE,
+                attention_mask=mask_BK,
+                position_ids=positions[:, :prompt_len],
+                use_cache=True,
+            ).past_key_values
+        return self.llm(
+            inputs_embeds=tokens_BPE,
+            attention_mask=mask,
+            position_ids=positions[:, prompt_len:],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    @torch.no_grad()
+    def _prompt_stands_alone(self) -> bool:
+        """Whether two passes give what one pass gives, tried on two unequal prompts of a few tokens."""
+        device = self.embedding_VE.device
+        embedded_BKE = self.llm.get_input_embeddings()(torch.arange(8, device=device).view(2, 4))
+        mask_BK = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1]], device=device)
+        prompt_BKE, tokens_BPE = embedded_BKE, embedded_BKE.flip(1)
+        expected = self._read_in_one_pass(prompt_BKE, mask_BK, tokens_BPE).float()
+        try:
+            found = self._read_in_two_passes(prompt_BKE, mask_BK, tokens_BPE).float()
+        except (TypeError, ValueError, AttributeError, RuntimeError):
+            return False
+        tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
+        return bool((found - expected).norm() <= tolerance * expected.norm())
+
+
+def _attend_to(mask_BK: Tensor, patches: int) -> tuple[Tensor, Tensor]:
+    """Mask and position ids of prompt and patches together, both B x (K + P)."""
+    mask = torch.cat([mask_BK, mask_BK.new_ones(len(mask_BK), patches)], dim=1)
+    return mask, (mask.cumsum(dim=1) - 1).clamp_min(0)
+
+
+def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.device) -> Backbone:
+    """Read the first `llm.layers` layers of the LLM in `folder` and freeze them.
+
+    `precision` is fp32, bf16 or fp16; with nf4 or int8 it is the format of the arithmetic. Raises ModelError where the
+    files are missing or broken.
+    """
+    from transformers import AutoModel
+
+    try:
+        model = AutoModel.from_pretrained(
+            folder,
+            config=_truncated_config(llm, folder),
+            dtype=DTYPES[precision],
+            quantization_config=_quantization(llm, DTYPES[precision]),
+            device_map={"": device},
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"the LLM in '{folder}' cannot be loaded: {str(error).strip().splitlines()[0]}",
+            "fetch the LLM again, or check that the folder holds config.json and all its safetensors files",
+        ) from error
+    return Backbone(model)
+
+
+def _truncated_config(llm: LLMConfig, folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    available = config.num_hidden_layers
+    if llm.layers == "all":
+        return config
+    if llm.layers > available:
+        raise ModelError(
+            f"llm.layers is {llm.layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
+        )
+    config.num_hidden_layers = llm.layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[: llm.layers]
+    return config
+
+
+def _quantization(llm: LLMConfig, dtype: torch.dtype) -> Any:
+    if llm.quantization == "none":
+        return None
+    from transformers import BitsAndBytesConfig
+
+    if llm.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=llm.double_quant,
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=torch.uint8,
+    )
+
+
+class NoLLM(nn.Module):
+    """Stands in the backbone's place and changes nothing: the same model without an LLM, for honest comparison."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+
+    def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:  # noqa: ARG002
+        """The tokens themselves."""
+        return tokens_BPE

@@ -1,0 +1,142 @@
+"""Time-LLM as one module: the path of a batch from standardised history to standardised forecast."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from timellm_cli.config import Config, ModelConfig, WindowConfig
+from timellm_cli.datasets import description_of
+from timellm_cli.errors import ModelError
+from timellm_cli.geometry import count_patches
+from timellm_cli.llm_files import NO_LLM, find_llm, weight_files
+from timellm_cli.model.backbone import Backbone, NoLLM, load_backbone
+from timellm_cli.model.head import ForecastHead
+from timellm_cli.model.mapping import FreePrototypes, VocabularyMapping, vocabulary_factor
+from timellm_cli.model.normalise import normalise
+from timellm_cli.model.patches import PatchEmbedding, cut_patches
+from timellm_cli.model.prompt import PromptText
+from timellm_cli.model.reprogram import Reprogramming
+from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens, load_tokenizer
+
+_SAMPLED_BYTES, _SAMPLES = 65_536, 16
+
+
+class TimeLLM(nn.Module):
+    """Forecasts one channel at a time with a frozen LLM (Jin et al., ICLR 2024, arXiv 2310.01728).
+
+    Left out of the original: its unused decoder inputs and embeddings, and batch-dependent padding.
+    """
+
+    def __init__(
+        self,
+        window: WindowConfig,
+        model: ModelConfig,
+        backbone: Backbone | NoLLM,
+        prototypes: VocabularyMapping | FreePrototypes,
+        encoder: PromptEncoder | NoPromptEncoder,
+        llm_fingerprint: str = NO_LLM,
+    ) -> None:
+        super().__init__()
+        self.window, self.model = window, model
+        self.encoder = encoder
+        self.llm_fingerprint = llm_fingerprint
+        self.patch_nums = count_patches(window.seq_len, model.patch_len, model.patch_stride)
+        self.patch_embedding = PatchEmbedding(model.patch_len, model.d_model, model.dropout)
+        self.prototypes = prototypes
+        self.reprogramming = Reprogramming(
+            model.d_model, backbone.hidden_size, model.n_heads, model.d_ff, model.dropout
+        )
+        self.backbone = backbone
+        self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
+
+    def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
+        """Standardised history, B x T, to standardised forecast, B x H, both float32.
+
+        The trainable parts compute in float32 and the LLM in its own format, in training and in evaluation alike: an
+        autocast around the model changes nothing.
+        """
+        with torch.autocast(history_BT.device.type, enabled=False):
+            scaled_BT, moments = normalise(history_BT)
+            patches_BPL = cut_patches(scaled_BT, self.model.patch_len, self.model.patch_stride)
+            embedded_BPD = self.patch_embedding(patches_BPL)
+            tokens_BPE = self.reprogramming(embedded_BPD, self.prototypes())
+            hidden_BPE = self.backbone(prompt, tokens_BPE)
+            return moments.restore(self.head(hidden_BPE))
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Copies of the trained weights on the CPU, by name. The LLM is not among them."""
+        return {
+            name: parameter.detach().cpu().clone()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def load_trainable_state(self, weights: dict[str, Tensor]) -> None:
+        """Put trained weights in. Raises ModelError naming every weight that is missing, unknown or of another shape."""
+        own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        faults = [f"missing {name}" for name in own.keys() - weights.keys()]
+        faults += [f"unknown {name}" for name in weights.keys() - own.keys()]
+        faults += [
+            f"{name} is {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own.keys() & weights.keys()
+            if weights[name].shape != own[name].shape
+        ]
+        if faults:
+            raise ModelError(
+                "the weights do not fit the model: " + "; ".join(sorted(faults)),
+                "a checkpoint fits the configuration and the LLM it was trained with",
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(weights[name])
+
+
+def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
+    """Build the model of a settled configuration (no 'auto' left) with fresh trainable weights on `device`.
+
+    Draw the weights under a seed of your own. Raises ModelError where the LLM is absent or does not fit.
+    """
+    if config.llm.name == NO_LLM:
+        width = config.model.n_heads * config.model.d_ff
+        free = FreePrototypes(config.model.num_prototypes, width)
+        return TimeLLM(config.window, config.model, NoLLM(width), free, NoPromptEncoder()).to(device)
+    folder = find_llm(config.llm.name)
+    if folder is None:
+        raise ModelError(f"LLM '{config.llm.name}' is not on this computer", f"timellm fetch {config.llm.name}")
+    backbone = load_backbone(config.llm, config.train.precision, folder, device)
+    if config.model.d_ff > backbone.hidden_size:
+        raise ModelError(
+            f"model.d_ff {config.model.d_ff} is more than the hidden size {backbone.hidden_size} of {config.llm.name}",
+            "the head reads the first d_ff dimensions of the LLM's output: use a smaller --d-ff",
+        )
+    text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
+    patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
+    encoder = PromptEncoder(text, load_tokenizer(folder), backbone.max_positions - patches)
+    embedding_VE = backbone.embedding_VE
+    mapping = VocabularyMapping(vocabulary_factor(embedding_VE), config.model.num_prototypes, len(embedding_VE))
+    forecaster = TimeLLM(config.window, config.model, backbone, mapping, encoder, fingerprint_llm(folder))
+    for name, module in forecaster.named_children():
+        if name != "backbone":
+            module.to(device)
+    return forecaster
+
+
+def fingerprint_llm(folder: Path) -> str:
+    """A short hash of an LLM's tokeniser and weights, from samples spread over each file, so it takes milliseconds.
+
+    It tells one LLM from another and a fine-tune from its base; it is no protection against forgery.
+    """
+    digest = hashlib.sha256()
+    tokenizer = folder / "tokenizer.json"
+    if tokenizer.is_file():
+        digest.update(tokenizer.read_bytes())
+    for path in weight_files(folder):
+        size = path.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            for sample in range(_SAMPLES):
+                file.seek(max(size - _SAMPLED_BYTES, 0) * sample // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLED_BYTES))
+    return digest.hexdigest()[:32]

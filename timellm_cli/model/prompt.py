@@ -1,0 +1,101 @@
+"""The text in front of a sample: a template with named fields, part constant, part statistics of the window. Light."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Literal
+
+from timellm_cli.config import PromptConfig, WindowConfig
+from timellm_cli.errors import ConfigError, did_you_mean
+
+CONSTANT_FIELDS = ("description", "pred_len", "seq_len", "top_lags")
+STATISTIC_FIELDS = ("min", "max", "median", "trend", "lags")
+
+
+@dataclass(frozen=True)
+class WindowStatistics:
+    """What the prompt says of one history, all in window-normalised units.
+
+    `median` is the lower of the two middle values, `upward` whether the last value lies above the first, `lags` the
+    shifts of highest circular autocorrelation, highest first, the smaller shift first where two are equal.
+    """
+
+    min: float
+    max: float
+    median: float
+    upward: bool
+    lags: tuple[int, ...]
+
+
+class PromptText:
+    """A checked template with its constant fields filled in.
+
+    Not here: tokens (`tokens.py`) and the statistics themselves (`statistics.py`).
+    """
+
+    def __init__(self, prompt: PromptConfig, window: WindowConfig, description: str) -> None:
+        """Raises ConfigError for a field the template cannot have."""
+        constants = {
+            "description": description,
+            "pred_len": str(window.pred_len),
+            "seq_len": str(window.seq_len),
+            "top_lags": str(prompt.top_lags),
+        }
+        self.decimals: int | Literal["all"] = prompt.decimals
+        self.top_lags = prompt.top_lags
+        self._parts = _parse(prompt.template, constants)
+
+    @property
+    def head(self) -> str:
+        """The text that is the same for every sample, up to the space before the first statistic.
+
+        Tokenisers split before a space, so head and tail can be tokenised apart; whoever relies on it checks it.
+        """
+        return self._static_prefix().rstrip()
+
+    def render(self, statistics: WindowStatistics) -> str:
+        """The whole prompt of one sample."""
+        values = {
+            "min": self._number(statistics.min),
+            "max": self._number(statistics.max),
+            "median": self._number(statistics.median),
+            "trend": "upward" if statistics.upward else "downward",
+            "lags": str(list(statistics.lags)),
+        }
+        return "".join(values[text] if is_field else text for text, is_field in self._parts)
+
+    def tail(self, statistics: WindowStatistics) -> str:
+        """The part of the prompt after `head`."""
+        return self.render(statistics)[len(self.head) :]
+
+    def _static_prefix(self) -> str:
+        prefix = ""
+        for text, is_field in self._parts:
+            if is_field:
+                break
+            prefix += text
+        return prefix
+
+    def _number(self, value: float) -> str:
+        # "z" prints -0.0004 as 0.000: a sign that flips by rounding noise would change the prompt.
+        return str(value) if self.decimals == "all" else f"{value:z.{self.decimals}f}"
+
+
+def _parse(template: str, constants: Mapping[str, str]) -> list[tuple[str, bool]]:
+    """The template as (text, is it a statistic's name) parts, constants put in."""
+    known = (*CONSTANT_FIELDS, *STATISTIC_FIELDS)
+    listing = "fields are " + ", ".join(f"{{{name}}}" for name in known) + "; write a brace of the text twice"
+    parts: list[tuple[str, bool]] = []
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(f"prompt.template cannot be read: {error}", listing) from None
+    for literal, name, spec, conversion in pieces:
+        parts.append((literal, False))
+        if name is None:
+            continue
+        if name not in known or spec or conversion:
+            written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+            raise ConfigError(f"prompt.template has no field '{{{written}}}'{did_you_mean(name, known)}", listing)
+        parts.append((constants[name], False) if name in constants else (name, True))
+    return parts
