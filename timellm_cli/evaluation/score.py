@@ -7,6 +7,7 @@ figure is made of those sums.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -67,28 +68,20 @@ class Scores:
         return int(self.squared_CH.shape[1])
 
     @property
-    def mse(self) -> float:
-        """Mean squared error over all samples and steps, in standardised units, as papers report it."""
-        return float(self.squared_CH.mean() / self.windows)
-
-    @property
-    def mae(self) -> float:
-        """Mean absolute error over all samples and steps, in standardised units, as papers report it."""
-        return float(self.absolute_CH.mean() / self.windows)
+    def figures(self) -> Figures:
+        """Errors over all samples and steps, in standardised units, as papers report them."""
+        return self._mean(slice(None), slice(None))
 
     @property
     def raw(self) -> RawFigures:
-        """Errors over all channels in the CSV's units; it means something only where the channels share a unit."""
+        """Errors over all channels in the CSV's units; they mean something only where the channels share a unit."""
         mean_square = (self.squared_CH.mean(axis=1) * self.std_C**2).mean() / self.windows
         mean_absolute = (self.absolute_CH.mean(axis=1) * self.std_C).mean() / self.windows
         return RawFigures(float(np.sqrt(mean_square)), float(mean_absolute))
 
     def of_channel(self, channel: int) -> Figures:
         """Errors of one channel in standardised units."""
-        return Figures(
-            float(self.squared_CH[channel].mean() / self.windows),
-            float(self.absolute_CH[channel].mean() / self.windows),
-        )
+        return self._mean(channel, slice(None))
 
     def raw_of_channel(self, channel: int) -> RawFigures:
         """Errors of one channel in the CSV's units: standardised error x the channel's standard deviation."""
@@ -97,22 +90,24 @@ class Scores:
 
     def of_part(self, part: Part) -> Figures:
         """Errors over a part of the horizon, all channels together, in standardised units."""
-        steps = slice(part.first - 1, part.last)
-        return Figures(
-            float(self.squared_CH[:, steps].mean() / self.windows),
-            float(self.absolute_CH[:, steps].mean() / self.windows),
-        )
+        return self._mean(slice(None), slice(part.first - 1, part.last))
 
     def of_steps(self) -> list[Figures]:
         """Errors of each step of the horizon, all channels together, in standardised units."""
-        return [self.of_part(Part(step, step)) for step in range(1, self.pred_len + 1)]
+        return [self._mean(slice(None), step) for step in range(self.pred_len)]
+
+    def _mean(self, channels: int | slice, steps: int | slice) -> Figures:
+        return Figures(
+            mse=float(self.squared_CH[channels, steps].mean() / self.windows),
+            mae=float(self.absolute_CH[channels, steps].mean() / self.windows),
+        )
 
 
 def parts_of(pred_len: int, parts: int = 4) -> list[Part]:
     """The horizon cut into as equal parts as it allows; fewer parts where it has fewer steps."""
     parts = min(parts, pred_len)
     borders = [round(pred_len * part / parts) for part in range(parts + 1)]
-    return [Part(start + 1, stop) for start, stop in zip(borders, borders[1:], strict=False)]
+    return [Part(start + 1, stop) for start, stop in pairwise(borders)]
 
 
 def scored_windows(data: ForecastData, split: str, limit: int | None = None) -> int:
@@ -126,6 +121,7 @@ def score(
     data: ForecastData,
     split: str,
     batch_size: int,
+    *,
     limit: int | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Scores:
