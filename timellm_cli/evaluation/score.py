@@ -68,9 +68,14 @@ class Scores:
         return int(self.squared_CH.shape[1])
 
     @property
-    def figures(self) -> Figures:
-        """Errors over all samples and steps, in standardised units, as papers report them."""
-        return self._mean(slice(None), slice(None))
+    def mse(self) -> float:
+        """Mean squared error over all samples and steps, in standardised units, as papers report it."""
+        return self._mean(slice(None), slice(None)).mse
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error over all samples and steps, in standardised units, as papers report it."""
+        return self._mean(slice(None), slice(None)).mae
 
     @property
     def raw(self) -> RawFigures:
