@@ -1,0 +1,229 @@
+"""What a run leaves behind and continues from: one small file, without the LLM's weights and without pickled code.
+
+It holds tensors, text, numbers and containers of them, so it loads with `weights_only=True`: nothing in it can run.
+Not here: which checkpoint a run continues (`resume.py`), and which files of a folder stay (`run_directory.py`).
+"""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from timellm_cli import __version__
+from timellm_cli.config import Config
+from timellm_cli.data.scale import Scaler
+from timellm_cli.errors import ModelError
+from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+
+FORMAT = "timellm checkpoint"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a run needs to go on as if it had never stopped.
+
+    `step` counts all steps taken, `epoch` the completed epochs, `position` the steps taken in the epoch begun.
+    `gradients` are those of a begun accumulation, by parameter name. `rng` has one entry a process. `finished` says why
+    the run ended, or is empty while it may go on.
+    """
+
+    step: int
+    epoch: int
+    position: int
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    gradients: dict[str, Tensor]
+    gradient_scaler: dict[str, Any]
+    rng: list[dict[str, Any]]
+    early_stopping: dict[str, Any]
+    losses: dict[str, float]
+    seconds: float
+    finished: str = ""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained forecaster without its LLM, and with `training` also the run that made it.
+
+    `columns` are the value columns in the scaler's order, target last; `cadence` is a pandas offset or timedelta text.
+    """
+
+    weights: dict[str, Tensor]
+    config: Config
+    scaler: Scaler
+    columns: tuple[str, ...]
+    cadence: str
+    metrics: dict[str, float]
+    llm_fingerprint: str
+    version: str = __version__
+    training: TrainingState | None = field(default=None, repr=False)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `path` so that at every moment it is the whole old file or the whole new one.
+
+    Raises ModelError where the disk refuses; whatever stood at `path` before is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(_to_plain(checkpoint), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise ModelError(
+            f"checkpoint '{path}' cannot be written: {reason}",
+            "free some disk space or choose another folder with --checkpoints; files written before are intact",
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU; pickled code never runs. Raises ModelError where it is not one of ours."""
+    _refuse_unless_archive(path)
+    try:
+        plain = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"'{path}' holds pickled Python objects, which could run code when loaded: refused",
+            "only checkpoints that `timellm train` or `timellm import` wrote are loaded",
+        ) from None
+    except Exception as error:  # a damaged archive can raise almost anything
+        raise ModelError(
+            f"'{path}' is damaged: {str(error).splitlines()[0] if str(error) else error!r}", _nearby(path)
+        ) from None
+    if not isinstance(plain, Mapping) or plain.get("format") != FORMAT:
+        raise ModelError(
+            f"'{path}' is no timellm checkpoint",
+            "`timellm import` converts checkpoints of the original implementation; " + _nearby(path),
+        )
+    return _from_plain(path, plain)
+
+
+def restore_forecaster(checkpoint: Checkpoint, config: Config, device: torch.device) -> TimeLLM:
+    """The forecaster of a checkpoint, on `device`. `config` is the checkpoint's own, settled for this machine.
+
+    Raises ModelError where the LLM found here is not the one the weights were trained with.
+    """
+    forecaster = load_forecaster(config, device)
+    if forecaster.llm_fingerprint != checkpoint.llm_fingerprint:
+        raise ModelError(
+            f"the LLM '{config.llm.name}' found here is not the one of the checkpoint: fingerprint "
+            f"{forecaster.llm_fingerprint}, but the checkpoint was trained with {checkpoint.llm_fingerprint}",
+            "put the same LLM files back; the trained weights mean nothing to another LLM",
+        )
+    forecaster.load_trainable_state(checkpoint.weights)
+    return forecaster
+
+
+def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
+    training = checkpoint.training
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "version": checkpoint.version,
+        "config": checkpoint.config.model_dump_json(),
+        "weights": {name: tensor.detach().cpu() for name, tensor in checkpoint.weights.items()},
+        "scaler": {
+            "mean": torch.as_tensor(checkpoint.scaler.mean_C, dtype=torch.float64),
+            "std": torch.as_tensor(checkpoint.scaler.std_C, dtype=torch.float64),
+        },
+        "columns": list(checkpoint.columns),
+        "cadence": checkpoint.cadence,
+        "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
+        "llm_fingerprint": checkpoint.llm_fingerprint,
+        "training": None
+        if training is None
+        else {part.name: getattr(training, part.name) for part in fields(training)},
+    }
+
+
+def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
+    made_by = f"timellm {plain.get('version', '(unknown)')}"
+    if plain.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"'{path}' has checkpoint format {plain.get('format_version')}, made by {made_by}; "
+            f"this is timellm {__version__}, which reads format {FORMAT_VERSION}",
+            f"use {made_by} for it",
+        )
+    try:
+        weights = dict(plain["weights"])
+        if not all(isinstance(weight, Tensor) for weight in weights.values()):
+            raise TypeError("a weight is no tensor")
+        return Checkpoint(
+            weights=weights,
+            config=Config.model_validate_json(plain["config"]),
+            scaler=Scaler(plain["scaler"]["mean"].numpy(), plain["scaler"]["std"].numpy()),
+            columns=tuple(plain["columns"]),
+            cadence=plain["cadence"],
+            metrics=dict(plain["metrics"]),
+            llm_fingerprint=plain["llm_fingerprint"],
+            version=plain["version"],
+            training=None if plain["training"] is None else TrainingState(**plain["training"]),
+        )
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise ModelError(
+            f"'{path}' was made by {made_by}, whose configuration timellm {__version__} does not read: "
+            f"{key}: {fault['msg']}",
+            f"use {made_by} for it",
+        ) from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"'{path}' is a damaged checkpoint: {error!r}", _nearby(path)) from None
+
+
+def _refuse_unless_archive(path: Path) -> None:
+    """A checkpoint is an uncompressed archive; anything else is told apart by its first bytes and never unpickled."""
+    if not path.exists():
+        raise ModelError(f"checkpoint '{path}' not found", _nearby(path))
+    if path.is_dir():
+        raise ModelError(f"'{path}' is a folder, not a checkpoint", _nearby(path / "any"))
+    try:
+        with path.open("rb") as file:
+            first = file.read(2)
+        with zipfile.ZipFile(path) as archive:
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except OSError as error:
+        raise ModelError(f"checkpoint '{path}' cannot be read: {error.strerror}", _nearby(path)) from None
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        if first == b"PK":
+            raise ModelError(f"'{path}' is damaged: its end is missing or overwritten", _nearby(path)) from None
+        is_pickle = first.startswith(b"\x80")
+        kind = "a Python pickle, which could run code when loaded: refused" if is_pickle else "no timellm checkpoint"
+        raise ModelError(f"'{path}' is {kind}", _nearby(path)) from None
+    if packed:  # a few kilobytes could unpack to terabytes
+        raise ModelError(f"'{path}' is no timellm checkpoint: it is a compressed archive", _nearby(path))
+
+
+def _nearby(path: Path) -> str:
+    """What a user may have meant: the checkpoints in that folder, or below it."""
+    folder = path.parent
+    found = sorted(folder.glob("*.pt")) or sorted(folder.glob("*/*.pt"))
+    others = [str(other) for other in found if other != path]
+    if not others:
+        return "give the path of a file such as checkpoints/RUN/best.pt"
+    shown = ", ".join(others[:6])
+    return f"checkpoints nearby: {shown}" + (f" and {len(others) - 6} more" if len(others) > 6 else "")
+
+
+def _sync_directory(folder: Path) -> None:
+    """Make the rename itself survive a power cut; Windows cannot open folders and does not need it."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
