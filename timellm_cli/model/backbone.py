@@ -105,7 +105,10 @@ def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.de
     files are missing or broken.
     """
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         model = AutoModel.from_pretrained(
             folder,
