@@ -1,0 +1,94 @@
+"""What this computer has: GPU memory by the driver's own library, RAM, and whether torch can use the GPU. Light."""
+
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from timellm_cli.units import format_memory
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. Memory in bytes; `capability` is CUDA's, (8, 6) for an RTX 30, or None for a card that is not here."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    capability: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """RAM in bytes. `torch_has_cuda` says whether the installed torch was built for CUDA."""
+
+    gpu: Gpu | None
+    ram_total: int
+    ram_free: int
+    torch_has_cuda: bool
+
+    @property
+    def can_use_gpu(self) -> bool:
+        """A card is there and torch can compute on it."""
+        return self.gpu is not None and self.torch_has_cuda
+
+
+def look_at_machine() -> Machine:
+    """Ask the driver and the operating system; without a driver there is simply no GPU. Never raises."""
+    memory = psutil.virtual_memory()
+    limit = _container_limit()
+    return Machine(
+        gpu=_look_at_gpu(),
+        ram_total=min(memory.total, limit),
+        ram_free=min(memory.available, limit),
+        torch_has_cuda=_torch_has_cuda(),
+    )
+
+
+def plan_for_card(vram: int) -> Gpu:
+    """A card that is not here, of so many bytes: recent enough for bf16."""
+    return Gpu(name=f"a {format_memory(vram)} card", total_bytes=vram, free_bytes=vram, capability=None)
+
+
+def _look_at_gpu() -> Gpu | None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = visible.split(",")[0].strip() if visible is not None else "0"
+    if first in ("", "-1"):
+        return None
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = (
+            pynvml.nvmlDeviceGetHandleByIndex(int(first))
+            if first.isdigit()
+            else pynvml.nvmlDeviceGetHandleByUUID(first)
+        )
+        name = pynvml.nvmlDeviceGetName(handle)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except pynvml.NVMLError:
+        return None
+    return Gpu(str(name), int(memory.total), int(memory.free), (int(major), int(minor)))
+
+
+def _torch_has_cuda() -> bool:
+    """Read the CUDA version that torch was built for from its `version.py`: importing torch would take seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    version = Path(spec.origin).with_name("version.py")
+    return version.is_file() and bool(
+        re.search(r"^cuda\b[^=]*=\s*['\"]", version.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
+
+
+def _container_limit() -> int:
+    """The memory limit of a Linux container, which the total of the operating system does not show."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 2**63

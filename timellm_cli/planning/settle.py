@@ -1,0 +1,64 @@
+"""Replaces every 'auto' of a configuration by what it means on a machine. Light.
+
+`train`, `eval` and `predict` settle for the machine they run on; `inspect` for the machine that is planned for.
+"""
+
+from typing import Literal
+
+from timellm_cli.config import Config
+from timellm_cli.planning.llm_shape import LLMShape
+from timellm_cli.planning.machine import Machine
+from timellm_cli.units import GIB, parse_memory
+
+LARGE_SHARE = 1 / 3
+"""An LLM is large for a card when its weights in 16 bits take more than this share of the card's memory."""
+
+SMALLEST_CARD = 4 * GIB
+"""What an LLM is compared with when no card and no budget is known."""
+
+
+def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
+    """The same configuration without 'auto' in hardware.device, train.precision and llm.quantization.
+
+    An explicit choice is kept, even one that this machine cannot do: readiness says so.
+    `shape` is None where there is no LLM, or none whose size is known; then nothing is quantized.
+    """
+    device = config.hardware.device
+    if device == "auto":
+        device = "cuda" if machine.can_use_gpu else "cpu"
+    precision = config.train.precision
+    if precision == "auto":
+        precision = _settle_precision(device, machine)
+    quantization = config.llm.quantization
+    if quantization == "auto":
+        quantization = _settle_quantization(config, device, machine, shape)
+    return config.model_copy(
+        update={
+            "hardware": config.hardware.model_copy(update={"device": device}),
+            "train": config.train.model_copy(update={"precision": precision}),
+            "llm": config.llm.model_copy(update={"quantization": quantization}),
+        }
+    )
+
+
+def _settle_precision(device: str, machine: Machine) -> Literal["fp32", "bf16", "fp16"]:
+    """bf16 arithmetic came with CUDA capability 8.0; older cards have fp16."""
+    if device == "cpu":
+        return "fp32"
+    capability = machine.gpu.capability if machine.gpu else None
+    return "bf16" if capability is None or capability >= (8, 0) else "fp16"
+
+
+def _settle_quantization(
+    config: Config, device: str, machine: Machine, shape: LLMShape | None
+) -> Literal["nf4", "none"]:
+    if device == "cpu" or shape is None:
+        return "none"
+    weights = 2 * shape.parameters(shape.used_layers(config.llm.layers))
+    return "nf4" if weights > LARGE_SHARE * _card_memory(config, machine) else "none"
+
+
+def _card_memory(config: Config, machine: Machine) -> int:
+    if config.hardware.vram is not None:
+        return parse_memory(config.hardware.vram)
+    return machine.gpu.total_bytes if machine.gpu else SMALLEST_CARD
