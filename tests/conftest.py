@@ -41,8 +41,16 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-llama")
     torch.manual_seed(7)
     config = LlamaConfig(
-        vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=256, eos_token_id=256, bos_token_id=None,
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        pad_token_id=256,
+        eos_token_id=256,
+        bos_token_id=None,
     )
     LlamaModel(config).save_pretrained(folder)
     write_byte_tokenizer(folder)
@@ -81,7 +89,9 @@ def small_csv(tmp_path: Path) -> Path:
     lines = ["date,OT,load"]
     for row in range(400):
         wave = math.sin(2 * math.pi * row / 24)
-        lines.append(f"{first + timedelta(hours=row)},{10 + 3 * wave + row / 200:.3f},{50 - 8 * wave + (row % 7) / 10:.3f}")
+        lines.append(
+            f"{first + timedelta(hours=row)},{10 + 3 * wave + row / 200:.3f},{50 - 8 * wave + (row % 7) / 10:.3f}"
+        )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -93,10 +103,18 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 def cli(tmp_path: Path) -> Cli:
     """Runs the real command line in a new process, in an empty folder; returns the finished process."""
 
-    def run(*arguments: object, stdin: str | None = None, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, stdin: str | None = None, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "timellm_cli", *map(str, arguments)],
-            input=stdin, capture_output=True, text=True, encoding="utf-8", cwd=cwd or tmp_path, timeout=300, check=False,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=cwd or tmp_path,
+            timeout=300,
+            check=False,
             env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **environment},
         )
 

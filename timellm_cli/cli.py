@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from timellm_cli import __version__
 from timellm_cli.errors import ExitCode, TimellmError
-from timellm_cli.options import Assignments, ConfigFile, Profile, with_config_flags
+from timellm_cli.options import Assignments, ConfigFile, with_config_flags
 from timellm_cli.settings import Settings, resolve
 
 
@@ -44,7 +44,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-profiles_app = typer.Typer(help="List the shipped profiles, or print one with the origin of every value.", no_args_is_help=False)
+profiles_app = typer.Typer(
+    help="List the shipped profiles, or print one with the origin of every value.", no_args_is_help=False
+)
 app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -66,10 +68,12 @@ def version_or_help(
 def inspect_command(
     settings: Settings,
     as_json: Json = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")
+    ] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first sample.")] = False,
 ) -> None:
-    """Say what a run will be before it starts: samples, steps, tokens, memory, and what is missing. Loads no weights."""
+    """Say what a run will be before it starts: samples, steps, tokens, memory, what is missing. Loads no weights."""
     from timellm_cli.commands import inspect
 
     inspect.run(settings, as_json=as_json, explain=explain, show_prompt=show_prompt)
@@ -80,7 +84,8 @@ def inspect_command(
 def train_command(
     settings: Settings,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="PATH|auto", help="Continue a checkpoint; auto: this run's last one.")
+        str | None,
+        typer.Option("--resume", metavar="PATH|auto", help="Continue a checkpoint; auto: this run's last one."),
     ] = None,
     offline: Offline = False,
 ) -> None:
@@ -93,10 +98,14 @@ def train_command(
 @app.command("eval")
 def eval_command(
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
-    data_path: Annotated[Path | None, typer.Option("--data", help="Score on this CSV instead of the trained one.")] = None,
+    data_path: Annotated[
+        Path | None, typer.Option("--data", help="Score on this CSV instead of the trained one.")
+    ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Which rows to score.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first so many windows.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples at a time; changes no figure.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Samples at a time; changes no figure.")
+    ] = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
@@ -105,8 +114,14 @@ def eval_command(
     from timellm_cli.commands import eval as evaluate
 
     evaluate.run(
-        checkpoints, data_path=data_path, split=split, limit=limit, batch_size=batch_size, device=device,
-        offline=offline, as_json=as_json,
+        checkpoints,
+        data_path=data_path,
+        split=split,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        offline=offline,
+        as_json=as_json,
     )
 
 
@@ -114,11 +129,19 @@ def eval_command(
 def predict_command(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
     source: Annotated[str, typer.Argument(metavar="INPUT.CSV", help="History to continue; '-' reads standard input.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the forecast here instead of stdout.")] = None,
-    at: Annotated[str | None, typer.Option("--at", metavar="TIMESTAMP", help="Forecast as if this were the last known row.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Rows to forecast; beyond pred_len it rolls forward.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the forecast here instead of stdout.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIMESTAMP", help="Forecast as if this were the last known row.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Rows to forecast; beyond pred_len it rolls forward.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
-    fill: Annotated[Literal["none", "linear"] | None, typer.Option("--fill", help="Gaps and empty cells: refuse, or interpolate.")] = None,
+    fill: Annotated[
+        Literal["none", "linear"] | None, typer.Option("--fill", help="Gaps and empty cells: refuse, or interpolate.")
+    ] = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
@@ -127,17 +150,29 @@ def predict_command(
     from timellm_cli.commands import predict
 
     predict.run(
-        checkpoint, source, output=output, at=at, steps=steps, plot=plot, fill=fill, device=device, offline=offline,
+        checkpoint,
+        source,
+        output=output,
+        at=at,
+        steps=steps,
+        plot=plot,
+        fill=fill,
+        device=device,
+        offline=offline,
         as_json=as_json,
     )
 
 
 @app.command("fetch")
 def fetch_command(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="What to fetch; nothing: list what there is.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="What to fetch; nothing: list what there is.")
+    ] = None,
     mirror: Annotated[
         str | None,
-        typer.Option("--mirror", metavar="URL", envvar="TIMELLM_MIRROR", help="Take dataset files from this address instead."),
+        typer.Option(
+            "--mirror", metavar="URL", envvar="TIMELLM_MIRROR", help="Take dataset files from this address instead."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -152,7 +187,9 @@ def fetch_command(
 def import_command(
     settings: Settings,
     original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A checkpoint of the original implementation.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the checkpoint.")] = Path("imported.pt"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the checkpoint.")] = Path(
+        "imported.pt"
+    ),
 ) -> None:
     """Turn a checkpoint of the original Time-LLM code into one of ours, with the settings it was trained with."""
     from timellm_cli.commands import import_original

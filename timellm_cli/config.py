@@ -54,8 +54,12 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which rows become samples."""
 
-    dataset: str = option("ETTm1", "A known dataset (ETTh1, ETTm1, ...; see `timellm fetch`), or 'custom' for your CSV.")
-    path: Path | None = option(None, "The CSV file. Default: the known dataset's file in the cache.", flag="--data-path")
+    dataset: str = option(
+        "ETTm1", "A known dataset (ETTh1, ETTm1, ...; see `timellm fetch`), or 'custom' for your CSV."
+    )
+    path: Path | None = option(
+        None, "The CSV file. Default: the known dataset's file in the cache.", flag="--data-path"
+    )
     date_column: str = option("date", "Name of the column that holds the timestamps.")
     target: str = option("OT", "Name of the column of main interest: moved last; alone in S; scored in MS.")
     columns: Names = option((), "Value columns to use, separated by commas. Default: all.")
@@ -115,7 +119,7 @@ class PromptConfig(Section):
 
     template: str = option(
         PROMPT_TEMPLATE,
-        "Prompt text with the fields {description} {pred_len} {seq_len} {min} {max} {median} {trend} {top_lags} {lags}.",
+        "Text with the fields {description} {pred_len} {seq_len} {min} {max} {median} {trend} {top_lags} {lags}.",
         flag="--prompt-template",
     )
     description: str | None = option(None, "What the data are, in a sentence. Default: the known dataset's own text.")
@@ -140,7 +144,8 @@ class TrainConfig(Section):
     )
     loss: Literal["mse", "mae", "huber"] = option("mse", "What training minimises, in standardised units.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", "Number format of the LLM's arithmetic. auto: bf16 where the card has it, fp16 on older ones, fp32 on a CPU."
+        "auto",
+        "Number format of the LLM's arithmetic. auto: bf16 where the card has it, fp16 on older ones, fp32 on a CPU.",
     )
     clip: float = option(0.0, "Largest gradient norm; 0 does not clip.", ge=0)
     patience: int = option(3, "Stop after so many epochs without a lower validation loss; 0 never stops early.", ge=0)
@@ -157,7 +162,9 @@ class RunConfig(Section):
         flag="--run-name",
     )
     directory: Path = option(Path("checkpoints"), "Folder that holds the runs.", flag="--checkpoints")
-    save_steps: int = option(1000, "Save step-N.pt after every so many steps; 0 saves at the end of an epoch only.", ge=0)
+    save_steps: int = option(
+        1000, "Save step-N.pt after every so many steps; 0 saves at the end of an epoch only.", ge=0
+    )
     save_total_limit: int = option(3, "Keep the newest so many step-N.pt files.", ge=1)
     log_steps: int = option(100, "Steps between two log lines and loss records.", ge=1)
 

@@ -1,8 +1,9 @@
 """The one place that counts rows, windows, samples, steps, patches and tokens. Light: standard library only.
 
-Words, once for the whole project. A *row* is a line of the CSV. A *window* is `seq_len` rows of history and the `pred_len` rows after
-them. A *sample* is one channel of one window. A *batch* is `batch_size` samples; one batch is one *step* (= one
-iteration). A *patch* is `patch_len` rows of a sample's history. The data loaders and the model assert against these counts.
+Words, once for the whole project. A *row* is a line of the CSV. A *window* is `seq_len` rows of history and the
+`pred_len` rows after them. A *sample* is one channel of one window. A *batch* is `batch_size` samples; one batch is one
+*step* (= one iteration). A *patch* is `patch_len` rows of a sample's history. The data loaders and the model assert
+against these counts.
 """
 
 from dataclasses import dataclass

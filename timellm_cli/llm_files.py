@@ -27,7 +27,10 @@ def has_weights(folder: Path) -> bool:
 
 def weight_files(folder: Path) -> list[Path]:
     """The weight files of an LLM folder, sorted; empty where there are none or a shard is missing."""
-    for pattern, index in (("*.safetensors", "model.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model.bin.index.json")):
+    for pattern, index in (
+        ("*.safetensors", "model.safetensors.index.json"),
+        ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    ):
         files = sorted(path for path in folder.glob(pattern) if path.is_file())
         if files and (folder / index).is_file():
             import json

@@ -9,12 +9,16 @@ import typer
 from pydantic.fields import FieldInfo
 
 from timellm_cli.config import FIELDS, flag_of
-from timellm_cli.settings import Settings, profile_names, resolve
+from timellm_cli.settings import profile_names, resolve
 
 Profile = Annotated[
     str | None,
-    typer.Option("--profile", "-p", help="Start from a shipped profile; `timellm profiles` lists them.",
-                 autocompletion=lambda incomplete: [name for name in profile_names() if name.startswith(incomplete)]),
+    typer.Option(
+        "--profile",
+        "-p",
+        help="Start from a shipped profile; `timellm profiles` lists them.",
+        autocompletion=lambda incomplete: [name for name in profile_names() if name.startswith(incomplete)],
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Start from your own TOML file.")]
 Assignments = Annotated[

@@ -83,7 +83,9 @@ def resolve(
         faults.extend(_explain(error, origins))
     if faults or config is None:
         raise ConfigError(
-            "the configuration has " + ("a fault" if len(faults) == 1 else f"{len(faults)} faults") + ":\n"
+            "the configuration has "
+            + ("a fault" if len(faults) == 1 else f"{len(faults)} faults")
+            + ":\n"
             + "\n".join(f"  - {fault}" for fault in faults),
             "`timellm profiles show NAME` prints every key with its value",
         )

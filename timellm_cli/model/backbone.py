@@ -20,12 +20,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Backbone(nn.Module):
     """A frozen language model that reads a prompt and then tokens made of patches."""
 
+    llm: Any
+
     def __init__(self, llm: nn.Module, reads_in_two_passes: bool | None = None) -> None:
         """`reads_in_two_passes=None` tries on a few tokens whether the prompt may be read apart from the patches."""
         super().__init__()
         self.llm = llm.requires_grad_(False).eval()
-        self.hidden_size: int = llm.config.hidden_size
-        self.max_positions: int = getattr(llm.config, "max_position_embeddings", None) or 2048
+        self.hidden_size: int = self.llm.config.hidden_size
+        self.max_positions: int = getattr(self.llm.config, "max_position_embeddings", None) or 2048
         if reads_in_two_passes is None:
             reads_in_two_passes = self._prompt_stands_alone()
         self.reads_in_two_passes = reads_in_two_passes
@@ -104,6 +106,7 @@ def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.de
     `precision` is fp32, bf16 or fp16; with nf4 or int8 it is the format of the arithmetic. Raises ModelError where the
     files are missing or broken.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -119,12 +122,22 @@ def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.de
             local_files_only=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         raise ModelError(
             f"the LLM in '{folder}' cannot be loaded: {str(error).strip().splitlines()[0]}",
             "fetch the LLM again, or check that the folder holds config.json and all its safetensors files",
         ) from error
+    _keep_backward_on_cpu(model)
     return Backbone(model)
+
+
+def _keep_backward_on_cpu(model: nn.Module) -> None:
+    """bitsandbytes repacks 4-bit weights for CPUs with AVX512-BF16 at the first call without autograd, which our prompt
+    pass is; the repacked form has no backward pass, and gradients through it would silently be wrong.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            vars(module)["support_avx512bf16_for_cpu"] = False
 
 
 def _truncated_config(llm: LLMConfig, folder: Path) -> Any:

@@ -74,7 +74,7 @@ class TimeLLM(nn.Module):
         }
 
     def load_trainable_state(self, weights: dict[str, Tensor]) -> None:
-        """Put trained weights in. Raises ModelError naming every weight that is missing, unknown or of another shape."""
+        """Put trained weights in. Raises ModelError naming each one that is missing, unknown or of another shape."""
         own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
         faults = [f"missing {name}" for name in own.keys() - weights.keys()]
         faults += [f"unknown {name}" for name in weights.keys() - own.keys()]

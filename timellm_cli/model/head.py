@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class ForecastHead(nn.Module):
-    """Flattens the first `d_ff` dimensions of every patch, feature by feature, and projects them to `pred_len` values."""
+    """Flattens the first `d_ff` dimensions of every patch, feature by feature, and projects them to `pred_len`."""
 
     def __init__(self, d_ff: int, patch_nums: int, pred_len: int, dropout: float) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Text prototypes from the vocabulary, in the compact form that trains what the large form trains.
 
-Time-LLM learns S = W E + b 1' with W of U x V: hundreds of millions of weights. But S depends on W only through W E, and E
-(V x hidden) has a rank of at most `hidden`. With E'E = R'R (Cholesky) and Q = E R^-1, whose columns are orthonormal,
-S = (W Q) R + b 1'. Training W' = W Q reaches the same S, and plain gradient descent on W' takes the very steps in S that
-gradient descent on W takes.
+Time-LLM learns S = W E + b 1' with W of U x V: hundreds of millions of weights. But S depends on W only through W E,
+and E (V x hidden) has a rank of at most `hidden`. With E'E = R'R (Cholesky) and Q = E R^-1, whose columns are
+orthonormal, S = (W Q) R + b 1'. Training W' = W Q reaches the same S, and plain gradient descent on W' takes the very
+steps in S that gradient descent on W takes.
 """
 
 import torch

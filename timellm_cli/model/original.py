@@ -29,8 +29,8 @@ _EMBEDDING = "word_embeddings"
 def read_original(path: Path, forecaster: TimeLLM) -> dict[str, Tensor]:
     """The trained weights of an original checkpoint under our names, for `forecaster.load_trainable_state`.
 
-    The full mapping (U x V) becomes compact through the LLM of `forecaster`. Raises ModelError where the file is none of
-    the original's, was trained with another LLM, or holds weights this model has no place for.
+    The full mapping (U x V) becomes compact through the LLM of `forecaster`. Raises ModelError where the file is none
+    of the original's or was trained with another LLM.
     """
     mapping = forecaster.prototypes
     if not isinstance(mapping, VocabularyMapping):
@@ -56,7 +56,9 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"checkpoint '{path}' not found", "give the path of the original's `checkpoint` file") from None
+        raise ModelError(
+            f"checkpoint '{path}' not found", "give the path of the original's `checkpoint` file"
+        ) from None
     except Exception as error:
         raise ModelError(
             f"'{path}' is no checkpoint of plain tensors: {str(error).strip().splitlines()[0]}",
@@ -71,7 +73,9 @@ def _load(path: Path) -> dict[str, Tensor]:
     if missing:
         raise ModelError(
             f"'{path}' is no checkpoint of the original Time-LLM: it lacks {', '.join(missing)}",
-            f"it holds {len(state)} tensors, such as {', '.join(sorted(state)[:3])}" if state else "it holds no tensors",
+            f"it holds {len(state)} tensors, such as {', '.join(sorted(state)[:3])}"
+            if state
+            else "it holds no tensors",
         )
     return state
 
@@ -89,7 +93,7 @@ def _compare_embeddings(path: Path, state: dict[str, Tensor], embedding_VE: Tens
         return
     if theirs.shape != embedding_VE.shape or not torch.allclose(theirs.float(), embedding_VE, rtol=0.02, atol=1e-3):
         raise ModelError(
-            f"'{path}' was trained with another LLM: its word embeddings of {tuple(theirs.shape)} differ from this LLM's "
-            f"{tuple(embedding_VE.shape)}",
+            f"'{path}' was trained with another LLM: its word embeddings of {tuple(theirs.shape)} differ from "
+            f"this LLM's {tuple(embedding_VE.shape)}",
             "name the LLM it was trained with: --llm",
         )

@@ -1,11 +1,11 @@
-"""Patches put into the LLM's embedding space: cross-attention from patches to text prototypes (Time-LLM, section 3.1)."""
+"""Patches put into the LLM's embedding space: cross-attention to text prototypes (Time-LLM, section 3.1)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Reprogramming(nn.Module):
-    """Queries are patches, keys and values are prototypes; `n_heads` heads of width `head_width`, scale 1/sqrt(width)."""
+    """Queries are patches, keys and values prototypes; `n_heads` heads of width `head_width`, scale 1/sqrt(width)."""
 
     def __init__(self, d_model: int, hidden_size: int, n_heads: int, head_width: int, dropout: float) -> None:
         super().__init__()

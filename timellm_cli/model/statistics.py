@@ -1,4 +1,4 @@
-"""What the prompt says of a window: smallest, largest and middle value, trend, and the lags of highest autocorrelation."""
+"""What the prompt says of a window: smallest, largest and middle value, trend, lags of highest autocorrelation."""
 
 import torch
 from torch import Tensor

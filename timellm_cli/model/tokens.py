@@ -22,9 +22,7 @@ class PromptTokens:
 
     def to(self, device: torch.device) -> "PromptTokens":
         """The same on another device."""
-        return PromptTokens(
-            self.ids_BK.to(device, non_blocking=True), self.mask_BK.to(device, non_blocking=True)
-        )
+        return PromptTokens(self.ids_BK.to(device, non_blocking=True), self.mask_BK.to(device, non_blocking=True))
 
 
 class PromptEncoder:
@@ -42,7 +40,9 @@ class PromptEncoder:
     def encode(self, history_BT: Tensor) -> PromptTokens:
         """Prompts of standardised histories. Raises ModelError where a prompt is too long: it is never cut."""
         scaled_BT, _ = normalise(history_BT)
-        return self.encode_texts([self.text.render(sample) for sample in window_statistics(scaled_BT, self.text.top_lags)])
+        return self.encode_texts(
+            [self.text.render(sample) for sample in window_statistics(scaled_BT, self.text.top_lags)]
+        )
 
     def encode_texts(self, prompts: list[str]) -> PromptTokens:
         """Tokens of ready prompts, with the tokeniser's own special tokens, padded on the left."""

@@ -1,0 +1,197 @@
+"""The frozen LLM: every family, both ways to read a prompt, truncation and real quantization."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from tests.conftest import write_byte_tokenizer
+from timellm_cli.config import Config, LLMConfig
+from timellm_cli.errors import ModelError
+from timellm_cli.model.backbone import Backbone, load_backbone
+from timellm_cli.model.forecaster import TimeLLM, fingerprint_llm, load_forecaster
+from timellm_cli.model.tokens import PromptTokens
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {
+    "vocab_size": 257, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 1024, "bos_token_id": None, "eos_token_id": 256,
+}  # fmt: skip
+FAMILIES: dict[str, transformers.PretrainedConfig] = {
+    "llama": transformers.LlamaConfig(**SMALL, pad_token_id=256),
+    "qwen2": transformers.Qwen2Config(**SMALL, pad_token_id=256),
+    "qwen3": transformers.Qwen3Config(**SMALL, head_dim=16, pad_token_id=256),
+    "mistral": transformers.MistralConfig(**SMALL, pad_token_id=256, sliding_window=None),
+    "gpt2": transformers.GPT2Config(vocab_size=257, n_embd=64, n_layer=3, n_head=4, n_positions=1024),
+    "bert": transformers.BertConfig(
+        vocab_size=257, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=1024,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(3)
+    transformers.AutoModel.from_config(FAMILIES[request.param]).save_pretrained(folder)
+    write_byte_tokenizer(folder)
+    return folder
+
+
+def forecaster_on(folder: Path, quantization: str = "none", precision: str = "fp32", **llm: Any) -> TimeLLM:
+    config = Config.model_validate(
+        {
+            "data": {"dataset": "custom"},
+            "window": {"seq_len": 48, "pred_len": 12},
+            "model": {"patch_len": 8, "patch_stride": 4, "d_model": 8, "d_ff": 8, "n_heads": 2, "num_prototypes": 20},
+            "llm": {"name": str(folder), "layers": 2, "quantization": quantization, **llm},
+            "train": {"precision": precision},
+        }
+    )
+    torch.manual_seed(0)
+    return load_forecaster(config, CPU)
+
+
+def histories(count: int) -> torch.Tensor:
+    """Histories whose prompts differ in length: amplitudes, signs and periods vary."""
+    torch.manual_seed(5)
+    time = torch.arange(48.0)
+    return torch.stack([torch.sin(time * (0.2 + 0.3 * row)) * 3**row + torch.randn(48) * 0.3 for row in range(count)])
+
+
+def test_every_family_forecasts_and_learns(family: Path) -> None:
+    model = forecaster_on(family).train()
+    history = histories(4)
+    forecast = model(history, model.encoder.encode(history))
+    assert forecast.shape == (4, 12)
+    forecast.square().mean().backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("backbone."):
+            assert parameter.grad is None and not parameter.requires_grad
+        else:
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_only_models_that_look_ahead_read_in_one_pass(family: Path) -> None:
+    assert forecaster_on(family).backbone.reads_in_two_passes == (FAMILIES["bert"].model_type not in family.name)
+
+
+def test_two_passes_give_the_forecast_and_gradients_of_one_pass(family: Path) -> None:
+    model = forecaster_on(family).eval()
+    if not model.backbone.reads_in_two_passes:
+        model_forecast = model(histories(3), model.encoder.encode(histories(3)))
+        assert model_forecast.isfinite().all()
+        return
+    history = histories(5)
+    prompt = model.encoder.encode(history)
+    assert prompt.mask_BK.sum(dim=1).unique().numel() > 1, "the prompts should differ in length"
+    results = {}
+    for two_passes in (True, False):
+        model.backbone.reads_in_two_passes = two_passes
+        model.zero_grad()
+        forecast = model(history, prompt)
+        forecast.square().mean().backward()
+        results[two_passes] = (
+            forecast.detach(),
+            {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad},
+        )
+    torch.testing.assert_close(results[True][0], results[False][0], rtol=1e-5, atol=1e-5)
+    for name, gradient in results[True][1].items():
+        scale = float(results[False][1][name].abs().max())
+        torch.testing.assert_close(gradient, results[False][1][name], rtol=1e-4, atol=1e-5 * max(scale, 1.0))
+
+
+def test_a_forecast_does_not_depend_on_its_batch_mates(family: Path) -> None:
+    model = forecaster_on(family).eval()
+    history = histories(6)
+    with torch.no_grad():
+        together = model(history, model.encoder.encode(history))
+        alone = torch.cat([model(window, model.encoder.encode(window)) for window in history.split(1)])
+    scale = history.std(dim=1, keepdim=True)
+    torch.testing.assert_close(together / scale, alone / scale, rtol=1e-4, atol=2e-5)
+
+
+def test_layers_are_left_out_before_their_weights_are_loaded(family: Path) -> None:
+    shallow = load_backbone(LLMConfig(name=str(family), layers=1), "fp32", family, CPU)
+    deep = load_backbone(LLMConfig(name=str(family), layers="all"), "fp32", family, CPU)
+    assert shallow.llm.config.num_hidden_layers == 1
+    assert sum(p.numel() for p in shallow.parameters()) < sum(p.numel() for p in deep.parameters())
+    first = dict(shallow.named_parameters())
+    assert all(torch.equal(first[name], weight) for name, weight in deep.named_parameters() if name in first)
+
+
+def test_more_layers_than_there_are_is_an_error_with_both_numbers(tiny_llm: Path) -> None:
+    with pytest.raises(ModelError, match=r"llm\.layers is 5, but .* has 2 layers"):
+        load_backbone(LLMConfig(name=str(tiny_llm), layers=5), "fp32", tiny_llm, CPU)
+
+
+@pytest.mark.parametrize("double_quant", [True, False])
+def test_nf4_runs_for_real_on_the_cpu_and_stays_near_full_precision(family: Path, double_quant: bool) -> None:
+    import bitsandbytes
+
+    full, quantized = forecaster_on(family), forecaster_on(family, "nf4", double_quant=double_quant)
+    linear = [module for module in quantized.backbone.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    if "gpt2" not in family.name:  # GPT-2's layers are convolutions of width one
+        assert linear and all(module.weight.dtype == torch.uint8 for module in linear)
+        assert all((module.weight.quant_state.nested is True) == double_quant for module in linear)
+    prompt = full.encoder.encode(histories(3))
+    results = []
+    for model in (full, quantized):
+        tokens = torch.randn(3, 12, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        hidden = model.backbone(prompt, tokens)
+        (hidden * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+        results.append((hidden.detach(), tokens.grad))
+    for of_full, of_quantized in zip(*results, strict=True):
+        difference = float((of_full - of_quantized).norm() / of_full.norm())
+        assert (1e-4 if linear else 0) <= difference < 0.4
+
+
+def test_gradients_through_nf4_are_those_of_its_dequantized_weights(tiny_llm: Path) -> None:
+    import bitsandbytes
+
+    backbone = load_backbone(LLMConfig(name=str(tiny_llm), layers=1, quantization="nf4"), "fp32", tiny_llm, CPU)
+    linear = next(module for module in backbone.modules() if isinstance(module, bitsandbytes.nn.Linear4bit))
+    weight = bitsandbytes.functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state).float()
+    with torch.no_grad():
+        linear(torch.randn(5, linear.in_features))  # what the prompt pass does first
+    rows = torch.randn(5, linear.in_features, requires_grad=True)
+    outer = torch.randn(5, linear.out_features)
+    (linear(rows) * outer).sum().backward()
+    torch.testing.assert_close(rows.grad, outer @ weight, rtol=1e-3, atol=1e-4)
+
+
+def test_the_llms_own_dropout_is_never_on(tmp_path: Path) -> None:
+    config = transformers.GPT2Config(vocab_size=257, n_embd=32, n_layer=1, n_head=2, resid_pdrop=0.5, embd_pdrop=0.5)
+    backbone = Backbone(transformers.GPT2Model(config)).train()
+    prompt = PromptTokens(torch.arange(6).view(1, 6), torch.ones(1, 6, dtype=torch.int64))
+    tokens = torch.randn(1, 4, 32)
+    assert torch.equal(backbone(prompt, tokens), backbone(prompt, tokens))
+
+
+def test_another_llm_has_another_fingerprint_and_the_same_files_the_same(tiny_llm: Path, tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    config = transformers.LlamaConfig.from_pretrained(tiny_llm)
+    transformers.LlamaModel(config).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((tiny_llm / "tokenizer.json").read_bytes())
+    assert fingerprint_llm(tiny_llm) == fingerprint_llm(tiny_llm) != fingerprint_llm(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated weights", "no weights", "no tokeniser", "nonsense config"])
+def test_a_broken_llm_folder_is_one_clear_error(tiny_llm: Path, tmp_path: Path, damage: str) -> None:
+    for source in tiny_llm.iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    if damage == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "no tokeniser":
+        (tmp_path / "tokenizer.json").unlink()
+    else:
+        (tmp_path / "config.json").write_text('{"model_type": "no such type"}', encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot be loaded") as raised:
+        forecaster_on(tmp_path)
+    assert raised.value.hint
