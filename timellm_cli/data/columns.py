@@ -1,0 +1,85 @@
+"""Which columns of a CSV become channels, and in which order. Light."""
+
+from collections.abc import Sequence
+
+from timellm_cli.config import DataConfig
+from timellm_cli.data.source import DELIMITERS, CsvSource
+from timellm_cli.datasets import known_dataset
+from timellm_cli.errors import DataError, did_you_mean
+
+
+def target_of(data: DataConfig) -> str:
+    """The target's name: as configured; a known dataset without a column of the default name has its own."""
+    dataset = known_dataset(data)
+    if dataset and data.target == DataConfig.model_fields["target"].default:
+        return dataset.target
+    return data.target
+
+
+def select_columns(source: CsvSource, data: DataConfig) -> tuple[str, ...]:
+    """The value columns a configuration asks of a file, in the file's order, the target moved last (S: it alone).
+
+    Raises DataError for missing, unnamed and repeated columns, and for a file that is not the known dataset named.
+    """
+    target, header = target_of(data), source.header
+    values = [name for name in header if name != data.date_column]
+    _require(source, [data.date_column], "date column")
+    _match_dataset(source, data, values)
+    _require(source, data.columns, "column")
+    _require(source, [target], "target column")
+    if data.columns and target not in data.columns:
+        raise DataError(
+            f"the target '{target}' is not among the columns to use: {_quoted(data.columns)}",
+            "add it to --columns, or name another --target",
+        )
+    chosen = [target] if data.features == "S" else [name for name in values if name in data.columns or not data.columns]
+    repeated = [name for name in [data.date_column, *dict.fromkeys(chosen)] if name and header.count(name) > 1]
+    if repeated:
+        places = [str(place) for place, name in enumerate(header, 1) if name == repeated[0]]
+        raise DataError(
+            f"{source.name}: the header names '{repeated[0]}' {len(places)} times (columns {', '.join(places)})",
+            "rename one of them, or leave it out with --columns",
+        )
+    if "" in chosen:
+        raise DataError(
+            f"{source.name}: column {header.index('') + 1} of {len(header)} has no name",
+            "name it in the header, or choose the value columns with --columns",
+        )
+    return (*(name for name in chosen if name != target), target)
+
+
+def _require(source: CsvSource, names: Sequence[str], what: str) -> None:
+    header = source.header
+    missing = [name for name in names if name not in header]
+    if not missing:
+        return
+    if len(header) == 1:
+        raise DataError(
+            f"{source.name}: {what} '{missing[0]}' not found; the header is a single column {header[0]!r}",
+            f"columns may be separated by {', '.join(DELIMITERS.values())}",
+        )
+    flag = {"date column": "--set data.date_column=NAME or --date-column", "target column": "--target"}
+    raise DataError(
+        f"{source.name}: {what} {_quoted(missing)} not found; columns are {_quoted(header)}"
+        + did_you_mean(missing[0], header),
+        f"name it with {flag.get(what, '--columns')}",
+    )
+
+
+def _match_dataset(source: CsvSource, data: DataConfig, values: Sequence[str]) -> None:
+    dataset = known_dataset(data)
+    if dataset is None or set(values) == set(dataset.columns):
+        return
+    missing = [name for name in dataset.columns if name not in values]
+    extra = [name for name in values if name not in dataset.columns]
+    faults = [f"no {_quoted(missing)}"] if missing else []
+    faults += [f"{_quoted(extra)} besides"] if extra else []
+    raise DataError(
+        f"{source.name} is not {dataset.name}: its columns do not match ({'; '.join(faults)})",
+        "use --dataset custom for a CSV of your own",
+    )
+
+
+def _quoted(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

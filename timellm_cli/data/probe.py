@@ -1,0 +1,142 @@
+"""What a CSV holds, told from its first and last lines and a count of its lines. Light: no array library."""
+
+import codecs
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice, pairwise
+from pathlib import Path
+
+from timellm_cli.config import DataConfig
+from timellm_cli.data.columns import select_columns
+from timellm_cli.data.source import EMPTY_CELLS, CsvSource, infinite_value, not_a_number, open_source, too_wide
+from timellm_cli.data.timestamps import fitting_formats, no_timestamp, parse_timestamp
+
+_SAMPLE = 200
+_BLOCK_BYTES = 2**20
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A CSV at a glance. `columns` are the value columns a run would use, the target last.
+
+    `rows` counts timestamps, with `fill` those it would add as well. `cadence` is None where the step is not constant.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: int
+    encoding: str
+    delimiter: str
+    first: str
+    last: str
+    cadence: timedelta | None
+
+
+def probe_csv(path: Path, data: DataConfig) -> Probe:
+    """Look at a file of any size: its first and last rows are parsed, the lines between only counted.
+
+    Raises DataError for whatever those rows show to be wrong; `read_table` sees the rest.
+    """
+    source = open_source(path, None, data.date_column)
+    columns = select_columns(source, data)
+    with source.rows() as lines:
+        head = list(islice(lines, 1, 1 + _SAMPLE))
+    _check_cells(source, head, columns)
+    rows, tail = _count_rows(source)
+    place = source.header.index(data.date_column)
+    first_texts = [cells[place].strip() for _, cells in head]
+    last_texts = [cells[place].strip() for cells in tail if len(cells) > place]
+    formats = fitting_formats([*first_texts, *last_texts])
+    if not formats:
+        wrong = [(f"line {line}", cells[place]) for line, cells in head if not fitting_formats([cells[place].strip()])]
+        raise no_timestamp(source.name, *(wrong or [("near the end", last_texts[-1])])[0], data.date_column)
+    spans = [_measure(first_texts, last_texts, form) for form in formats]
+    start, end, cadence = next((span for span in spans if span[2]), spans[0])
+    if data.fill == "linear" and cadence:
+        rows = (end - start) // cadence + 1
+    return Probe(path, columns, rows, source.encoding, source.delimiter, first_texts[0], last_texts[-1], cadence)
+
+
+def _check_cells(source: CsvSource, lines: Sequence[tuple[int, list[str]]], columns: Sequence[str]) -> None:
+    width = len(source.header)
+    places = [(source.header.index(column), column) for column in columns]
+    for line, cells in lines:
+        if len(cells) > width:
+            raise too_wide(source.name, line, len(cells), width)
+        cells.extend([""] * (width - len(cells)))
+        for place, column in places:
+            cell = cells[place].strip()
+            if cell in EMPTY_CELLS:
+                continue
+            try:
+                number = float(cell)
+            except ValueError:
+                raise not_a_number(source.name, line, column, cell) from None
+            if math.isinf(number):
+                raise infinite_value(source.name, line, column)
+
+
+def _measure(
+    first_texts: Sequence[str], last_texts: Sequence[str], form: str
+) -> tuple[datetime, datetime, timedelta | None]:
+    """First and last timestamp and the step between rows, None where the calendar sets it or there is no common one."""
+    runs = [[stamp for text in texts if (stamp := parse_timestamp(text, form))] for texts in (first_texts, last_texts)]
+    start, end = runs[0][0], runs[1][-1]
+    steps = Counter(later - earlier for run in runs for earlier, later in pairwise(run))
+    if not steps:
+        return start, end, None
+    step = steps.most_common(1)[0][0]
+    weekends = any(stamp.weekday() > 4 for run in runs for stamp in run)
+    constant = (
+        step > timedelta(0)
+        and not any(other % step for other in steps)
+        and (step != _DAY or weekends or len(steps) == 1)
+    )
+    return start, end, step if constant else None
+
+
+def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
+    """Rows below the header, and the cells of the last ones. Blank lines do not count, a line break inside quotes neither."""
+    rows, inside_quotes, tail = -1, False, b""
+    for block in _whole_lines(source):
+        if _is_plain(block) and not inside_quotes:
+            rows += block.count(b"\n")
+        else:
+            for line in block.splitlines():
+                inside_quotes ^= line.count(b'"') % 2 == 1
+                rows += not inside_quotes and not line.isspace() and line != b""
+        tail = tail[-_BLOCK_BYTES:] + block
+    encoding = "utf-8" if _is_wide(source.encoding) else source.encoding
+    last = [line for line in tail.splitlines() if line.strip()][-min(_SAMPLE, rows) :]
+    lines = [line.decode(encoding, errors="replace") for line in last]
+    return rows, list(csv.reader(lines, delimiter=source.delimiter, skipinitialspace=True))
+
+
+def _is_plain(block: bytes) -> bool:
+    """Whether counting line ends counts rows: no blank lines, no quotes, and every line ends."""
+    blank = any(mark in block for mark in (b"\n\n", b"\n\r", b"\n ", b"\n\t")) or block[:1].isspace()
+    return block.endswith(b"\n") and b'"' not in block and not blank
+
+
+def _whole_lines(source: CsvSource) -> Iterator[bytes]:
+    """The file in blocks that end with a line, in an encoding whose ASCII part is ASCII."""
+    decoder = codecs.getincrementaldecoder(source.encoding)(errors="replace")
+    rest = b""
+    with source.open() as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            block = rest + (decoder.decode(block).encode() if _is_wide(source.encoding) else block)
+            cut = (block.rfind(b"\n") if b"\n" in block else block.rfind(b"\r")) + 1
+            rest = block[cut:]
+            if cut:
+                yield block[:cut]
+    if rest:
+        yield rest
+
+
+def _is_wide(encoding: str) -> bool:
+    return encoding.startswith(("utf-16", "utf-32"))

@@ -1,0 +1,36 @@
+"""Standardise channels by the mean and deviation of the training span."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """Mean and population standard deviation of each channel, in the units of the CSV (float64).
+
+    A channel that never changes has the deviation 1, so that it becomes zeros.
+    """
+
+    mean_C: Floats
+    std_C: Floats
+
+    @classmethod
+    def fit(cls, values_NC: Floats) -> Self:
+        """Measure the rows of the training span, raw."""
+        constant_C = values_NC.min(axis=0) == values_NC.max(axis=0)
+        return cls(values_NC.mean(axis=0), np.where(constant_C, 1.0, values_NC.std(axis=0)))
+
+    def standardise(self, values_NC: Floats) -> Floats:
+        """Raw to standardised; the last axis is the channels."""
+        return (values_NC - self.mean_C) / self.std_C
+
+    def restore(self, values: NDArray[np.floating], channels: NDArray[np.integer] | None = None) -> Floats:
+        """Standardised to raw. Without `channels` the last axis is the channels; with `channels_B`, values are B x H."""
+        if channels is None:
+            return values * self.std_C + self.mean_C
+        return values * self.std_C[channels, None] + self.mean_C[channels, None]

@@ -1,0 +1,199 @@
+"""Where a CSV's bytes come from and how they become text: encoding, delimiter, header, line numbers. Light.
+
+Nothing is guessed from more than the first megabyte, so a file of any size is described at once.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from timellm_cli.errors import DataError, did_you_mean
+
+HEAD_BYTES = 2**20
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+EMPTY_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None")
+"""What a cell without a value may hold."""
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "a gzip archive",
+    b"PAR1": "a Parquet file",
+    b"\x89HDF": "an HDF5 file",
+}
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """A CSV that can be opened again and again, with what its head says about it.
+
+    `header` holds the column names without the blanks around them; `name` is for messages.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    encoding: str
+    delimiter: str
+    header: tuple[str, ...]
+
+    @contextmanager
+    def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
+        """The lines that are not blank, header first, each as (line number in the file, cells)."""
+        with self.open() as stream:
+            text = io.TextIOWrapper(stream, encoding=self.encoding, errors="replace", newline="")
+            yield _numbered(text, self.delimiter)
+
+    def line(self, row: int) -> int:
+        """Line number in the file of data row `row` (0 is the first after the header). Reads the file up to there."""
+        with self.rows() as lines:
+            return next(number for rank, (number, _) in enumerate(lines) if rank == row + 1)
+
+
+def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> CsvSource:
+    """Find out how to read a file, or a binary stream, which is read to its end.
+
+    Raises DataError for what is missing, empty, no text, without rows or of uneven width.
+    """
+    if isinstance(source, Path):
+        _check_file(source)
+        opener: Callable[[], BinaryIO] = lambda: source.open("rb")  # noqa: E731
+        name = name or str(source)
+    else:
+        content = source.read()
+        opener = lambda: io.BytesIO(content)  # noqa: E731
+        name = name or "the input"
+    with opener() as stream:
+        head = stream.read(HEAD_BYTES)
+    encoding = detect_encoding(head, name)
+    text = decode_head(head, encoding)
+    if not text.strip():
+        raise DataError(f"{name} is empty", "the first line must name the columns")
+    delimiter = detect_delimiter(text, date_column)
+    rows = _numbered(io.StringIO(text, newline=""), delimiter)
+    header = tuple(cell.strip() for cell in next(rows)[1])
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{name} has a header but no rows", "each row below the header is one timestamp")
+    if len(first[1]) > len(header):
+        raise too_wide(name, first[0], len(first[1]), len(header))
+    return CsvSource(name, opener, encoding, delimiter, header)
+
+
+def too_wide(name: str, line: int, cells: int, columns: int) -> DataError:
+    """The error of a line that has more cells than the header has names."""
+    return DataError(
+        f"{name}, line {line}: {cells} cells, but the header names {columns} columns",
+        "look for a decimal comma or an unquoted comma in a cell of that line",
+    )
+
+
+def not_a_number(name: str, line: int, column: str, cell: str, count: int = 1) -> DataError:
+    """The error of a cell that holds text, with what its writer may have meant."""
+    more = f" ({count:,} such cells in the column)" if count > 1 else ""
+    hint = (
+        f"empty the cell (what counts as empty: {', '.join(EMPTY_CELLS[1:])}), or leave the column out with --columns"
+    )
+    if "," in cell:
+        hint = "write numbers like 1234.5, without thousands separators or decimal commas"
+    return DataError(f"{name}, line {line}, column '{column}': '{cell}' is no number{more}", hint)
+
+
+def infinite_value(name: str, line: int, column: str) -> DataError:
+    """The error of a cell that holds an infinite number, or one too large for float64."""
+    return DataError(f"{name}, line {line}, column '{column}': the value is infinite", "leave the cell empty")
+
+
+def detect_encoding(head: bytes, name: str) -> str:
+    """The encoding of a text that starts with `head`: by its BOM, else UTF-8, GB18030 (holds GBK) or Windows-1252.
+
+    Bytes that are no UTF-8 are taken for Chinese if most of the characters they give are common ones (GB2312): GB18030
+    accepts nearly anything, and one degree sign of a Western file would make a rare character.
+    Raises DataError for a file that is no text.
+    """
+    for magic, kind in _FOREIGN.items():
+        if head.startswith(magic):
+            raise DataError(f"{name} is {kind}, not a CSV", "export it as CSV text, then use that file")
+    for bom, encoding in _BOMS:
+        if head.startswith(bom):
+            return encoding
+    if b"\0" in head:
+        for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+            zeros = head[offset::2]
+            if zeros.count(0) > 0.9 * len(zeros) and head[1 - offset :: 2].count(0) == 0:
+                return encoding
+        raise DataError(f"{name} is a binary file, not a CSV", "export it as CSV text, then use that file")
+    for encoding in ("utf-8", "gb18030", "cp1252"):
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(head, final=False)
+        except UnicodeDecodeError:
+            continue
+        if encoding != "gb18030" or _looks_chinese(text):
+            return encoding
+    raise DataError(
+        f"{name}: its encoding is not known",
+        "UTF-8, UTF-16, GBK/GB18030 and Windows-1252 were tried; save the file as UTF-8",
+    )
+
+
+def decode_head(head: bytes, encoding: str) -> str:
+    """The text of the first bytes; a character or line that is cut at the end is left out."""
+    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head, final=False)
+    return text[: max(text.rfind("\n"), text.rfind("\r")) + 1] if len(head) == HEAD_BYTES else text
+
+
+def detect_delimiter(text: str, date_column: str) -> str:
+    """The delimiter under which the header names `date_column`; failing that, the one that makes most columns."""
+    headers = {
+        delimiter: [cell.strip() for cell in next(_numbered(io.StringIO(text, newline=""), delimiter))[1]]
+        for delimiter in DELIMITERS
+    }
+    return max(headers, key=lambda delimiter: (date_column in headers[delimiter], len(headers[delimiter])))
+
+
+def _looks_chinese(text: str) -> bool:
+    foreign = [character for character in text if not character.isascii()]
+    common = "".join(foreign).encode("gb2312", errors="ignore").decode("gb2312")
+    return len(common) * 2 >= len(foreign)
+
+
+def _numbered(text: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+    for cells in reader:
+        if len(cells) > 1 or (cells and cells[0].strip()):
+            yield reader.line_num, cells
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(f"'{path}' is a folder, not a CSV file", _list_nearby(path, path.name))
+    if not path.exists():
+        folder = path.parent
+        if not folder.is_dir():
+            raise DataError(f"file '{path}' not found: there is no folder '{folder}'", "check the path")
+        names = [other.name for other in folder.glob("*.csv")]
+        raise DataError(f"file '{path}' not found{did_you_mean(path.name, names)}", _list_nearby(folder, path.name))
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be opened: {error.strerror}", "check its permissions") from None
+
+
+def _list_nearby(folder: Path, name: str) -> str:
+    names = sorted(other.name for other in folder.glob("*.csv"))
+    if not names:
+        return f"there is no CSV file in '{folder}'"
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"CSV files in '{folder}': {', '.join(names[:8])}{more}"

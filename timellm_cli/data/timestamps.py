@@ -1,0 +1,52 @@
+"""How timestamps are written: ISO 8601 first, then the usual ways of spreadsheets. Light.
+
+Formats are `strptime` patterns, which pandas shares with the standard library.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from timellm_cli.errors import DataError
+
+ISO = "ISO8601"
+_DATES = (
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%Y.%m.%d",
+    "%Y年%m月%d日",
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+)
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+FORMATS = (ISO, *(date + time for date in _DATES for time in _TIMES), "%Y-%m", "%Y/%m", "%Y")
+HINT = "write timestamps like 2024-01-31 13:00:00"
+
+_UTC_OFFSET = re.compile(r":\d\d(\.\d+)?\s*(Z|[+-]\d\d:?\d\d)$")
+
+
+def fitting_formats(texts: Sequence[str]) -> list[str]:
+    """The formats that read every text: two where day and month could be either, none where no format fits."""
+    return [form for form in FORMATS if all(parse_timestamp(text, form) is not None for text in texts)]
+
+
+def parse_timestamp(text: str, form: str) -> datetime | None:
+    """One timestamp without a time zone (an offset from UTC is taken off), or None if it is not of that format."""
+    try:
+        stamp = datetime.fromisoformat(text) if form == ISO else datetime.strptime(text, form)
+    except ValueError:
+        return None
+    return stamp.astimezone(UTC).replace(tzinfo=None) if stamp.tzinfo else stamp
+
+
+def has_utc_offset(text: str) -> bool:
+    """Whether a timestamp ends in 'Z' or an offset such as '+01:00'."""
+    return _UTC_OFFSET.search(text) is not None
+
+
+def no_timestamp(name: str, where: str, text: str, column: str) -> DataError:
+    """The error of a cell that no format reads; `where` is its line."""
+    return DataError(f"{name}, {where}: '{text}' in column '{column}' is no timestamp", HINT)
