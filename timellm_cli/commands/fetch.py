@@ -9,6 +9,7 @@ from timellm_cli.fetching.catalogue import CATALOGUE, Asset
 from timellm_cli.fetching.fetch import check_names, fetch
 from timellm_cli.paths import cache_directory
 from timellm_cli.report.console import out
+from timellm_cli.units import format_memory
 
 
 def run(names: list[str], *, mirror: str | None, as_json: bool) -> None:
@@ -33,14 +34,16 @@ def _list(as_json: bool) -> None:
         _print_json({"cache": str(cache_directory()), "catalogue": [_describe(asset) for asset in CATALOGUE.values()]})
         return
     table = Table(title=f"What `timellm fetch NAME` gets, and where in {cache_directory()} it lies")
-    for heading, justify in (("name", "left"), ("kind", "left"), ("download", "right"), ("licence", "left")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("name", no_wrap=True)
+    table.add_column("kind")
+    table.add_column("download", justify="right")
+    table.add_column("licence", no_wrap=True)
     table.add_column("place", overflow="fold")
     table.add_column("present")
     for asset in CATALOGUE.values():
         place = asset.path.relative_to(cache_directory()).as_posix()
-        size = f"{asset.size / 1e6:.1f} MB"
-        table.add_row(asset.name, asset.kind, size, asset.licence, place, "yes" if asset.present else "no")
+        size, present = format_memory(asset.size), "yes" if asset.present else "no"
+        table.add_row(asset.name, asset.kind, size, asset.licence, place, present)
     out.print(table)
     out.print("Any LLM of the Hugging Face hub, by its id: timellm fetch owner/name", highlight=False)
 

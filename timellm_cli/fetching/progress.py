@@ -29,13 +29,8 @@ def download_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     if not on_terminal():
         yield _plain_lines(name, total)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    sizes = DownloadColumn(binary_units=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), sizes, TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"Downloading {name}", total=total)
         yield lambda received: bar.update(task, completed=min(received, total))

@@ -5,7 +5,6 @@ which the operating system drops with the process, makes a second fetch of the s
 knows that anything left in that name's folder is debris.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -49,8 +48,8 @@ def publish(built: Path, destination: Path) -> None:
     destination.parent.mkdir(parents=True, exist_ok=True)
     if destination.is_dir():
         # A folder cannot be renamed over another one; what lies here was found incomplete.
-        os.replace(destination, built.parent / "replaced")
-    os.replace(built, destination)
+        destination.replace(built.parent / "replaced")
+    built.replace(destination)
 
 
 def _lock_of(name: str) -> FileLock:

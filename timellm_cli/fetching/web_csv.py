@@ -1,4 +1,4 @@
-"""A dataset's CSV from its public address or a mirror: whole, plausible, and compared with its known checksum. Light."""
+"""A dataset's CSV from its address or a mirror: whole, plausible, and compared with its known checksum. Light."""
 
 import csv
 import hashlib
@@ -116,6 +116,6 @@ def _warn_of_other_bytes(path: Path, dataset: Dataset, address: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != dataset.sha256:
         say(
-            f"warning: {dataset.name} from {address} has SHA-256 {found}, not {dataset.sha256}; header and row count are "
-            "right, so it is kept, but scores may differ from published ones"
+            f"warning: {dataset.name} from {address} has SHA-256 {found}, not {dataset.sha256}; "
+            "header and row count are right, so it is kept, but scores may differ from published ones"
         )

@@ -22,7 +22,6 @@ _NETWORK_SIGNS = (
     "ConnectionError",
     "ConnectTimeout",
     "ReadTimeout",
-    "timed out",
     "ProxyError",
     "SSLError",
 )
