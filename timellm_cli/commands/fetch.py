@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset
@@ -33,7 +34,8 @@ def _list(as_json: bool) -> None:
     if as_json:
         _print_json({"cache": str(cache_directory()), "catalogue": [_describe(asset) for asset in CATALOGUE.values()]})
         return
-    table = Table(title=f"What `timellm fetch NAME` gets, and where in {cache_directory()} it lies")
+    title = f"What `timellm fetch NAME` gets, and where in {cache_directory()} it lies"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("kind")
     table.add_column("download", justify="right")
