@@ -20,7 +20,7 @@ from timellm_cli.settings import Settings, resolve
 class Verbs(TyperGroup):
     """The commands, in the order they are written here, behind one handler of errors."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command; a user's mistake becomes a message and an exit code, never a traceback."""
         try:
             return super().invoke(ctx)
@@ -187,14 +187,15 @@ def fetch_command(
 def import_command(
     settings: Settings,
     original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A checkpoint of the original implementation.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the checkpoint.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write our checkpoint.")] = Path(
         "imported.pt"
     ),
+    offline: Offline = False,
 ) -> None:
     """Turn a checkpoint of the original Time-LLM code into one of ours, with the settings it was trained with."""
     from timellm_cli.commands import import_original
 
-    import_original.run(settings, original, output)
+    import_original.run(settings, original, output, offline=offline)
 
 
 @profiles_app.callback(invoke_without_command=True)

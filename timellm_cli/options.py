@@ -63,7 +63,7 @@ def _flag_parameter(name: str, key: str) -> inspect.Parameter:
         rich_help_panel=section,
         show_default=False,
     )
-    annotation = Annotated[bool | None if is_switch else str | None, option]
+    annotation = Annotated[bool | None, option] if is_switch else Annotated[str | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

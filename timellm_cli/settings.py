@@ -138,9 +138,10 @@ def _accept(key: str, value: Any, origin: str, values: Values, faults: list[str]
     if key in FIELDS:
         values[key] = value
         return
-    section, _, name = key.partition(".")
+    section, _, name = key.rpartition(".")
     siblings = [known for known in FIELDS if known.startswith(f"{section}.")]
-    near = did_you_mean(key, siblings) or did_you_mean(name or section, [known.split(".")[1] for known in FIELDS])
+    meant = [known for known in FIELDS if known.split(".")[1] == name]
+    near = f"; did you mean '{meant[0]}'?" if meant else did_you_mean(key, siblings or FIELDS)
     listing = f" (keys of [{section}]: {', '.join(known.split('.')[1] for known in siblings)})" if siblings else ""
     faults.append(f"{key} in {origin}: no such key{near}{listing}")
 

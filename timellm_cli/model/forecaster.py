@@ -29,6 +29,9 @@ class TimeLLM(nn.Module):
     Left out of the original: its unused decoder inputs and embeddings, and batch-dependent padding.
     """
 
+    backbone: Backbone | NoLLM
+    prototypes: VocabularyMapping | FreePrototypes
+
     def __init__(
         self,
         window: WindowConfig,

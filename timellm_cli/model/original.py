@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from timellm_cli.errors import ModelError
+from timellm_cli.model.backbone import Backbone
 from timellm_cli.model.forecaster import TimeLLM
 from timellm_cli.model.mapping import VocabularyMapping, compact_mapping
 
@@ -32,11 +33,11 @@ def read_original(path: Path, forecaster: TimeLLM) -> dict[str, Tensor]:
     The full mapping (U x V) becomes compact through the LLM of `forecaster`. Raises ModelError where the file is none
     of the original's or was trained with another LLM.
     """
-    mapping = forecaster.prototypes
-    if not isinstance(mapping, VocabularyMapping):
+    mapping, backbone = forecaster.prototypes, forecaster.backbone
+    if not isinstance(mapping, VocabularyMapping) or not isinstance(backbone, Backbone):
         raise ModelError("an original checkpoint needs its LLM, but llm.name is 'none'", "name the LLM with --llm")
     state = _load(path)
-    embedding_VE = forecaster.backbone.embedding_VE.detach().cpu().float()
+    embedding_VE = backbone.embedding_VE.detach().cpu().float()
     full_UV = state[_FULL_MAPPING].float()
     if full_UV.shape[1] != len(embedding_VE):
         raise ModelError(

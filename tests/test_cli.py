@@ -1,0 +1,61 @@
+"""The command line as a person meets it: help, versions, mistakes, exit codes."""
+
+import pytest
+
+from tests.conftest import Cli, last_json
+from timellm_cli import __version__
+from timellm_cli.config import FIELDS, flag_of
+
+
+def test_help_lists_every_verb_and_each_verb_has_help(cli: Cli) -> None:
+    overview = cli("--help")
+    assert overview.returncode == 0
+    for verb in ("inspect", "train", "eval", "predict", "fetch", "import", "profiles"):
+        assert verb in overview.stdout
+        assert cli(verb, "--help").returncode == 0
+
+
+def test_every_configuration_key_is_a_flag_of_inspect_and_train(cli: Cli) -> None:
+    for verb in ("inspect", "train"):
+        text = cli(verb, "--help", COLUMNS="200").stdout
+        for key, field in FIELDS.items():
+            assert flag_of(key.split(".")[1], field) in text, key
+
+
+def test_the_version_is_the_packages(cli: Cli) -> None:
+    assert cli("--version").stdout.strip() == f"timellm {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspekt"], ["Did you mean 'inspect'"]),
+        (["inspect", "--seq-lenn", "5"], ["--seq-len"]),
+        (["inspect", "--profile", "quikstart"], ["did you mean 'quickstart'", "hint:"]),
+        (["inspect", "--seq-len", "many", "--batch-size", "0"], ["2 faults", "window.seq_len = 'many'", "(flag)"]),
+        (["inspect", "--config", "absent.toml"], ["'absent.toml' not found"]),
+        (["train", "--set", "train.batchsize=3"], ["did you mean 'train.batch_size'"]),
+        (["inspect", "--dataset", "ETTh9"], ["did you mean 'ETTh", "known datasets"]),
+        (["inspect", "--prompt-template", "{maximum}", "--json"], ["no field '{maximum}'"]),
+        (["profiles", "show", "nothing-like-it"], ["profiles are: custom"]),
+        (["fetch", "nothing-like-it"], ["nothing-like-it"]),
+    ],
+)
+def test_a_mistake_is_one_clear_message_and_exit_code_2(cli: Cli, arguments: list[str], words: list[str]) -> None:
+    finished = cli(*arguments)
+    assert finished.returncode == 2, finished.stderr
+    assert "Traceback" not in finished.stderr
+    text = " ".join(finished.stderr.split())
+    for word in words:
+        assert word in text, text
+
+
+def test_profiles_lists_all_and_show_says_where_values_come_from(cli: Cli) -> None:
+    listed = last_json(cli("profiles", "--json"))
+    assert listed["ettm1-qwen3b-6gb"]["llm"] == "Qwen/Qwen2.5-3B"
+    assert all(name in cli("profiles").stdout for name in listed)
+    shown = last_json(cli("profiles", "show", "quickstart", "--set", "train.epochs=9", "--json"))
+    assert shown["train.epochs"] == {"value": 9, "origin": "--set"}
+    assert shown["llm.name"] == {"value": "smollm2-135m", "origin": "profile quickstart"}
+    assert shown["model.d_ff"]["origin"] == "default"
+    assert "profile quickstart" in cli("profiles", "show", "quickstart").stdout

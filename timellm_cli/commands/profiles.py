@@ -1,0 +1,68 @@
+"""`timellm profiles`: what profiles there are and what each needs; what one resolves to and why. Light."""
+
+import json
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.config import FIELDS, Config
+from timellm_cli.report.console import err, out
+from timellm_cli.settings import Settings, profile_names, profile_path, resolve
+
+
+def list_all(*, as_json: bool) -> None:
+    """Print every shipped profile with what it is for and what it needs."""
+    profiles = {name: resolve(name).config for name in profile_names()}
+    if as_json:
+        typer.echo(json.dumps({name: _needs(name, config) for name, config in profiles.items()}, indent=2))
+        return
+    table = Table(title="Profiles", title_justify="left", show_lines=True)
+    table.add_column("profile", ratio=1)
+    table.add_column("needs", no_wrap=True)
+    for name, config in profiles.items():
+        needs = _needs(name, config)
+        listing = [f"data  {needs['data']}", f"LLM   {needs['llm']}", f"runs  {needs['runs_on']}"]
+        table.add_row(Text.assemble((name, "bold"), "\n", needs["about"]), Text("\n".join(listing)))
+    out.print(table)
+    err.print(
+        "`timellm profiles show NAME` prints all of one; `timellm fetch NAME` gets data and LLMs", highlight=False
+    )
+
+
+def show(settings: Settings, *, as_json: bool) -> None:
+    """Print every key with its value and where that came from."""
+    values = settings.config.model_dump(mode="json")
+    if as_json:
+        origins = {key: {"value": _value(values, key), "origin": settings.origins[key]} for key in FIELDS}
+        typer.echo(json.dumps(origins, indent=2, ensure_ascii=False))
+        return
+    table = Table(title="Resolved configuration", title_justify="left")
+    table.add_column("key", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("from", no_wrap=True)
+    section = ""
+    for key in FIELDS:
+        if section and not key.startswith(f"{section}."):
+            table.add_section()
+        section = key.split(".")[0]
+        origin = settings.origins[key]
+        shown = _value(values, key)
+        text = Text("unset" if shown in (None, []) else str(shown), style="dim" if origin == "default" else "bold")
+        table.add_row(key, text, Text(origin, style="dim" if origin == "default" else "cyan"))
+    out.print(table)
+
+
+def _needs(name: str, config: Config) -> dict[str, str]:
+    about = profile_path(name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    return {
+        "about": about,
+        "data": "your CSV" if config.data.dataset == "custom" else config.data.dataset,
+        "llm": config.llm.name,
+        "runs_on": f"a GPU of {config.hardware.vram}" if config.hardware.vram else "a CPU or any GPU",
+    }
+
+
+def _value(values: dict[str, dict[str, object]], key: str) -> object:
+    section, name = key.split(".")
+    return values[section][name]
