@@ -23,10 +23,11 @@ def select_columns(source: CsvSource, data: DataConfig) -> tuple[str, ...]:
     """
     target, header = target_of(data), source.header
     values = [name for name in header if name != data.date_column]
-    _require(source, [data.date_column], "date column")
-    _match_dataset(source, data, values)
-    _require(source, data.columns, "column")
-    _require(source, [target], "target column")
+    if len(header) > 1:
+        _match_dataset(source, data, values)
+    _require(source, [data.date_column], "date column", "--date-column")
+    _require(source, data.columns, "column", "--columns")
+    _require(source, [target], "target column", "--target")
     if data.columns and target not in data.columns:
         raise DataError(
             f"the target '{target}' is not among the columns to use: {_quoted(data.columns)}",
@@ -48,21 +49,20 @@ def select_columns(source: CsvSource, data: DataConfig) -> tuple[str, ...]:
     return (*(name for name in chosen if name != target), target)
 
 
-def _require(source: CsvSource, names: Sequence[str], what: str) -> None:
+def _require(source: CsvSource, names: Sequence[str], what: str, flag: str) -> None:
     header = source.header
     missing = [name for name in names if name not in header]
     if not missing:
         return
+    message = f"{source.name}: {what} {_quoted(missing)} not found"
     if len(header) == 1:
         raise DataError(
-            f"{source.name}: {what} '{missing[0]}' not found; the header is a single column {header[0]!r}",
+            f"{message}; the header is a single column {header[0]!r}",
             f"columns may be separated by {', '.join(DELIMITERS.values())}",
         )
-    flag = {"date column": "--set data.date_column=NAME or --date-column", "target column": "--target"}
     raise DataError(
-        f"{source.name}: {what} {_quoted(missing)} not found; columns are {_quoted(header)}"
-        + did_you_mean(missing[0], header),
-        f"name it with {flag.get(what, '--columns')}",
+        f"{message}; columns are {_quoted(header)}{did_you_mean(missing[0], header)}",
+        f"the first line must name the columns; say which one with {flag}",
     )
 
 

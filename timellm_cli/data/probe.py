@@ -101,7 +101,7 @@ def _measure(
 
 
 def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
-    """Rows below the header, and the cells of the last ones. Blank lines do not count, a line break inside quotes neither."""
+    """Rows below the header, and the cells of the last ones. Blank lines and line breaks inside quotes do not count."""
     rows, inside_quotes, tail = -1, False, b""
     for block in _whole_lines(source):
         if _is_plain(block) and not inside_quotes:

@@ -79,7 +79,8 @@ def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> 
     encoding = detect_encoding(head, name)
     text = decode_head(head, encoding)
     if not text.strip():
-        raise DataError(f"{name} is empty", "the first line must name the columns")
+        fault = "has no line end in its first megabyte" if head.strip() else "is empty"
+        raise DataError(f"{name} {fault}", "the first line must name the columns, each line after it is a timestamp")
     delimiter = detect_delimiter(text, date_column)
     rows = _numbered(io.StringIO(text, newline=""), delimiter)
     header = tuple(cell.strip() for cell in next(rows)[1])
@@ -170,20 +171,24 @@ def _looks_chinese(text: str) -> bool:
 
 def _numbered(text: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
-    for cells in reader:
-        if len(cells) > 1 or (cells and cells[0].strip()):
-            yield reader.line_num, cells
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        hint = "look for a quotation mark without a partner"
+        raise DataError(f"no valid CSV at line {reader.line_num}: {error}", hint) from None
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise DataError(f"'{path}' is a folder, not a CSV file", _list_nearby(path, path.name))
+        raise DataError(f"'{path}' is a folder, not a CSV file", _list_nearby(path))
     if not path.exists():
         folder = path.parent
         if not folder.is_dir():
             raise DataError(f"file '{path}' not found: there is no folder '{folder}'", "check the path")
         names = [other.name for other in folder.glob("*.csv")]
-        raise DataError(f"file '{path}' not found{did_you_mean(path.name, names)}", _list_nearby(folder, path.name))
+        raise DataError(f"file '{path}' not found{did_you_mean(path.name, names)}", _list_nearby(folder))
     try:
         with path.open("rb"):
             pass
@@ -191,7 +196,7 @@ def _check_file(path: Path) -> None:
         raise DataError(f"'{path}' cannot be opened: {error.strerror}", "check its permissions") from None
 
 
-def _list_nearby(folder: Path, name: str) -> str:
+def _list_nearby(folder: Path) -> str:
     names = sorted(other.name for other in folder.glob("*.csv"))
     if not names:
         return f"there is no CSV file in '{folder}'"

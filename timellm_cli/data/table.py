@@ -1,8 +1,10 @@
 """A CSV as a table: regular timestamps, and numbers in float64.
 
-Everything that could silently shift or invent a value is refused with its line and column, or counted where filling was asked for.
+Everything that could silently shift or invent a value is refused with its line and column, or counted where filling
+was asked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -12,10 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.cadence import Stamps, find_grid
+from timellm_cli.data.cadence import Cadence, Grid, Stamps
 from timellm_cli.data.columns import select_columns
 from timellm_cli.data.source import EMPTY_CELLS, CsvSource, infinite_value, not_a_number, open_source, too_wide
-from timellm_cli.data.timestamps import HINT, fitting_formats, has_utc_offset, no_timestamp
+from timellm_cli.data.timeline import make_grid, read_timestamps, show
+from timellm_cli.data.timestamps import has_utc_offset
 from timellm_cli.errors import DataError, did_you_mean
 
 Floats = NDArray[np.float64]
@@ -25,19 +28,19 @@ Floats = NDArray[np.float64]
 class Table:
     """Regular rows in the units of the CSV.
 
-    `timestamps` (N) without a time zone, microseconds; `values` (N x C) without gaps; `columns` (C), the target last; `cadence` as a
-    pandas frequency. `filled_rows` counts the timestamps that were absent, `filled_cells` the empty cells of those that were not.
+    `timestamps` (N) are in microseconds, without a time zone; `values` (N x C) have no gaps; `columns` (C) end with the
+    target. `filled_rows` counts the timestamps that were absent, `filled_cells` the empty cells of rows that were not.
     """
 
     timestamps: Stamps
     values: Floats
     columns: tuple[str, ...]
-    cadence: str
+    cadence: Cadence
     filled_rows: int = 0
     filled_cells: int = 0
     warnings: tuple[str, ...] = ()
 
-    def select(self, columns: tuple[str, ...]) -> Self:
+    def select(self, columns: Sequence[str]) -> Self:
         """The table with these columns in this order. Raises DataError for one it does not have."""
         for name in columns:
             if name not in self.columns:
@@ -45,7 +48,8 @@ class Table:
                     f"column '{name}' is not in the table{did_you_mean(name, self.columns)}",
                     f"its columns are {', '.join(self.columns)}",
                 )
-        return replace(self, values=self.values[:, [self.columns.index(name) for name in columns]], columns=columns)
+        places = [self.columns.index(name) for name in columns]
+        return replace(self, values=self.values[:, places], columns=tuple(columns))
 
 
 def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = None) -> Table:
@@ -55,21 +59,32 @@ def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = 
     """
     csv = open_source(source, name, data.date_column)
     columns = select_columns(csv, data)
-    frame = _read_cells(csv, data.date_column)
-    stamps, notes = _read_timestamps(csv, frame[csv.header.index(data.date_column)], data.date_column)
-    values = np.column_stack([_read_numbers(csv, frame[csv.header.index(column)], column) for column in columns])
-    table = _make_regular(csv, Table(stamps, values, columns, "", warnings=notes), data)
-    constant = [
-        column for column, channel in zip(columns, table.values.T, strict=True) if channel.min() == channel.max()
-    ]
-    if constant:
-        note = f"constant, so there is nothing to learn from: {', '.join(constant)}"
-        table = replace(table, warnings=(*table.warnings, note))
-    return table
+    cells = _read_cells(csv, data.date_column)
+    texts = cells[csv.header.index(data.date_column)].str.strip()
+    stamps = read_timestamps(csv, texts, data.date_column)
+    values = np.column_stack([_read_numbers(csv, cells[csv.header.index(column)], column) for column in columns])
+    grid = make_grid(csv, stamps)
+    if data.fill == "none":
+        _refuse_gaps(csv, stamps, grid)
+        _refuse_empty_cells(csv, values, columns)
+        table = Table(stamps, values, columns, grid.cadence)
+    else:
+        table = _fill(csv, Table(stamps, values, columns, grid.cadence), grid)
+    notes = ["timestamps have an offset from UTC and are kept as UTC"] if has_utc_offset(texts.iloc[0]) else []
+    if constant := constant_columns(table.values, columns):
+        notes.append(f"constant, so there is nothing to forecast: {', '.join(constant)}")
+    return replace(table, warnings=(*table.warnings, *notes))
+
+
+def constant_columns(values_NC: Floats, columns: Sequence[str]) -> list[str]:
+    """Names of the channels that hold one and the same value in every row."""
+    constant_C = values_NC.min(axis=0) == values_NC.max(axis=0)
+    return [name for name, constant in zip(columns, constant_C, strict=True) if constant]
 
 
 def _read_cells(csv: CsvSource, date_column: str) -> pd.DataFrame:
     """All columns, named by position; the timestamps stay text."""
+    width = len(csv.header)
     try:
         with csv.open() as stream:
             return pd.read_csv(
@@ -78,7 +93,7 @@ def _read_cells(csv: CsvSource, date_column: str) -> pd.DataFrame:
                 encoding=csv.encoding,
                 encoding_errors="replace",
                 header=0,
-                names=range(len(csv.header)),
+                names=range(width),
                 index_col=False,
                 dtype={csv.header.index(date_column): str},
                 keep_default_na=False,
@@ -89,151 +104,67 @@ def _read_cells(csv: CsvSource, date_column: str) -> pd.DataFrame:
     except pd.errors.ParserError as error:
         with csv.rows() as lines:
             for line, cells in lines:
-                if len(cells) > len(csv.header):
-                    raise too_wide(csv.name, line, len(cells), len(csv.header)) from None
-        raise DataError(
-            f"{csv.name} cannot be read: {error}", "look for a quotation mark that is never closed"
-        ) from None
-
-
-def _read_timestamps(csv: CsvSource, texts: "pd.Series[str]", column: str) -> tuple[Stamps, tuple[str, ...]]:
-    empty = texts.isna().to_numpy()
-    if empty.any():
-        line = csv.line(int(empty.argmax()))
-        raise DataError(f"{csv.name}, line {line}: no timestamp in column '{column}'", HINT)
-    texts = texts.str.strip()
-    sample = [*texts.iloc[:200], *texts.iloc[-200:]]
-    formats = fitting_formats(sample) or fitting_formats(sample[:1])
-    if not formats:
-        raise no_timestamp(csv.name, f"line {csv.line(0)}", texts.iloc[0], column)
-    readings = [_parse(texts, form) for form in formats]
-    whole = [stamps for stamps in readings if not np.isnat(stamps).any()]
-    if not whole:
-        row = max(int(np.isnat(stamps).argmax()) for stamps in readings)
-        raise no_timestamp(csv.name, f"line {csv.line(row)}", texts.iloc[row], column)
-    notes = ("timestamps have an offset from UTC; they are kept as UTC",) if has_utc_offset(texts.iloc[0]) else ()
-    return _choose_reading(csv, whole, texts, column), notes
-
-
-def _parse(texts: "pd.Series[str]", form: str) -> Stamps:
-    stamps = pd.to_datetime(texts, format=form, errors="coerce", utc=True).dt.tz_localize(None)
-    return stamps.to_numpy().astype("datetime64[us]")
-
-
-def _choose_reading(csv: CsvSource, readings: list[Stamps], texts: "pd.Series[str]", column: str) -> Stamps:
-    """Where day and month could change places, the reading that makes regular rows."""
-    if len(readings) == 1:
-        return readings[0]
-    ordered = [stamps for stamps in readings if (np.diff(stamps) > np.timedelta64(0)).all()]
-    regular = [stamps for stamps in ordered if (grid := find_grid(stamps)) and len(grid.stamps) == len(stamps)]
-    for best in (regular, ordered, readings):
-        distinct = {stamps.tobytes(): stamps for stamps in best}
-        if len(distinct) == 1:
-            return best[0]
-        if distinct:
-            break
-    raise DataError(
-        f"{csv.name}: '{texts.iloc[0]}' in column '{column}' could be day first or month first, and both make sense",
-        HINT,
-    )
+                if len(cells) > width:
+                    raise too_wide(csv.name, line, len(cells), width) from None
+        raise DataError(f"{csv.name} is no valid CSV: {error}", "look for a quotation mark without a partner") from None
 
 
 def _read_numbers(csv: CsvSource, cells: "pd.Series[float]", column: str) -> Floats:
-    if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
-        numbers = cells
-    else:
-        texts = cells.astype("object").where(cells.notna(), None)
-        numbers = pd.to_numeric(texts.astype(str).where(cells.notna()), errors="coerce")
+    numbers = cells
+    if pd.api.types.is_bool_dtype(cells) or not pd.api.types.is_numeric_dtype(cells):
+        numbers = pd.to_numeric(cells.astype("object").where(cells.isna(), cells.astype(str)), errors="coerce")
         wrong = (numbers.isna() & cells.notna()).to_numpy()
         if wrong.any():
             row = int(wrong.argmax())
             raise not_a_number(csv.name, csv.line(row), column, str(cells.iloc[row]), int(wrong.sum()))
-    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = np.asarray(numbers, dtype=np.float64)
     if np.isinf(values).any():
-        row = int(np.isinf(values).argmax())
-        raise infinite_value(csv.name, csv.line(row), column)
+        raise infinite_value(csv.name, csv.line(int(np.isinf(values).argmax())), column)
     return values
 
 
-def _make_regular(csv: CsvSource, table: Table, data: DataConfig) -> Table:
-    stamps = table.timestamps
-    if len(stamps) < 2:
-        raise DataError(f"{csv.name} has a single row, which has no cadence", "at least two timestamps are needed")
-    _check_order(csv, stamps)
-    grid = find_grid(stamps)
-    if grid is None:
-        raise _irregular(csv, stamps)
+def _refuse_gaps(csv: CsvSource, stamps: Stamps, grid: Grid) -> None:
     absent = len(grid.stamps) - len(stamps)
-    if absent and data.fill == "none":
+    if absent:
         row = int((grid.stamps[: len(stamps)] != stamps).argmax())
         raise DataError(
-            f"{csv.name}, line {csv.line(row)}: a gap between {_show(stamps[row - 1])} and {_show(stamps[row])}, where the cadence is "
-            f"{grid.cadence}; {absent:,} timestamps are absent in all",
+            f"{csv.name}, line {csv.line(row)}: a gap: {show(stamps[row])} comes after {show(stamps[row - 1])}, "
+            f"but the cadence is {grid.cadence}; {absent:,} timestamps are absent in all",
             "--fill linear interpolates them",
         )
-    empty_NC = np.isnan(table.values)
-    cells = int(empty_NC.sum())
-    if cells and data.fill == "none":
-        row, channel = (int(place) for place in np.argwhere(empty_NC)[0])
+
+
+def _refuse_empty_cells(csv: CsvSource, values_NC: Floats, columns: Sequence[str]) -> None:
+    empty_NC = np.isnan(values_NC)
+    if empty_NC.any():
+        row = int(empty_NC.any(axis=1).argmax())
+        column = columns[int(empty_NC[row].argmax())]
         raise DataError(
-            f"{csv.name}, line {csv.line(row)}, column '{table.columns[channel]}': empty; {cells:,} empty cells in all",
+            f"{csv.name}, line {csv.line(row)}, column '{column}': the cell is empty; "
+            f"{int(empty_NC.sum()):,} cells are empty in all",
             "--fill linear interpolates them",
         )
-    values = np.full((len(grid.stamps), len(table.columns)), np.nan)
-    values[np.searchsorted(grid.stamps, stamps)] = table.values
-    notes = table.warnings
-    if absent or cells:
-        longest = _interpolate(csv, values, table.columns)
-        notes = (
-            *notes,
-            f"filled {absent:,} absent timestamps and {cells:,} empty cells by interpolation; longest run {longest:,} rows",
-        )
-    return Table(grid.stamps, values, table.columns, grid.cadence, absent, cells, notes)
 
 
-def _check_order(csv: CsvSource, stamps: Stamps) -> None:
-    steps = np.diff(stamps)
-    wrong = steps <= np.timedelta64(0)
-    if not wrong.any():
-        return
-    row = int(wrong.argmax()) + 1
-    if steps[row - 1] == np.timedelta64(0):
-        raise DataError(
-            f"{csv.name}, line {csv.line(row)}: timestamp {_show(stamps[row])} stands there twice "
-            f"({int((steps == np.timedelta64(0)).sum()):,} duplicates in all)",
-            "keep one row for each timestamp",
-        )
-    raise DataError(
-        f"{csv.name}, line {csv.line(row)}: {_show(stamps[row])} comes after {_show(stamps[row - 1])}",
-        "the file is newest first; reverse it" if wrong.all() else "sort the rows by time",
-    )
-
-
-def _irregular(csv: CsvSource, stamps: Stamps) -> DataError:
-    steps = np.diff(stamps)
-    kinds, counts = np.unique(steps, return_counts=True)
-    usual = kinds[counts.argmax()]
-    row = int((steps % usual != np.timedelta64(0)).argmax() or (steps != usual).argmax()) + 1
-    return DataError(
-        f"{csv.name}, line {csv.line(row)}: irregular timestamps: {_show(stamps[row])} comes {pd.Timedelta(steps[row - 1])} after the row "
-        f"before, where the usual step is {pd.Timedelta(usual)}",
-        "resample the file to equal steps of time",
-    )
-
-
-def _interpolate(csv: CsvSource, values_NC: Floats, columns: tuple[str, ...]) -> int:
-    """Fill the gaps of each channel in place, holding the nearest value at the ends; returns the rows of the longest gap."""
+def _fill(csv: CsvSource, table: Table, grid: Grid) -> Table:
+    """Put the rows on the grid and interpolate each channel between its neighbours in time, holding it at the ends."""
+    absent = len(grid.stamps) - len(table.timestamps)
+    empty = int(np.isnan(table.values).sum())
+    if not absent and not empty:
+        return table
+    values_NC = np.full((len(grid.stamps), len(table.columns)), np.nan)
+    values_NC[np.searchsorted(grid.stamps, table.timestamps)] = table.values
     rows = np.arange(len(values_NC))
-    longest = 0
-    for channel, column in enumerate(columns):
-        empty = np.isnan(values_NC[:, channel])
-        if empty.all():
+    longest, place = 0, ""
+    for column, channel_N in zip(table.columns, values_NC.T, strict=True):
+        known = ~np.isnan(channel_N)
+        if not known.any():
             raise DataError(f"{csv.name}: column '{column}' has no value at all", "leave it out with --columns")
-        if empty.any():
-            values_NC[empty, channel] = np.interp(rows[empty], rows[~empty], values_NC[~empty, channel])
-            longest = max(longest, int(np.diff(np.flatnonzero(np.r_[True, ~empty, True])).max()) - 1)
-    return longest
-
-
-def _show(stamp: np.datetime64) -> str:
-    return str(pd.Timestamp(stamp))
+        run = int(np.diff(np.flatnonzero(np.r_[True, known, True])).max()) - 1
+        longest, place = max((longest, place), (run, column))
+        channel_N[~known] = np.interp(rows[~known], rows[known], channel_N[known])
+    note = (
+        f"filled {absent:,} absent timestamps and {empty:,} empty cells by interpolation; "
+        f"the longest gap is {longest:,} rows ({place})"
+    )
+    return Table(grid.stamps, values_NC, table.columns, grid.cadence, absent, empty, (note,))

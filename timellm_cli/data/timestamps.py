@@ -22,15 +22,19 @@ _DATES = (
     "%m-%d-%Y",
 )
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
-FORMATS = (ISO, *(date + time for date in _DATES for time in _TIMES), "%Y-%m", "%Y/%m", "%Y")
-HINT = "write timestamps like 2024-01-31 13:00:00"
-
+_FORMATS = (*(date + time for date in _DATES for time in _TIMES), "%Y-%m", "%Y/%m", "%Y")
 _UTC_OFFSET = re.compile(r":\d\d(\.\d+)?\s*(Z|[+-]\d\d:?\d\d)$")
+
+HINT = "write timestamps like 2024-01-31 13:00:00"
 
 
 def fitting_formats(texts: Sequence[str]) -> list[str]:
-    """The formats that read every text: two where day and month could be either, none where no format fits."""
-    return [form for form in FORMATS if all(parse_timestamp(text, form) is not None for text in texts)]
+    """The formats that read every text: two where day and month could change places, none where nothing fits."""
+    for form in (ISO, *_FORMATS):
+        if all(parse_timestamp(text, form) is not None for text in texts):
+            swapped = [other for other in _FORMATS if other != form and sorted(other) == sorted(form)]
+            return [form, *(other for other in swapped if all(parse_timestamp(text, other) for text in texts))]
+    return []
 
 
 def parse_timestamp(text: str, form: str) -> datetime | None:
@@ -49,4 +53,4 @@ def has_utc_offset(text: str) -> bool:
 
 def no_timestamp(name: str, where: str, text: str, column: str) -> DataError:
     """The error of a cell that no format reads; `where` is its line."""
-    return DataError(f"{name}, {where}: '{text}' in column '{column}' is no timestamp", HINT)
+    return DataError(f"{name}, {where}, column '{column}': '{text}' is no timestamp", HINT)

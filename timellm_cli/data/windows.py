@@ -3,7 +3,6 @@
 A window is `seq_len` rows of history and the `pred_len` rows after them; a sample is one channel of one window.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from timellm_cli.config import Config, DataConfig, WindowConfig
+from timellm_cli.config import Config, WindowConfig
 from timellm_cli.data.scale import Scaler
-from timellm_cli.data.table import Table, read_table
+from timellm_cli.data.table import Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.geometry import Span, Spans, count_windows, split_rows
 
 
 class Window(NamedTuple):
-    """One sample, standardised, float32. `channel` is its place in the table's columns, `start` the table row it begins with."""
+    """One sample, standardised, float32: the `channel`-th column of the table from its row `start` on."""
 
     history_T: Tensor
     future_H: Tensor
@@ -30,51 +29,53 @@ class Window(NamedTuple):
 
 
 class WindowDataset(Dataset[Window]):
-    """Every window of a span, one channel after the other: item = place of the channel * windows + window.
+    """Every window of a span, one channel after the other: sample = place of the channel * windows + window.
 
-    `values_CN` is the whole table, standardised; `channels` are the rows of it that become samples.
+    `values_CN` is the whole table, standardised, and stays where it is: samples are views of it. `windows` counts those
+    of one channel, `channels` the channels, which are the last of the table.
     """
 
-    def __init__(
-        self, values_CN: Tensor, span: Span, channels: Sequence[int], window: WindowConfig, stride: int
-    ) -> None:
+    def __init__(self, values_CN: Tensor, span: Span, channels: int, window: WindowConfig, stride: int) -> None:
         self.values_CN = values_CN
         self.span = span
-        self.channels = tuple(channels)
+        self.channels = channels
         self.window = window
         self.stride = stride
         self.windows = count_windows(span.rows, window, stride)
 
     def __len__(self) -> int:
-        return self.windows * len(self.channels)
+        return self.windows * self.channels
 
-    def __getitem__(self, item: int) -> Window:
-        if not 0 <= item < len(self):
-            raise IndexError(f"sample {item} of {len(self)}")
-        place, window = divmod(item, self.windows)
-        channel, start = self.channels[place], self.span.start + window * self.stride
+    def __getitem__(self, sample: int) -> Window:
+        if not 0 <= sample < len(self):
+            raise IndexError(f"sample {sample} of {len(self)}")
+        place, window = divmod(sample, self.windows)
+        channel = len(self.values_CN) - self.channels + place
+        start = self.span.start + window * self.stride
         split = start + self.window.seq_len
-        row_N = self.values_CN[channel]
-        return Window(row_N[start:split], row_N[split : split + self.window.pred_len], channel, start)
+        channel_N = self.values_CN[channel]
+        return Window(channel_N[start:split], channel_N[split : split + self.window.pred_len], channel, start)
 
 
 @dataclass(frozen=True, eq=False)
 class ForecastData:
-    """A table, the rows of each split, and the scaler that was fitted on the training span (or came with a checkpoint)."""
+    """A table, the rows of each split, and the scaler, which was fitted on the training span or came with a checkpoint.
+
+    `values_CN` is the table standardised, in float32. `warnings` are the table's and those of the split.
+    """
 
     table: Table
     scaler: Scaler
     spans: Spans
     values_CN: Tensor
-    data: DataConfig
-    window: WindowConfig
+    config: Config
+    warnings: tuple[str, ...]
 
     def windows(self, split: str) -> WindowDataset:
         """The samples of 'train', 'val' or 'test'. MS trains on every channel and scores the target alone."""
-        channels = range(len(self.table.columns))
-        if self.data.features == "MS" and split != "train":
-            channels = channels[-1:]
-        return WindowDataset(self.values_CN, self.spans[split], channels, self.window, self.data.window_stride)
+        data = self.config.data
+        channels = 1 if data.features == "MS" and split != "train" else len(self.table.columns)
+        return WindowDataset(self.values_CN, self.spans[split], channels, self.config.window, data.window_stride)
 
 
 def load_data(
@@ -82,7 +83,7 @@ def load_data(
 ) -> ForecastData:
     """Read, split and standardise the CSV of a configuration.
 
-    `path` stands in for the configured file; `scaler` and `columns` come from a checkpoint and keep its order of channels.
+    `path` stands in for the configured file; `scaler` and `columns` come from a checkpoint and are of one order.
     Raises DataError for a file that cannot be used or is too short, ConfigError for a dataset that is not known.
     """
     data = config.data if columns is None else config.data.model_copy(update={"columns": columns})
@@ -90,7 +91,14 @@ def load_data(
     if columns is not None:
         table = table.select(columns)
     spans = split_rows(len(table.values), known_dataset(data), data, config.window)
+    training_NC = table.values[spans.scaler.start : spans.scaler.stop]
+    still = [
+        name
+        for name in constant_columns(training_NC, table.columns)
+        if name not in constant_columns(table.values, table.columns)
+    ]
+    notes = [f"constant in the training rows, so there is nothing to learn: {', '.join(still)}"] if still else []
     if scaler is None:
-        scaler = Scaler.fit(table.values[spans.scaler.start : spans.scaler.stop])
+        scaler = Scaler.fit(training_NC)
     standardised_CN = np.ascontiguousarray(scaler.standardise(table.values).T, dtype=np.float32)
-    return ForecastData(table, scaler, spans, torch.from_numpy(standardised_CN), data, config.window)
+    return ForecastData(table, scaler, spans, torch.from_numpy(standardised_CN), config, (*table.warnings, *notes))
