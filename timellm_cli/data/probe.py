@@ -1,9 +1,8 @@
 """What a CSV holds, told from its first and last lines and a count of its lines. Light: no array library."""
 
 import codecs
-import csv
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,8 +11,16 @@ from pathlib import Path
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.columns import select_columns
-from timellm_cli.data.source import EMPTY_CELLS, CsvSource, infinite_value, not_a_number, open_source, too_wide
-from timellm_cli.data.timestamps import fitting_formats, no_timestamp, parse_timestamp
+from timellm_cli.data.source import (
+    EMPTY_CELLS,
+    CsvSource,
+    infinite_value,
+    not_a_number,
+    numbered_rows,
+    open_source,
+    too_wide,
+)
+from timellm_cli.data.timestamps import ISO, fitting_formats, no_timestamp, parse_timestamp
 
 _SAMPLE = 200
 _BLOCK_BYTES = 2**20
@@ -53,11 +60,14 @@ def probe_csv(path: Path, data: DataConfig) -> Probe:
     last_texts = [cells[place].strip() for cells in tail if len(cells) > place]
     formats = fitting_formats([*first_texts, *last_texts])
     if not formats:
-        wrong = [(f"line {line}", cells[place]) for line, cells in head if not fitting_formats([cells[place].strip()])]
-        raise no_timestamp(source.name, *(wrong or [("near the end", last_texts[-1])])[0], data.date_column)
+        places = [f"line {line}" for line, _ in head] + ["near the end"] * len(last_texts)
+        form = (fitting_formats(first_texts[:1]) or [ISO])[0]
+        texts = zip(places, [*first_texts, *last_texts], strict=True)
+        where, text = next((where, text) for where, text in texts if parse_timestamp(text, form) is None)
+        raise no_timestamp(source.name, where, text, data.date_column)
     spans = [_measure(first_texts, last_texts, form) for form in formats]
     start, end, cadence = next((span for span in spans if span[2]), spans[0])
-    if data.fill == "linear" and cadence:
+    if data.fill == "linear" and cadence and end > start:
         rows = (end - start) // cadence + 1
     return Probe(path, columns, rows, source.encoding, source.delimiter, first_texts[0], last_texts[-1], cadence)
 
@@ -102,7 +112,7 @@ def _measure(
 
 def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
     """Rows below the header, and the cells of the last ones. Blank lines and line breaks inside quotes do not count."""
-    rows, inside_quotes, tail = -1, False, b""
+    rows, inside_quotes, blocks = -1, False, deque[bytes](maxlen=2)
     for block in _whole_lines(source):
         if _is_plain(block) and not inside_quotes:
             rows += block.count(b"\n")
@@ -110,11 +120,11 @@ def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
             for line in block.splitlines():
                 inside_quotes ^= line.count(b'"') % 2 == 1
                 rows += not inside_quotes and not line.isspace() and line != b""
-        tail = tail[-_BLOCK_BYTES:] + block
+        blocks.append(block)
     encoding = "utf-8" if _is_wide(source.encoding) else source.encoding
-    last = [line for line in tail.splitlines() if line.strip()][-min(_SAMPLE, rows) :]
+    last = [line for line in b"".join(blocks).splitlines() if line.strip()][-min(_SAMPLE, rows) :]
     lines = [line.decode(encoding, errors="replace") for line in last]
-    return rows, list(csv.reader(lines, delimiter=source.delimiter, skipinitialspace=True))
+    return rows, [cells for _, cells in numbered_rows(lines, source.delimiter)]
 
 
 def _is_plain(block: bytes) -> bool:

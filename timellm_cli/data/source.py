@@ -6,9 +6,10 @@ Nothing is guessed from more than the first megabyte, so a file of any size is d
 import codecs
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,12 +54,12 @@ class CsvSource:
         """The lines that are not blank, header first, each as (line number in the file, cells)."""
         with self.open() as stream:
             text = io.TextIOWrapper(stream, encoding=self.encoding, errors="replace", newline="")
-            yield _numbered(text, self.delimiter)
+            yield numbered_rows(text, self.delimiter)
 
     def line(self, row: int) -> int:
         """Line number in the file of data row `row` (0 is the first after the header). Reads the file up to there."""
         with self.rows() as lines:
-            return next(number for rank, (number, _) in enumerate(lines) if rank == row + 1)
+            return next(islice((number for number, _ in lines), row + 1, None), row + 2)
 
 
 def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> CsvSource:
@@ -82,7 +83,7 @@ def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> 
         fault = "has no line end in its first megabyte" if head.strip() else "is empty"
         raise DataError(f"{name} {fault}", "the first line must name the columns, each line after it is a timestamp")
     delimiter = detect_delimiter(text, date_column)
-    rows = _numbered(io.StringIO(text, newline=""), delimiter)
+    rows = numbered_rows(io.StringIO(text, newline=""), delimiter)
     header = tuple(cell.strip() for cell in next(rows)[1])
     first = next(rows, None)
     if first is None:
@@ -116,6 +117,18 @@ def infinite_value(name: str, line: int, column: str) -> DataError:
     return DataError(f"{name}, line {line}, column '{column}': the value is infinite", "leave the cell empty")
 
 
+def numbered_rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank as (line number, cells). Raises DataError where the quotation marks do not match."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        hint = "look for a quotation mark without a partner"
+        raise DataError(f"no valid CSV at line {reader.line_num}: {error}", hint) from None
+
+
 def detect_encoding(head: bytes, name: str) -> str:
     """The encoding of a text that starts with `head`: by its BOM, else UTF-8, GB18030 (holds GBK) or Windows-1252.
 
@@ -132,7 +145,7 @@ def detect_encoding(head: bytes, name: str) -> str:
     if b"\0" in head:
         for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
             zeros = head[offset::2]
-            if zeros.count(0) > 0.9 * len(zeros) and head[1 - offset :: 2].count(0) == 0:
+            if zeros.count(0) > len(zeros) / 2 and head[1 - offset :: 2].count(0) == 0:
                 return encoding
         raise DataError(f"{name} is a binary file, not a CSV", "export it as CSV text, then use that file")
     for encoding in ("utf-8", "gb18030", "cp1252"):
@@ -157,7 +170,7 @@ def decode_head(head: bytes, encoding: str) -> str:
 def detect_delimiter(text: str, date_column: str) -> str:
     """The delimiter under which the header names `date_column`; failing that, the one that makes most columns."""
     headers = {
-        delimiter: [cell.strip() for cell in next(_numbered(io.StringIO(text, newline=""), delimiter))[1]]
+        delimiter: [cell.strip() for cell in next(numbered_rows(io.StringIO(text, newline=""), delimiter))[1]]
         for delimiter in DELIMITERS
     }
     return max(headers, key=lambda delimiter: (date_column in headers[delimiter], len(headers[delimiter])))
@@ -167,17 +180,6 @@ def _looks_chinese(text: str) -> bool:
     foreign = [character for character in text if not character.isascii()]
     common = "".join(foreign).encode("gb2312", errors="ignore").decode("gb2312")
     return len(common) * 2 >= len(foreign)
-
-
-def _numbered(text: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
-    try:
-        for cells in reader:
-            if len(cells) > 1 or (cells and cells[0].strip()):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        hint = "look for a quotation mark without a partner"
-        raise DataError(f"no valid CSV at line {reader.line_num}: {error}", hint) from None
 
 
 def _check_file(path: Path) -> None:

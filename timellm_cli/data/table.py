@@ -11,17 +11,15 @@ from typing import BinaryIO, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import Cadence, Grid, Stamps
 from timellm_cli.data.columns import select_columns
+from timellm_cli.data.scale import Floats
 from timellm_cli.data.source import EMPTY_CELLS, CsvSource, infinite_value, not_a_number, open_source, too_wide
-from timellm_cli.data.timeline import make_grid, read_timestamps, show
+from timellm_cli.data.timeline import make_grid, read_timestamps, show, show_step
 from timellm_cli.data.timestamps import has_utc_offset
 from timellm_cli.errors import DataError, did_you_mean
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +127,7 @@ def _refuse_gaps(csv: CsvSource, stamps: Stamps, grid: Grid) -> None:
         row = int((grid.stamps[: len(stamps)] != stamps).argmax())
         raise DataError(
             f"{csv.name}, line {csv.line(row)}: a gap: {show(stamps[row])} comes after {show(stamps[row - 1])}, "
-            f"but the cadence is {grid.cadence}; {absent:,} timestamps are absent in all",
+            f"but the step is {show_step(grid.cadence)}; absent timestamps in all: {absent:,}",
             "--fill linear interpolates them",
         )
 
@@ -141,7 +139,7 @@ def _refuse_empty_cells(csv: CsvSource, values_NC: Floats, columns: Sequence[str
         column = columns[int(empty_NC[row].argmax())]
         raise DataError(
             f"{csv.name}, line {csv.line(row)}, column '{column}': the cell is empty; "
-            f"{int(empty_NC.sum()):,} cells are empty in all",
+            f"empty cells in all: {int(empty_NC.sum()):,}",
             "--fill linear interpolates them",
         )
 
@@ -164,7 +162,7 @@ def _fill(csv: CsvSource, table: Table, grid: Grid) -> Table:
         longest, place = max((longest, place), (run, column))
         channel_N[~known] = np.interp(rows[~known], rows[known], channel_N[known])
     note = (
-        f"filled {absent:,} absent timestamps and {empty:,} empty cells by interpolation; "
-        f"the longest gap is {longest:,} rows ({place})"
+        f"filled by interpolation: absent timestamps {absent:,}, empty cells {empty:,}; "
+        f"the longest gap has {longest:,} rows ({place})"
     )
     return Table(grid.stamps, values_NC, table.columns, grid.cadence, absent, empty, (note,))

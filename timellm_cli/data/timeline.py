@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from timellm_cli.data.cadence import Grid, Stamps, find_grid
+from timellm_cli.data.cadence import Cadence, Grid, Stamps, find_grid
 from timellm_cli.data.source import CsvSource
 from timellm_cli.data.timestamps import HINT, fitting_formats, no_timestamp
 from timellm_cli.errors import DataError
@@ -55,13 +55,18 @@ def show(stamp: np.datetime64) -> str:
     return str(pd.Timestamp(stamp))
 
 
+def show_step(cadence: Cadence) -> str:
+    """A cadence as people read it: `01:00:00`, `1 days 00:00:00`, `MS`."""
+    return str(cadence).removeprefix("0 days ")
+
+
 def _parse(texts: "pd.Series[str]", form: str) -> Stamps:
     stamps = pd.to_datetime(texts, format=form, errors="coerce", utc=True).dt.tz_localize(None)
     return stamps.to_numpy().astype("datetime64[us]")
 
 
 def _plausible(readings: list[Stamps]) -> list[Stamps]:
-    """Those that are regular without a gap; if none is, those in order; if none is, the first. Equal ones count once."""
+    """Those that are regular without a gap; else those in order; else the first. Equal ones count once."""
     ordered = [stamps for stamps in readings if (np.diff(stamps) > _NOTHING).all()]
     regular = [stamps for stamps in ordered if (grid := find_grid(stamps)) and len(grid.stamps) == len(stamps)]
     best = regular or ordered or readings[:1]
@@ -91,6 +96,7 @@ def _irregular(csv: CsvSource, stamps: Stamps, steps: np.ndarray) -> DataError:
     row = int((odd if odd.any() else steps != usual).argmax()) + 1
     return DataError(
         f"{csv.name}, line {csv.line(row)}: irregular timestamps: {show(stamps[row])} comes "
-        f"{pd.Timedelta(steps[row - 1])} after the row before; the usual step is {pd.Timedelta(usual)}",
+        f"{show_step(pd.Timedelta(steps[row - 1]))} after the row before; "
+        f"the usual step is {show_step(pd.Timedelta(usual))}",
         "resample the file to equal steps of time",
     )

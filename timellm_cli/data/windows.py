@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from timellm_cli.config import Config, WindowConfig
-from timellm_cli.data.scale import Scaler
+from timellm_cli.config import Config, DataConfig, WindowConfig
+from timellm_cli.data.scale import Floats, Scaler
 from timellm_cli.data.table import Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset
+from timellm_cli.errors import DataError
+from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.geometry import Span, Spans, count_windows, split_rows
 
 
@@ -87,18 +89,27 @@ def load_data(
     Raises DataError for a file that cannot be used or is too short, ConfigError for a dataset that is not known.
     """
     data = config.data if columns is None else config.data.model_copy(update={"columns": columns})
-    table = read_table(path or data_path(data), data)
+    table = read_table(path or _expected_file(data), data)
     if columns is not None:
         table = table.select(columns)
     spans = split_rows(len(table.values), known_dataset(data), data, config.window)
     training_NC = table.values[spans.scaler.start : spans.scaler.stop]
-    still = [
-        name
-        for name in constant_columns(training_NC, table.columns)
-        if name not in constant_columns(table.values, table.columns)
-    ]
-    notes = [f"constant in the training rows, so there is nothing to learn: {', '.join(still)}"] if still else []
     if scaler is None:
         scaler = Scaler.fit(training_NC)
     standardised_CN = np.ascontiguousarray(scaler.standardise(table.values).T, dtype=np.float32)
-    return ForecastData(table, scaler, spans, torch.from_numpy(standardised_CN), config, (*table.warnings, *notes))
+    return ForecastData(
+        table, scaler, spans, torch.from_numpy(standardised_CN), config, (*table.warnings, *_warn(table, training_NC))
+    )
+
+
+def _expected_file(data: DataConfig) -> Path:
+    path = data_path(data)
+    if data.path is None and not path.exists():
+        raise DataError(f"the data of {data.dataset} are not here: no file '{path}'", remedy_for_data(data))
+    return path
+
+
+def _warn(table: Table, training_NC: Floats) -> list[str]:
+    constant = set(constant_columns(training_NC, table.columns)) - set(constant_columns(table.values, table.columns))
+    names = [name for name in table.columns if name in constant]
+    return [f"constant in the training rows, so there is nothing to learn from: {', '.join(names)}"] if names else []
