@@ -137,25 +137,25 @@ def score(
     """
     samples = data.windows(split)
     windows = scored_windows(data, split, limit)
-    first_channel = len(data.table.columns) - samples.channels
-    squared_CH = absolute_CH = torch.zeros(samples.channels, data.config.window.pred_len, dtype=torch.float64)
     # Samples are numbered channel by channel; a limit takes the first windows of each.
-    indices = [channel * samples.windows + window for channel in range(samples.channels) for window in range(windows)]
+    items = [place * samples.windows + window for place in range(samples.channels) for window in range(windows)]
+    squared_CH = absolute_CH = torch.zeros(samples.channels, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
-        for start in range(0, len(indices), batch_size):
-            picked = [samples[index] for index in indices[start : start + batch_size]]
+        for start in range(0, len(items), batch_size):
+            batch = items[start : start + batch_size]
+            picked = [samples[item] for item in batch]
             forecast_BH = forecaster(picked).double()
             future_BH = torch.stack([window.future_H for window in picked]).to(forecast_BH)
-            channel_B = torch.tensor([window.channel - first_channel for window in picked], device=forecast_BH.device)
             error_BH = forecast_BH - future_BH
-            squared_CH = squared_CH.to(error_BH.device).index_add(0, channel_B, error_BH.square())
-            absolute_CH = absolute_CH.to(error_BH.device).index_add(0, channel_B, error_BH.abs())
+            place_B = torch.tensor([item // samples.windows for item in batch], device=error_BH.device)
+            squared_CH = squared_CH.to(error_BH.device).index_add(0, place_B, error_BH.square())
+            absolute_CH = absolute_CH.to(error_BH.device).index_add(0, place_B, error_BH.abs())
             if on_batch is not None:
                 on_batch(len(picked))
     return Scores(
-        channels=data.table.columns[first_channel:],
+        channels=data.table.columns[-samples.channels :],
         windows=windows,
         squared_CH=squared_CH.cpu().numpy(),
         absolute_CH=absolute_CH.cpu().numpy(),
-        std_C=data.scaler.std_C[first_channel:],
+        std_C=data.scaler.std_C[-samples.channels :],
     )

@@ -1,0 +1,98 @@
+"""Which period a seasonal naive forecast should repeat, found in the training data alone.
+
+A forecast that repeats the last `p` rows predicts step h from the row `p * ceil(h / p)` rows before it. Its expected
+squared error at that step is 2 * variance * (1 - autocorrelation at that lag). So the autocorrelation says, before any
+forecast is made, which period errs least over a horizon. Candidates are the periods of the calendar that the cadence
+of the data makes whole numbers of rows; where none of them is visible in the data, the peaks of the autocorrelation.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.tseries.frequencies import to_offset
+
+VISIBLE = 0.1
+"""Autocorrelation from which on a lag counts as a period."""
+
+_SPANS = {
+    "1 minute": pd.Timedelta(minutes=1),
+    "1 hour": pd.Timedelta(hours=1),
+    "1 day": pd.Timedelta(days=1),
+    "1 week": pd.Timedelta(weeks=1),
+    "1 year": pd.Timedelta(days=365),
+}
+_UNEVEN = {"B": ("1 week", 5), "M": ("1 year", 12), "Q": ("1 year", 4)}
+"""Business days, months and quarters have no constant length; by the first letter of their pandas rule."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """A period of `rows` rows; `name` is its length in time, or in rows where the calendar has no name for it."""
+
+    rows: int
+    name: str
+
+
+def calendar_periods(cadence: str, longest: int) -> list[Period]:
+    """Minute, hour, day, week and year in rows of a cadence, from 2 to `longest` rows, where they come out whole.
+
+    `cadence` is a pandas frequency such as '15min', 'h', 'B' or 'MS'. A year of weeks has 52.
+    """
+    offset = to_offset(cadence)
+    assert offset is not None
+    try:
+        step = pd.Timedelta(offset)  # type: ignore[arg-type]
+    except ValueError:
+        name, rows = _UNEVEN.get(offset.rule_code.lstrip("B")[:1] or "B", ("", 0))
+        whole = [(rows // offset.n, name)] if rows % offset.n == 0 else []
+    else:
+        whole = [(span // step, name) for name, span in _SPANS.items() if span % step == pd.Timedelta(0)]
+        whole += [(52, "1 year")] if step == pd.Timedelta(weeks=1) else []
+    return [Period(int(rows), name) for rows, name in whole if 2 <= rows <= longest]
+
+
+def autocorrelation(values_NC: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
+    """Mean over the channels of the autocorrelation at lags 0 to `lags`, straight trends removed: (lags + 1,).
+
+    A channel that is constant up to its trend has none and is left out; all zeros beyond lag 0 if every one is.
+    """
+    rows = len(values_NC)
+    time_N = np.linspace(-1.0, 1.0, rows)
+    centred_NC = values_NC - values_NC.mean(axis=0)
+    detrended_NC = centred_NC - np.outer(time_N, time_N @ centred_NC / (time_N @ time_N))
+    detrended_NC = detrended_NC[:, detrended_NC.std(axis=0) > 1e-9 * (1 + np.abs(values_NC).max(axis=0))]
+    if detrended_NC.shape[1] == 0:
+        return np.eye(1, lags + 1)[0]
+    spectrum_FC = np.fft.rfft(detrended_NC, n=2 * rows, axis=0)
+    covariance_LC = np.fft.irfft(np.abs(spectrum_FC) ** 2, n=2 * rows, axis=0)[: lags + 1]
+    pairs_L = rows - np.arange(lags + 1)
+    mean_L: NDArray[np.float64] = (covariance_LC / covariance_LC[0]).mean(axis=1) * rows / pairs_L
+    return mean_L
+
+
+def find_period(training_NC: NDArray[np.float64], cadence: str, longest: int, pred_len: int) -> Period | None:
+    """The period of at most `longest` rows whose repetition is expected to err least over `pred_len` steps.
+
+    `training_NC` is the training span, in any unit. None where the data show no period.
+    """
+    lags = min(longest + pred_len, len(training_NC) // 2)
+    correlation_L = autocorrelation(training_NC, lags)
+    longest = min(longest, lags)
+    candidates = [
+        period for period in calendar_periods(cadence, longest) if correlation_L[period.rows] >= VISIBLE
+    ] or _peaks(correlation_L[: longest + 1])
+    return min(candidates, key=lambda period: _expected_error(correlation_L, period.rows, pred_len), default=None)
+
+
+def _peaks(correlation_L: NDArray[np.float64]) -> list[Period]:
+    inner = correlation_L[1:-1]
+    is_peak = (inner > correlation_L[:-2]) & (inner >= correlation_L[2:]) & (inner >= VISIBLE)
+    return [Period(int(lag), f"{lag} rows") for lag in np.flatnonzero(is_peak) + 1 if lag >= 2]
+
+
+def _expected_error(correlation_L: NDArray[np.float64], period: int, pred_len: int) -> float:
+    """Mean of 1 - autocorrelation over the lags that the steps of the horizon look back, as far as they are known."""
+    lags_H = period * -(-np.arange(1, pred_len + 1) // period)
+    return float(1 - correlation_L[np.minimum(lags_H, (len(correlation_L) - 1) // period * period)].mean())

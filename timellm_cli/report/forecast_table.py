@@ -1,0 +1,60 @@
+"""A forecast in a few lines for the terminal: one row a channel, with a sparkline of history and forecast."""
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.report.forecast import Forecast, decimals_of
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 20
+"""Characters of each half of a sparkline."""
+_MOST_CHANNELS = 20
+
+
+def render(forecast: Forecast) -> RenderableType:
+    """Each channel's last value, its sparkline, its first and last step and range; values in the CSV's units."""
+    has_actual = forecast.known_steps > 0
+    table = Table(title=_title(forecast), title_justify="left", title_style="bold")
+    table.add_column("channel", overflow="fold")
+    table.add_column("last\nknown", justify="right")
+    table.add_column("history and\nforecast", no_wrap=True)
+    for heading in ("first\nstep", "last\nstep", "lowest", "highest", *(("MAE where\nknown",) if has_actual else ())):
+        table.add_column(heading, justify="right")
+    for channel, name in enumerate(forecast.columns[:_MOST_CHANNELS]):
+        values_H = forecast.values_HC[:, channel]
+        figures = [values_H[0], values_H[-1], values_H.min(), values_H.max()]
+        if has_actual:
+            known = forecast.known_steps
+            figures.append(np.abs(values_H[:known] - forecast.actual_HC[:known, channel]).mean())
+        places = min(decimals_of(forecast.resolution_C[channel] * 100), 6)
+        last, *cells = (f"{figure:,.{places}f}" for figure in (forecast.history_TC[-1, channel], *figures))
+        table.add_row(Text(name), last, _sparkline(forecast.history_TC[:, channel], values_H), *cells)
+    rest = len(forecast.columns) - _MOST_CHANNELS
+    return Group(table, Text(f"and {rest} more channels", style="dim")) if rest > 0 else table
+
+
+def draw_bars(values: NDArray[np.float64], lowest: float, highest: float, width: int) -> str:
+    """At most `width` block characters; each stands for the mean of an equal share of the values."""
+    shares = np.array_split(values, min(width, len(values)))
+    span = highest - lowest
+    heights = [(share.mean() - lowest) / span if span > 0 else 0.5 for share in shares]
+    return "".join(_BARS[min(int(height * len(_BARS)), len(_BARS) - 1)] for height in heights)
+
+
+def _sparkline(history_T: NDArray[np.float64], values_H: NDArray[np.float64]) -> Text:
+    """History dim, forecast bright; as many rows of one as of the other where the history allows."""
+    tail = history_T[-len(values_H) :]
+    lowest, highest = min(tail.min(), values_H.min()), max(tail.max(), values_H.max())
+    return Text.assemble(
+        (draw_bars(tail, lowest, highest, _WIDTH), "dim"), (draw_bars(values_H, lowest, highest, _WIDTH), "bold cyan")
+    )
+
+
+def _title(forecast: Forecast) -> str:
+    dates, known = forecast.dates, forecast.known_steps
+    steps = f"{len(dates)} step{'s' * (len(dates) != 1)}"
+    title = f"Forecast of {steps}, {dates[0]} to {dates[-1]}"
+    return f"{title}; the input already knows the first {known}" if known else title
