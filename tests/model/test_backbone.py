@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from tests.conftest import write_byte_tokenizer
-from timellm_cli.config import Config, LLMConfig
+from timellm_cli.config import PROMPT_TEMPLATE, Config, LLMConfig
 from timellm_cli.errors import ModelError
 from timellm_cli.model.backbone import Backbone, load_backbone
 from timellm_cli.model.forecaster import TimeLLM, fingerprint_llm, load_forecaster
@@ -41,14 +41,15 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def forecaster_on(folder: Path, quantization: str = "none", precision: str = "fp32", **llm: Any) -> TimeLLM:
+def forecaster_on(folder: Path, quantization: str = "none", template: str = PROMPT_TEMPLATE, **llm: Any) -> TimeLLM:
     config = Config.model_validate(
         {
             "data": {"dataset": "custom"},
             "window": {"seq_len": 48, "pred_len": 12},
             "model": {"patch_len": 8, "patch_stride": 4, "d_model": 8, "d_ff": 8, "n_heads": 2, "num_prototypes": 20},
             "llm": {"name": str(folder), "layers": 2, "quantization": quantization, **llm},
-            "train": {"precision": precision},
+            "prompt": {"template": template},
+            "train": {"precision": "fp32"},
         }
     )
     torch.manual_seed(0)
@@ -102,6 +103,34 @@ def test_two_passes_give_the_forecast_and_gradients_of_one_pass(family: Path) ->
     for name, gradient in results[True][1].items():
         scale = float(results[False][1][name].abs().max())
         torch.testing.assert_close(gradient, results[False][1][name], rtol=1e-4, atol=1e-5 * max(scale, 1.0))
+
+
+@pytest.mark.parametrize("template", ["", "Forecast.", "{min}", "The same head, then {lags} and {trend}."])
+def test_any_template_reads_the_same_in_one_pass_and_in_two(family: Path, template: str) -> None:
+    model = forecaster_on(family, template=template).eval()
+    history = histories(5)
+    prompt = model.encoder.encode(history)
+    with torch.no_grad():
+        forecast = model(history, prompt)
+        model.backbone.reads_in_two_passes = False
+        torch.testing.assert_close(forecast, model(history, prompt), rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_of_the_prompt_is_read_once_a_run(tiny_llm: Path) -> None:
+    model = forecaster_on(tiny_llm).eval()
+    original = model.backbone.llm.forward
+    positions_read: list[int] = []
+    model.backbone.llm.forward = lambda **inputs: (
+        positions_read.append(inputs["inputs_embeds"].shape[0] * inputs["inputs_embeds"].shape[1]),
+        original(**inputs),
+    )[1]
+    prompt = model.encoder.encode(histories(4))
+    assert prompt.head_len == len(model.encoder.text.head)  # a token is a byte
+    with torch.inference_mode():
+        model(histories(4), prompt)
+    model(histories(4), prompt).sum().backward()  # what was read under inference mode serves training as well
+    tail = 4 * (prompt.ids_BK.shape[1] - prompt.head_len)
+    assert positions_read == [prompt.head_len, tail, 4 * 12, tail, 4 * 12]
 
 
 def test_a_forecast_does_not_depend_on_its_batch_mates(family: Path) -> None:

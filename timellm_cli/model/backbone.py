@@ -1,9 +1,11 @@
 """The frozen LLM. The only module that imports transformers' models and bitsandbytes.
 
 A causal LLM reads the prompt without autograd and hands its keys and values to the patches: no prompt position sees a
-patch, so nothing is lost, and only patch positions keep activations. Others (such as BERT) read all tokens in one pass.
+patch, so nothing is lost, and only patch positions keep activations. The head of the prompt, the same for every sample,
+is read once a run. Others (such as BERT) read all tokens in one pass.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class Backbone(nn.Module):
         self.llm = llm.requires_grad_(False).eval()
         self.hidden_size: int = self.llm.config.hidden_size
         self.max_positions: int = getattr(self.llm.config, "max_position_embeddings", None) or 2048
+        self._head: tuple[tuple[int, ...], Any] | None = None
         if reads_in_two_passes is None:
             reads_in_two_passes = self._prompt_stands_alone()
         self.reads_in_two_passes = reads_in_two_passes
@@ -51,25 +54,28 @@ class Backbone(nn.Module):
         with torch.no_grad():
             embedded_BKE = self.llm.get_input_embeddings()(prompt.ids_BK)
         read = self._read_in_two_passes if self.reads_in_two_passes else self._read_in_one_pass
-        return read(embedded_BKE, prompt.mask_BK, tokens_BPE.to(self.dtype)).float()
+        return read(embedded_BKE, prompt, tokens_BPE.to(self.dtype)).float()
 
-    def _read_in_one_pass(self, embedded_BKE: Tensor, mask_BK: Tensor, tokens_BPE: Tensor) -> Tensor:
-        mask, positions = _attend_to(mask_BK, tokens_BPE.shape[1])
+    def _read_in_one_pass(self, embedded_BKE: Tensor, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
+        mask, positions = _attend_to(prompt.mask_BK, tokens_BPE.shape[1])
         output = self.llm(
             inputs_embeds=torch.cat([embedded_BKE, tokens_BPE], dim=1), attention_mask=mask, position_ids=positions
         )
-        return output.last_hidden_state[:, mask_BK.shape[1] :]
+        return output.last_hidden_state[:, -tokens_BPE.shape[1] :]
 
-    def _read_in_two_passes(self, embedded_BKE: Tensor, mask_BK: Tensor, tokens_BPE: Tensor) -> Tensor:
-        mask, positions = _attend_to(mask_BK, tokens_BPE.shape[1])
-        prompt_len = mask_BK.shape[1]
-        with torch.no_grad():
-            cache = self.llm(
-                inputs_embeds=embedded_BKE,
-                attention_mask=mask_BK,
-                position_ids=positions[:, :prompt_len],
-                use_cache=True,
-            ).past_key_values
+    def _read_in_two_passes(self, embedded_BKE: Tensor, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
+        mask, positions = _attend_to(prompt.mask_BK, tokens_BPE.shape[1])
+        head_len, prompt_len = prompt.head_len, prompt.ids_BK.shape[1]
+        cache = self._head_keys_and_values(prompt.ids_BK[0, :head_len], len(mask)) if head_len else None
+        if prompt_len > head_len:
+            with torch.no_grad():
+                cache = self.llm(
+                    inputs_embeds=embedded_BKE[:, head_len:],
+                    attention_mask=prompt.mask_BK,
+                    position_ids=positions[:, head_len:prompt_len],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).past_key_values
         return self.llm(
             inputs_embeds=tokens_BPE,
             attention_mask=mask,
@@ -78,16 +84,29 @@ class Backbone(nn.Module):
             use_cache=True,
         ).last_hidden_state
 
+    def _head_keys_and_values(self, head_ids: Tensor, batch: int) -> Any:
+        """The head is the same for every sample of a run: it is read once, and repeated over each batch."""
+        key = tuple(head_ids.tolist())
+        if self._head is None or self._head[0] != key:
+            # Not under inference mode, whose tensors no later training step could use.
+            with torch.inference_mode(False), torch.no_grad():
+                embedded_1KE = self.llm.get_input_embeddings()(head_ids.clone().unsqueeze(0))
+                self._head = key, self.llm(inputs_embeds=embedded_1KE, use_cache=True).past_key_values
+        cache = copy.deepcopy(self._head[1])
+        cache.batch_repeat_interleave(batch)
+        return cache
+
     @torch.no_grad()
     def _prompt_stands_alone(self) -> bool:
         """Whether two passes give what one pass gives, tried on two unequal prompts of a few tokens."""
-        device = self.embedding_VE.device
-        embedded_BKE = self.llm.get_input_embeddings()(torch.arange(8, device=device).view(2, 4))
-        mask_BK = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1]], device=device)
-        prompt_BKE, tokens_BPE = embedded_BKE, embedded_BKE.flip(1)
-        expected = self._read_in_one_pass(prompt_BKE, mask_BK, tokens_BPE).float()
+        ids_BK = torch.arange(10, device=self.embedding_VE.device).remainder(5).view(2, 5)
+        mask_BK = torch.ones_like(ids_BK)
+        mask_BK[1, 2] = 0
+        prompt = PromptTokens(ids_BK, mask_BK, head_len=2)
+        embedded_BKE = self.llm.get_input_embeddings()(ids_BK)
+        expected = self._read_in_one_pass(embedded_BKE, prompt, embedded_BKE.flip(1)).float()
         try:
-            found = self._read_in_two_passes(prompt_BKE, mask_BK, tokens_BPE).float()
+            found = self._read_in_two_passes(embedded_BKE, prompt, embedded_BKE.flip(1)).float()
         except (TypeError, ValueError, AttributeError, RuntimeError):
             return False
         tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
