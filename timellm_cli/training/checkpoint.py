@@ -4,7 +4,6 @@ It holds tensors, text, numbers and containers of them, so it loads with `weight
 Not here: which checkpoint a run continues (`resume.py`), and which files of a folder stay (`run_directory.py`).
 """
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.report.files import disk_faults_of, replacing
 
 FORMAT = "timellm checkpoint"
 FORMAT_VERSION = 1
@@ -31,15 +31,15 @@ class TrainingState:
     """All that a run needs to go on as if it had never stopped.
 
     `step` counts all steps taken, `epoch` the completed epochs, `position` the steps taken in the epoch begun.
-    `gradients` are those of a begun accumulation, by parameter name. `rng` has one entry a process. `finished` says why
-    the run ended, or is empty while it may go on.
+    `gradients` are those of a begun accumulation, by parameter name; `gradient_scaler` is fp16's. `losses` are running
+    sums of the log. `rng` has one entry a process. `finished` says why the run ended, or is empty while it may go on.
+    The learning rate needs no entry: it follows from the step alone.
     """
 
     step: int
     epoch: int
     position: int
     optimizer: dict[str, Any]
-    schedule: dict[str, Any]
     gradients: dict[str, Tensor]
     gradient_scaler: dict[str, Any]
     rng: list[dict[str, Any]]
@@ -72,22 +72,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises ModelError where the disk refuses; whatever stood at `path` before is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
+    with disk_faults_of(path), replacing(path) as file:
+        try:
             torch.save(_to_plain(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise ModelError(
-            f"checkpoint '{path}' cannot be written: {reason}",
-            "free some disk space or choose another folder with --checkpoints; files written before are intact",
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        except RuntimeError as error:  # torch's archive writer hides the disk's refusal
+            raise OSError(str(error).splitlines()[0]) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -217,13 +206,3 @@ def _nearby(path: Path) -> str:
         return "give the path of a file such as checkpoints/RUN/best.pt"
     shown = ", ".join(others[:6])
     return f"checkpoints nearby: {shown}" + (f" and {len(others) - 6} more" if len(others) > 6 else "")
-
-
-def _sync_directory(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows cannot open folders and does not need it."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,0 +1,173 @@
+"""`timellm train`: from a configuration to a folder with checkpoints, metrics and curves."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.text import Text
+
+from timellm_cli.config import Config
+from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import data_path, known_dataset
+from timellm_cli.errors import ConfigError, DataError, Interrupted
+from timellm_cli.fetching.fetch import provide
+from timellm_cli.geometry import count_run
+from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.planning.llm_shape import look_up_llm
+from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.planning.readiness import check_readiness, require_ready
+from timellm_cli.planning.settle import settle
+from timellm_cli.report.console import err, out
+from timellm_cli.report.curves import draw_curves
+from timellm_cli.report.memory import memory_reader
+from timellm_cli.report.metrics_log import MetricsLog
+from timellm_cli.report.progress import PlainProgress, watch
+from timellm_cli.report.records import EpochFinished, Record, RunFinished, RunInterrupted
+from timellm_cli.report.run_summary import print_end, print_start, quote
+from timellm_cli.settings import Settings
+from timellm_cli.training.accelerator import make_accelerator, seed_everything
+from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
+from timellm_cli.training.interruption import Interruption
+from timellm_cli.training.loop import Trainer
+from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable
+from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.run_lock import locked
+
+
+def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
+    """Train, and leave everything in the run's folder. Raises Interrupted once an interrupted run is saved."""
+    path = find_checkpoint(resume, settings.config) if resume else None
+    checkpoint = load_resumable(path) if path else None
+    config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
+    directory = RunDirectory(path.parent) if path else RunDirectory.of(config)
+
+    provide(config, offline)
+    machine = look_at_machine()
+    config = settle(config, machine, look_up_llm(config.llm.name))
+    require_ready(check_readiness(config, machine))
+    accelerator = make_accelerator(config)
+
+    directory.create()
+    with locked(directory.path) if accelerator.is_main_process else nullcontext():
+        if not resume:
+            _refuse_to_overwrite(directory)
+        data = _load_data(config, checkpoint)
+        forecaster = _load_forecaster(config, checkpoint, accelerator)
+        if accelerator.is_main_process:
+            _announce(config, data, forecaster, accelerator, directory)
+            _prepare_folder(directory, config, checkpoint)
+        ending = _train(config, data, forecaster, accelerator, directory, checkpoint)
+    if accelerator.is_main_process:
+        _conclude(ending, directory, config)
+
+
+def _refuse_to_overwrite(directory: RunDirectory) -> None:
+    if directory.holds_a_run():
+        raise ConfigError(
+            f"'{directory.path}' already holds a run, and a new one would overwrite it",
+            "--resume auto goes on with it; --run-name NAME gives the new run a folder of its own",
+        )
+
+
+def _load_data(config: Config, checkpoint: Checkpoint | None) -> ForecastData:
+    data = load_data(config)
+    if checkpoint is None:
+        return data
+    if data.table.columns != checkpoint.columns:
+        raise DataError(
+            f"the run was trained on the columns {', '.join(checkpoint.columns)}, "
+            f"but '{data_path(config.data)}' has {', '.join(data.table.columns)}",
+            "put the file back that the run was started with",
+        )
+    now, then = data.scaler, checkpoint.scaler
+    if not (np.array_equal(now.mean_C, then.mean_C) and np.array_equal(now.std_C, then.std_C)):
+        raise DataError(
+            f"the training rows of '{data_path(config.data)}' are not those the run was started with: the mean of "
+            f"'{data.table.columns[-1]}' is {now.mean_C[-1]:.6g} now and was {then.mean_C[-1]:.6g}",
+            "put the file back, or start a new run with another --run-name",
+        )
+    return data
+
+
+def _load_forecaster(config: Config, checkpoint: Checkpoint | None, accelerator: Accelerator) -> TimeLLM:
+    seed_everything(config.train.seed)
+    if checkpoint is None:
+        forecaster = load_forecaster(config, accelerator.device)
+    else:
+        forecaster = restore_forecaster(checkpoint, config, accelerator.device)
+    seed_everything(config.train.seed, accelerator.process_index)
+    return forecaster
+
+
+def _announce(
+    config: Config, data: ForecastData, forecaster: TimeLLM, accelerator: Accelerator, directory: RunDirectory
+) -> None:
+    table = data.table
+    for warning in data.warnings:
+        err.print(Text.assemble(("warning: ", "bold yellow"), warning), soft_wrap=True)
+    first = data.windows("train")[0].history_T
+    device = accelerator.device
+    print_start(
+        err,
+        config,
+        count_run(len(table.values), len(table.columns), known_dataset(config.data), config),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        prompt_tokens=forecaster.encoder.encode(first[None]).ids_BK.shape[1],
+        trainable=sum(weight.numel() for weight in forecaster.parameters() if weight.requires_grad),
+        folder=directory.path,
+    )
+
+
+def _prepare_folder(directory: RunDirectory, config: Config, checkpoint: Checkpoint | None) -> None:
+    """Cut what lies in the folder to what the run goes on from."""
+    state = checkpoint.training if checkpoint else None
+    directory.sweep()
+    directory.write_config(config)
+    MetricsLog(directory.metrics).start_after(state.step if state else 0, state.epoch if state else 0)
+    removed = directory.remove_after(state.step) if state else []
+    if removed:
+        names = ", ".join(path.name for path in removed)
+        err.print(Text(f"Removed {names}: from beyond the checkpoint, to be written anew"), soft_wrap=True)
+
+
+def _train(
+    config: Config,
+    data: ForecastData,
+    forecaster: TimeLLM,
+    accelerator: Accelerator,
+    directory: RunDirectory,
+    checkpoint: Checkpoint | None,
+) -> Record:
+    device = accelerator.device
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+    progress = watch(err, memory_reader(uuid))
+    interruption = Interruption(progress.stopping)
+    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, progress.scored)
+    if checkpoint and checkpoint.training:
+        trainer.resume(checkpoint.training)
+    with interruption.listening():
+        if not accelerator.is_main_process:
+            return list(trainer.run())[-1]
+        with progress:
+            return _watch(trainer, progress, directory, config)
+
+
+def _watch(trainer: Trainer, progress: PlainProgress, directory: RunDirectory, config: Config) -> Record:
+    metrics = MetricsLog(directory.metrics)
+    for record in trainer.run():
+        metrics.write(record)
+        progress.show(record)
+        if isinstance(record, EpochFinished | RunInterrupted | RunFinished):
+            draw_curves(directory.metrics, directory.curves, directory.path.name, config.train.loss)
+    return record
+
+
+def _conclude(ending: Record, directory: RunDirectory, config: Config) -> None:
+    if isinstance(ending, RunInterrupted):
+        raise Interrupted(
+            f"stopped after step {ending.step:,}; everything up to it is saved in '{directory.path}'",
+            f"go on with: timellm train --resume {quote(ending.path)}",
+        )
+    if isinstance(ending, RunFinished):
+        print_end(out, ending, directory.path, data_path(config.data))

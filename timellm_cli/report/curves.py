@@ -1,0 +1,96 @@
+"""curves.png: how the losses moved. Imports matplotlib when a picture is drawn."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from timellm_cli.report.files import disk_faults_of, replacing
+from timellm_cli.report.metrics_log import read_metrics
+
+_TRAIN, _VAL, _TEST = "#2a6f97", "#e07a1f", "#5b8e3e"
+_POINTS_TO_SMOOTH = 20
+
+
+def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
+    """Draw the file of metrics: training loss by step, as logged and smoothed, validation and test loss by epoch.
+
+    `loss` names the kind for the axis. Draws nothing while there is nothing. Raises ModelError where the disk refuses.
+    """
+    lines = read_metrics(metrics)
+    steps = [line for line in lines if line["event"] == "step"]
+    epochs = [line for line in lines if line["event"] == "epoch"]
+    if not steps:
+        return
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells when it builds its cache
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    _draw_training(axes, steps)
+    _draw_epochs(axes, epochs)
+    _limit_losses(axes, steps, epochs)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"loss ({loss.upper()}, standardised units)")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper right")
+    with disk_faults_of(picture), replacing(picture) as file:
+        figure.savefig(file, format="png")
+
+
+def _draw_training(axes: Any, steps: list[dict[str, Any]]) -> None:
+    numbers, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
+    smooth = _smooth(losses)
+    if smooth == losses:
+        axes.plot(numbers, losses, color=_TRAIN, linewidth=1.8, label="train", marker="." if len(steps) < 3 else None)
+    else:
+        axes.plot(numbers, losses, color=_TRAIN, linewidth=0.8, alpha=0.3)
+        axes.plot(numbers, smooth, color=_TRAIN, linewidth=1.8, label="train, smoothed")
+
+
+def _draw_epochs(axes: Any, epochs: list[dict[str, Any]]) -> None:
+    if not epochs:
+        return
+    numbers = [line["step"] for line in epochs]
+    for key, name, color in (("val_loss", "validation", _VAL), ("test_loss", "test", _TEST)):
+        axes.plot(
+            numbers, [line[key] for line in epochs], color=color, linewidth=1.2, marker="o", markersize=4, label=name
+        )
+    best = min(epochs, key=lambda line: line["val_loss"])
+    axes.plot(
+        best["step"],
+        best["val_loss"],
+        color=_VAL,
+        marker="o",
+        markersize=10,
+        fillstyle="none",
+        linestyle="",
+        label=f"best: epoch {best['epoch']}, test {best['test_loss']:.4f}",
+    )
+    top = axes.secondary_xaxis("top")
+    shown = epochs[:: max(1, len(epochs) // 12)]
+    top.set_xticks([line["step"] for line in shown], [str(line["epoch"]) for line in shown])
+    top.set_xlabel("epoch")
+    top.spines["top"].set_visible(False)
+
+
+def _limit_losses(axes: Any, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]) -> None:
+    """A first step far above the rest must not flatten the curves: the highest 2 % may leave the picture."""
+    losses = sorted(line["loss"] for line in steps)
+    highest = losses[int(0.98 * (len(losses) - 1))]
+    highest = max([highest, *(line[key] for line in epochs for key in ("val_loss", "test_loss"))])
+    axes.set_ylim(0, 1.15 * highest if highest > 0 else 1)
+    axes.set_xlim(left=0)
+
+
+def _smooth(losses: list[float]) -> list[float]:
+    """The mean of the points around each one; as they are while there are few."""
+    if len(losses) < _POINTS_TO_SMOOTH:
+        return losses
+    reach = len(losses) // (2 * _POINTS_TO_SMOOTH) + 1
+    return [
+        sum(around) / len(around)
+        for around in (losses[max(0, place - reach) : place + reach + 1] for place in range(len(losses)))
+    ]

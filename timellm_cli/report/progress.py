@@ -1,0 +1,177 @@
+"""A training as people watch it: bars on a terminal, plain lines elsewhere. Writes to stderr only. Light."""
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.report.memory import MemoryUse
+from timellm_cli.report.records import (
+    BestSoFar,
+    CheckpointSaved,
+    EpochFinished,
+    NoImprovement,
+    Record,
+    RunFinished,
+    RunStarted,
+    ScoringStarted,
+    StepLogged,
+    StepTaken,
+)
+
+MemoryReader = Callable[[], MemoryUse | None]
+_STOPPING = "Stopping after this step; Ctrl-C once more ends at once."
+
+
+def watch(console: Console, read_memory: MemoryReader) -> "PlainProgress":
+    """What suits the console."""
+    return LiveProgress(console, read_memory) if console.is_terminal else PlainProgress(console, read_memory)
+
+
+class PlainProgress:
+    """One line for each record that a log file should hold."""
+
+    def __init__(self, console: Console, read_memory: MemoryReader) -> None:
+        self._console, self._read_memory = console, read_memory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, record: Record) -> None:
+        """Show a record."""
+        if line := self._line_of(record):
+            self._console.print(Text(line), soft_wrap=True)
+
+    def scored(self, samples: int) -> None:
+        """So many more samples of the split are scored."""
+
+    def stopping(self) -> None:
+        """The user wants the run to stop. Called by a signal handler, so it must not use the console's locks."""
+        os.write(sys.stderr.fileno(), f"{_STOPPING}\n".encode())
+
+    def _line_of(self, record: Record) -> str:
+        match record:
+            case RunStarted(step=step) if step:
+                return f"Going on after step {step:,} of {record.total_steps:,}"
+            case StepLogged():
+                memory = self._read_memory()
+                return (
+                    f"iters: {record.step}, epoch: {record.epoch} | loss: {record.loss:.4f} | "
+                    f"lr {record.learning_rate:.2e} | {record.samples_per_second:.1f} samples/s | "
+                    f"left {_clock(record.seconds_left)}" + (f" | {memory}" if memory else "")
+                )
+            case _:
+                return milestone(record)
+
+
+class LiveProgress(PlainProgress):
+    """Two bars, for the run and for the epoch (or the split that is scored), and the figures of the last step below."""
+
+    def __init__(self, console: Console, read_memory: MemoryReader) -> None:
+        super().__init__(console, read_memory)
+        self._started: RunStarted | None = None
+        self._step: StepTaken | None = None
+        self._scoring: ScoringStarted | None = None
+        self._scored = 0
+        self._is_stopping = False
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, record: Record) -> None:
+        """Move the bars, or print the line above them."""
+        match record:
+            case RunStarted():
+                self._started = record
+            case StepTaken():
+                self._step, self._scoring = record, None
+            case ScoringStarted():
+                self._scoring, self._scored = record, 0
+            case _ if line := milestone(record):
+                self._console.print(Text(line))
+
+    def scored(self, samples: int) -> None:
+        """Move the bar of the split that is scored."""
+        self._scored += samples
+
+    def stopping(self) -> None:
+        """Say so with the next refresh."""
+        self._is_stopping = True
+
+    def _render(self) -> RenderableType:
+        run, step = self._started, self._step
+        if run is None:
+            return Text("")
+        bars = Table.grid(padding=(0, 1), expand=True)
+        bars.add_column(no_wrap=True)
+        bars.add_column(ratio=1)
+        bars.add_column(justify="right", no_wrap=True)
+        epoch = step.epoch if step else min(run.epoch + 1, run.epochs)
+        done = step.step if step else run.step
+        bars.add_row("epoch", ProgressBar(run.total_steps, done), f"{epoch}/{run.epochs}")
+        if self._scoring:
+            samples = self._scoring.samples
+            bars.add_row(self._scoring.split, ProgressBar(samples, self._scored), f"{self._scored:,}/{samples:,}")
+        else:
+            position = step.step_in_epoch if step else run.step - run.epoch * run.steps_per_epoch
+            bars.add_row("step", ProgressBar(run.steps_per_epoch, position), f"{position:,}/{run.steps_per_epoch:,}")
+        return Group(bars, Text(_STOPPING, style="yellow") if self._is_stopping else self._figures(step))
+
+    def _figures(self, step: StepTaken | None) -> Text:
+        parts = []
+        if step:
+            parts += [
+                f"loss {step.loss:.4f}",
+                f"lr {step.learning_rate:.2e}",
+                f"{step.samples_per_second:.1f} samples/s",
+            ]
+        if memory := self._read_memory():
+            parts.append(str(memory))
+        if step:
+            parts.append(f"left {_clock(step.seconds_left)}")
+        return Text("  ".join(parts), style="cyan")
+
+
+def milestone(record: Record) -> str:
+    """The line of what happens seldom; empty for the rest."""
+    match record:
+        case EpochFinished():
+            return (
+                f"Epoch: {record.epoch} | train loss: {record.train_loss:.4f} | val loss: {record.val_loss:.4f} | "
+                f"val MAE: {record.val_mae:.4f} | test loss: {record.test_loss:.4f} | test MAE: {record.test_mae:.4f}"
+            )
+        case BestSoFar():
+            return f"Validation loss decreased ({record.before:.6f} --> {record.now:.6f}). Saving model ..."
+        case NoImprovement():
+            limit = f" of {record.patience}" if record.patience else ""
+            return f"No lower validation loss for {record.epochs}{limit} epochs (best: {record.best:.6f})"
+        case CheckpointSaved(path=path) if path.name.startswith("step-"):
+            return f"Saved {path.name}"
+        case RunFinished():
+            return f"Finished: {record.reason}"
+        case _:
+            return ""
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

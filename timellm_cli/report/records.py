@@ -1,0 +1,135 @@
+"""What a training tells its watchers: plain records, made by `training/`, shown and written by `report/`. Light.
+
+Losses and errors are in standardised units; epochs and steps are counted from 1.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """`step` steps and `epoch` whole epochs were taken before, if the run goes on from a checkpoint."""
+
+    step: int
+    epoch: int
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class StepTaken:
+    """One step; for live display. `seconds_left` covers the rest of the run, scoring included."""
+
+    step: int
+    epoch: int
+    step_in_epoch: int
+    loss: float
+    learning_rate: float
+    samples_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class StepLogged:
+    """The mean loss of the steps since the last such record. `seconds` of training so far, pauses left out."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    samples_per_second: float
+    seconds_left: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ScoringStarted:
+    """A split is about to be scored."""
+
+    epoch: int
+    split: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class EpochFinished:
+    """An epoch, or what `max_steps` left of it, with its scores. `val_loss` is the one that selects the best epoch.
+
+    `val_loss` and `test_loss` are of the kind that training minimises; Huber goes by the squared error.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    val_loss: float
+    val_mse: float
+    val_mae: float
+    test_loss: float
+    test_mse: float
+    test_mae: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    """The validation loss fell from `before` (infinite at first) to `now`; best.pt is being written."""
+
+    epoch: int
+    before: float
+    now: float
+
+
+@dataclass(frozen=True)
+class NoImprovement:
+    """The validation loss has not fallen for `epochs` epochs; after `patience` of them training stops (0: never)."""
+
+    epochs: int
+    patience: int
+    best: float
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint is whole on disk."""
+
+    path: Path
+    step: int
+
+
+@dataclass(frozen=True)
+class RunInterrupted:
+    """The user stopped the run; everything up to `step` is saved."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The end. `reason` says why, `best` holds the figures of the best epoch (as in `EpochFinished`).
+
+    `peak_memory` is the most that torch held on the GPU at once, in bytes; 0 on a CPU.
+    """
+
+    reason: str
+    step: int
+    epoch: int
+    best: dict[str, float]
+    seconds: float
+    peak_memory: int
+
+
+Record = (
+    RunStarted
+    | StepTaken
+    | StepLogged
+    | ScoringStarted
+    | EpochFinished
+    | BestSoFar
+    | NoImprovement
+    | CheckpointSaved
+    | RunInterrupted
+    | RunFinished
+)

@@ -1,0 +1,76 @@
+"""What a run is, before it starts, and what came of it. Light."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.config import Config
+from timellm_cli.geometry import Geometry
+from timellm_cli.report.records import RunFinished
+from timellm_cli.units import format_memory
+
+
+def print_start(
+    console: Console,
+    config: Config,
+    geometry: Geometry,
+    *,
+    device: str,
+    prompt_tokens: int,
+    trainable: int,
+    folder: Path,
+) -> None:
+    """A few lines: samples, steps, tokens, LLM, device and precision, and where the files go."""
+    train, llm = config.train, config.llm
+    patches = geometry.patch_nums
+    quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
+    layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
+    lines = {
+        "data": f"{config.data.dataset}, {geometry.windows:,} windows x {geometry.channels} channels = "
+        f"{geometry.dataset_len:,} training samples",
+        "steps": f"{geometry.steps_per_epoch:,} an epoch, {geometry.total_steps:,} in all, "
+        f"of {train.batch_size} samples each",
+        "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
+        "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen",
+        "trained": f"{trainable:,} parameters with {train.optimizer}, {train.schedule} from {train.learning_rate:g}",
+        "device": f"{device}, {train.precision}",
+        "files": str(folder),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, text in lines.items():
+        grid.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
+    console.print(grid)
+
+
+def print_end(console: Console, record: RunFinished, folder: Path, source: Path) -> None:
+    """The best epoch's errors, the files, and what to do next."""
+    best = record.best
+    table = Table(
+        title=f"Best of {record.epoch} epochs: epoch {best['epoch']:.0f}", title_justify="left", title_style="bold"
+    )
+    table.add_column("standardised units")
+    for name in ("MSE", "MAE"):
+        table.add_column(name, justify="right")
+    for split, name in (("val", "validation"), ("test", "test")):
+        table.add_row(name, f"{best[f'{split}_mse']:.4f}", f"{best[f'{split}_mae']:.4f}")
+    console.print(table)
+    peak = f"; at most {format_memory(record.peak_memory)} of GPU memory held by torch" if record.peak_memory else ""
+    checkpoint = folder / "best.pt"
+    lines = [
+        f"{record.step:,} steps in {timedelta(seconds=round(record.seconds))}{peak}",
+        f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
+        "metrics.jsonl, curves.png",
+        "Next:",
+        f"  timellm eval {quote(checkpoint)}",
+        f"  timellm predict {quote(checkpoint)} {quote(source)} --plot forecast.png",
+    ]
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def quote(path: Path) -> str:
+    """A path as one word of a command line, in a way that POSIX shells and Windows share."""
+    text = str(path)
+    return f'"{text}"' if any(character in text for character in " ()&;'") else text

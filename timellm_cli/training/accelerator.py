@@ -1,0 +1,34 @@
+"""Accelerate, set up for a run: it carries the device, the precision and the processes."""
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from timellm_cli.config import Config
+from timellm_cli.errors import ConfigError, ModelError
+
+_PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """For a settled configuration; under `accelerate launch`, one in each process.
+
+    Raises ConfigError where the processes cannot share a batch evenly, ModelError where the hardware cannot compute in
+    the precision.
+    """
+    try:
+        accelerator = Accelerator(
+            mixed_precision=_PRECISIONS[config.train.precision], cpu=config.hardware.device == "cpu"
+        )
+    except ValueError as error:
+        raise ModelError(f"train.precision {config.train.precision}: {error}", "use --precision fp32") from None
+    if config.train.batch_size % accelerator.num_processes:
+        raise ConfigError(
+            f"train.batch_size {config.train.batch_size} cannot be shared by {accelerator.num_processes} processes",
+            "a step is the same samples however many processes there are: choose a multiple of their number",
+        )
+    return accelerator
+
+
+def seed_everything(seed: int, rank: int = 0) -> None:
+    """Seed python, numpy and torch. Draw initial weights with rank 0 everywhere; dropout differs from rank to rank."""
+    set_seed(seed + rank)

@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM as a wish that the loop grants after its step; asked a second time, at once."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break, on Windows only
+
+
+class Interruption:
+    """Whether the user wants the run to stop. `on_request` is called at the first wish."""
+
+    def __init__(self, on_request: Callable[[], None] = lambda: None) -> None:
+        self.requested = False
+        self._on_request = on_request
+
+    def request(self) -> None:
+        """Ask to stop; a second time raises KeyboardInterrupt."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._on_request()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Turn the signals into requests while the block runs."""
+        numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+        before = {number: signal.signal(number, self._receive) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.request()
+
+
+def ignore_interruptions(worker: int) -> None:  # noqa: ARG001
+    """For loader processes: Ctrl-C reaches them too, but the main process decides; SIGTERM ends them as usual."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

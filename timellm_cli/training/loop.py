@@ -1,0 +1,340 @@
+"""The training loop: steps, epochs, scores and checkpoints, told as records. It prints nothing.
+
+A run can stop after any step and go on later as if it had not: whatever a step depends on is either a function of the
+configuration and the step's number (the order of the samples, the learning rate) or kept in the checkpoint.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from torch.utils.data import DataLoader
+
+from timellm_cli.config import Config
+from timellm_cli.data.windows import ForecastData
+from timellm_cli.errors import ModelError
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.score import Scores, score
+from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
+from timellm_cli.model.batch import Batch, Collate
+from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.report.records import (
+    BestSoFar,
+    CheckpointSaved,
+    EpochFinished,
+    NoImprovement,
+    Record,
+    RunFinished,
+    RunInterrupted,
+    RunStarted,
+    ScoringStarted,
+    StepLogged,
+    StepTaken,
+)
+from timellm_cli.training.checkpoint import Checkpoint, TrainingState, save_checkpoint
+from timellm_cli.training.early_stopping import EarlyStopping
+from timellm_cli.training.interruption import Interruption, ignore_interruptions
+from timellm_cli.training.optim import Schedule
+from timellm_cli.training.order import EpochOrder
+from timellm_cli.training.pace import Pace
+from timellm_cli.training.random_state import capture_random_state, restore_random_state
+from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.step import NotFiniteError, Stepper
+
+
+@dataclass
+class Place:
+    """How far a run is: all steps taken, whole epochs, steps taken in the epoch begun."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+
+
+@dataclass
+class Losses:
+    """Sums of the step losses: of the epoch begun, and since the last log record."""
+
+    epoch: float = 0.0
+    logged: float = 0.0
+    logged_steps: int = 0
+
+
+class _Stopped(Exception):
+    """The user wants the run to stop, and the step is done."""
+
+
+class Trainer:
+    """Trains a forecaster; iterate over `run()`."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: ForecastData,
+        forecaster: TimeLLM,
+        accelerator: Accelerator,
+        directory: RunDirectory,
+        interruption: Interruption | None = None,
+        on_scored: Callable[[int], None] | None = None,
+    ) -> None:
+        """`on_scored` is told how many more samples have been scored. Raises DataError for too few samples."""
+        train = config.train
+        self._config, self._data, self._directory = config, data, directory
+        self._forecaster, self._accelerator = forecaster, accelerator
+        self._interruption, self._on_scored = interruption or Interruption(), on_scored
+        self._samples = data.windows("train")
+        self._steps = steps_per_epoch(len(self._samples), train)
+        self._total = count_total_steps(self._steps, train)
+        self._schedule = Schedule(
+            train.schedule,
+            train.learning_rate,
+            total_updates=count_updates(self._steps, self._total, train),
+            updates_per_epoch=count_updates(self._steps, self._steps, train),
+        )
+        self._stepper = Stepper(train, self._schedule, forecaster, accelerator)
+        self._place, self._losses, self._pace = Place(), Losses(), Pace()
+        self._stopping = EarlyStopping(train.patience)
+        self._finished = ""
+
+    def resume(self, state: TrainingState) -> None:
+        """Go on from a checkpoint's state; the forecaster holds its weights already."""
+        self._place = Place(state.step, state.epoch, state.position)
+        self._losses = Losses(epoch=state.losses["epoch"], logged=state.losses["logged"])
+        self._losses.logged_steps = int(state.losses["logged_steps"])
+        self._pace.seconds = state.seconds
+        self._stopping.load_state(state.early_stopping)
+        self._finished = state.finished and self._reason_to_end()
+        self._stepper.optimizer.load_state_dict(state.optimizer)
+        self._stepper.load_gradients(state.gradients)
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state.gradient_scaler)
+        if self._accelerator.process_index < len(state.rng):
+            restore_random_state(state.rng[self._accelerator.process_index])
+
+    def run(self) -> Iterator[Record]:
+        """Train to the end, or until an interruption is requested.
+
+        Raises ModelError for a loss that is no number, and where the disk refuses a checkpoint.
+        """
+        place = self._place
+        yield RunStarted(place.step, place.epoch, self._config.train.epochs, self._steps, self._total)
+        while not self._finished:
+            try:
+                yield from self._train_epoch()
+                yield from self._score_epoch()
+            except _Stopped:
+                yield self._save(self._directory.last)
+                yield RunInterrupted(place.step, self._directory.last)
+                return
+        on_gpu = self._accelerator.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self._accelerator.device) if on_gpu else 0
+        yield RunFinished(self._finished, place.step, place.epoch, self._stopping.figures, self._pace.seconds, peak)
+
+    def _train_epoch(self) -> Iterator[Record]:
+        place = self._place
+        stop = min(self._steps, self._total - (place.step - place.position))
+        self._forecaster.train()
+        started = time.perf_counter()
+        for batch in self._load(stop):
+            learning_rate = self._schedule.learning_rate(self._update())
+            loss, wants_stop = self._step(batch, stop)
+            self._pace.step(time.perf_counter() - started)
+            place.step, place.position = place.step + 1, place.position + 1
+            yield from self._tell(loss, learning_rate, is_last=place.position == stop)
+            if self._config.run.save_steps and place.step % self._config.run.save_steps == 0:
+                yield from self._save_step()
+            if wants_stop:
+                raise _Stopped
+            started = time.perf_counter()
+
+    def _load(self, stop: int) -> Iterable[Batch]:
+        """The batches of this epoch that are still to come, up to step `stop` of it."""
+        train, accelerator = self._config.train, self._accelerator
+        if train.workers:  # the tokenisers' threads and forked processes do not go together
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        return DataLoader(
+            self._samples,
+            batch_sampler=EpochOrder(
+                len(self._samples),
+                train.batch_size,
+                (train.seed, self._place.epoch),
+                range(self._place.position, stop),
+                accelerator.process_index,
+                accelerator.num_processes,
+            ),
+            collate_fn=Collate(self._forecaster.encoder),
+            num_workers=train.workers,
+            worker_init_fn=ignore_interruptions,
+            generator=torch.Generator(),  # else the loader draws from the global one, and a resumed run would differ
+        )
+
+    def _update(self) -> int:
+        """Number of the weight update that the next step belongs to."""
+        return (
+            self._place.epoch * self._schedule.updates_per_epoch + self._place.position // self._config.train.accumulate
+        )
+
+    def _step(self, batch: Batch, stop: int) -> tuple[float, bool]:
+        accumulate, position = self._config.train.accumulate, self._place.position
+        first = position - position % accumulate
+        last = min(first + accumulate, stop) - 1
+        try:
+            return self._stepper.take(
+                batch,
+                self._update(),
+                share=1 / (last - first + 1),
+                completes=position == last,
+                wants_stop=self._interruption.requested,
+            )
+        except NotFiniteError as error:
+            raise self._diverged(f"the loss became {error.loss}", self._name_samples(batch, error.samples)) from None
+
+    def _tell(self, loss: float, learning_rate: float, is_last: bool) -> Iterator[Record]:
+        place, losses, pace = self._place, self._losses, self._pace
+        losses.epoch += loss
+        losses.logged += loss
+        losses.logged_steps += 1
+        epoch = place.epoch + 1
+        speed = self._config.train.batch_size / pace.per_step
+        scorings = math.ceil(self._total / self._steps) - place.epoch
+        left = pace.left(self._total - place.step, scorings)
+        yield StepTaken(place.step, epoch, place.position, loss, learning_rate, speed, left)
+        if is_last or place.step % self._config.run.log_steps == 0:
+            mean = losses.logged / losses.logged_steps
+            losses.logged, losses.logged_steps = 0.0, 0
+            yield StepLogged(place.step, epoch, mean, learning_rate, speed, left, pace.seconds)
+
+    def _score_epoch(self) -> Iterator[Record]:
+        place = self._place
+        scores: dict[str, Scores] = {}
+        started = time.perf_counter()
+        for split in ("val", "test"):
+            yield ScoringStarted(place.epoch + 1, split, len(self._data.windows(split)))
+            scores[split] = self._score(split)
+        self._pace.scored(time.perf_counter() - started)
+        figures = self._agree(self._summarise(scores))
+        if not math.isfinite(figures.val_loss):
+            raise self._diverged(f"the validation loss became {figures.val_loss}")
+        yield figures
+        before = self._stopping.best_loss
+        improved = self._stopping.update(figures.val_loss, asdict(figures))
+        if place.position == self._steps:
+            place.epoch, place.position = place.epoch + 1, 0
+            self._losses = Losses()
+        self._finished = self._reason_to_end()
+        if improved:
+            yield BestSoFar(figures.epoch, before, figures.val_loss)
+            yield self._save(self._directory.best, with_state=False)
+        else:
+            yield NoImprovement(self._stopping.waited, self._stopping.patience, before)
+        yield self._save(self._directory.last)
+
+    def _score(self, split: str) -> Scores:
+        """Every process scores all windows by itself: the figures are the same for any number of processes."""
+
+        def hear(samples: int) -> None:
+            if self._on_scored is not None:
+                self._on_scored(samples)
+            if self._interruption.requested and self._accelerator.num_processes == 1:
+                raise _Stopped
+
+        forecaster = ModelForecaster(self._forecaster, self._accelerator.device)
+        return score(forecaster, self._data, split, self._config.train.batch_size, on_batch=hear)
+
+    def _summarise(self, scores: dict[str, Scores]) -> EpochFinished:
+        val, test = scores["val"], scores["test"]
+        by_mae = self._config.train.loss == "mae"
+        return EpochFinished(
+            epoch=self._place.epoch + 1,
+            step=self._place.step,
+            train_loss=self._losses.epoch / self._place.position,
+            val_loss=val.mae if by_mae else val.mse,
+            val_mse=val.mse,
+            val_mae=val.mae,
+            test_loss=test.mae if by_mae else test.mse,
+            test_mse=test.mse,
+            test_mae=test.mae,
+            seconds=self._pace.seconds,
+        )
+
+    def _agree(self, figures: EpochFinished) -> EpochFinished:
+        """The first process's figures, so that rounding on another card cannot end one process before the others."""
+        told = [figures]
+        if self._accelerator.num_processes > 1:
+            broadcast_object_list(told)
+        return told[0]
+
+    def _reason_to_end(self) -> str:
+        place, train = self._place, self._config.train
+        if self._stopping.exhausted:
+            return f"early stopping: no lower validation loss for {self._stopping.waited} epochs"
+        if place.epoch >= train.epochs:
+            return f"all {train.epochs} epochs are done"
+        return f"{place.step:,} steps are done, as train.max_steps says" if place.step >= self._total else ""
+
+    def _save_step(self) -> Iterator[Record]:
+        yield self._save(self._directory.last)
+        yield self._save(self._directory.step(self._place.step))
+        if self._accelerator.is_main_process:
+            self._directory.keep_newest(self._config.run.save_total_limit)
+
+    def _save(self, path: Path, with_state: bool = True) -> CheckpointSaved:
+        if not self._stepper.weights_are_finite():
+            raise self._diverged("a weight is no finite number any more")
+        state = self._capture() if with_state else None
+        if self._accelerator.is_main_process:
+            table, scaler = self._data.table, self._data.scaler
+            checkpoint = Checkpoint(
+                weights=self._forecaster.trainable_state(),
+                config=self._config,
+                scaler=scaler,
+                columns=table.columns,
+                cadence=str(table.cadence),
+                metrics=self._stopping.figures,
+                llm_fingerprint=self._forecaster.llm_fingerprint,
+                training=state,
+            )
+            save_checkpoint(path, checkpoint)
+        return CheckpointSaved(path, self._place.step)
+
+    def _capture(self) -> TrainingState:
+        scaler = self._accelerator.scaler
+        return TrainingState(
+            step=self._place.step,
+            epoch=self._place.epoch,
+            position=self._place.position,
+            optimizer=self._stepper.optimizer.state_dict(),
+            gradients=self._stepper.gradients(),
+            gradient_scaler=scaler.state_dict() if scaler is not None else {},
+            rng=gather_object([capture_random_state()]),
+            early_stopping=self._stopping.state(),
+            losses=asdict(self._losses),
+            seconds=self._pace.seconds,
+            finished=self._finished,
+        )
+
+    def _name_samples(self, batch: Batch, positions: list[int]) -> str:
+        """Where in the data the samples of these places in the batch lie; rows are counted from 1 below the header."""
+        rows = self._config.window.seq_len + self._config.window.pred_len
+        named = [
+            f"'{self._data.table.columns[int(batch.channel_B[place])]}' rows {int(batch.start_B[place]) + 1:,} to "
+            f"{int(batch.start_B[place]) + rows:,}"
+            for place in positions[:3]
+        ]
+        more = f" and {len(positions) - 3} more" if len(positions) > 3 else ""
+        return f"; samples: {', '.join(named)}{more}" if named else ""
+
+    def _diverged(self, what: str, where: str = "") -> ModelError:
+        place = self._place
+        last = self._directory.newest_checkpoint()
+        good = f"the last good checkpoint is '{last}'" if last else "no checkpoint had been written yet"
+        return ModelError(
+            f"{what} at step {place.step + 1:,} (epoch {place.epoch + 1}){where}",
+            f"{good}; try a lower --learning-rate, --clip 1, or --precision bf16 or fp32",
+        )

@@ -1,0 +1,28 @@
+"""How fast a run is and how long it will still take."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Pace:
+    """Seconds a step (a mean that forgets slowly), seconds to score an epoch (the latest), seconds trained in all."""
+
+    per_step: float = 0.0
+    per_scoring: float = 0.0
+    seconds: float = 0.0
+    _steps: int = 0
+
+    def step(self, seconds: float) -> None:
+        """Take in one more step, the wait for its batch included."""
+        self._steps += 1
+        self.per_step += (seconds - self.per_step) * max(1 / self._steps, 0.05)
+        self.seconds += seconds
+
+    def scored(self, seconds: float) -> None:
+        """Take in the scoring of an epoch."""
+        self.per_scoring = seconds
+        self.seconds += seconds
+
+    def left(self, steps: int, scorings: int) -> float:
+        """Seconds that so many steps and scorings will take."""
+        return steps * self.per_step + scorings * self.per_scoring

@@ -1,0 +1,122 @@
+"""Which checkpoint a run goes on from, and which settings may change on the way."""
+
+from pathlib import Path
+from typing import Any
+
+from timellm_cli.config import Config
+from timellm_cli.errors import ConfigError, ModelError
+from timellm_cli.settings import Settings
+from timellm_cli.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
+from timellm_cli.training.optim import LENGTH_BOUND
+from timellm_cli.training.run_directory import RunDirectory
+
+FREE = (
+    "data.path",
+    "train.epochs",
+    "train.max_steps",
+    "train.patience",
+    "train.workers",
+    "run.save_steps",
+    "run.save_total_limit",
+    "run.log_steps",
+    "hardware.device",
+    "hardware.vram",
+)
+"""Keys that may change when a run goes on. The file of the data may have moved; its numbers are compared."""
+
+_PLACE = ("run.name", "run.directory")
+_LENGTH = ("train.epochs", "train.max_steps")
+
+
+def find_checkpoint(resume: str, config: Config) -> Path | None:
+    """The file that `--resume` means: a path, the newest of a folder, or for 'auto' of the run the configuration names.
+
+    None if 'auto' finds that the run has not saved anything yet. Raises ModelError for a folder without checkpoints.
+    """
+    if resume == "auto":
+        return RunDirectory.of(config).newest_checkpoint()
+    path = Path(resume)
+    if not path.is_dir():
+        return path
+    newest = RunDirectory(path).newest_checkpoint()
+    if newest is None:
+        raise ModelError(
+            f"folder '{path}' holds no checkpoint to go on from", "give a folder or a file such as RUN/last.pt"
+        )
+    return newest
+
+
+def load_resumable(path: Path) -> Checkpoint:
+    """A checkpoint with training state. Raises ModelError for one without, such as best.pt."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.training is None:
+        newest = RunDirectory(path.parent).newest_checkpoint()
+        raise ModelError(
+            f"'{path}' holds weights only, no state to go on from",
+            f"use --resume {newest}" if newest else "last.pt and step-N.pt hold it; best.pt is for eval and predict",
+        )
+    return checkpoint
+
+
+def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> Config:
+    """The checkpoint's configuration with the free settings that the user states now.
+
+    What is not stated, or is 'auto', stays as it was. Raises ConfigError naming every setting that would make it
+    another run, and where the run would be shorter than it is, or longer than its schedule was laid out for.
+    """
+    saved, now = _values(checkpoint.config), _values(settings.config)
+    stated = {key: now[key] for key, origin in settings.origins.items() if origin != "default" and now[key] != "auto"}
+    _stay_in_folder(settings, path)
+    changed = {key: value for key, value in stated.items() if key not in _PLACE and value != saved[key]}
+    refused = [key for key in changed if key not in FREE]
+    if refused:
+        faults = [f"  - {key}: {saved[key]!r} in the checkpoint, {changed[key]!r} now" for key in refused]
+        raise ConfigError(
+            f"'{path}' cannot go on with other settings:\n" + "\n".join(faults),
+            "leave them out to go on as before, or start a run of its own with another --run-name",
+        )
+    config = _replace_values(checkpoint.config, changed)
+    if checkpoint.training is not None:
+        _check_length(config, checkpoint.config, checkpoint.training)
+    return config
+
+
+def _stay_in_folder(settings: Settings, path: Path) -> None:
+    named = [key for key in _PLACE if settings.origins[key] in ("flag", "--set")]
+    folder = RunDirectory.of(settings.config).path
+    if named and folder.resolve() != path.parent.resolve():
+        raise ConfigError(
+            f"a resumed run stays in its folder '{path.parent}', but {' and '.join(named)} say '{folder}'",
+            "leave them out; to branch off, copy the folder and resume the copy",
+        )
+
+
+def _check_length(config: Config, before: Config, state: TrainingState) -> None:
+    train = config.train
+    changed = [key for key in _LENGTH if _values(config)[key] != _values(before)[key]]
+    if changed and train.schedule in LENGTH_BOUND:
+        raise ConfigError(
+            f"{' and '.join(changed)} cannot change: the {train.schedule} schedule was laid out for "
+            f"{before.train.epochs} epochs"
+            + (f" and {before.train.max_steps} steps" if before.train.max_steps else "")
+            + ", and every learning rate so far followed from that",
+            "only --schedule constant and type1 can be prolonged; start a run of its own with another --run-name",
+        )
+    if changed and (train.epochs < state.epoch or (train.max_steps or state.step) < state.step):
+        raise ConfigError(
+            f"the checkpoint has {state.epoch} whole epochs and {state.step:,} steps already, "
+            f"more than train.epochs {train.epochs} and train.max_steps {train.max_steps} allow",
+            "raise them, or go on from an older step-N.pt",
+        )
+
+
+def _values(config: Config) -> dict[str, Any]:
+    return {f"{section}.{name}": value for section, part in config.model_dump().items() for name, value in part.items()}
+
+
+def _replace_values(config: Config, values: dict[str, Any]) -> Config:
+    tree = config.model_dump()
+    for key, value in values.items():
+        section, name = key.split(".")
+        tree[section][name] = value
+    return Config.model_validate(tree)
