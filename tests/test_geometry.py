@@ -110,7 +110,7 @@ def test_too_few_rows_are_refused_with_both_numbers(rows: int, flags: dict[str, 
 
 
 def test_a_shortened_ett_file_is_refused_with_both_numbers() -> None:
-    with pytest.raises(DataError, match="needs 14,400 rows .* the file has 12,000"):
+    with pytest.raises(DataError, match=r"needs 14,400 rows .* the file has 12,000"):
         geometry(12_000, data__dataset="ETTh1")
 
 
