@@ -38,9 +38,11 @@ class LLMShape:
     """An LLM in numbers. E = `hidden`, V = `vocab`.
 
     `origin` says where the numbers come from; `exact` is False for an architecture that this module does not know and
-    counts like a Llama. `linears` and `norm_parameters` are of one layer; `other_parameters` are outside the layers
-    (final norm, BERT's embedding norm and pooler). `file_parameters` adds what only the published files hold (an untied
-    head).
+    counts like a Llama. `norms`, `linears` and `norm_parameters` are of one layer; `other_parameters` are outside the
+    layers (final norm, BERT's embedding norm and pooler); `file_parameters` adds what only the published files hold
+    (an untied head). `kept_in_mlp` is how many tensors as wide as the MLP a backward pass needs: 3 of a gated one
+    (gate, its activation, up), 4 of GPT-2's GELU written out, 1 of a GELU in one piece. `soft_cap`: attention scores go
+    through a tanh, which no fused attention does.
     """
 
     name: str
@@ -57,8 +59,13 @@ class LLMShape:
     vocab: int
     max_positions: int
     causal: bool
-    gated: bool
     rotary: bool
+    fused_qkv: bool
+    rms_norms: bool
+    norms: int
+    head_norms: bool
+    soft_cap: bool
+    kept_in_mlp: int
     linears: tuple[Linear, ...]
     norm_parameters: int
     embedding_parameters: int
@@ -152,8 +159,8 @@ def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape:
     head_is_tied = keys.get("tie_word_embeddings", family in ("gpt2", "bert", "gemma2"))
     head = 0 if head_is_tied else parts["vocab"] * parts["hidden"]
     shape = LLMShape(
-        name=name, origin=origin, family=family, exact=family in FAMILIES, tokenizer=tokenizer,
-        file_parameters=0, file_bytes_per_weight=_BYTES.get(str(keys.get("dtype") or keys.get("torch_dtype")), 4), **parts,
+        name=name, origin=origin, family=family, exact=family in FAMILIES, tokenizer=tokenizer, file_parameters=0,
+        file_bytes_per_weight=_BYTES.get(str(keys.get("dtype") or keys.get("torch_dtype")), 4), **parts,
     )  # fmt: skip
     return replace(shape, file_parameters=shape.parameters(shape.layers) + head)
 
@@ -178,7 +185,9 @@ def _llama(keys: Keys, family: str) -> dict[str, Any]:
     return {
         "layers": keys["num_hidden_layers"], "hidden": hidden, "heads": heads, "kv_heads": kv_heads,
         "head_dim": head_dim, "intermediate": inner, "vocab": keys["vocab_size"],
-        "max_positions": keys.get("max_position_embeddings", 2048), "causal": True, "gated": True, "rotary": True,
+        "max_positions": keys.get("max_position_embeddings", 2048), "causal": True, "rotary": True,
+        "fused_qkv": False, "rms_norms": True, "norms": 4 if family == "gemma2" else 2,
+        "head_norms": family == "qwen3", "soft_cap": family == "gemma2", "kept_in_mlp": 3,
         "linears": (
             Linear("q", hidden, heads * head_dim, qkv_bias),
             Linear("k", hidden, kv_heads * head_dim, qkv_bias),
@@ -201,7 +210,8 @@ def _gpt2(keys: Keys, _family: str) -> dict[str, Any]:
     return {
         "layers": keys["n_layer"], "hidden": hidden, "heads": keys["n_head"], "kv_heads": keys["n_head"],
         "head_dim": hidden // keys["n_head"], "intermediate": inner, "vocab": keys["vocab_size"],
-        "max_positions": positions, "causal": True, "gated": False, "rotary": False,
+        "max_positions": positions, "causal": True, "rotary": False,
+        "fused_qkv": True, "rms_norms": False, "norms": 2, "head_norms": False, "soft_cap": False, "kept_in_mlp": 4,
         "linears": (
             Linear("qkv", hidden, 3 * hidden, True),
             Linear("o", hidden, hidden, True),
@@ -221,7 +231,8 @@ def _bert(keys: Keys, _family: str) -> dict[str, Any]:
     return {
         "layers": keys["num_hidden_layers"], "hidden": hidden, "heads": heads, "kv_heads": heads,
         "head_dim": hidden // heads, "intermediate": inner, "vocab": keys["vocab_size"],
-        "max_positions": positions, "causal": False, "gated": False, "rotary": False,
+        "max_positions": positions, "causal": False, "rotary": False,
+        "fused_qkv": False, "rms_norms": False, "norms": 2, "head_norms": False, "soft_cap": False, "kept_in_mlp": 1,
         "linears": (
             *(Linear(name, hidden, hidden, True) for name in ("q", "k", "v", "o")),
             Linear("up", hidden, inner, True),

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import psutil
 
-from timellm_cli.units import format_memory
-
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. Memory in bytes; `capability` is CUDA's, (8, 6) for an RTX 30, or None for a card that is not here."""
+    """One GPU. Memory in bytes; `capability` is CUDA's, such as (8, 6) for an RTX 30."""
 
     name: str
     total_bytes: int
     free_bytes: int
-    capability: tuple[int, int] | None
+    capability: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,6 @@ def look_at_machine() -> Machine:
         ram_free=min(memory.available, limit),
         torch_has_cuda=_torch_has_cuda(),
     )
-
-
-def plan_for_card(vram: int) -> Gpu:
-    """A card that is not here, of so many bytes: recent enough for bf16."""
-    return Gpu(name=f"a {format_memory(vram)} card", total_bytes=vram, free_bytes=vram, capability=None)
 
 
 def _look_at_gpu() -> Gpu | None:

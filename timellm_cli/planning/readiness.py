@@ -13,7 +13,7 @@ from timellm_cli.errors import DataError, ModelError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_data, remedy_for_llm
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
 from timellm_cli.paths import cache_directory
-from timellm_cli.planning.llm_shape import look_up_llm
+from timellm_cli.planning.llm_shape import look_up_llm, unknown_llm
 from timellm_cli.planning.machine import Machine
 from timellm_cli.units import format_memory
 
@@ -66,7 +66,8 @@ def _check_llm(config: Config) -> Check:
         return Check("LLM", True, "none is used")
     folder, remedy = find_llm(name), remedy_for_llm(name)
     if folder is None:
-        return Check("LLM", False, f"{name} is not on this computer", remedy)
+        detail = f"{name} is not on this computer" if look_up_llm(name) else unknown_llm(name)
+        return Check("LLM", False, detail, remedy)
     lacking = [] if any((folder / file).is_file() for file in _TOKENIZER_FILES) else ["tokenizer"]
     lacking += [] if has_weights(folder) else ["weights"]
     if lacking:

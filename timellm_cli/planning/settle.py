@@ -42,11 +42,10 @@ def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
 
 
 def _settle_precision(device: str, machine: Machine) -> Literal["fp32", "bf16", "fp16"]:
-    """bf16 arithmetic came with CUDA capability 8.0; older cards have fp16."""
+    """bf16 came with CUDA capability 8.0; older cards have fp16. A card that is not here is taken for a new one."""
     if device == "cpu":
         return "fp32"
-    capability = machine.gpu.capability if machine.gpu else None
-    return "bf16" if capability is None or capability >= (8, 0) else "fp16"
+    return "fp16" if machine.gpu and machine.gpu.capability < (8, 0) else "bf16"
 
 
 def _settle_quantization(

@@ -1,0 +1,138 @@
+"""Memory that a step adds: what autograd keeps for the backward pass, and what is needed on the way. Light.
+
+Derived from the code that runs: transformers' layers with `scaled_dot_product_attention`, bitsandbytes' matrices, and
+frozen weights (a frozen matrix has no gradient that would need its input, so it keeps none). A test counts the same on
+real layers. Left out: the keys and values of the constant head of the prompt, kept once a run (a few MB).
+"""
+
+from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.llm_shape import LLMShape
+from timellm_cli.units import GIB
+
+CUBLAS_WORKSPACE = {9: 32 * 2**20, None: 8_519_680}
+"""Bytes that PyTorch allocates for cuBLAS, by CUDA's major version of the card: 32 MiB on Hopper, else 8.125 MiB."""
+
+CUDA_CONTEXT = {7: int(0.35 * GIB), 8: int(0.45 * GIB), 9: int(0.55 * GIB), None: GIB // 2}
+"""Driver, kernels and libraries on the card, by CUDA's major version: rough, until it has been measured."""
+
+CPU_PROCESS = int(0.75 * GIB)
+"""Python with torch, transformers and pandas loaded."""
+
+
+def step_parts(case: Case) -> list[Part]:
+    """Everything a step adds to the weights, at the moment when most is allocated."""
+    return [
+        reprogramming_activations(case),
+        *([llm_activations(case), prompt_keys_values(case)] if case.shape else []),
+        workspace(case),
+        context(case),
+    ]
+
+
+def reprogramming_activations(case: Case) -> Part:
+    """Patch embedding, reprogramming attention and head, in float32.
+
+    A patch keeps its embedding, its query, what the attention gives and what the head reads; the prototypes, their keys
+    and values are kept once for the batch. The fused attention of a GPU keeps no attention weights; a CPU has none with
+    dropout, and keeps B x P x heads x U of them three times (softmax, dropout mask, product).
+    """
+    model, drops = case.model, case.model.dropout > 0
+    mask = (1 if case.on_gpu else 4) if drops else 0
+    fused = case.on_gpu or not drops
+    weights = 4 * model.n_heads if fused else 3 * 4 * model.n_heads * model.num_prototypes
+    patch = 4 * model.d_model + mask * model.d_model + 2 * 4 * case.inner + weights + 4 * model.d_ff
+    sample = case.patches * patch + 4 * model.patch_len * (case.patches + 2) + mask * case.pred_len
+    prototypes = 4 * model.num_prototypes * (case.hidden + 2 * case.inner)
+    return Part(
+        "reprogramming_activations", "activations of reprogramming", case.batch * sample + prototypes,
+        f"{case.batch} samples x {case.patches} patches x {sample // case.patches:,} bytes"
+        f" + {model.num_prototypes:,} prototypes x {prototypes // model.num_prototypes:,} bytes",
+    )  # fmt: skip
+
+
+def llm_activations(case: Case) -> Part:
+    """What every layer keeps of every token that needs a gradient: the patches, or all tokens if read in one pass."""
+    assert case.shape is not None
+    tokens = case.patches if case.reads_in_two_passes else case.prompt + case.patches
+    whom = "patch" if case.reads_in_two_passes else "prompt and patch"
+    layer = layer_token_bytes(case, case.shape, case.prompt + case.patches)
+    once = _norm_bytes(case, case.shape) + (
+        4 * case.number_bytes * case.shape.head_dim // 2 if case.shape.rotary else 0
+    )
+    return Part(
+        "patch_activations", f"activations of {whom} tokens", case.batch * tokens * (case.layers * layer + once),
+        f"{case.batch} samples x {tokens} tokens x ({case.layers} layers x {layer:,} + {once:,} bytes)",
+    )  # fmt: skip
+
+
+def layer_token_bytes(case: Case, shape: LLMShape, context: int, eager: bool = False) -> int:
+    """What one layer keeps of one token that sees `context` tokens. `eager` computes attention step by step.
+
+    Norms: the input in float32 and its scale (RMS), or the input and two moments (layer norm). Attention: query, key
+    and value (repeated to all heads), output, its softmax sum and a row of the mask; step by step instead the
+    attention weights in float32 and once more in 16 bits, and what a soft cap's tanh gives. MLP: see `kept_in_mlp`.
+    int8: the inputs of q/k/v, o, gate/up and down, which bitsandbytes keeps even of frozen matrices.
+    """
+    size, width = case.number_bytes, shape.heads * shape.head_dim
+    kept = shape.norms * _norm_bytes(case, shape)
+    if shape.head_norms:
+        kept += 4 * (shape.heads + shape.kv_heads) * (shape.head_dim + 1)
+    kept += size * width * (5 if shape.fused_qkv and not eager else 3)
+    if eager or shape.soft_cap:
+        copies = (4 if size == 4 else 4 + size) + (size if shape.soft_cap else 0)
+        kept += shape.heads * context * copies
+    else:
+        kept += size * width + 4 * shape.heads + size * context
+    kept += shape.kept_in_mlp * size * shape.intermediate
+    if case.quantization == "int8":
+        kept += size * (2 * shape.hidden + width + shape.intermediate)
+    return kept
+
+
+def prompt_keys_values(case: Case) -> Part:
+    """Keys and values of the prompt, which every layer's backward pass needs, repeated to all heads."""
+    assert case.shape is not None
+    if not case.reads_in_two_passes:
+        return Part("prompt_keys_values", "prompt keys and values", 0, "")
+    token = 2 * case.shape.heads * case.shape.head_dim * case.number_bytes
+    return Part(
+        "prompt_keys_values", "prompt keys and values", case.batch * case.prompt * case.layers * token,
+        f"{case.batch} samples x {case.prompt} tokens x {case.layers} layers x {token:,} bytes",
+    )  # fmt: skip
+
+
+def workspace(case: Case) -> Part:
+    """What is needed for a moment, at the worst of three moments.
+
+    The end of the forward pass still holds the cache, whose keys and values are not yet repeated. The start of the
+    backward pass holds three gradients as wide as the MLP, and with NF4 or int8 the largest matrix in full numbers. The
+    prompt pass holds the same without gradients, but before anything else is kept.
+    """
+    blas = CUBLAS_WORKSPACE.get(case.capability[0] if case.capability else None, CUBLAS_WORKSPACE[None])
+    blas = blas if case.on_gpu else 0
+    if case.shape is None:
+        return Part("workspace", "workspace", blas, "matrix products")
+    shape, size = case.shape, case.number_bytes
+    matrix = 0 if case.quantization == "none" else size * max(linear.weights for linear in shape.linears)
+    repeated = shape.heads != shape.kv_heads and case.reads_in_two_passes
+    tokens = case.prompt + case.patches
+    cache = case.batch * tokens * case.layers * 2 * shape.kv_heads * shape.head_dim * size if repeated else 0
+    backward = matrix + 3 * case.batch * case.patches * shape.intermediate * size
+    reading = matrix + 3 * case.batch * case.prompt * shape.intermediate * size
+    kept = llm_activations(case).bytes if case.reads_in_two_passes else reading
+    most = max(cache, backward, reading - kept)
+    moment = "the cache of all layers" if most == cache else "gradients of one MLP, one matrix in full numbers"
+    return Part("workspace", "workspace", blas + most, f"matrix products, and {moment}")
+
+
+def context(case: Case) -> Part:
+    """What is taken before the first tensor."""
+    if not case.on_gpu:
+        return Part("process", "Python and its libraries", CPU_PROCESS, "rough, measured once")
+    major = case.capability[0] if case.capability else None
+    size = CUDA_CONTEXT.get(major, CUDA_CONTEXT[None])
+    return Part("cuda_context", "CUDA context", size, "rough, by the class of the card")
+
+
+def _norm_bytes(case: Case, shape: LLMShape) -> int:
+    return 4 * shape.hidden + 4 if shape.rms_norms else case.number_bytes * shape.hidden + 8

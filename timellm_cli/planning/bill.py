@@ -1,0 +1,82 @@
+"""The memory bill of a training step, part by part, here and in the published implementation; the largest batch. Light.
+
+Left out: what the allocator rounds up and cannot join again.
+"""
+
+from dataclasses import dataclass, replace
+
+from timellm_cli.planning.activation_bytes import (
+    context,
+    layer_token_bytes,
+    reprogramming_activations,
+    step_parts,
+    workspace,
+)
+from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.weight_bytes import frozen_parts, trainable_parts, trainable_tensors
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The parts of what is allocated at the peak of a step."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(part.bytes for part in self.parts)
+
+    def __getitem__(self, key: str) -> int:
+        return next((part.bytes for part in self.parts if part.key == key), 0)
+
+
+def our_bill(case: Case) -> Bill:
+    """What a step takes here: compact mapping, prompt read without gradients."""
+    parts = [*frozen_parts(case), *trainable_parts(trainable_tensors(case), case.optimizer), *step_parts(case)]
+    return Bill(tuple(part for part in parts if part.bytes))
+
+
+def plain_bill(case: Case) -> Bill | None:
+    """What the same step takes at least in the published implementation; None without an LLM, which it cannot do.
+
+    Its mapping reads the whole vocabulary: U x V weights in float32 with gradient and Adam states, and a 16-bit copy
+    that mixed precision makes. Prompt and patches alike keep activations, and attention is computed step by step
+    because its weights are asked for (`output_attentions=True`). Left out: its prompt prints more digits, so is longer.
+    """
+    if case.shape is None:
+        return None
+    shape, tokens, mapping = case.shape, case.prompt + case.patches, case.model.num_prototypes * case.shape.vocab
+    layer = layer_token_bytes(case, shape, tokens, eager=True)
+    copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
+    parts = [
+        *(part for part in frozen_parts(case) if part.key != "prototype_factor"),
+        *trainable_parts(trainable_tensors(case) | {"mapping": mapping}, "adam"),
+        Part("mapping_copy", "mapping in 16 bits", copied, f"{mapping:,} weights x {case.number_bytes} bytes"),
+        reprogramming_activations(case),
+        Part(
+            "token_activations", "activations of all tokens", case.batch * tokens * case.layers * layer,
+            f"{case.batch} samples x {tokens} tokens x {case.layers} layers x {layer:,} bytes",
+        ),
+        workspace(case),
+        context(case),
+    ]  # fmt: skip
+    return Bill(tuple(part for part in parts if part.bytes))
+
+
+def largest_batch(case: Case, budget: int, limit: int) -> int:
+    """The most samples a step may hold within `budget` bytes, `limit` at most; 0 if not even one fits."""
+
+    def fits(batch: int) -> bool:
+        return our_bill(replace(case, batch=batch)).total <= budget
+
+    low, high = 0, 1
+    while high < limit and fits(high):
+        low, high = high, 2 * high
+    high = min(high, limit)
+    if fits(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,83 @@
+"""What decides how much memory a training step needs, and a line of its bill. Light."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from timellm_cli.config import Config, ModelConfig
+from timellm_cli.geometry import count_patches
+from timellm_cli.planning.llm_shape import LLMShape
+from timellm_cli.planning.machine import Gpu
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of a bill. `how` is the formula with its numbers put in."""
+
+    key: str
+    label: str
+    bytes: int
+    how: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training step. `prompt` is K and `patches` P, both of one sample; `layers` are those used.
+
+    `shape` is None for the model without an LLM. `capability` is the card's, None if it is not known.
+    """
+
+    shape: LLMShape | None
+    layers: int
+    batch: int
+    prompt: int
+    patches: int
+    pred_len: int
+    model: ModelConfig
+    quantization: Literal["nf4", "int8", "none"]
+    double_quant: bool
+    precision: Literal["fp32", "bf16", "fp16"]
+    optimizer: str
+    on_gpu: bool
+    capability: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, config: Config, shape: LLMShape | None, prompt: int, gpu: Gpu | None) -> Self:
+        """The case of a settled configuration (no 'auto' left)."""
+        window, model, llm, train = config.window, config.model, config.llm, config.train
+        assert llm.quantization != "auto"
+        assert train.precision != "auto"
+        return cls(
+            shape=shape,
+            layers=shape.used_layers(llm.layers) if shape else 0,
+            batch=train.batch_size,
+            prompt=prompt,
+            patches=count_patches(window.seq_len, model.patch_len, model.patch_stride),
+            pred_len=window.pred_len,
+            model=model,
+            quantization=llm.quantization,
+            double_quant=llm.double_quant,
+            precision=train.precision,
+            optimizer=train.optimizer,
+            on_gpu=config.hardware.device == "cuda",
+            capability=gpu.capability if gpu else None,
+        )
+
+    @property
+    def hidden(self) -> int:
+        """E: the LLM's hidden size; without an LLM, the width of the reprogramming attention."""
+        return self.shape.hidden if self.shape else self.inner
+
+    @property
+    def inner(self) -> int:
+        """Width of all heads of the reprogramming attention together."""
+        return self.model.n_heads * self.model.d_ff
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a number in the LLM's arithmetic."""
+        return 4 if self.precision == "fp32" else 2
+
+    @property
+    def reads_in_two_passes(self) -> bool:
+        """Whether the prompt is read without gradients, before the patches: by every LLM that reads left to right."""
+        return self.shape is not None and self.shape.causal

@@ -1,0 +1,106 @@
+"""Memory that stays all run long: the frozen LLM, trainable weights, their gradients and optimizer states. Light."""
+
+from timellm_cli.planning.case import Case, Part
+
+NF4_BLOCK = 64
+"""Weights that share one scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
+NF4_NESTED_BLOCK = 256
+"""Scales that share one scale of scales under double quantization (the same place)."""
+OPTIMIZER_BLOCK = 256
+"""States that share one scale in bitsandbytes' 8-bit optimizers."""
+SMALLEST_8BIT = 4096
+"""Tensors of fewer weights keep 32-bit states (bitsandbytes' `min_8bit_size`)."""
+
+
+def frozen_parts(case: Case) -> list[Part]:
+    """The LLM and the prototype factor."""
+    if case.shape is None:
+        return []
+    shape, size = case.shape, case.number_bytes
+    norms = case.layers * (shape.norm_parameters + shape.bias_parameters) + shape.other_parameters
+    return [
+        linear_weights(case),
+        quantization_constants(case),
+        Part(
+            "embedding", f"embedding, {8 * size}-bit", shape.embedding_parameters * size,
+            f"{shape.embedding_parameters:,} parameters x {size} bytes (never quantized)",
+        ),
+        Part("norms", "norms and biases", norms * size, f"{norms:,} parameters x {size} bytes"),
+        prototype_factor(case),
+    ]  # fmt: skip
+
+
+def linear_weights(case: Case) -> Part:
+    """The matrices of the layers: half a byte a weight in NF4, one in int8, else the size of a number."""
+    assert case.shape is not None
+    weights = case.layers * case.shape.linear_weights
+    bits = {"nf4": 4, "int8": 8, "none": 8 * case.number_bytes}[case.quantization]
+    count = f"{case.layers} layers x {case.shape.linear_weights:,} weights"
+    return Part("linear_weights", f"linear weights, {bits}-bit", weights * bits // 8, f"{count} x {bits / 8:g} bytes")
+
+
+def quantization_constants(case: Case) -> Part:
+    """The scales that turn small integers back into numbers.
+
+    NF4: one float32 for 64 weights; under double quantization one byte for 64 weights, and one float32 for 256 of those
+    bytes, so 0.127 instead of 0.5 bit a weight; each matrix adds its code books (16 and 256 float32) and an offset.
+    int8: one float32 for each output row (Dettmers et al., LLM.int8(), 2022).
+    """
+    assert case.shape is not None
+    size, how = 0, ""
+    for linear in case.shape.linears:
+        blocks = -(-linear.weights // NF4_BLOCK)
+        if case.quantization == "nf4" and case.double_quant:
+            size += blocks + 4 * -(-blocks // NF4_NESTED_BLOCK) + 4 * (16 + 256 + 1)
+            how = f"1 byte for {NF4_BLOCK} weights, 4 bytes for {NF4_NESTED_BLOCK} of those, and code books"
+        elif case.quantization == "nf4":
+            size += 4 * (blocks + 16)
+            how = f"4 bytes for {NF4_BLOCK} weights, and a code book"
+        elif case.quantization == "int8":
+            size += 4 * linear.outputs
+            how = "4 bytes for each output row"
+    return Part("quantization_constants", "quantization constants", case.layers * size, how)
+
+
+def prototype_factor(case: Case) -> Part:
+    """R of E x E in float32: all that prototypes need of the vocabulary (see `model/mapping.py`)."""
+    return Part(
+        "prototype_factor", "prototype factor", 4 * case.hidden**2, f"{case.hidden:,} x {case.hidden:,} x 4 bytes"
+    )
+
+
+def trainable_tensors(case: Case) -> dict[str, int]:
+    """Weights of every tensor that learns, by name. The mapping is compact: U x E instead of U x vocabulary."""
+    model, hidden = case.model, case.hidden
+    inner = model.n_heads * model.d_ff
+    return {
+        "patch embedding": 3 * model.patch_len * model.d_model,
+        "mapping": model.num_prototypes * hidden,
+        **({"mapping bias": model.num_prototypes} if case.shape else {}),
+        "query": model.d_model * inner, "query bias": inner,
+        "key": hidden * inner, "key bias": inner,
+        "value": hidden * inner, "value bias": inner,
+        "out": inner * hidden, "out bias": hidden,
+        "head": model.d_ff * case.patches * case.pred_len, "head bias": case.pred_len,
+    }  # fmt: skip
+
+
+def trainable_parts(tensors: dict[str, int], optimizer: str) -> list[Part]:
+    """Weights and gradients in float32, and the two moments that Adam keeps of every gradient."""
+    count = sum(tensors.values())
+    eight_bit = "8bit" in optimizer
+    states = sum(_adam_states(weights, eight_bit) for weights in tensors.values())
+    rule = f"2 moments x {count:,} x 4 bytes"
+    if eight_bit:
+        rule = f"2 moments x {count:,} x 1 byte, and 4 bytes for {OPTIMIZER_BLOCK} of them"
+    return [
+        Part("trainable_weights", "trainable weights", 4 * count, f"{count:,} weights x 4 bytes"),
+        Part("gradients", "gradients", 4 * count, f"{count:,} weights x 4 bytes"),
+        Part("optimizer_states", f"optimizer states ({optimizer})", states, rule),
+    ]
+
+
+def _adam_states(weights: int, eight_bit: bool) -> int:
+    if not eight_bit or weights < SMALLEST_8BIT:
+        return 2 * 4 * weights
+    return 2 * (weights + 4 * -(-weights // OPTIMIZER_BLOCK))
