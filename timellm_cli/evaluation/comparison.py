@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from timellm_cli.config import Config
+from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.scale import Scaler
+from timellm_cli.data.timeline import show_step
+from timellm_cli.data.windows import ForecastData
+from timellm_cli.datasets import data_path
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.baselines import Baseline
-from timellm_cli.evaluation.score import Figures, Part, Scores, parts_of
-from timellm_cli.report.score_table import ChannelErrors, Entry, PartErrors
+from timellm_cli.evaluation.score import Figures, Part, Scores, parts_of, scored_windows
+from timellm_cli.report.score_table import ChannelErrors, Comparison, Entry, PartErrors
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +46,8 @@ def name_checkpoints(paths: Sequence[Path]) -> list[str]:
 def require_comparable(subjects: Sequence[Subject], split: str, given_data: Path | None) -> None:
     """Raise one ConfigError that names both sides of everything in which a checkpoint differs from the first.
 
-    Comparable are models that forecast the same rows of the same channels in the same units. Their seq_len may differ, except on
-    the training split, where it moves the forecast rows. `given_data` replaces every checkpoint's own file.
+    Comparable are models that forecast the same rows of the same channels in the same units. Their seq_len may differ,
+    except on the training split, where it moves the forecast rows. `given_data` replaces every checkpoint's own file.
     """
     first = subjects[0]
     faults = [
@@ -66,9 +70,15 @@ def require_comparable(subjects: Sequence[Subject], split: str, given_data: Path
         )
 
 
-def notes_on(subjects: Sequence[Subject], split: str, limit: int | None) -> list[str]:
-    """What a reader of the table has to know so as not to take it for more than it is."""
+def notes_on(subjects: Sequence[Subject], cadence: str, data: ForecastData, split: str, limit: int | None) -> list[str]:
+    """What a reader of the table has to know so as not to take it for more than it is.
+
+    `cadence` is that of the rows the checkpoints were trained on, `data` what they are scored on.
+    """
     notes = []
+    if str(data.table.cadence) != cadence:
+        trained, scored = show_step(parse_cadence(cadence)), show_step(data.table.cadence)
+        notes.append(f"trained on a row every {trained}, but scored on a row every {scored}")
     lengths = {subject.config.window.seq_len for subject in subjects}
     if len(lengths) > 1:
         each = ", ".join(f"{subject.name} {subject.config.window.seq_len}" for subject in subjects)
@@ -85,23 +95,47 @@ def notes_on(subjects: Sequence[Subject], split: str, limit: int | None) -> list
     return notes
 
 
-def entry_of_model(subject: Subject, scores: Scores, share_a_unit: bool) -> Entry:
+def compare(
+    data: ForecastData, split: str, limit: int | None, entries: Sequence[Entry], notes: Sequence[str]
+) -> Comparison:
+    """The entries, all scored on the same windows of `data`, with what was scored."""
+    config, samples = data.config, data.windows(split)
+    path = data_path(config.data)
+    windows = scored_windows(data, split, limit)
+    return Comparison(
+        data=path.name if config.data.dataset == "custom" or config.data.path else config.data.dataset,
+        csv=str(path),
+        split=split,
+        windows=windows,
+        samples=windows * samples.channels,
+        pred_len=config.window.pred_len,
+        window_stride=config.data.window_stride,
+        limit=limit,
+        channels=data.table.columns[-samples.channels :],
+        entries=tuple(entries),
+        notes=tuple(notes),
+    )
+
+
+def entry_of_model(subject: Subject, scores: Scores) -> Entry:
     """The figures of a trained model."""
     window, llm = subject.config.window, subject.config.llm
     reads = "no LLM" if llm.name == "none" else f"{llm.name}, {llm.layers} layers"
-    return _entry(subject.name, f"{reads}, seq_len {window.seq_len}", subject.path, scores, share_a_unit)
+    return _entry(subject.name, f"{reads}, seq_len {window.seq_len}", subject.path, scores)
 
 
-def entry_of_baseline(baseline: Baseline, scores: Scores, share_a_unit: bool) -> Entry:
+def entry_of_baseline(baseline: Baseline, scores: Scores) -> Entry:
     """The figures of a baseline."""
-    return _entry(baseline.name, baseline.explanation, None, scores, share_a_unit)
+    return _entry(baseline.name, baseline.explanation, None, scores)
 
 
-def _entry(name: str, explanation: str, path: Path | None, scores: Scores, share_a_unit: bool) -> Entry:
+def _entry(name: str, explanation: str, path: Path | None, scores: Scores) -> Entry:
     channels = {}
     for place, channel in enumerate(scores.channels):
-        figures, raw = scores.of_channel(place), scores.raw_of_channel(place)
-        channels[channel] = ChannelErrors(figures.mse, figures.mae, raw.rmse, raw.mae)
+        figures, in_units = scores.of_channel(place), scores.raw_of_channel(place)
+        channels[channel] = ChannelErrors(figures.mse, figures.mae, in_units.rmse, in_units.mae)
+    # Only where there is one channel is it certain that all have the same unit.
+    raw = scores.raw if len(scores.channels) == 1 else None
     steps = (_part(Part(step, step), figures) for step, figures in enumerate(scores.of_steps(), 1))
     return Entry(
         name=name,
@@ -110,8 +144,8 @@ def _entry(name: str, explanation: str, path: Path | None, scores: Scores, share
         path=None if path is None else str(path),
         mse=scores.mse,
         mae=scores.mae,
-        rmse_raw=scores.raw.rmse if share_a_unit else None,
-        mae_raw=scores.raw.mae if share_a_unit else None,
+        rmse_raw=raw.rmse if raw else None,
+        mae_raw=raw.mae if raw else None,
         channels=channels,
         parts=tuple(_part(part, scores.of_part(part)) for part in parts_of(scores.pred_len)),
         steps=tuple(steps),

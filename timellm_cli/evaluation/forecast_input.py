@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas.tseries.frequencies import to_offset
 
 from timellm_cli.config import Config, DataConfig
+from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.source import CsvSource, open_source
 from timellm_cli.data.table import Table, read_table
+from timellm_cli.data.timeline import show_step
 from timellm_cli.data.timestamps import ISO, has_utc_offset, parse_timestamp
 from timellm_cli.errors import DataError, did_you_mean
 from timellm_cli.report.date_style import DateStyle, find_style
@@ -18,7 +19,7 @@ from timellm_cli.report.date_style import DateStyle, find_style
 
 @dataclass(frozen=True, eq=False)
 class ForecastInput:
-    """Rows in the CSV's units, columns in the checkpoint's order. `last_known` is the row that the forecast comes after.
+    """Rows in the CSV's units, columns in the checkpoint's order; the forecast comes after row `last_known`.
 
     `order` are the same columns as the file has them. `notes` are sentences for the user.
     """
@@ -47,8 +48,8 @@ def read_input(
 ) -> ForecastInput:
     """Read a file, or the bytes of one, for a checkpoint with these `columns` (target last) and this `cadence`.
 
-    `at` is the timestamp of the last known row; by default the file's last. Raises DataError that names both sides where
-    a column is missing, the cadence is another or the rows are too few.
+    `at` is the timestamp of the last known row; by default the file's last. Raises DataError that names both sides
+    where a column is missing, the cadence is another or the rows are too few.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
@@ -64,9 +65,10 @@ def read_input(
             + f", but the checkpoint reads {needed:,} rows of history (seq_len)",
             "give a file that goes further back" + (", or a later --at" if at else ""),
         )
-    if to_offset(table.cadence) != to_offset(cadence):
+    if str(table.cadence) != cadence:
+        theirs = show_step(parse_cadence(cadence))
         raise DataError(
-            f"{name} has a row every {table.cadence}, but the checkpoint was trained on rows every {cadence}",
+            f"{name} has a row every {show_step(table.cadence)}, but the checkpoint was trained on one every {theirs}",
             "resample the file to the checkpoint's cadence, or train on data of this one",
         )
     extra = [column for column in csv.header if column not in (data.date_column, *columns)]
@@ -107,7 +109,7 @@ def _find_row(name: str, table: Table, style: DateStyle, at: str) -> int:
     row = int(np.searchsorted(table.timestamps, stamp))
     if row == len(table.timestamps) or table.timestamps[row] != stamp:
         raise DataError(
-            f"{name} has no row at {at}: its rows go from {first} to {last}, one every {table.cadence}",
+            f"{name} has no row at {at}: its rows go from {first} to {last}, one every {show_step(table.cadence)}",
             "give --at the timestamp of a row",
         )
     return row

@@ -13,6 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
+from timellm_cli.data.cadence import Cadence
+
 VISIBLE = 0.1
 """Autocorrelation from which on a lag counts as a period."""
 
@@ -23,7 +25,7 @@ _SPANS = {
     "1 week": pd.Timedelta(weeks=1),
     "1 year": pd.Timedelta(days=365),
 }
-_UNEVEN = {"B": ("1 week", 5), "M": ("1 year", 12), "Q": ("1 year", 4)}
+_UNEVEN = {"B": (5, "1 week"), "M": (12, "1 year"), "Q": (4, "1 year")}
 """Business days, months and quarters have no constant length; by the first letter of their pandas rule."""
 
 
@@ -35,22 +37,20 @@ class Period:
     name: str
 
 
-def calendar_periods(cadence: str, longest: int) -> list[Period]:
+def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
     """Minute, hour, day, week and year in rows of a cadence, from 2 to `longest` rows, where they come out whole.
 
-    `cadence` is a pandas frequency such as '15min', 'h', 'B' or 'MS'. A year of weeks has 52.
+    A year of weeks has 52.
     """
-    offset = to_offset(cadence)
-    assert offset is not None
-    try:
-        step = pd.Timedelta(offset)  # type: ignore[arg-type]
-    except ValueError:
-        name, rows = _UNEVEN.get(offset.rule_code.lstrip("B")[:1] or "B", ("", 0))
-        whole = [(rows // offset.n, name)] if rows % offset.n == 0 else []
+    if isinstance(cadence, pd.Timedelta):
+        whole = [(span // cadence, name) for name, span in _SPANS.items() if span % cadence == pd.Timedelta(0)]
+        whole += [(52, "1 year")] if cadence == pd.Timedelta(weeks=1) else []
     else:
-        whole = [(span // step, name) for name, span in _SPANS.items() if span % step == pd.Timedelta(0)]
-        whole += [(52, "1 year")] if step == pd.Timedelta(weeks=1) else []
-    return [Period(int(rows), name) for rows, name in whole if 2 <= rows <= longest]
+        offset = to_offset(cadence)
+        assert offset is not None
+        rows, name = _UNEVEN.get(offset.rule_code.lstrip("B")[:1] or "B", (0, ""))
+        whole = [(rows // offset.n, name)] if rows % offset.n == 0 else []
+    return [Period(rows, name) for rows, name in whole if 2 <= rows <= longest]
 
 
 def autocorrelation(values_NC: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
@@ -72,7 +72,7 @@ def autocorrelation(values_NC: NDArray[np.float64], lags: int) -> NDArray[np.flo
     return mean_L
 
 
-def find_period(training_NC: NDArray[np.float64], cadence: str, longest: int, pred_len: int) -> Period | None:
+def find_period(training_NC: NDArray[np.float64], cadence: Cadence, longest: int, pred_len: int) -> Period | None:
     """The period of at most `longest` rows whose repetition is expected to err least over `pred_len` steps.
 
     `training_NC` is the training span, in any unit. None where the data show no period.

