@@ -38,7 +38,7 @@ def find_grid(stamps_N: Stamps) -> Grid | None:
     step = pd.Timedelta(usual)
     if (step >= _MONTH or len(lengths) > 1) and (calendar := _name_calendar(index)):
         return Grid(stamps_N, calendar)
-    business = step == _DAY and bool((index.dayofweek < 5).all())
+    business = step == _DAY and bool(np.is_busday(stamps_N.astype("datetime64[D]")).all())
     for cadence in [*(_MONTHLY if step >= _MONTH else ()), *(("B",) if business and len(lengths) > 1 else ())]:
         stamps = _range(index[0], index[-1], cadence)
         if len(stamps) <= 2 * len(index) and np.isin(stamps_N, stamps).all():

@@ -1,6 +1,5 @@
 """What a CSV holds, told from its first and last lines and a count of its lines. Light: no array library."""
 
-import codecs
 import math
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -111,42 +110,43 @@ def _measure(
 
 
 def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
-    """Rows below the header, and the cells of the last ones. Blank lines and line breaks inside quotes do not count."""
-    rows, inside_quotes, blocks = -1, False, deque[bytes](maxlen=2)
+    """Rows below the header, and the cells of the last ones.
+
+    Line ends are counted while they are rows; with the first quotation mark or blank line, lines are parsed instead.
+    """
+    rows, blocks = -1, deque[bytes](maxlen=2)
     for block in _whole_lines(source):
-        if _is_plain(block) and not inside_quotes:
-            rows += block.count(b"\n")
-        else:
-            for line in block.splitlines():
-                inside_quotes ^= line.count(b'"') % 2 == 1
-                rows += not inside_quotes and not line.isspace() and line != b""
+        if not _is_plain(block):
+            with source.rows() as lines:
+                return _count_parsed(lines)
+        rows += block.count(b"\n")
         blocks.append(block)
-    encoding = "utf-8" if _is_wide(source.encoding) else source.encoding
-    last = [line for line in b"".join(blocks).splitlines() if line.strip()][-min(_SAMPLE, rows) :]
-    lines = [line.decode(encoding, errors="replace") for line in last]
-    return rows, [cells for _, cells in numbered_rows(lines, source.delimiter)]
+    last = b"".join(blocks).splitlines()[-min(rows, _SAMPLE) :]
+    text = [line.decode(source.encoding, errors="replace") for line in last]
+    return rows, [cells for _, cells in numbered_rows(text, source.delimiter)]
 
 
-def _is_plain(block: bytes) -> bool:
-    """Whether counting line ends counts rows: no blank lines, no quotes, and every line ends."""
-    blank = any(mark in block for mark in (b"\n\n", b"\n\r", b"\n ", b"\n\t")) or block[:1].isspace()
-    return block.endswith(b"\n") and b'"' not in block and not blank
+def _count_parsed(lines: Iterator[tuple[int, list[str]]]) -> tuple[int, list[list[str]]]:
+    rows, tail = -1, deque[list[str]](maxlen=_SAMPLE)
+    for _, cells in lines:
+        rows += 1
+        tail.append(cells)
+    return rows, list(tail)[-rows:]
 
 
 def _whole_lines(source: CsvSource) -> Iterator[bytes]:
-    """The file in blocks that end with a line, in an encoding whose ASCII part is ASCII."""
-    decoder = codecs.getincrementaldecoder(source.encoding)(errors="replace")
+    """The file in blocks that end with a line; a block without a line end comes as it is."""
     rest = b""
     with source.open() as stream:
         while block := stream.read(_BLOCK_BYTES):
-            block = rest + (decoder.decode(block).encode() if _is_wide(source.encoding) else block)
-            cut = (block.rfind(b"\n") if b"\n" in block else block.rfind(b"\r")) + 1
+            cut = block.rfind(b"\n") + 1 or len(block)
+            yield rest + block[:cut]
             rest = block[cut:]
-            if cut:
-                yield block[:cut]
     if rest:
         yield rest
 
 
-def _is_wide(encoding: str) -> bool:
-    return encoding.startswith(("utf-16", "utf-32"))
+def _is_plain(block: bytes) -> bool:
+    """Whether every line end is a row's: no blank lines, no quotation marks, no UTF-16, and the last line ends."""
+    blank = any(mark in block for mark in (b"\n\n", b"\n\r", b"\n ", b"\n\t")) or block[:1].isspace()
+    return block.endswith(b"\n") and b'"' not in block and b"\0" not in block and not blank

@@ -20,6 +20,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 EMPTY_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None")
 """What a cell without a value may hold."""
 
+QUOTES_HINT = "look for a quotation mark without a partner"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -80,11 +81,11 @@ def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> 
     encoding = detect_encoding(head, name)
     text = decode_head(head, encoding)
     if not text.strip():
-        fault = "has no line end in its first megabyte" if head.strip() else "is empty"
+        fault = "has no line end in its first megabyte" if len(head) == HEAD_BYTES else "is empty"
         raise DataError(f"{name} {fault}", "the first line must name the columns, each line after it is a timestamp")
     delimiter = detect_delimiter(text, date_column)
     rows = numbered_rows(io.StringIO(text, newline=""), delimiter)
-    header = tuple(cell.strip() for cell in next(rows)[1])
+    header = _header(rows)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{name} has a header but no rows", "each row below the header is one timestamp")
@@ -125,8 +126,7 @@ def numbered_rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, l
             if len(cells) > 1 or (cells and cells[0].strip()):
                 yield reader.line_num, cells
     except csv.Error as error:
-        hint = "look for a quotation mark without a partner"
-        raise DataError(f"no valid CSV at line {reader.line_num}: {error}", hint) from None
+        raise DataError(f"no valid CSV at line {reader.line_num}: {error}", QUOTES_HINT) from None
 
 
 def detect_encoding(head: bytes, name: str) -> str:
@@ -169,17 +169,18 @@ def decode_head(head: bytes, encoding: str) -> str:
 
 def detect_delimiter(text: str, date_column: str) -> str:
     """The delimiter under which the header names `date_column`; failing that, the one that makes most columns."""
-    headers = {
-        delimiter: [cell.strip() for cell in next(numbered_rows(io.StringIO(text, newline=""), delimiter))[1]]
-        for delimiter in DELIMITERS
-    }
+    headers = {delimiter: _header(numbered_rows(io.StringIO(text, newline=""), delimiter)) for delimiter in DELIMITERS}
     return max(headers, key=lambda delimiter: (date_column in headers[delimiter], len(headers[delimiter])))
+
+
+def _header(rows: Iterator[tuple[int, list[str]]]) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in next(rows, (1, [""]))[1])
 
 
 def _looks_chinese(text: str) -> bool:
     foreign = [character for character in text if not character.isascii()]
     common = "".join(foreign).encode("gb2312", errors="ignore").decode("gb2312")
-    return len(common) * 2 >= len(foreign)
+    return len(common) * 2 > len(foreign)
 
 
 def _check_file(path: Path) -> None:

@@ -16,7 +16,15 @@ from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import Cadence, Grid, Stamps
 from timellm_cli.data.columns import select_columns
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.source import EMPTY_CELLS, CsvSource, infinite_value, not_a_number, open_source, too_wide
+from timellm_cli.data.source import (
+    EMPTY_CELLS,
+    QUOTES_HINT,
+    CsvSource,
+    infinite_value,
+    not_a_number,
+    open_source,
+    too_wide,
+)
 from timellm_cli.data.timeline import make_grid, read_timestamps, show, show_step
 from timellm_cli.data.timestamps import has_utc_offset
 from timellm_cli.errors import DataError, did_you_mean
@@ -104,7 +112,7 @@ def _read_cells(csv: CsvSource, date_column: str) -> pd.DataFrame:
             for line, cells in lines:
                 if len(cells) > width:
                     raise too_wide(csv.name, line, len(cells), width) from None
-        raise DataError(f"{csv.name} is no valid CSV: {error}", "look for a quotation mark without a partner") from None
+        raise DataError(f"{csv.name} is no valid CSV: {error}", QUOTES_HINT) from None
 
 
 def _read_numbers(csv: CsvSource, cells: "pd.Series[float]", column: str) -> Floats:

@@ -15,8 +15,11 @@ _NOTHING = np.timedelta64(0)
 def read_timestamps(csv: CsvSource, texts: "pd.Series[str]", column: str) -> Stamps:
     """Timestamps without a time zone (UTC where the file gives offsets), in microseconds.
 
-    Raises DataError for an empty cell, one that is no timestamp, and dates that make sense day first and month first.
+    Raises DataError for a single row, an empty cell, one that is no timestamp, and dates that make sense day first and
+    month first.
     """
+    if len(texts) < 2:
+        raise DataError(f"{csv.name} has a single row, which has no cadence", "at least two rows are needed")
     empty = texts.isna().to_numpy()
     if empty.any():
         raise DataError(f"{csv.name}, line {csv.line(int(empty.argmax()))}: no timestamp in column '{column}'", HINT)
@@ -39,8 +42,6 @@ def read_timestamps(csv: CsvSource, texts: "pd.Series[str]", column: str) -> Sta
 
 def make_grid(csv: CsvSource, stamps: Stamps) -> Grid:
     """The regular grid of a column. Raises DataError for duplicate, unsorted and irregular timestamps."""
-    if len(stamps) < 2:
-        raise DataError(f"{csv.name} has a single row, which has no cadence", "at least two rows are needed")
     steps = np.diff(stamps)
     if (steps <= _NOTHING).any():
         raise _disordered(csv, stamps, steps)

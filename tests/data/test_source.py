@@ -1,0 +1,172 @@
+"""Files that are missing, in any encoding, with any delimiter, or no CSV at all."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.data.csv_files import CUSTOM, daily_lines, hourly, write_csv
+from timellm_cli.config import DataConfig
+from timellm_cli.data.probe import probe_csv
+from timellm_cli.data.source import HEAD_BYTES, detect_encoding, open_source
+from timellm_cli.data.table import read_table
+from timellm_cli.errors import DataError
+
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gb18030", "gbk"]
+
+
+def test_a_missing_file_names_the_nearest_and_lists_the_others(tmp_path: Path) -> None:
+    for name in ("ETTh1.csv", "weather.csv"):
+        (tmp_path / name).write_text("date,OT\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"ETTh11\.csv' not found; did you mean 'ETTh1\.csv'") as caught:
+        open_source(tmp_path / "ETTh11.csv", None, "date")
+    assert caught.value.hint.endswith("ETTh1.csv, weather.csv")
+
+
+def test_a_missing_folder_and_a_folder_instead_of_a_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder"):
+        open_source(tmp_path / "nowhere" / "x.csv", None, "date")
+    with pytest.raises(DataError, match="is a folder") as caught:
+        open_source(tmp_path, None, "date")
+    assert "there is no CSV file in" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n \n\r\n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"date,OT\n", "has a header but no rows"),
+        (b"date,OT\n2024-01-01,1,2\n", "line 2: 3 cells, but the header names 2 columns"),
+        (b"PK\x03\x04rest", "is an Excel workbook or a zip archive"),
+        (b"\x1f\x8b\x08rest", "is a gzip archive"),
+        (b"\x7fELF\0\0\1\2\3", "is a binary file"),
+        (b"date,\x81\x20\x8d\n2024-01-01,1\n", "its encoding is not known"),
+        (b"d" * HEAD_BYTES + b"ate,OT\n2024-01-01,1\n", "has no line end in its first megabyte"),
+    ],
+)
+def test_what_is_no_csv_is_refused_for_what_it_is(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_source(io.BytesIO(content), "the file", "date")
+
+
+def test_an_unknown_encoding_says_which_ones_were_tried() -> None:
+    with pytest.raises(DataError) as caught:
+        detect_encoding(b"date,\x81\x20\x8d\n", "the file")
+    assert all(name in caught.value.hint for name in ("UTF-8", "UTF-16", "GBK", "Windows-1252"))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "expected"),
+    [
+        ("时间,负荷,油温", "gbk", "gb18030"),
+        ("时间,负荷,油温", "utf-8", "utf-8"),
+        ("日期,朱镕基", "gb18030", "gb18030"),
+        ("date,T (°C),SWDR (W/m²)", "cp1252", "cp1252"),
+        ("date,Außentemperatur,Größe", "cp1252", "cp1252"),
+        ("date,OT", "ascii", "utf-8"),
+    ],
+)
+def test_the_encoding_of_a_header_is_found(text: str, encoding: str, expected: str) -> None:
+    assert detect_encoding(text.encode(encoding), "the file") == expected
+
+
+def test_a_character_cut_at_the_end_of_the_head_is_no_fault(tmp_path: Path) -> None:
+    lines = [f"{stamp},1,测量" for stamp in hourly(40_000)]
+    for encoding in ("utf-8", "gbk"):
+        path = write_csv(tmp_path / "long.csv", "date,OT,注", lines, encoding)
+        assert path.stat().st_size > HEAD_BYTES
+        for cut in range(3):
+            head = path.read_bytes()[: HEAD_BYTES - cut]
+            assert detect_encoding(head, "x") == {"utf-8": "utf-8", "gbk": "gb18030"}[encoding]
+
+
+def test_gbk_headers_become_columns(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", "日期,负荷,油温", daily_lines(), "gbk")
+    data = DataConfig(dataset="custom", date_column="日期", target="负荷")
+    table = read_table(path, data)
+    assert table.columns == ("油温", "负荷")
+    assert table.values[:, 1].tolist() == [day + 0.5 for day in range(1, 11)]
+    assert probe_csv(path, data).encoding == "gb18030"
+
+
+def test_a_semicolon_file_with_decimal_commas_is_refused_with_the_cell(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", "date;OT", ["2024-01-01;1", "2024-01-02;1,5"])
+    for read in (read_table, probe_csv):
+        with pytest.raises(DataError, match=r"line 3, column 'OT': '1,5' is no number") as caught:
+            read(path, CUSTOM)
+        assert "decimal commas" in caught.value.hint
+
+
+def test_the_delimiter_is_the_one_that_sets_the_date_column_apart(tmp_path: Path) -> None:
+    path = write_csv(
+        tmp_path / "x.csv", "date;a,b;c,d;e,f;OT", [f"2024-01-{day:02};1;2;3;{day}" for day in range(1, 5)]
+    )
+    assert read_table(path, CUSTOM).columns == ("a,b", "c,d", "e,f", "OT")
+
+
+def test_line_numbers_count_blank_lines_and_quoted_line_breaks() -> None:
+    text = '\n"date",OT,note\n\n2024-01-01,1,"two\nlines"\n   \n2024-01-02,x,\n'
+    with pytest.raises(DataError, match=r"line 7, column 'OT': 'x'"):
+        read_table(io.BytesIO(text.encode()), DataConfig(dataset="custom", columns=("OT",)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=30),
+    encoding=st.sampled_from(ENCODINGS),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    name=st.sampled_from(["OT", "负荷", "load (MW)", "风速 m/s"]),
+    quoted=st.booleans(),
+    last_end=st.booleans(),
+)
+def test_a_csv_reads_back_the_same_in_any_encoding_and_with_any_delimiter(
+    tmp_path: Path,
+    values: list[float],
+    encoding: str,
+    delimiter: str,
+    end: str,
+    name: str,
+    quoted: bool,
+    last_end: bool,
+) -> None:
+    mark = '"' if quoted else ""
+    rows = [["date", name], *([stamp, repr(value)] for stamp, value in zip(hourly(len(values)), values, strict=True))]
+    text = end.join(delimiter.join(f"{mark}{cell}{mark}" for cell in row) for row in rows) + end * last_end
+    path = tmp_path / "x.csv"
+    path.write_bytes(text.encode(encoding))
+    data = DataConfig(dataset="custom", target=name)
+    table, probe = read_table(path, data), probe_csv(path, data)
+    assert table.columns == probe.columns == (name,)
+    np.testing.assert_allclose(table.values[:, 0], values, rtol=1e-15)
+    assert (probe.rows, probe.delimiter) == (len(values), delimiter)
+    assert (probe.first, probe.last) == (rows[1][0], rows[-1][0])
+    assert str(probe.cadence) == "1:00:00"
+    with path.open("rb") as stream:
+        np.testing.assert_array_equal(read_table(stream, data).values, table.values)
+
+
+_CELLS = (
+    b'1.5 nan inf 1e999 99999999999999999999999 True \xce\xc2 \xff - 0 1,5 1_0 \x00 " "" \'a 2024-01-03 '
+    b"2024-01-02T00:00Z 2024 2024-01-01 2024-01-02 01/02/2024 02/01/2024 "
+    b"1/2/24 20240101 2300-01-01 0001-01-01 9999-12-31 2024-02-30"
+).split(b" ")
+_LINES = st.lists(st.lists(st.sampled_from(_CELLS), max_size=3).map(b",".join), max_size=6).map(b"\n".join)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=_LINES, header=st.sampled_from([b"date,OT\n", b"date,OT,x\n2024-01-01,1,2\n", b""]))
+def test_no_bytes_at_all_bring_more_than_a_data_error(tmp_path: Path, lines: bytes, header: bytes) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(header + lines)
+    for fill in ("none", "linear"):
+        data = DataConfig(dataset="custom", fill=fill)
+        for read in (probe_csv, read_table):
+            with contextlib.suppress(DataError):
+                read(path, data)
