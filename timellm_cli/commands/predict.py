@@ -64,7 +64,7 @@ def run(
         sys.stdout.write(to_csv(forecast, given.delimiter))
         sys.stdout.flush()
     if output is not None or (sys.stdout.isatty() and not as_json):
-        err.print(render(forecast))
+        err.print(render(forecast, err.width))
 
 
 def _check_targets(source: str, output: Path | None, plot: Path | None) -> None:

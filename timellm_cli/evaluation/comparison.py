@@ -15,6 +15,7 @@ from timellm_cli.datasets import data_path
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.score import Figures, Part, Scores, parts_of, scored_windows
+from timellm_cli.llm_files import NO_LLM
 from timellm_cli.report.score_table import ChannelErrors, Comparison, Entry, PartErrors
 
 
@@ -120,7 +121,8 @@ def compare(
 def entry_of_model(subject: Subject, scores: Scores) -> Entry:
     """The figures of a trained model."""
     window, llm = subject.config.window, subject.config.llm
-    reads = "no LLM" if llm.name == "none" else f"{llm.name}, {llm.layers} layers"
+    layers = f"{llm.layers} layer{'s' * (llm.layers != 1)}"
+    reads = "no LLM" if llm.name == NO_LLM else f"{Path(llm.name).name}, {layers}"
     return _entry(subject.name, f"{reads}, seq_len {window.seq_len}", subject.path, scores)
 
 

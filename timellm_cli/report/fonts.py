@@ -17,24 +17,26 @@ _FAVOURITES = (
     "SimHei",
     "Arial Unicode MS",
 )
+_PLACEHOLDERS = "Last Resort"
+"""A font that has a box for every character there is."""
 
 
 def families_for(text: str) -> list[str] | None:
     """Font families that together draw every character of `text`, or None if this computer has none for some."""
-    missing = {character for character in text if not character.isspace()} - _characters(LATIN)
+    files = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    missing = {character for character in text if not character.isspace()} - _characters(files[LATIN])
     if not missing:
         return [LATIN]
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    candidates = [*(name for name in _FAVOURITES if name in installed), *sorted(installed - set(_FAVOURITES))]
-    for name in candidates:
-        if missing <= _characters(name):
+    others = sorted(name for name in files if not name.startswith(_PLACEHOLDERS))
+    for name in (*(favourite for favourite in _FAVOURITES if favourite in files), *others):
+        if missing <= _characters(files[name]):
             return [LATIN, name]
     return None
 
 
 @cache
-def _characters(family: str) -> set[str]:
+def _characters(file: str) -> set[str]:
     try:
-        return {chr(code) for code in FT2Font(font_manager.findfont(family)).get_charmap()}
-    except (OSError, RuntimeError, ValueError):
+        return {chr(code) for code in FT2Font(file).get_charmap()}
+    except (OSError, RuntimeError):
         return set()

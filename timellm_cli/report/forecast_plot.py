@@ -35,9 +35,8 @@ def plot_forecast(forecast: Forecast, path: Path) -> list[str]:
         panel.set_visible(False)
     for panel in panels[max(shown - columns, 0) : shown]:
         panel.tick_params(axis="x", labelbottom=True)
-    figure.suptitle(
-        f"Forecast of {len(forecast.dates)} steps from {forecast.dates[0]}", x=0.01, ha="left", fontsize=13, color=_INK
-    )
+    title = f"Forecast of {len(forecast.dates)} steps, {forecast.dates[0]} to {forecast.dates[-1]}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=_INK, fontfamily=families_for(title) or [LATIN])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, labelcolor=_INK)
     with replacing(path) as file:
@@ -54,7 +53,7 @@ def _draw_channel(panel: Axes, forecast: Forecast, channel: int) -> list[str]:
     panel.plot(history_dates_T, history_T, color=_HISTORY, linewidth=1.2, label="history")
     if forecast.known_steps:
         actual = np.concatenate([history_T[-1:], forecast.actual_HC[:, channel]])
-        panel.plot(dates, actual, color=_ACTUAL, linewidth=1.6, label="what came")
+        panel.plot(dates, actual, color=_ACTUAL, linewidth=1.6, label="what happened")
     panel.plot(dates, np.concatenate([history_T[-1:], values_H]), color=_FORECAST, linewidth=1.6, label="forecast")
     panel.axvspan(dates[0], dates[-1], color=_FORECAST, alpha=0.05, linewidth=0)
     panel.axvline(dates[0], color=_QUIET, linewidth=0.8, linestyle=(0, (3, 3)))

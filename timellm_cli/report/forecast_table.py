@@ -9,29 +9,36 @@ from rich.text import Text
 from timellm_cli.report.forecast import Forecast, decimals_of
 
 _BARS = "▁▂▃▄▅▆▇█"
-_WIDTH = 20
-"""Characters of each half of a sparkline."""
 _MOST_CHANNELS = 20
+_COARSER = 1000
+"""The table shows steps so many times the resolution of the CSV file."""
+_NARROW = 100
+"""Columns of a terminal below which the sparklines are short."""
 
 
-def render(forecast: Forecast) -> RenderableType:
-    """Each channel's last value, its sparkline, its first and last step and range; values in the CSV's units."""
-    has_actual = forecast.known_steps > 0
+def render(forecast: Forecast, width: int) -> RenderableType:
+    """Each channel's last value, its sparkline, its first and last step and range; values in the CSV's units.
+
+    `width` is that of the terminal, in characters.
+    """
+    is_narrow = width < _NARROW
+    half = 10 if is_narrow else 20
     table = Table(title=_title(forecast), title_justify="left", title_style="bold")
     table.add_column("channel", overflow="fold")
-    table.add_column("last\nknown", justify="right")
+    table.add_column("last\nknown", justify="right", no_wrap=True)
     table.add_column("history and\nforecast", no_wrap=True)
-    for heading in ("first\nstep", "last\nstep", "lowest", "highest", *(("MAE where\nknown",) if has_actual else ())):
-        table.add_column(heading, justify="right")
+    headings = ["first\nstep", "last\nstep", *(() if is_narrow else ("lowest", "highest"))]
+    known = forecast.known_steps
+    for heading in [*headings, *(("MAE where\nknown",) if known else ())]:
+        table.add_column(heading, justify="right", no_wrap=True)
     for channel, name in enumerate(forecast.columns[:_MOST_CHANNELS]):
-        values_H = forecast.values_HC[:, channel]
-        figures = [values_H[0], values_H[-1], values_H.min(), values_H.max()]
-        if has_actual:
-            known = forecast.known_steps
+        history_T, values_H = forecast.history_TC[:, channel], forecast.values_HC[:, channel]
+        figures = [values_H[0], values_H[-1], *(() if is_narrow else (values_H.min(), values_H.max()))]
+        if known:
             figures.append(np.abs(values_H[:known] - forecast.actual_HC[:known, channel]).mean())
-        places = min(decimals_of(forecast.resolution_C[channel] * 100), 6)
-        last, *cells = (f"{figure:,.{places}f}" for figure in (forecast.history_TC[-1, channel], *figures))
-        table.add_row(Text(name), last, _sparkline(forecast.history_TC[:, channel], values_H), *cells)
+        places = decimals_of(forecast.resolution_C[channel] * _COARSER)
+        last, *cells = (f"{figure:,.{places}f}" for figure in (history_T[-1], *figures))
+        table.add_row(Text(name), last, _sparkline(history_T, values_H, half), *cells)
     rest = len(forecast.columns) - _MOST_CHANNELS
     return Group(table, Text(f"and {rest} more channels", style="dim")) if rest > 0 else table
 
@@ -44,12 +51,12 @@ def draw_bars(values: NDArray[np.float64], lowest: float, highest: float, width:
     return "".join(_BARS[min(int(height * len(_BARS)), len(_BARS) - 1)] for height in heights)
 
 
-def _sparkline(history_T: NDArray[np.float64], values_H: NDArray[np.float64]) -> Text:
-    """History dim, forecast bright; as many rows of one as of the other where the history allows."""
+def _sparkline(history_T: NDArray[np.float64], values_H: NDArray[np.float64], half: int) -> Text:
+    """History dim, forecast bright, `half` characters each; as many rows of one as of the other where there are."""
     tail = history_T[-len(values_H) :]
     lowest, highest = min(tail.min(), values_H.min()), max(tail.max(), values_H.max())
     return Text.assemble(
-        (draw_bars(tail, lowest, highest, _WIDTH), "dim"), (draw_bars(values_H, lowest, highest, _WIDTH), "bold cyan")
+        (draw_bars(tail, lowest, highest, half), "dim"), (draw_bars(values_H, lowest, highest, half), "bold cyan")
     )
 
 
