@@ -1,99 +1,94 @@
-"""Whether several checkpoints can stand in one table, and what stands in it."""
+"""The figures of several forecasters on the same windows, as plain data."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-
-from timellm_cli.config import Config
-from timellm_cli.data.cadence import parse_cadence
-from timellm_cli.data.scale import Scaler
-from timellm_cli.data.timeline import show_step
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path
-from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.score import Figures, Part, Scores, parts_of, scored_windows
+from timellm_cli.evaluation.subjects import Subject
 from timellm_cli.llm_files import NO_LLM
-from timellm_cli.report.score_table import ChannelErrors, Comparison, Entry, PartErrors
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A trained model to be scored, as far as comparing it with others goes. `columns` are in the scaler's order."""
+@dataclass(frozen=True)
+class ChannelErrors:
+    """Errors of one channel: standardised, and in the CSV's units (`raw`)."""
+
+    mse: float
+    mae: float
+    rmse_raw: float
+    mae_raw: float
+
+
+@dataclass(frozen=True)
+class PartErrors:
+    """Standardised errors over steps `first` to `last` of the horizon, counted from 1, over all channels."""
+
+    first: int
+    last: int
+    mse: float
+    mae: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One forecaster. `mse` and `mae` are standardised; the raw ones are None where the channels share no unit.
+
+    `path` is None for a baseline. `steps` has one part for every step of the horizon, `parts` its quarters.
+    """
 
     name: str
-    path: Path
-    config: Config
-    columns: tuple[str, ...]
-    scaler: Scaler
+    kind: Literal["checkpoint", "baseline"]
+    explanation: str
+    path: str | None
+    mse: float
+    mae: float
+    rmse_raw: float | None
+    mae_raw: float | None
+    channels: dict[str, ChannelErrors]
+    parts: tuple[PartErrors, ...]
+    steps: tuple[PartErrors, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several forecasters on the same windows of a split, checkpoints first. `notes` are sentences for the reader."""
+
+    data: str
+    csv: str
+    split: str
+    windows: int
+    samples: int
+    pred_len: int
+    window_stride: int
+    limit: int | None
+    channels: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
 
     @property
-    def scored(self) -> tuple[str, ...]:
-        """The channels that are scored: the target alone in MS, else all."""
-        return self.columns[-1:] if self.config.data.features == "MS" else self.columns
+    def best(self) -> Entry:
+        """The entry of lowest MSE."""
+        return _lowest(self.entries)
 
+    @property
+    def checkpoints(self) -> tuple[Entry, ...]:
+        """The trained models, in the order they were given."""
+        return tuple(entry for entry in self.entries if entry.kind == "checkpoint")
 
-def name_checkpoints(paths: Sequence[Path]) -> list[str]:
-    """A short name for each: its run's folder for best.pt and the like, else its own; the path where two are alike."""
-    own_files = ("best", "last", "step-")
-    short = [path.resolve().parent.name if path.stem.startswith(own_files) else path.stem for path in paths]
-    longer = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
-    names = [name if short.count(name) == 1 else more for name, more in zip(short, longer, strict=True)]
-    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+    @property
+    def best_checkpoint(self) -> Entry:
+        """The checkpoint of lowest MSE."""
+        return _lowest(self.checkpoints)
 
-
-def require_comparable(subjects: Sequence[Subject], split: str, given_data: Path | None) -> None:
-    """Raise one ConfigError that names both sides of everything in which a checkpoint differs from the first.
-
-    Comparable are models that forecast the same rows of the same channels in the same units. Their seq_len may differ,
-    except on the training split, where it moves the forecast rows. `given_data` replaces every checkpoint's own file.
-    """
-    first = subjects[0]
-    faults = [
-        f"{fact}: {ours} in {first.name}, {theirs} in {other.name}"
-        for other in subjects[1:]
-        for (fact, ours), (_, theirs) in zip(
-            _facts(first, split, given_data), _facts(other, split, given_data), strict=True
-        )
-        if ours != theirs
-    ]
-    faults += [
-        f"{first.name} and {other.name} standardise the same columns differently: they were trained on different rows"
-        for other in subjects[1:]
-        if not faults and not _same_scale(first, other)
-    ]
-    if faults:
-        raise ConfigError(
-            "these checkpoints cannot be compared:\n" + "\n".join(f"  - {fault}" for fault in faults),
-            "evaluate them one at a time, or compare those that forecast the same rows of the same data",
-        )
-
-
-def notes_on(subjects: Sequence[Subject], cadence: str, data: ForecastData, split: str, limit: int | None) -> list[str]:
-    """What a reader of the table has to know so as not to take it for more than it is.
-
-    `cadence` is that of the rows the checkpoints were trained on, `data` what they are scored on.
-    """
-    notes = []
-    if str(data.table.cadence) != cadence:
-        trained, scored = show_step(parse_cadence(cadence)), show_step(data.table.cadence)
-        notes.append(f"trained on a row every {trained}, but scored on a row every {scored}")
-    lengths = {subject.config.window.seq_len for subject in subjects}
-    if len(lengths) > 1:
-        each = ", ".join(f"{subject.name} {subject.config.window.seq_len}" for subject in subjects)
-        notes.append(
-            f"seq_len differs ({each}): all forecast the same rows, but from histories of different length; "
-            f"the baselines see {max(lengths)} rows"
-        )
-    if limit is not None:
-        notes.append(f"only the first {limit:,} windows of each channel were asked for: not comparable with papers")
-    if (stride := subjects[0].config.data.window_stride) != 1:
-        notes.append(f"window_stride is {stride}: not comparable with papers, which score every window")
-    if split != "test":
-        notes.append(f"this is the {split} split; papers report the test split")
-    return notes
+    @property
+    def best_baseline(self) -> Entry:
+        """The baseline of lowest MSE."""
+        return _lowest([entry for entry in self.entries if entry.kind == "baseline"])
 
 
 def compare(
@@ -158,21 +153,24 @@ def _part(part: Part, figures: Figures) -> PartErrors:
     return PartErrors(part.first, part.last, figures.mse, figures.mae)
 
 
-def _facts(subject: Subject, split: str, given_data: Path | None) -> list[tuple[str, object]]:
-    data, window = subject.config.data, subject.config.window
-    facts: list[tuple[str, object]] = [("pred_len", window.pred_len)]
-    if given_data is None:
-        own = data.dataset if data.path is None or data.dataset != "custom" else str(data.path)
-        facts.append(("dataset", own))
-    facts += [
-        ("scored channels", ", ".join(subject.scored)),
-        ("window_stride", data.window_stride),
-        ("train_ratio and test_ratio", (data.train_ratio, data.test_ratio)),
-    ]
-    return [*facts, ("seq_len", window.seq_len)] if split == "train" else facts
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything as one object of stable form; a figure that is no number is None."""
+    return {
+        **_finite(asdict(comparison)),
+        "best": comparison.best.name,
+        "best_checkpoint": comparison.best_checkpoint.name,
+        "best_baseline": comparison.best_baseline.name,
+    }
 
 
-def _same_scale(first: Subject, other: Subject) -> bool:
-    count = len(first.scored)
-    pairs = ((first.scaler.mean_C, other.scaler.mean_C), (first.scaler.std_C, other.scaler.std_C))
-    return all(np.allclose(ours[-count:], theirs[-count:], rtol=1e-9) for ours, theirs in pairs)
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lowest(entries: Sequence[Entry]) -> Entry:
+    """A model whose forecasts are no numbers is never the best."""
+    return min(entries, key=lambda entry: entry.mse if math.isfinite(entry.mse) else math.inf)

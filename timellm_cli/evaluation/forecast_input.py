@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from timellm_cli.config import Config, DataConfig
 from timellm_cli.data.cadence import parse_cadence
+from timellm_cli.data.date_style import DateStyle, find_style
 from timellm_cli.data.source import CsvSource, open_source
 from timellm_cli.data.table import Table, read_table
 from timellm_cli.data.timeline import show_step
 from timellm_cli.data.timestamps import ISO, has_utc_offset, parse_timestamp
 from timellm_cli.errors import DataError, did_you_mean
-from timellm_cli.report.date_style import DateStyle, find_style
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from timellm_cli.report.date_style import DateStyle
+from timellm_cli.data.date_style import DateStyle
 
 Floats = NDArray[np.float64]
 Stamps = NDArray[np.datetime64]

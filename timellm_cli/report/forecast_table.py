@@ -23,7 +23,7 @@ def render(forecast: Forecast, width: int) -> RenderableType:
     """
     is_narrow = width < _NARROW
     half = 10 if is_narrow else 20
-    table = Table(title=_title(forecast), title_justify="left", title_style="bold")
+    table = Table(title=Text(_title(forecast), style="bold"), title_justify="left")
     table.add_column("channel", overflow="fold")
     table.add_column("last\nknown", justify="right", no_wrap=True)
     table.add_column("history and\nforecast", no_wrap=True)

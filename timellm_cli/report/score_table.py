@@ -1,115 +1,14 @@
-"""What `timellm eval` shows: the figures of several forecasters on the same windows, as plain data and as tables."""
+"""What `timellm eval` shows on a terminal."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, PartErrors
+
 _UNITS = "(CSV's units)"
-
-
-@dataclass(frozen=True)
-class ChannelErrors:
-    """Errors of one channel: standardised, and in the CSV's units (`raw`)."""
-
-    mse: float
-    mae: float
-    rmse_raw: float
-    mae_raw: float
-
-
-@dataclass(frozen=True)
-class PartErrors:
-    """Standardised errors over steps `first` to `last` of the horizon, counted from 1, over all channels."""
-
-    first: int
-    last: int
-    mse: float
-    mae: float
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One forecaster. `mse` and `mae` are standardised; the raw ones are None where the channels share no unit.
-
-    `path` is None for a baseline. `steps` has one part for every step of the horizon, `parts` its quarters.
-    """
-
-    name: str
-    kind: Literal["checkpoint", "baseline"]
-    explanation: str
-    path: str | None
-    mse: float
-    mae: float
-    rmse_raw: float | None
-    mae_raw: float | None
-    channels: dict[str, ChannelErrors]
-    parts: tuple[PartErrors, ...]
-    steps: tuple[PartErrors, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Several forecasters on the same windows of a split, checkpoints first. `notes` are sentences for the reader."""
-
-    data: str
-    csv: str
-    split: str
-    windows: int
-    samples: int
-    pred_len: int
-    window_stride: int
-    limit: int | None
-    channels: tuple[str, ...]
-    entries: tuple[Entry, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def best(self) -> Entry:
-        """The entry of lowest MSE."""
-        return _lowest(self.entries)
-
-    @property
-    def checkpoints(self) -> tuple[Entry, ...]:
-        """The trained models, in the order they were given."""
-        return tuple(entry for entry in self.entries if entry.kind == "checkpoint")
-
-    @property
-    def best_checkpoint(self) -> Entry:
-        """The checkpoint of lowest MSE."""
-        return _lowest(self.checkpoints)
-
-    @property
-    def best_baseline(self) -> Entry:
-        """The baseline of lowest MSE."""
-        return _lowest([entry for entry in self.entries if entry.kind == "baseline"])
-
-
-def _lowest(entries: Sequence[Entry]) -> Entry:
-    """A model whose forecasts are no numbers is never the best."""
-    return min(entries, key=lambda entry: entry.mse if math.isfinite(entry.mse) else math.inf)
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything as one object of stable form; a figure that is no number is None."""
-    return {
-        **_finite(asdict(comparison)),
-        "best": comparison.best.name,
-        "best_checkpoint": comparison.best_checkpoint.name,
-        "best_baseline": comparison.best_baseline.name,
-    }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def render(comparison: Comparison) -> RenderableType:
@@ -191,7 +90,7 @@ def _verdict(comparison: Comparison) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold")
+    return Table(title=Text(title, style="bold"), title_justify="left")
 
 
 def _add_figures(table: Table, headings: Sequence[str]) -> None:
