@@ -52,6 +52,8 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
     with locked(directory.path) if accelerator.is_main_process else nullcontext():
         if not resume:
             _refuse_to_overwrite(directory)
+        elif checkpoint is None:
+            err.print(Text(f"Nothing is saved in '{directory.path}' yet: starting from the beginning"), soft_wrap=True)
         data = _load_data(config, checkpoint)
         forecaster = _load_forecaster(config, checkpoint, accelerator)
         if accelerator.is_main_process:

@@ -79,9 +79,11 @@ def _draw_epochs(axes: Any, epochs: list[dict[str, Any]]) -> None:
 def _limit_losses(axes: Any, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]) -> None:
     """A first step far above the rest must not flatten the curves: the highest 2 % may leave the picture."""
     losses = sorted(line["loss"] for line in steps)
-    highest = losses[int(0.98 * (len(losses) - 1))]
-    highest = max([highest, *(line[key] for line in epochs for key in ("val_loss", "test_loss"))])
-    axes.set_ylim(0, 1.15 * highest if highest > 0 else 1)
+    scored = [line[key] for line in epochs for key in ("val_loss", "test_loss")]
+    highest = max([losses[int(0.98 * (len(losses) - 1))], *scored])
+    lowest = min([losses[0], *scored])
+    margin = 0.1 * (highest - lowest) or 0.1 * highest or 1.0
+    axes.set_ylim(max(0.0, lowest - margin), highest + margin)
     axes.set_xlim(left=0)
 
 

@@ -108,14 +108,15 @@ class RunInterrupted:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The end. `reason` says why, `best` holds the figures of the best epoch (as in `EpochFinished`).
+    """The end, after `step` steps in `epochs` epochs, of which the last may be cut short. `reason` says why it ended.
 
+    `best` holds the figures of the best epoch, as in `EpochFinished`.
     `peak_memory` is the most that torch held on the GPU at once, in bytes; 0 on a CPU.
     """
 
     reason: str
     step: int
-    epoch: int
+    epochs: int
     best: dict[str, float]
     seconds: float
     peak_memory: int

@@ -49,7 +49,7 @@ def print_end(console: Console, record: RunFinished, folder: Path, source: Path)
     """The best epoch's errors, the files, and what to do next."""
     best = record.best
     table = Table(
-        title=f"Best of {record.epoch} epochs: epoch {best['epoch']:.0f}", title_justify="left", title_style="bold"
+        title=f"Best of {record.epochs} epochs: epoch {best['epoch']:.0f}", title_justify="left", title_style="bold"
     )
     table.add_column("standardised units")
     for name in ("MSE", "MAE"):

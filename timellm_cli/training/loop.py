@@ -123,7 +123,8 @@ class Trainer:
         Raises ModelError for a loss that is no number, and where the disk refuses a checkpoint.
         """
         place = self._place
-        yield RunStarted(place.step, place.epoch, self._config.train.epochs, self._steps, self._total)
+        if not self._finished:
+            yield RunStarted(place.step, place.epoch, self._config.train.epochs, self._steps, self._total)
         while not self._finished:
             try:
                 yield from self._train_epoch()
@@ -134,7 +135,8 @@ class Trainer:
                 return
         on_gpu = self._accelerator.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self._accelerator.device) if on_gpu else 0
-        yield RunFinished(self._finished, place.step, place.epoch, self._stopping.figures, self._pace.seconds, peak)
+        epochs = math.ceil(place.step / self._steps)
+        yield RunFinished(self._finished, place.step, epochs, self._stopping.figures, self._pace.seconds, peak)
 
     def _train_epoch(self) -> Iterator[Record]:
         place = self._place

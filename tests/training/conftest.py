@@ -1,0 +1,123 @@
+"""A run of 33 steps in about a second: 3 epochs of 11 steps, dropout on, an accumulation that leaves two steps over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from timellm_cli.config import Config
+from timellm_cli.data.windows import load_data
+from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.report.records import Record
+from timellm_cli.training.accelerator import make_accelerator, seed_everything
+from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
+from timellm_cli.training.interruption import Interruption
+from timellm_cli.training.loop import Trainer
+from timellm_cli.training.run_directory import RunDirectory
+
+torch.set_num_threads(1)
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture
+def make_config(tiny_llm: Path, small_csv: Path, tmp_path: Path) -> MakeConfig:
+    """A settled configuration; keyword arguments such as `train__epochs=1` change it."""
+
+    def make(**changes: object) -> Config:
+        values: dict[str, dict[str, object]] = {
+            "data": {"dataset": "custom", "path": small_csv, "train_ratio": 0.6, "window_stride": 4},
+            "window": {"seq_len": 48, "pred_len": 12},
+            "model": {"d_model": 8, "d_ff": 8, "n_heads": 2, "num_prototypes": 20, "dropout": 0.2},
+            "llm": {"name": str(tiny_llm), "layers": 2, "quantization": "none"},
+            "train": {"epochs": 3, "batch_size": 8, "accumulate": 3, "precision": "fp32", "learning_rate": 0.01},
+            "run": {"name": "run", "directory": tmp_path / "checkpoints", "save_steps": 0, "log_steps": 4},
+            "hardware": {"device": "cpu"},
+        }
+        for key, value in changes.items():
+            section, name = key.split("__")
+            values[section][name] = value
+        return Config.model_validate(values)
+
+    return make
+
+
+@dataclass
+class Run:
+    """What a training in this process gave."""
+
+    directory: RunDirectory
+    forecaster: TimeLLM
+    records: list[Record] = field(default_factory=list)
+
+    def of(self, kind: type) -> list:
+        """The records of a kind."""
+        return [record for record in self.records if isinstance(record, kind)]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The trained weights."""
+        return self.forecaster.trainable_state()
+
+
+def train(
+    config: Config,
+    folder: str = "run",
+    *,
+    resume: Path | None = None,
+    stop_at: int | None = None,
+    stop_in_scoring: bool = False,
+) -> Run:
+    """Train in this process. `stop_at` asks for a stop during that step, `stop_in_scoring` during the first scoring."""
+    directory = RunDirectory(config.run.directory / folder)
+    directory.create()
+    accelerator = make_accelerator(config)
+    data = load_data(config)
+    seed_everything(config.train.seed)
+    checkpoint = load_checkpoint(resume) if resume else None
+    if checkpoint:
+        forecaster = restore_forecaster(checkpoint, config, accelerator.device)
+    else:
+        forecaster = load_forecaster(config, accelerator.device)
+    interruption = Interruption()
+
+    def hear(samples: int) -> None:
+        if stop_in_scoring and not interruption.requested:
+            interruption.request()
+
+    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, hear)
+    if checkpoint:
+        trainer.resume(checkpoint.training)
+    run = Run(directory, forecaster)
+    if stop_at == 1:
+        interruption.request()
+    for record in trainer.run():
+        run.records.append(record)
+        if stop_at and getattr(record, "step", None) == stop_at - 1 and not interruption.requested:
+            interruption.request()
+    return run
+
+
+def prescribe_scores(monkeypatch: pytest.MonkeyPatch, validation: list[float]) -> None:
+    """Let the epochs have these validation losses, and test errors a hundred times as high."""
+    remaining = iter(validation)
+    current = 0.0
+
+    def fake(forecaster: object, data: object, split: str, *rest: object, **named: object) -> SimpleNamespace:
+        nonlocal current
+        if split == "val":
+            current = next(remaining)
+        factor = 1 if split == "val" else 100
+        return SimpleNamespace(mse=factor * current, mae=factor * current / 2)
+
+    monkeypatch.setattr("timellm_cli.training.loop.score", fake)
+
+
+def assert_same_weights(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert left.keys() == right.keys()
+    different = [name for name in left if not torch.equal(left[name], right[name])]
+    assert not different

@@ -1,0 +1,201 @@
+"""Checkpoints: what goes in comes out, and nothing else is let in."""
+
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.training.conftest import MakeConfig, assert_same_weights, train
+from timellm_cli import __version__
+from timellm_cli.config import Config
+from timellm_cli.data.scale import Scaler
+from timellm_cli.errors import ModelError
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, restore_forecaster, save_checkpoint
+from timellm_cli.training.random_state import capture_random_state, restore_random_state
+
+
+def small_checkpoint() -> Checkpoint:
+    """A checkpoint that no model fits."""
+    return Checkpoint(
+        weights={"a.b": torch.arange(6.0).reshape(2, 3), "c": torch.tensor([1e-40, -0.0])},
+        config=Config(),
+        scaler=Scaler(np.array([1 / 3, 2.0]), np.array([1e-9, 5.0])),
+        columns=("x", "日本 y"),
+        cadence="0 days 01:00:00",
+        metrics={"test_mse": 0.1 + 0.2},
+        llm_fingerprint="abc",
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, small_checkpoint())
+    return path
+
+
+def test_everything_comes_back_as_it_was(saved: Path) -> None:
+    before, after = small_checkpoint(), load_checkpoint(saved)
+    assert_same_weights(after.weights, before.weights)
+    assert np.array_equal(after.scaler.mean_C, before.scaler.mean_C)
+    assert np.array_equal(after.scaler.std_C, before.scaler.std_C)
+    for name in ("config", "columns", "cadence", "metrics", "llm_fingerprint", "version", "training"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert after.version == __version__
+
+
+def test_the_file_loads_where_nothing_but_weights_is_allowed(saved: Path) -> None:
+    assert torch.load(saved, weights_only=True)["columns"] == ["x", "日本 y"]
+
+
+def test_a_run_leaves_small_files_without_the_llm(make_config: MakeConfig, tiny_llm: Path) -> None:
+    run = train(make_config(train__max_steps=4, train__accumulate=1))
+    llm_bytes = (tiny_llm / "model.safetensors").stat().st_size
+    best = load_checkpoint(run.directory.best)
+    assert sum(weight.numel() for weight in best.weights.values()) * 4 < llm_bytes
+    assert not [name for name in best.weights if "llm" in name]
+    assert torch.load(run.directory.last, weights_only=True)["training"]["step"] == 4
+
+
+def test_a_restored_forecaster_has_the_weights_and_the_wrong_llm_is_refused(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(train__max_steps=2)
+    run = train(config)
+    checkpoint = load_checkpoint(run.directory.best)
+    assert_same_weights(restore_forecaster(checkpoint, config, torch.device("cpu")).trainable_state(), run.weights)
+    other = Checkpoint(**{**vars(checkpoint), "llm_fingerprint": "0123"})
+    with pytest.raises(ModelError, match="is not the one of the checkpoint: fingerprint .* trained with 0123"):
+        restore_forecaster(other, config, torch.device("cpu"))
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return Path.write_text, (self.target, "boom")
+
+
+def test_a_pickle_is_refused_and_nothing_of_it_runs(tmp_path: Path) -> None:
+    target = tmp_path / "ran"
+    plain, in_archive, as_state = tmp_path / "plain.pt", tmp_path / "archive.pt", tmp_path / "state.pt"
+    plain.write_bytes(pickle.dumps(Bomb(target)))
+    torch.save(Bomb(target), in_archive)
+    content = torch.load(_written(tmp_path), weights_only=True)
+    torch.save({**content, "training": {"optimizer": Bomb(target)}}, as_state)
+    for path in (plain, in_archive, as_state):
+        with pytest.raises(ModelError, match="could run code when loaded: refused"):
+            load_checkpoint(path)
+    assert not target.exists()
+    Bomb(target).__reduce__()[0](*Bomb(target).__reduce__()[1])
+    assert target.exists(), "the bomb of this test must be a real one"
+
+
+def _written(folder: Path) -> Path:
+    save_checkpoint(folder / "good.pt", small_checkpoint())
+    return folder / "good.pt"
+
+
+def test_each_kind_of_wrong_file_has_its_own_message(saved: Path, tmp_path: Path) -> None:
+    content = saved.read_bytes()
+    cases = {
+        "empty.pt": (b"", "is no timellm checkpoint"),
+        "text.pt": (b"date,OT\n1,2\n", "is no timellm checkpoint"),
+        "half.pt": (content[: len(content) // 2], "is damaged: its end is missing"),
+        "almost.pt": (content[:-1], "is damaged: its end is missing"),
+        "pickle.pt": (pickle.dumps({"a": 1}), "is a Python pickle"),
+    }
+    for name, (data, message) in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ModelError, match=message):
+            load_checkpoint(tmp_path / name)
+
+
+def test_a_checkpoint_of_another_program_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=r"'.*other\.pt' is no timellm checkpoint") as caught:
+        load_checkpoint(tmp_path / "other.pt")
+    assert "timellm import" in caught.value.hint
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(saved: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(ModelError, match="compressed archive"):
+        load_checkpoint(packed)
+
+
+def test_a_missing_file_and_a_folder_list_what_is_nearby(saved: Path) -> None:
+    with pytest.raises(ModelError, match="not found") as caught:
+        load_checkpoint(saved.parent / "bst.pt")
+    assert str(saved) in caught.value.hint
+    with pytest.raises(ModelError, match="is a folder") as caught:
+        load_checkpoint(saved.parent)
+    assert str(saved) in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format_version", 99, r"checkpoint format 99, made by timellm 7\.0; this is timellm"),
+        ("config", '{"window": {"seq_length": 5}}', r"made by timellm 7\.0, .* does not read: window\.seq_length"),
+        ("weights", {"a": "text"}, "a weight is no tensor"),
+        ("columns", None, "is a damaged checkpoint"),
+        ("training", {"step": 1}, "is a damaged checkpoint"),
+    ],
+)
+def test_contents_that_do_not_fit_are_named(saved: Path, key: str, value: object, message: str) -> None:
+    content = torch.load(saved, weights_only=True)
+    torch.save({**content, "version": "7.0", key: value}, saved)
+    with pytest.raises(ModelError, match=message):
+        load_checkpoint(saved)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8))
+def test_a_file_with_wrong_bytes_loads_or_is_refused_but_never_crashes(
+    saved: Path, places: list[tuple[float, int]]
+) -> None:
+    content = bytearray(saved.read_bytes())
+    for place, value in places:
+        content[int(place * len(content))] = value
+    damaged = saved.with_name("damaged.pt")
+    damaged.write_bytes(content)
+    try:
+        assert isinstance(load_checkpoint(damaged), Checkpoint)
+    except ModelError as error:
+        assert "damaged.pt" in error.message
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_debris(saved: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = saved.read_bytes()
+    large = Checkpoint(**{**vars(small_checkpoint()), "weights": {"w": torch.zeros(100_000)}})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(ModelError, match=r"best\.pt' cannot be written: ") as caught:
+            save_checkpoint(saved, large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "intact" in caught.value.hint
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir() if path.suffix != ".csv"] == ["best.pt"]
+
+
+def test_the_random_generators_go_on_where_they_were_captured(tmp_path: Path) -> None:
+    torch.save(capture_random_state(), tmp_path / "state.pt")
+    drawn = random.random(), np.random.normal(size=3).tolist(), torch.rand(3).tolist()
+    restore_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert (random.random(), np.random.normal(size=3).tolist(), torch.rand(3).tolist()) == drawn

@@ -1,0 +1,62 @@
+"""A run that was stopped anywhere and resumed ends as if it had never stopped."""
+
+import pytest
+
+from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
+from timellm_cli.report.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepTaken
+
+
+def figures(run: Run) -> dict[int, tuple[float, float, float]]:
+    """The scores of each epoch of a run."""
+    return {record.epoch: (record.train_loss, record.val_loss, record.test_mae) for record in run.of(EpochFinished)}
+
+
+@pytest.fixture
+def undisturbed(make_config: MakeConfig) -> Run:
+    run = train(make_config(), "undisturbed")
+    assert [record.step for record in run.of(StepTaken)] == list(range(1, 34))
+    return run
+
+
+def test_a_run_stopped_at_any_kind_of_step_ends_with_the_same_bits(make_config: MakeConfig, undisturbed: Run) -> None:
+    # 4: an accumulation has begun; 6: one has just ended; 11: the end of an epoch; 22: the end of the second
+    for stop in (1, 4, 6, 11, 22, 32):
+        stopped = train(make_config(), f"stopped-{stop}", stop_at=stop)
+        ending = stopped.records[-1]
+        assert isinstance(ending, RunInterrupted)
+        assert ending.step == stop
+        resumed = train(make_config(), f"stopped-{stop}", resume=stopped.directory.last)
+        assert isinstance(resumed.records[-1], RunFinished)
+        assert_same_weights(resumed.weights, undisturbed.weights)
+        losses = {record.step: record.loss for record in stopped.of(StepTaken) + resumed.of(StepTaken)}
+        assert losses == {record.step: record.loss for record in undisturbed.of(StepTaken)}
+        logged = {record.step: record.loss for record in stopped.of(StepLogged) + resumed.of(StepLogged)}
+        assert logged == {record.step: record.loss for record in undisturbed.of(StepLogged)}
+        assert figures(stopped) | figures(resumed) == figures(undisturbed)
+
+
+def test_a_run_stopped_while_scoring_scores_the_epoch_again(make_config: MakeConfig, undisturbed: Run) -> None:
+    stopped = train(make_config(), "stopped", stop_in_scoring=True)
+    assert stopped.records[-1] == RunInterrupted(11, stopped.directory.last)
+    assert not stopped.of(EpochFinished)
+    resumed = train(make_config(), "stopped", resume=stopped.directory.last)
+    assert [record.epoch for record in resumed.of(EpochFinished)] == [1, 2, 3]
+    assert_same_weights(resumed.weights, undisturbed.weights)
+
+
+def test_loader_workers_and_the_save_interval_change_no_bit(make_config: MakeConfig, undisturbed: Run) -> None:
+    stopped = train(make_config(train__workers=2), "stopped", stop_at=14)
+    resumed = train(make_config(train__workers=1, run__save_steps=5), "stopped", resume=stopped.directory.last)
+    assert_same_weights(resumed.weights, undisturbed.weights)
+    assert [number for number, _ in resumed.directory.step_checkpoints()] == [20, 25, 30]
+
+
+def test_a_step_checkpoint_continues_to_the_same_bits(make_config: MakeConfig, undisturbed: Run) -> None:
+    run = train(make_config(run__save_steps=8), "saved")
+    again = train(make_config(run__save_steps=8), "again", resume=run.directory.step(16))
+    assert_same_weights(again.weights, undisturbed.weights)
+
+
+def test_another_seed_gives_other_weights(make_config: MakeConfig, undisturbed: Run) -> None:
+    other = train(make_config(train__seed=1), "other")
+    assert figures(other) != figures(undisturbed)

@@ -1,0 +1,218 @@
+"""What the loop does at each step and at the end of each epoch."""
+
+import math
+
+import pytest
+import torch
+
+from tests.training.conftest import MakeConfig, assert_same_weights, prescribe_scores, train
+from timellm_cli.config import Config
+from timellm_cli.data.windows import load_data
+from timellm_cli.errors import ModelError
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.score import score
+from timellm_cli.report.records import (
+    BestSoFar,
+    EpochFinished,
+    NoImprovement,
+    RunFinished,
+    RunStarted,
+    StepLogged,
+    StepTaken,
+)
+from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.training.step import Stepper
+
+
+def test_the_run_announces_its_length_and_takes_exactly_so_many_steps(make_config: MakeConfig) -> None:
+    run = train(make_config())
+    assert run.records[0] == RunStarted(step=0, epoch=0, epochs=3, steps_per_epoch=11, total_steps=33)
+    assert [(step.epoch, step.step_in_epoch) for step in run.of(StepTaken)] == [
+        (epoch, step) for epoch in (1, 2, 3) for step in range(1, 12)
+    ]
+    assert run.of(RunFinished)[0].reason == "all 3 epochs are done"
+
+
+def test_log_records_hold_the_mean_loss_since_the_last_one(make_config: MakeConfig) -> None:
+    run = train(make_config(train__epochs=1))
+    losses = [record.loss for record in run.of(StepTaken)]
+    logged = {record.step: record.loss for record in run.of(StepLogged)}
+    assert logged == {
+        4: pytest.approx(sum(losses[:4]) / 4),
+        8: pytest.approx(sum(losses[4:8]) / 4),
+        11: pytest.approx(sum(losses[8:]) / 3),
+    }
+    assert run.of(EpochFinished)[0].train_loss == pytest.approx(sum(losses) / 11)
+
+
+def test_accumulated_steps_change_the_weights_as_one_large_batch_does(make_config: MakeConfig) -> None:
+    # 92 samples: 46 batches of 2, in groups of 4 with 2 left over; or 11 batches of 8. Equal for the first 11 updates.
+    small = make_config(train__batch_size=2, train__accumulate=4, train__max_steps=44, model__dropout=0.0)
+    large = make_config(train__batch_size=8, train__accumulate=1, train__max_steps=11, model__dropout=0.0)
+    accumulated, whole = train(small, "small").weights, train(large, "large").weights
+    for name, weight in whole.items():
+        if name != "reprogramming.key.bias":  # its gradient is zero but for rounding, which Adam blows up
+            torch.testing.assert_close(accumulated[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_every_update_is_made_once_and_the_left_over_steps_make_one(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updates = []
+    change = Stepper._change_weights
+
+    def record_update(stepper: Stepper, update: int) -> None:
+        updates.append(update)
+        change(stepper, update)
+
+    monkeypatch.setattr(Stepper, "_change_weights", record_update)
+    train(make_config(train__epochs=2))
+    assert updates == list(range(8))  # 11 steps in threes: 3 + 1 updates an epoch
+
+
+def test_the_left_over_steps_are_averaged_over_their_own_number(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    take = Stepper.take
+
+    def record_share(stepper: Stepper, batch: object, update: int, share: float, *rest: bool, **named: bool) -> object:
+        shares.append(share)
+        return take(stepper, batch, update, share, *rest, **named)
+
+    monkeypatch.setattr(Stepper, "take", record_share)
+    train(make_config(train__epochs=1))
+    assert shares == [1 / 3] * 9 + [1 / 2] * 2
+
+
+def test_clipping_bounds_what_a_step_can_change(make_config: MakeConfig) -> None:
+    free = train(make_config(train__max_steps=3, train__schedule="constant"), "free")
+    clipped = train(make_config(train__max_steps=3, train__schedule="constant", train__clip=1e-12), "clipped")
+    start = train(make_config(train__max_steps=3, train__schedule="constant", train__learning_rate=1e-30), "start")
+
+    def distance(weights: dict[str, torch.Tensor]) -> float:
+        return math.sqrt(sum(float((weights[name] - start.weights[name]).square().sum()) for name in weights))
+
+    # A gradient far below Adam's epsilon of 1e-8 moves next to nothing.
+    assert distance(clipped.weights) < 1e-3 * distance(free.weights)
+
+
+def test_max_steps_ends_inside_an_epoch_and_scores_what_was_learned(make_config: MakeConfig) -> None:
+    run = train(make_config(train__max_steps=15))
+    assert [record.step for record in run.of(EpochFinished)] == [11, 15]
+    ending = run.of(RunFinished)[0]
+    assert (ending.step, ending.epochs, ending.reason) == (15, 2, "15 steps are done, as train.max_steps says")
+
+
+def test_a_constant_schedule_lets_a_finished_run_go_on_as_if_it_had_been_longer(make_config: MakeConfig) -> None:
+    changes = {"train__schedule": "constant", "train__accumulate": 1}
+    short = train(make_config(train__max_steps=15, **changes), "run")
+    longer = train(make_config(train__max_steps=20, **changes), "run", resume=short.directory.last)
+    at_once = train(make_config(train__max_steps=20, **changes), "at-once")
+    assert_same_weights(longer.weights, at_once.weights)
+    assert longer.of(StepTaken)[0].step == 16
+
+
+def test_a_finished_run_has_nothing_left_to_do(make_config: MakeConfig) -> None:
+    run = train(make_config(train__epochs=1))
+    again = train(make_config(train__epochs=1), resume=run.directory.last)
+    assert [type(record) for record in again.records] == [RunFinished]
+    assert again.of(RunFinished)[0].best == run.of(RunFinished)[0].best
+
+
+def test_training_stops_after_so_many_epochs_without_a_lower_loss(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prescribe_scores(monkeypatch, [3.0, 1.0, 2.0, 1.0, 0.5])
+    run = train(make_config(train__epochs=5, train__patience=2))
+    assert run.of(BestSoFar) == [BestSoFar(1, math.inf, 3.0), BestSoFar(2, 3.0, 1.0)]
+    assert run.of(NoImprovement) == [NoImprovement(1, 2, 1.0), NoImprovement(2, 2, 1.0)]
+    ending = run.of(RunFinished)[0]
+    assert ending.reason == "early stopping: no lower validation loss for 2 epochs"
+    assert (ending.best["epoch"], ending.best["val_mse"], ending.best["test_mae"]) == (2, 1.0, 50.0)
+
+
+def test_without_patience_every_epoch_is_trained(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    prescribe_scores(monkeypatch, [1.0, 2.0, 2.0, 2.0, 2.0])
+    assert len(train(make_config(train__epochs=5, train__patience=0)).of(EpochFinished)) == 5
+
+
+def test_patience_counts_on_after_a_resume(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    prescribe_scores(monkeypatch, [1.0, 2.0, 2.0, 2.0, 2.0])
+    config = make_config(train__epochs=5, train__patience=3)
+    stopped = train(config, stop_at=30)  # in the third epoch, after one epoch without a lower loss
+    resumed = train(config, resume=stopped.directory.last)
+    assert [record.epoch for record in resumed.of(EpochFinished)] == [3, 4]
+
+
+def test_best_holds_the_best_epoch_and_last_the_newest(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prescribe_scores(monkeypatch, [3.0, 1.0, 2.0])
+    run = train(make_config())
+    best, last = load_checkpoint(run.directory.best), load_checkpoint(run.directory.last)
+    assert best.training is None
+    assert best.metrics["epoch"] == 2
+    prescribe_scores(monkeypatch, [3.0, 1.0])
+    second_epoch = train(make_config(), "second", stop_at=22)
+    assert_same_weights(best.weights, second_epoch.weights)
+    assert_same_weights(last.weights, run.weights)
+
+
+@pytest.mark.parametrize(("loss", "figure"), [("mse", "val_mse"), ("huber", "val_mse"), ("mae", "val_mae")])
+def test_the_loss_that_is_minimised_also_selects(make_config: MakeConfig, loss: str, figure: str) -> None:
+    record = train(make_config(train__loss=loss, train__max_steps=1)).of(EpochFinished)[0]
+    assert record.val_loss == getattr(record, figure)
+    assert record.val_mse != record.val_mae
+
+
+def test_the_scores_of_an_epoch_are_those_of_the_one_code_path(make_config: MakeConfig) -> None:
+    config = make_config(train__max_steps=5)
+    run = train(config)
+    scores = score(ModelForecaster(run.forecaster, torch.device("cpu")), load_data(config), "test", 8)
+    record = run.of(EpochFinished)[0]
+    assert (record.test_mse, record.test_mae) == (scores.mse, scores.mae)
+
+
+def test_the_saved_steps_are_multiples_and_only_the_newest_stay(make_config: MakeConfig) -> None:
+    run = train(make_config(run__save_steps=5, run__save_total_limit=2))
+    assert [number for number, _ in run.directory.step_checkpoints()] == [25, 30]
+    assert load_checkpoint(run.directory.step(25)).training.step == 25
+
+
+def test_a_loss_that_is_no_number_names_step_rows_and_the_last_good_checkpoint(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_bad(config: Config):  # noqa: ANN202
+        data = load_data(config)
+        data.values_CN[0, 0] = math.inf  # the first column is `load`; one sample holds its first row
+        return data
+
+    monkeypatch.setattr("tests.training.conftest.load_data", make_bad)
+    config = make_config(run__save_steps=1, train__accumulate=1)
+    with pytest.raises(ModelError, match=r"the loss became nan at step \d+ .*; samples: 'load' rows 1 to 60$") as caught:
+        train(config)
+    last = load_checkpoint(config.run.directory / "run" / "last.pt")
+    assert f"at step {last.training.step + 1} " in caught.value.message
+    assert str(config.run.directory / "run" / "last.pt") in caught.value.hint
+    assert all(weight.isfinite().all() for weight in last.weights.values())
+
+
+def test_weights_that_are_no_numbers_are_not_saved(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stepper, "weights_are_finite", lambda stepper: False)
+    with pytest.raises(ModelError, match="a weight is no finite number"):
+        train(make_config(run__save_steps=2))
+
+
+@pytest.mark.parametrize("features", ["S", "MS"])
+def test_the_target_alone_is_scored_where_it_alone_is_asked_for(make_config: MakeConfig, features: str) -> None:
+    run = train(make_config(data__features=features, train__max_steps=2))
+    assert run.of(RunStarted)[0].steps_per_epoch == (5 if features == "S" else 11)
+    assert load_checkpoint(run.directory.best).columns == (("OT",) if features == "S" else ("load", "OT"))
+
+
+def test_the_model_without_an_llm_trains_the_same_way(make_config: MakeConfig) -> None:
+    run = train(make_config(llm__name="none", train__accumulate=1))
+    epochs = run.of(EpochFinished)
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert load_checkpoint(run.directory.best).llm_fingerprint == "none"
