@@ -37,16 +37,16 @@ def our_bill(case: Case) -> Bill:
     return Bill(tuple(part for part in parts if part.bytes))
 
 
-def plain_bill(case: Case) -> Bill | None:
+def plain_bill(case: Case, prompt: int) -> Bill | None:
     """What the same step takes at least in the published implementation; None without an LLM, which it cannot do.
 
     Its mapping reads the whole vocabulary: U x V weights in float32 with gradient and Adam states, and a 16-bit copy
-    that mixed precision makes. Prompt and patches alike keep activations, and attention is computed step by step
-    because its weights are asked for (`output_attentions=True`). Left out: its prompt prints more digits, so is longer.
+    that mixed precision makes. Its prompt has `prompt` tokens, for it prints every digit; they keep activations as
+    patches do, and attention is computed step by step because its weights are asked for (`output_attentions=True`).
     """
     if case.shape is None:
         return None
-    shape, tokens, mapping = case.shape, case.prompt + case.patches, case.model.num_prototypes * case.shape.vocab
+    shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
     layer = layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
     parts = [

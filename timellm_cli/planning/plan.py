@@ -36,17 +36,32 @@ class DataSource:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """`tokens` of our prompt, `published_tokens` of the same one with every digit, as the published code prints it.
+
+    They and `text` are of the first training sample where that was asked for and the file is here (`is_real`), else of
+    typical statistics.
+    """
+
+    tokens: TokenCount
+    published_tokens: TokenCount
+    text: str
+    is_real: bool
+
+
+@dataclass(frozen=True)
 class Memory:
     """The bill against what there is. `budget` is in bytes, None where no card is known; then there is no verdict.
 
-    `kind` is 'GPU' or 'RAM'; `source` says whose the budget is. `plain` is the published implementation's bill.
+    `source` of the budget is 'hardware.vram', or else what is free on the card of that name, or of the 'RAM'. `plain` is
+    the published implementation's bill.
     """
 
     kind: Literal["GPU", "RAM"]
     bill: Bill
     plain: Bill | None
     budget: int | None
-    source: str
+    source: str | None
     largest_batch: int | None
 
     @property
@@ -60,7 +75,7 @@ class Plan:
     """A run before it starts. `config` is settled for the hardware that is planned for.
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
-    where a GPU is planned for that is not here. `prompt` is the first training sample's, where it was asked for.
+    where a GPU is planned for that is not here.
     """
 
     config: Config
@@ -68,8 +83,7 @@ class Plan:
     geometry: Geometry
     shape: LLMShape | None
     layers: int
-    tokens: TokenCount
-    prompt: str | None
+    prompt: Prompt
     memory: Memory | None
     cpu_memory: Memory | None
     checks: tuple[Check, ...]
@@ -82,11 +96,16 @@ class Plan:
     @property
     def tokens_per_sample(self) -> int:
         """K + P, what the LLM reads of one sample."""
-        return self.tokens.total + self.geometry.patch_nums
+        return self.prompt.tokens.total + self.geometry.patch_nums
+
+    @property
+    def tokens_per_step(self) -> int:
+        """(K + P) x B, what the LLM reads in one step."""
+        return self.tokens_per_sample * self.geometry.batch_size
 
 
-def make_plan(config: Config, machine: Machine, with_prompt: bool) -> Plan:
-    """Count, estimate and check a run on a machine; `with_prompt` renders the prompt of the first training sample.
+def make_plan(config: Config, machine: Machine, read_prompt: bool) -> Plan:
+    """Count, estimate and check a run on a machine; `read_prompt` reads the first training sample for its prompt.
 
     Raises DataError for a custom dataset without its file, or a file that cannot be used; ConfigError and ModelError
     for a prompt or layers that cannot be.
@@ -94,7 +113,7 @@ def make_plan(config: Config, machine: Machine, with_prompt: bool) -> Plan:
     shape = look_up_llm(config.llm.name)
     data = find_data(config.data)
     geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), config)
-    tokens, prompt = _read_prompt(config, data, shape, with_prompt)
+    prompt = _read_prompt(config, data, shape, read_prompt)
     here, planned = settle(config, machine, shape), settle(_prefer_gpu(config), machine, shape)
     sized = shape is not None or config.llm.name == NO_LLM
     also_cpu = sized and here.hardware.device != planned.hardware.device and config.hardware.vram is None
@@ -104,11 +123,10 @@ def make_plan(config: Config, machine: Machine, with_prompt: bool) -> Plan:
         geometry=geometry,
         shape=shape,
         layers=shape.used_layers(config.llm.layers) if shape else 0,
-        tokens=tokens,
         prompt=prompt,
-        memory=_weigh(planned, machine, shape, tokens, geometry) if sized else None,
-        cpu_memory=_weigh(here, machine, shape, tokens, geometry) if also_cpu else None,
-        checks=(*check_readiness(here, machine), *_check_positions(shape, tokens, geometry)),
+        memory=_weigh(planned, machine, shape, prompt, geometry) if sized else None,
+        cpu_memory=_weigh(here, machine, shape, prompt, geometry) if also_cpu else None,
+        checks=(*check_readiness(here, machine), *_check_positions(shape, prompt, geometry)),
     )
 
 
@@ -125,18 +143,16 @@ def find_data(data: DataConfig) -> DataSource:
     return DataSource(path, None, dataset.rows, select_columns(unread, data))
 
 
-def _read_prompt(
-    config: Config, data: DataSource, shape: LLMShape | None, with_prompt: bool
-) -> tuple[TokenCount, str | None]:
-    """Tokens of a prompt, the first sample's where it is wanted and the file is here, and its text in that case."""
+def _read_prompt(config: Config, data: DataSource, shape: LLMShape | None, from_file: bool) -> Prompt:
     if config.llm.name == NO_LLM:
-        return TokenCount(0, 0, exact=True, error=0.0), None
-    text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
-    statistics = typical_statistics(config.window.seq_len, config.prompt.top_lags)
-    if not with_prompt or data.probe is None:
-        return count_tokens(text, statistics, shape), None
-    statistics = first_sample_statistics(data.probe, config)
-    return count_tokens(text, statistics, shape), text.render(statistics)
+        return Prompt(_NO_PROMPT, _NO_PROMPT, "", is_real=False)
+    description = description_of(config.data, config.prompt.description)
+    ours = PromptText(config.prompt, config.window, description)
+    published = PromptText(config.prompt.model_copy(update={"decimals": "all"}), config.window, description)
+    sample = first_sample_statistics(data.probe, config) if from_file and data.probe else None
+    statistics = sample or typical_statistics(config.window.seq_len, config.prompt.top_lags)
+    counts = count_tokens(ours, statistics, shape), count_tokens(published, statistics, shape)
+    return Prompt(*counts, ours.render(statistics), is_real=sample is not None)
 
 
 def _prefer_gpu(config: Config) -> Config:
@@ -146,33 +162,33 @@ def _prefer_gpu(config: Config) -> Config:
     return config.model_copy(update={"hardware": config.hardware.model_copy(update={"device": "cuda"})})
 
 
-def _weigh(config: Config, machine: Machine, shape: LLMShape | None, tokens: TokenCount, geometry: Geometry) -> Memory:
+def _weigh(config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, geometry: Geometry) -> Memory:
     """The bill of a settled configuration against the memory there is."""
-    case = Case.of(config, shape, tokens.total, machine.gpu)
+    case = Case.of(config, shape, prompt.tokens.total, machine.gpu)
     budget, source = _find_budget(config, machine)
     return Memory(
         kind="GPU" if case.on_gpu else "RAM",
         bill=our_bill(case),
-        plain=plain_bill(case),
+        plain=plain_bill(case, prompt.published_tokens.total),
         budget=budget,
         source=source,
         largest_batch=None if budget is None else largest_batch(case, budget, geometry.dataset_len),
     )
 
 
-def _find_budget(config: Config, machine: Machine) -> tuple[int | None, str]:
+def _find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
     if config.hardware.device == "cpu":
-        return machine.ram_free, "RAM free on this computer"
+        return machine.ram_free, "RAM"
     if config.hardware.vram is not None:
         return parse_memory(config.hardware.vram), "hardware.vram"
     if machine.gpu:
-        return machine.gpu.free_bytes, f"free on the {machine.gpu.name} here"
-    return None, "no GPU here and no --vram given"
+        return machine.gpu.free_bytes, machine.gpu.name
+    return None, None
 
 
-def _check_positions(shape: LLMShape | None, tokens: TokenCount, geometry: Geometry) -> list[Check]:
+def _check_positions(shape: LLMShape | None, prompt: Prompt, geometry: Geometry) -> list[Check]:
     """An LLM has been trained for so many positions; prompt and patches must fit into them."""
-    needs = tokens.total + geometry.patch_nums
+    needs = prompt.tokens.total + geometry.patch_nums
     if shape is None or needs <= shape.max_positions:
         return []
     return [

@@ -1,0 +1,28 @@
+"""`timellm inspect`: what a run will be before it starts. Light: no weights, no torch, no network."""
+
+import json
+
+from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.planning.plan import make_plan
+from timellm_cli.report.console import out
+from timellm_cli.report.explain import explanation
+from timellm_cli.report.plan_record import plan_record
+from timellm_cli.report.plan_tables import plan_tables, shown_prompt
+from timellm_cli.settings import Settings
+
+
+def run(settings: Settings, *, as_json: bool, explain: bool, show_prompt: bool) -> None:
+    """Plan the run and print it: as tables, as formulas in words, with a prompt, or as one JSON object.
+
+    What is missing is said, and is no error. Raises DataError where nothing can be counted.
+    """
+    plan = make_plan(settings.config, look_at_machine(), read_prompt=show_prompt)
+    if as_json:
+        text = json.dumps(plan_record(plan), indent=2, ensure_ascii=False)
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
+        return
+    out.print(plan_tables(plan), highlight=False)
+    if explain:
+        out.print(explanation(plan), highlight=False)
+    if show_prompt:
+        out.print(shown_prompt(plan), highlight=False)

@@ -1,0 +1,160 @@
+"""Where the numbers of a plan come from: from a row to tokens, each formula with its numbers, in plain words. Light."""
+
+from collections.abc import Iterator
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.datasets import known_dataset
+from timellm_cli.llm_files import NO_LLM
+from timellm_cli.planning.plan import Plan
+from timellm_cli.report.plan_tables import section
+from timellm_cli.units import format_memory
+
+Pair = tuple[str, str]
+
+
+def explanation(plan: Plan) -> Group:
+    """The drawing, the questions people ask, and the memory bill's formulas."""
+    parts = [
+        section("From a row to tokens", _pairs(_flow(plan))),
+        section("In words", _pairs(_answers(plan))),
+    ]
+    if plan.memory:
+        parts.append(section("Memory, part by part", _formulas(plan)))
+    return Group(*parts)
+
+
+def _flow(plan: Plan) -> Iterator[Pair]:
+    """Each stage, and an arrow to the next."""
+    data, window, model, geometry = plan.config.data, plan.config.window, plan.config.model, plan.geometry
+    batch, rows, patches = geometry.batch_size, geometry.train.rows, geometry.patch_nums
+    by_stride = f" // {data.window_stride}" if data.window_stride > 1 else ""
+    room = f"({rows:,} - {window.seq_len} - {window.pred_len}){by_stride} + 1"
+    per_epoch = f"{geometry.dataset_len:,} // {batch} = {geometry.steps_per_epoch:,} steps an epoch"
+    pieces = f"({window.seq_len} - {model.patch_len}) // {model.patch_stride} + 2 = {patches}"
+    yield (
+        "row",
+        f"a line of the CSV: a timestamp and {_count(len(plan.data.columns), 'value')}; {plan.data.rows:,} rows",
+    )
+    yield "  ▼", f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"
+    yield "window", f"{room} = {geometry.windows:,} windows in the {rows:,} rows of train"
+    yield "  ▼", "one channel at a time"
+    yield "sample", f"{geometry.windows:,} x {_count(geometry.channels, 'channel')} = {geometry.dataset_len:,} samples"
+    yield "  ▼", f"{_count(batch, 'sample')} at a time, in shuffled order"
+    yield "batch", f"{per_epoch}, {_count(geometry.samples_dropped_per_epoch, 'sample')} left over"
+    yield "  ▼", f"its history in pieces of {model.patch_len} rows; the next {_later(model.patch_stride)}"
+    yield "patches", f"{pieces} a sample; x {batch} = {geometry.patches_per_step:,} a step"
+    yield "  ▼", "each patch becomes a token, behind the tokens of the prompt"
+    each = f"{plan.prompt.tokens.total} + {patches} = {plan.tokens_per_sample:,} a sample"
+    yield "tokens", f"{each}; x {batch} = {plan.tokens_per_step:,} a step"
+
+
+def _answers(plan: Plan) -> Iterator[Pair]:
+    """What people ask: sample, step, iteration, strides, save_steps, shuffling, prompt, splits."""
+    data, window, model, tokens = plan.config.data, plan.config.window, plan.config.model, plan.prompt.tokens
+    yield (
+        "sample",
+        f"One channel of one window: {window.seq_len} values to read and {window.pred_len} to forecast. "
+        "Each channel is forecast from itself, all by the same model.",
+    )
+    yield "step", _step_answer(plan)
+    overlap = model.patch_len - model.patch_stride
+    yield (
+        "patch stride",
+        f"{_count(model.patch_stride, 'row')} from one patch to the next, inside a sample"
+        + (f"; patches of {model.patch_len} rows overlap by {overlap}" if overlap > 0 else "")
+        + ". It decides how many tokens a sample has.",
+    )
+    yield (
+        "window stride",
+        f"{_count(data.window_stride, 'row')} from one window to the next, along the file. It decides how many "
+        "samples there are. Papers use 1.",
+    )
+    yield "save_steps", _save_answer(plan)
+    yield (
+        "shuffling",
+        "Training samples are shuffled anew in every epoch, so a batch mixes windows and channels. Patches keep "
+        "their order inside a sample, and rows inside a patch. In val and test nothing is shuffled or dropped.",
+    )
+    if plan.config.llm.name != NO_LLM:
+        yield (
+            "prompt",
+            f"{tokens.static} tokens are the same for every sample and read once a run; {tokens.per_sample} tell "
+            "the sample's own minimum, maximum, median, trend and lags.",
+        )
+    yield "splits", _split_answer(plan)
+
+
+def _step_answer(plan: Plan) -> str:
+    train, geometry = plan.config.train, plan.geometry
+    whole = train.epochs * geometry.steps_per_epoch
+    text = (
+        f"One batch of {_count(train.batch_size, 'sample')}: forecast it, compare it with its future, take the "
+        f"gradients. An iteration is the same. {geometry.steps_per_epoch:,} steps are an epoch, and "
+        f"{_count(train.epochs, 'epoch')} {whole:,} steps"
+    )
+    text += f", of which max_steps allows {geometry.total_steps:,}." if geometry.total_steps < whole else "."
+    if train.accumulate > 1:
+        updates = f"{geometry.optimizer_updates:,} times in all"
+        text += f" The weights change after every {train.accumulate} steps, {updates}."
+    return text
+
+
+def _split_answer(plan: Plan) -> str:
+    data, rows, dataset = plan.config.data, plan.data.rows, known_dataset(plan.config.data)
+    if dataset and dataset.month_rows:
+        cut = f"12, 4 and 4 months of 30 days, {dataset.month_rows:,} rows each"
+    else:
+        train, test = int(rows * data.train_ratio), int(rows * data.test_ratio)
+        cut = (
+            f"the first {data.train_ratio:g} of {rows:,} rows, {train:,}, train; the last {data.test_ratio:g}, "
+            f"{test:,}, test; {rows - train - test:,} between validate"
+        )
+    few = f", of which the first {data.percent} % train" if data.percent < 100 else ""
+    return (
+        f"In order of time: {cut}{few}. val and test begin {plan.config.window.seq_len} rows early, as history of "
+        "their first window, so what they score begins where the split before ends. The scaler sees train only."
+    )
+
+
+def _save_answer(plan: Plan) -> str:
+    run, geometry = plan.config.run, plan.geometry
+    if not run.save_steps:
+        return "Steps from one step-N.pt to the next. It is 0 here: best.pt and last.pt are written after an epoch."
+    return (
+        f"Steps, not samples or epochs, from one step-N.pt to the next, over the whole run: {geometry.total_steps:,} "
+        f"// {run.save_steps:,} = {geometry.step_checkpoints_written:,} are written, and the newest "
+        f"{geometry.step_checkpoints_kept:,} stay."
+    )
+
+
+def _formulas(plan: Plan) -> Padding:
+    assert plan.memory is not None
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for part in plan.memory.bill.parts:
+        table.add_row(Text(part.label), Text(format_memory(part.bytes)), Text(part.how))
+    table.add_row(Text("total", style="bold"), Text(format_memory(plan.memory.bill.total), style="bold"), "")
+    return Padding(table, (0, 0, 0, 1), expand=False)
+
+
+def _pairs(rows: Iterator[Pair]) -> Padding:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return Padding(table, (0, 0, 0, 1), expand=False)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _later(rows: int) -> str:
+    return f"begins {_count(rows, 'row')} later"

@@ -1,0 +1,188 @@
+"""A plan as tables that fit 80 columns. Light."""
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.geometry import SPLITS
+from timellm_cli.llm_files import NO_LLM
+from timellm_cli.planning.plan import Memory, Plan
+from timellm_cli.units import format_memory
+
+Row = tuple[str, str, str]
+_FORMATS = {"nf4": "linear weights in NF4", "int8": "linear weights in int8", "none": "not quantized"}
+
+
+def plan_tables(plan: Plan) -> Group:
+    """Data, training, tokens, LLM, memory and readiness, one table each."""
+    return Group(*_tables(plan))
+
+
+def shown_prompt(plan: Plan) -> Group:
+    """The prompt of the first training sample, or a typical one where the file is not here."""
+    if plan.config.llm.name == NO_LLM:
+        return section("Prompt", "none, without an LLM")
+    origin = (
+        "of the first training sample" if plan.prompt.is_real else "with made-up statistics: the data file is not here"
+    )
+    return section(f"Prompt {origin}, {plan.prompt.tokens.total} tokens", Text(plan.prompt.text))
+
+
+def section(title: str, content: RenderableType) -> Group:
+    """A titled part of the report, with a blank line before it."""
+    return Group("", Text(title, style="bold cyan"), content)
+
+
+def facts(rows: Iterator[Row]) -> Padding:
+    """Rows of a name, a number and what it means."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return Padding(table, (0, 0, 0, 1), expand=False)
+
+
+def _tables(plan: Plan) -> Iterator[RenderableType]:
+    window, data = plan.config.window, plan.config.data
+    name = data.dataset if data.dataset != "custom" else plan.data.path.name
+    headline = f"{name}: {window.seq_len} rows of history, {window.pred_len} rows of forecast, features {data.features}"
+    yield Text(headline, style="bold")
+    source = "counted in the file" if plan.data.probe else "as known of this dataset; its file is not here"
+    yield section(f"Data: {plan.data.rows:,} rows, {source}", _data_table(plan))
+    yield section("Training", facts(_training_rows(plan)))
+    yield section("Tokens", facts(_token_rows(plan)))
+    yield section(_llm_title(plan), facts(_llm_rows(plan)))
+    if plan.memory:
+        title = f"{plan.memory.kind} memory, estimated, of a step with {plan.config.train.batch_size} samples"
+        yield section(title, facts(_memory_rows(plan.memory)))
+        yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
+    yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
+
+
+def _data_table(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(" split", no_wrap=True)
+    for name in ("rows", "windows", "channels", "samples"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for split in SPLITS:
+        count = getattr(plan.geometry, split)
+        channels = count.samples // count.windows
+        table.add_row(f" {split}", f"{count.rows:,}", f"{count.windows:,}", f"{channels:,}", f"{count.samples:,}")
+    return table
+
+
+def _training_rows(plan: Plan) -> Iterator[Row]:
+    geometry, train, run = plan.geometry, plan.config.train, plan.config.run
+    channels = "1 channel" if geometry.channels == 1 else f"{geometry.channels} channels"
+    yield "windows", f"{geometry.windows:,}", "to train on, of each channel"
+    yield "dataset_len", f"{geometry.dataset_len:,}", f"training samples: windows x {channels}"
+    yield "steps_per_epoch", f"{geometry.steps_per_epoch:,}", f"steps, or iterations, of {train.batch_size} samples"
+    yield "samples dropped", f"{geometry.samples_dropped_per_epoch:,}", "at the end of an epoch, less than a batch"
+    if train.max_steps == geometry.total_steps:
+        yield "total_steps", f"{geometry.total_steps:,}", "as max_steps says"
+    else:
+        epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
+        yield "total_steps", f"{geometry.total_steps:,}", f"in {epochs}, unless it stops early"
+    if train.accumulate > 1:
+        yield (
+            "optimizer_updates",
+            f"{geometry.optimizer_updates:,}",
+            f"of the weights, one each {train.accumulate} steps",
+        )
+    written, kept = geometry.step_checkpoints_written, geometry.step_checkpoints_kept
+    if written:
+        yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps, of which {kept:,} stay"
+    else:
+        yield "step-N.pt", "0", f"save_steps is {run.save_steps:,}: only best.pt and last.pt"
+
+
+def _token_rows(plan: Plan) -> Iterator[Row]:
+    geometry, tokens = plan.geometry, plan.prompt.tokens
+    yield "patch_nums", f"{geometry.patch_nums:,}", "patches of a sample, one token each"
+    yield "patches_per_step", f"{geometry.patches_per_step:,}", f"{geometry.patch_nums} x {geometry.batch_size} samples"
+    if plan.config.llm.name == NO_LLM:
+        return
+    counted = "counted by its tokenizer" if tokens.exact else f"estimated, give or take {100 * tokens.error:.0f} %"
+    yield "prompt tokens", f"{tokens.total:,}", f"of a sample, {counted}"
+    yield "  static", f"{tokens.static:,}", "the same for every sample, read once a run"
+    yield "  per sample", f"{tokens.per_sample:,}", "its own statistics"
+    sum_of_tokens = f"({tokens.total} + {geometry.patch_nums}) x {geometry.batch_size} samples"
+    yield "tokens a step", f"{plan.tokens_per_step:,}", sum_of_tokens
+
+
+def _llm_title(plan: Plan) -> str:
+    name = plan.config.llm.name
+    if name == NO_LLM:
+        return "LLM: none, the same model without one"
+    return f"LLM: {name}" + (f" ({plan.shape.family})" if plan.shape else "")
+
+
+def _llm_rows(plan: Plan) -> Iterator[Row]:
+    shape, llm = plan.shape, plan.config.llm
+    if shape is None:
+        if llm.name != NO_LLM:
+            yield "size", "not known", "neither a folder here nor the table of well-known LLMs has it"
+        return
+    yield "layers used", f"{plan.layers:,}", f"of {shape.layers:,}"
+    yield "hidden size", f"{shape.hidden:,}", ""
+    yield "vocabulary", f"{shape.vocab:,}", ""
+    whole = f"frozen; the whole LLM has {shape.parameters(shape.layers):,}"
+    yield "parameters", f"{shape.parameters(plan.layers):,}", whole
+    doubled = ", double quantization" if llm.double_quant and llm.quantization == "nf4" else ""
+    yield "format", plan.config.train.precision, f"arithmetic; {_FORMATS[llm.quantization]}{doubled}"
+    if not shape.exact:
+        yield "estimate", "", f"the architecture {shape.family} is not known and counted like a Llama"
+
+
+def _memory_rows(memory: Memory) -> Iterator[Row]:
+    for part in memory.bill.parts:
+        yield part.label, format_memory(part.bytes), ""
+    yield "total", format_memory(memory.bill.total), ""
+
+
+def _verdict(plan: Plan) -> Text:
+    """Fits or not, the largest batch, and what the published implementation would need, a line each."""
+    memory, lines = plan.memory, []
+    assert memory is not None
+    if memory.budget is None:
+        lines.append(Text.assemble(("No GPU is here: ", "bold yellow"), "give --vram 6GiB to see what fits a card"))
+    else:
+        lines += [_fits(memory, memory.budget), Text(_largest(memory))]
+    if memory.plain:
+        need = f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.total:.1f} times as much"
+        lines.append(Text(f"The published implementation needs at least {need}"))
+    if plan.cpu_memory and plan.cpu_memory.budget is not None:
+        lines.append(Text("On the CPU here: ").append_text(_fits(plan.cpu_memory, plan.cpu_memory.budget)))
+    return Text("\n").join(lines)
+
+
+def _fits(memory: Memory, budget: int) -> Text:
+    word = ("Fits", "bold green") if memory.fits else ("Does not fit", "bold red")
+    owner = memory.source if memory.source == "hardware.vram" else f"free, {memory.source}"
+    return Text.assemble(word, f": {format_memory(memory.bill.total)} of {format_memory(budget)} ({owner})")
+
+
+def _largest(memory: Memory) -> str:
+    if memory.largest_batch:
+        return f"Largest batch that fits: {memory.largest_batch:,} samples"
+    return "Not even one sample fits: use fewer --layers, a smaller --llm, or --quantization nf4"
+
+
+def _readiness(plan: Plan) -> Padding:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in plan.checks:
+        mark = Text("ok", style="green") if check.ok else Text("missing", style="bold red")
+        detail = Text(check.detail)
+        if check.remedy:
+            detail.append("\n" + check.remedy, style="bold")
+        table.add_row(mark, check.name, detail)
+    return Padding(table, (0, 0, 0, 1), expand=False)
