@@ -38,12 +38,16 @@ def find_grid(stamps_N: Stamps) -> Grid | None:
     step = pd.Timedelta(usual)
     if (step >= _MONTH or len(lengths) > 1) and (calendar := _name_calendar(index)):
         return Grid(stamps_N, calendar)
+    span = stamps_N[-1] - stamps_N[0]
+    if span >= 3 * len(stamps_N) * usual:
+        # Far apart: half of any grid would be absent, weekends included, and the grid could be too long to make.
+        return None
     business = step == _DAY and bool(np.is_busday(stamps_N.astype("datetime64[D]")).all())
     for cadence in [*(_MONTHLY if step >= _MONTH else ()), *(("B",) if business and len(lengths) > 1 else ())]:
         stamps = _range(index[0], index[-1], cadence)
         if len(stamps) <= 2 * len(index) and np.isin(stamps_N, stamps).all():
-            return Grid(stamps, cadence)
-    if (lengths % usual).any() or (stamps_N[-1] - stamps_N[0]) // usual >= 2 * len(index):
+            return Grid(stamps, _name_calendar(pd.DatetimeIndex(stamps)) or cadence)
+    if (lengths % usual).any() or span // usual >= 2 * len(index):
         return None
     return Grid(_range(index[0], index[-1], step), step)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.source import DELIMITERS, CsvSource
+from timellm_cli.data.source import DELIMITERS, GUESSED_ENCODINGS, CsvSource
 from timellm_cli.datasets import known_dataset
 from timellm_cli.errors import DataError, did_you_mean
 
@@ -60,9 +60,11 @@ def _require(source: CsvSource, names: Sequence[str], what: str, flag: str) -> N
             f"{message}; the header is a single column {header[0]!r}",
             f"columns may be separated by {', '.join(DELIMITERS.values())}",
         )
+    guessed = source.encoding in GUESSED_ENCODINGS
     raise DataError(
         f"{message}; columns are {_quoted(header)}{did_you_mean(missing[0], header)}",
-        f"the first line must name the columns; say which one with {flag}",
+        f"the first line must name the columns; say which one with {flag}"
+        + (f"; names were read as {source.encoding}, as UTF-8 and UTF-16 do not fit the file" if guessed else ""),
     )
 
 

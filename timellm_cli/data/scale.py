@@ -22,8 +22,10 @@ class Scaler:
     @classmethod
     def fit(cls, values_NC: Floats) -> Self:
         """Measure the rows of the training span, raw."""
-        constant_C = values_NC.min(axis=0) == values_NC.max(axis=0)
-        return cls(values_NC.mean(axis=0), np.where(constant_C, 1.0, values_NC.std(axis=0)))
+        std_C = values_NC.std(axis=0)
+        # The deviation of equal values can come out a little above 0, where their mean is rounded.
+        constant_C = (values_NC.min(axis=0) == values_NC.max(axis=0)) | (std_C == 0)
+        return cls(values_NC.mean(axis=0), np.where(constant_C, 1.0, std_C))
 
     def standardise(self, values_NC: Floats) -> Floats:
         """Raw to standardised; the last axis is the channels."""

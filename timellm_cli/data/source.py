@@ -20,6 +20,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 EMPTY_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None")
 """What a cell without a value may hold."""
 
+GUESSED_ENCODINGS = ("gb18030", "cp1252")
 QUOTES_HINT = "look for a quotation mark without a partner"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -148,7 +149,7 @@ def detect_encoding(head: bytes, name: str) -> str:
             if zeros.count(0) > len(zeros) / 2 and head[1 - offset :: 2].count(0) == 0:
                 return encoding
         raise DataError(f"{name} is a binary file, not a CSV", "export it as CSV text, then use that file")
-    for encoding in ("utf-8", "gb18030", "cp1252"):
+    for encoding in ("utf-8", *GUESSED_ENCODINGS):
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(head, final=False)
         except UnicodeDecodeError:

@@ -99,5 +99,5 @@ def _irregular(csv: CsvSource, stamps: Stamps, steps: np.ndarray) -> DataError:
         f"{csv.name}, line {csv.line(row)}: irregular timestamps: {show(stamps[row])} comes "
         f"{show_step(pd.Timedelta(steps[row - 1]))} after the row before; "
         f"the usual step is {show_step(pd.Timedelta(usual))}",
-        "resample the file to equal steps of time",
+        "resample the file to equal steps of time" if odd.any() else "cut the file to a part without such a gap",
     )

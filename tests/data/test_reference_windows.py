@@ -1,0 +1,66 @@
+"""Windows, scalers, lengths and channel order of the original's loaders, on real ETTh1 and on a made-up CSV."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from timellm_cli.config import Config
+from timellm_cli.data.windows import ForecastData, load_data
+
+
+def assert_matches(data: ForecastData, golden: dict[str, np.ndarray], variant: str) -> None:
+    """Every stored item of every stored split, in float64 before the cast and in float32 after it."""
+    config = data.config
+    splits = [split for split in ("train", "val", "test") if f"{variant}.{split}.len" in golden]
+    assert splits
+    for split in splits:
+        expected = {
+            key.rpartition(".")[2]: value for key, value in golden.items() if key.startswith(f"{variant}.{split}.")
+        }
+        samples = data.windows(split)
+        assert len(samples) == expected["len"]
+        assert samples.windows == expected["tot_len"]
+        assert samples.channels == expected["enc_in"]
+        assert samples.span.rows == expected["n_rows"]
+        np.testing.assert_allclose(data.scaler.mean_C, expected["scaler_mean"], rtol=1e-13)
+        np.testing.assert_allclose(data.scaler.std_C, expected["scaler_scale"], rtol=1e-13)
+        for place, item in enumerate(expected["indices"]):
+            sample = samples[int(item)]
+            assert sample.channel == expected["feature"][place]
+            middle = sample.start + config.window.seq_len
+            channel_N = data.scaler.standardise(data.table.values)[:, sample.channel]
+            for part, rows, key in (
+                (sample.history_T, slice(sample.start, middle), "seq_x"),
+                (sample.future_H, slice(middle, middle + config.window.pred_len), "seq_y_tail"),
+            ):
+                np.testing.assert_allclose(channel_N[rows], expected[key][place], rtol=0, atol=1e-13)
+                np.testing.assert_array_equal(part, expected[key][place].astype(np.float32))
+
+
+@pytest.mark.parametrize("variant", ["M", "S", "M_percent10", "S_percent10"])
+def test_etth1_has_the_windows_of_the_original(shared_dir: Path, variant: str) -> None:
+    path = shared_dir / "data" / "ETT-small" / "ETTh1.csv"
+    percent = 10 if "percent10" in variant else 100
+    config = Config.model_validate(
+        {
+            "data": {"dataset": "ETTh1", "path": path, "features": variant[0], "percent": percent},
+            "window": {"seq_len": 512, "pred_len": 96},
+        }
+    )
+    golden = dict(np.load(shared_dir / "golden" / "etth1_windows.npz"))
+    assert_matches(load_data(config), golden, variant)
+
+
+def test_a_custom_csv_has_the_windows_of_the_original(shared_dir: Path, tmp_path: Path) -> None:
+    golden = dict(np.load(shared_dir / "golden" / "custom_12194_windows.npz"))
+    path = tmp_path / "custom.csv"
+    path.write_bytes(gzip.decompress((shared_dir / "golden" / "custom_12194.csv.gz").read_bytes()))
+    config = Config.model_validate(
+        {"data": {"dataset": "custom", "path": path}, "window": {"seq_len": 256, "pred_len": 96}}
+    )
+    data = load_data(config)
+    assert data.table.columns == tuple(golden["channel_order_expected"])
+    assert data.windows("train").windows == 8_184
+    assert_matches(data, golden, "M")

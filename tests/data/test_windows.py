@@ -1,0 +1,183 @@
+"""Which rows a sample holds, in every kind of split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.data.csv_files import hourly, write_csv
+from timellm_cli.config import Config
+from timellm_cli.data.scale import Scaler
+from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import DATASETS, known_dataset
+from timellm_cli.errors import DataError
+from timellm_cli.geometry import SPLITS, count_run
+
+
+def config_for(path: Path, seq_len: int = 24, pred_len: int = 6, **data: object) -> Config:
+    """A configuration of a custom CSV."""
+    return Config.model_validate(
+        {
+            "data": {"dataset": "custom", "path": path, **data},
+            "window": {"seq_len": seq_len, "pred_len": pred_len},
+            "model": {"patch_len": 2},
+            "prompt": {"top_lags": 1},
+            "train": {"batch_size": 1},
+        }
+    )
+
+
+def counting_csv(path: Path, rows: int, columns: int = 2) -> Path:
+    """Column `c` of row `n` holds 1000 * c + n; the last column is OT."""
+    names = [f"x{column}" for column in range(columns - 1)] + ["OT"]
+    lines = [
+        ",".join([stamp, *(str(1000 * c + row) for c in range(columns))]) for row, stamp in enumerate(hourly(rows))
+    ]
+    return write_csv(path, ",".join(["date", *names]), lines)
+
+
+def assert_windows_are_slices(data: ForecastData, split: str) -> None:
+    """Every sample of a split is the slice of the standardised table that it claims to be, in the order promised."""
+    samples, config, span = data.windows(split), data.config, data.spans[split]
+    seq_len, pred_len, stride = config.window.seq_len, config.window.pred_len, config.data.window_stride
+    table_NC = data.scaler.standardise(data.table.values).astype(np.float32)
+    first_channel = len(data.table.columns) - samples.channels
+    for item in range(len(samples)):
+        sample = samples[item]
+        assert sample.channel == first_channel + item // samples.windows
+        assert sample.start == span.start + item % samples.windows * stride
+        middle, end = sample.start + seq_len, sample.start + seq_len + pred_len
+        assert end <= span.stop
+        np.testing.assert_array_equal(sample.history_T, table_NC[sample.start : middle, sample.channel])
+        np.testing.assert_array_equal(sample.future_H, table_NC[middle:end, sample.channel])
+    # One more window would not fit.
+    assert span.start + samples.windows * stride + seq_len + pred_len > span.stop
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.integers(80, 150),
+    seq_len=st.integers(2, 12),
+    pred_len=st.integers(1, 6),
+    stride=st.integers(1, 7),
+    percent=st.sampled_from([10, 50, 100]),
+    features=st.sampled_from(["M", "S", "MS"]),
+    columns=st.integers(1, 3),
+)
+def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_geometry(
+    tmp_path: Path, rows: int, seq_len: int, pred_len: int, stride: int, percent: int, features: str, columns: int
+) -> None:
+    path = counting_csv(tmp_path / "x.csv", rows, columns)
+    config = config_for(
+        path,
+        seq_len,
+        pred_len,
+        window_stride=stride,
+        percent=percent,
+        features=features,
+        train_ratio=0.6,
+        test_ratio=0.2,
+    )
+    try:
+        geometry = count_run(rows, columns, None, config)
+    except DataError as error:
+        with pytest.raises(DataError, match=r"too few rows"):
+            load_data(config)
+        assert "too few rows" in error.message
+        return
+    data = load_data(config)
+    for split in SPLITS:
+        assert_windows_are_slices(data, split)
+        assert len(data.windows(split)) == getattr(geometry, split).samples
+        assert data.windows(split).windows == getattr(geometry, split).windows
+
+
+def test_samples_are_views_of_one_array(small_csv: Path) -> None:
+    data = load_data(config_for(small_csv))
+    assert data.values_CN.dtype == torch.float32
+    storages = {
+        tensor.untyped_storage().data_ptr()
+        for split in SPLITS
+        for item in (0, len(data.windows(split)) - 1)
+        for tensor in data.windows(split)[item][:2]
+    }
+    assert storages == {data.values_CN.untyped_storage().data_ptr()}
+
+
+def test_a_sample_that_is_not_there_is_an_index_error(small_csv: Path) -> None:
+    samples = load_data(config_for(small_csv)).windows("val")
+    assert len(list(samples)) == len(samples)
+    for item in (len(samples), -1):
+        with pytest.raises(IndexError):
+            samples[item]
+
+
+def test_the_scaler_sees_only_the_training_span(tmp_path: Path) -> None:
+    path = counting_csv(tmp_path / "x.csv", 200, 1)
+    data = load_data(config_for(path, percent=10))
+    assert data.scaler.mean_C.tolist() == [np.arange(140).mean()]
+    assert data.scaler.std_C.tolist() == [np.arange(140).std()]
+
+
+def test_multivariate_to_single_trains_on_all_channels_and_scores_the_target(small_csv: Path) -> None:
+    data = load_data(config_for(small_csv, features="MS"))
+    assert data.table.columns == ("load", "OT")
+    assert [data.windows(split).channels for split in SPLITS] == [2, 1, 1]
+    assert {sample.channel for sample in data.windows("train")} == {0, 1}
+    assert {sample.channel for sample in data.windows("test")} == {1}
+
+
+def test_validation_and_test_begin_one_history_early(small_csv: Path) -> None:
+    data = load_data(config_for(small_csv))
+    assert data.windows("train")[0].start == 0
+    assert data.windows("val")[0].start == 280 - 24
+    assert data.windows("test")[0].start == 320 - 24
+
+
+def test_a_checkpoints_scaler_and_order_of_columns_are_kept(tmp_path: Path) -> None:
+    path = counting_csv(tmp_path / "x.csv", 200, 3)
+    scaler = Scaler(np.array([7.0, 5.0, 6.0]), np.array([2.0, 2.0, 2.0]))
+    data = load_data(config_for(tmp_path / "absent.csv"), path, scaler, ("x1", "x0", "OT"))
+    assert data.scaler is scaler
+    assert data.table.columns == ("x1", "x0", "OT")
+    assert data.values_CN[:, 3].tolist() == [(1003 - 7) / 2, (3 - 5) / 2, (2003 - 6) / 2]
+
+
+def test_a_channel_that_only_later_changes_is_a_warning(tmp_path: Path) -> None:
+    lines = [f"{stamp},{int(row > 150)},{row}" for row, stamp in enumerate(hourly(200))]
+    data = load_data(config_for(write_csv(tmp_path / "x.csv", "date,switch,OT", lines)))
+    assert data.warnings == ("constant in the training rows, so there is nothing to learn from: switch",)
+    assert data.scaler.std_C[0] == 1.0
+    assert torch.isfinite(data.values_CN).all()
+
+
+def test_too_few_rows_name_both_numbers(tmp_path: Path) -> None:
+    path = counting_csv(tmp_path / "x.csv", 40)
+    with pytest.raises(
+        DataError, match=r"one window needs 30 .* but the (val|train|test) split has \d+ of the file's 40"
+    ):
+        load_data(config_for(path))
+
+
+def test_the_absent_file_of_a_known_dataset_names_the_command_that_fetches_it() -> None:
+    with pytest.raises(DataError, match="the data of ETTm1 are not here") as caught:
+        load_data(Config())
+    assert "timellm fetch ETTm1" in caught.value.hint
+
+
+def test_an_ettm1_of_full_length_has_the_published_counts(tmp_path: Path) -> None:
+    dataset = DATASETS["ETTm1"]
+    stamps = np.datetime64("2016-07-01T00:00") + np.arange(69_680) * np.timedelta64(15, "m")
+    values = np.random.default_rng(1).integers(0, 99, size=(69_680, 7)).astype(str)
+    lines = [",".join([str(stamp), *row]) for stamp, row in zip(stamps, values.tolist(), strict=True)]
+    path = write_csv(tmp_path / "ETTm1.csv", ",".join(["date", *dataset.columns]), lines)
+    config = Config.model_validate({"data": {"path": path}})
+    data = load_data(config)
+    assert len(data.table.values) == dataset.rows
+    assert (data.windows("train").windows, len(data.windows("train"))) == (33_953, 237_671)
+    geometry = count_run(69_680, 7, known_dataset(config.data), config)
+    assert [len(data.windows(split)) for split in SPLITS] == [getattr(geometry, split).samples for split in SPLITS]
+    assert geometry.steps_per_epoch == 29_708
