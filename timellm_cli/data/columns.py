@@ -74,8 +74,8 @@ def _match_dataset(source: CsvSource, data: DataConfig, values: Sequence[str]) -
         return
     missing = [name for name in dataset.columns if name not in values]
     extra = [name for name in values if name not in dataset.columns]
-    faults = [f"no {_quoted(missing)}"] if missing else []
-    faults += [f"{_quoted(extra)} besides"] if extra else []
+    faults = [f"no {_quoted(missing, 6)}"] if missing else []
+    faults += [f"{_quoted(extra, 6)} besides"] if extra else []
     raise DataError(
         f"{source.name} is not {dataset.name}: its columns do not match ({'; '.join(faults)})",
         "use --dataset custom for a CSV of your own",
