@@ -17,6 +17,8 @@ from timellm_cli.data.cadence import Cadence
 
 VISIBLE = 0.1
 """Autocorrelation from which on a lag counts as a period."""
+TIE = 0.02
+"""Difference of expected errors, in parts of the variance, below which the shorter period is taken."""
 
 _SPANS = {
     "1 minute": pd.Timedelta(minutes=1),
@@ -75,7 +77,8 @@ def autocorrelation(values_NC: NDArray[np.float64], lags: int) -> NDArray[np.flo
 def find_period(training_NC: NDArray[np.float64], cadence: Cadence, longest: int, pred_len: int) -> Period | None:
     """The period of at most `longest` rows whose repetition is expected to err least over `pred_len` steps.
 
-    `training_NC` is the training span, in any unit. None where the data show no period.
+    Multiples of a period err alike: the shortest is taken. `training_NC` is the training span, in any unit. None where
+    the data show no period.
     """
     lags = min(longest + pred_len, len(training_NC) // 2)
     correlation_L = autocorrelation(training_NC, lags)
@@ -83,7 +86,8 @@ def find_period(training_NC: NDArray[np.float64], cadence: Cadence, longest: int
     candidates = [
         period for period in calendar_periods(cadence, longest) if correlation_L[period.rows] >= VISIBLE
     ] or _peaks(correlation_L[: longest + 1])
-    return min(candidates, key=lambda period: _expected_error(correlation_L, period.rows, pred_len), default=None)
+    errors = [_expected_error(correlation_L, period.rows, pred_len) for period in candidates]
+    return next((period for period, error in zip(candidates, errors, strict=True) if error <= min(errors) + TIE), None)
 
 
 def _peaks(correlation_L: NDArray[np.float64]) -> list[Period]:

@@ -1,0 +1,138 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.untrained import CPU, make_config
+from timellm_cli.data.windows import ForecastData, Window, load_data
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.score import Part, Scores, parts_of, score, scored_windows
+from timellm_cli.model.forecaster import load_forecaster
+
+torch.set_num_threads(1)
+
+
+def reversed_history(windows: Sequence[Window]) -> Tensor:
+    """A forecaster that depends on each window alone: the last 12 values, newest first."""
+    return torch.stack([window.history_T[-12:].flip(0) for window in windows])
+
+
+def score_by_hand(data: ForecastData, split: str, limit: int | None = None) -> np.ndarray:
+    """Mean squared and absolute error of `reversed_history` (2, C, H), by plain arithmetic on the table."""
+    span, window, stride = data.spans[split], data.config.window, data.config.data.window_stride
+    channels = range(len(data.table.columns))[-data.windows(split).channels :]
+    squared, absolute = [], []
+    for channel in channels:
+        column = [float(value) for value in data.values_CN[channel]]
+        starts = list(range(span.start, span.stop - window.seq_len - window.pred_len + 1, stride))
+        starts = starts[:limit]
+        errors = [
+            [column[start + window.seq_len - 1 - step] - column[start + window.seq_len + step] for step in range(12)]
+            for start in starts
+        ]
+        squared.append([sum(row[step] ** 2 for row in errors) / len(errors) for step in range(12)])
+        absolute.append([sum(abs(row[step]) for row in errors) / len(errors) for step in range(12)])
+    return np.array([squared, absolute])
+
+
+@pytest.fixture
+def data(small_csv: Path) -> ForecastData:
+    return load_data(make_config(small_csv))
+
+
+def means(scores: Scores) -> np.ndarray:
+    return np.stack([scores.squared_CH, scores.absolute_CH]) / scores.windows
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("changes", [{}, {"data__features": "MS"}, {"data__window_stride": 3}])
+def test_scores_equal_a_plain_loop(small_csv: Path, split: str, changes: dict[str, object]) -> None:
+    data = load_data(make_config(small_csv, **changes))
+    scores = score(reversed_history, data, split, batch_size=32)
+    assert means(scores) == pytest.approx(score_by_hand(data, split), rel=1e-9)
+
+
+def test_a_limit_takes_the_first_windows_of_every_channel(data: ForecastData) -> None:
+    scores = score(reversed_history, data, "test", 32, limit=5)
+    assert (scores.windows, scores.samples, scored_windows(data, "test", 5)) == (5, 10, 5)
+    assert means(scores) == pytest.approx(score_by_hand(data, "test", limit=5), rel=1e-9)
+    assert scored_windows(data, "test", 10**6) == data.windows("test").windows
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch_size=st.integers(1, 200))
+def test_every_window_counts_once_at_any_batch_size(data: ForecastData, batch_size: int) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def forecaster(windows: Sequence[Window]) -> Tensor:
+        seen.extend((window.channel, window.start) for window in windows)
+        return reversed_history(windows)
+
+    heard: list[int] = []
+    scores = score(forecaster, data, "test", batch_size, on_batch=heard.append)
+    assert sorted(seen) == [(channel, start) for channel in (0, 1) for start in range(272, 341)]
+    assert sum(heard) == scores.samples == 2 * 69
+    assert means(scores) == pytest.approx(means(score(reversed_history, data, "test", 1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("llm", ["none", "tiny"])
+def test_a_models_score_is_the_same_at_any_batch_size(small_csv: Path, tiny_llm: Path, llm: str) -> None:
+    config = make_config(small_csv, "none" if llm == "none" else tiny_llm)
+    data = load_data(config)
+    torch.manual_seed(0)
+    model = load_forecaster(config, CPU).train()
+    forecaster = ModelForecaster(model, CPU)
+    one = score(forecaster, data, "test", 1, limit=20)
+    for batch_size in (7, 16, 40):
+        scores = score(forecaster, data, "test", batch_size, limit=20)
+        assert means(scores) == pytest.approx(means(one), abs=1e-6)
+    assert not model.training
+
+
+def test_forecasts_are_made_without_gradients(data: ForecastData) -> None:
+    modes: list[bool] = []
+
+    def forecaster(windows: Sequence[Window]) -> Tensor:
+        modes.append(torch.is_inference_mode_enabled())
+        return reversed_history(windows)
+
+    score(forecaster, data, "val", 1000)
+    assert modes == [True]
+
+
+def test_raw_errors_are_standardised_errors_times_the_deviation(data: ForecastData) -> None:
+    scores = score(reversed_history, data, "test", 64)
+    assert scores.channels == ("load", "OT")
+    for channel, std in enumerate(data.scaler.std_C):
+        figures, raw = scores.of_channel(channel), scores.raw_of_channel(channel)
+        assert raw.mae == pytest.approx(figures.mae * std, rel=1e-12)
+        assert raw.rmse == pytest.approx((figures.mse * std**2) ** 0.5, rel=1e-12)
+    per_channel = [scores.raw_of_channel(channel) for channel in (0, 1)]
+    assert scores.raw.mae == pytest.approx(sum(raw.mae for raw in per_channel) / 2, rel=1e-12)
+    assert scores.raw.rmse == pytest.approx((sum(raw.rmse**2 for raw in per_channel) / 2) ** 0.5, rel=1e-12)
+
+
+def test_the_parts_average_to_the_whole(data: ForecastData) -> None:
+    scores = score(reversed_history, data, "test", 64)
+    quarters = [scores.of_part(part) for part in parts_of(12)]
+    assert np.mean([part.mse for part in quarters]) == pytest.approx(scores.mse, rel=1e-12)
+    assert np.mean([step.mae for step in scores.of_steps()]) == pytest.approx(scores.mae, rel=1e-12)
+    assert np.mean([scores.of_channel(channel).mse for channel in (0, 1)]) == pytest.approx(scores.mse, rel=1e-12)
+
+
+@given(pred_len=st.integers(1, 800))
+def test_parts_cover_the_horizon_once_and_evenly(pred_len: int) -> None:
+    parts = parts_of(pred_len)
+    assert [step for part in parts for step in range(part.first, part.last + 1)] == list(range(1, pred_len + 1))
+    sizes = [part.last - part.first + 1 for part in parts]
+    assert len(parts) == min(4, pred_len)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_parts_of_96_steps_are_quarters() -> None:
+    assert parts_of(96) == [Part(1, 24), Part(25, 48), Part(49, 72), Part(73, 96)]
