@@ -71,7 +71,7 @@ def test_a_restored_forecaster_has_the_weights_and_the_wrong_llm_is_refused(
     checkpoint = load_checkpoint(run.directory.best)
     assert_same_weights(restore_forecaster(checkpoint, config, torch.device("cpu")).trainable_state(), run.weights)
     other = Checkpoint(**{**vars(checkpoint), "llm_fingerprint": "0123"})
-    with pytest.raises(ModelError, match="is not the one of the checkpoint: fingerprint .* trained with 0123"):
+    with pytest.raises(ModelError, match=r"is not the one of the checkpoint: fingerprint .* trained with 0123"):
         restore_forecaster(other, config, torch.device("cpu"))
 
 
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_debris(saved: Path) -> Non
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(ModelError, match=r"best\.pt' cannot be written: ") as caught:
+        with pytest.raises(ModelError, match=r"best\.pt' cannot be written: File too large") as caught:
             save_checkpoint(saved, large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -183,14 +183,16 @@ def test_the_saved_steps_are_multiples_and_only_the_newest_stay(make_config: Mak
 def test_a_loss_that_is_no_number_names_step_rows_and_the_last_good_checkpoint(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make_bad(config: Config):  # noqa: ANN202
+    def make_bad(config: Config):
         data = load_data(config)
         data.values_CN[0, 0] = math.inf  # the first column is `load`; one sample holds its first row
         return data
 
     monkeypatch.setattr("tests.training.conftest.load_data", make_bad)
     config = make_config(run__save_steps=1, train__accumulate=1)
-    with pytest.raises(ModelError, match=r"the loss became nan at step \d+ .*; samples: 'load' rows 1 to 60$") as caught:
+    with pytest.raises(
+        ModelError, match=r"the loss became nan at step \d+ .*; samples: 'load' rows 1 to 60$"
+    ) as caught:
         train(config)
     last = load_checkpoint(config.run.directory / "run" / "last.pt")
     assert f"at step {last.training.step + 1} " in caught.value.message

@@ -58,7 +58,11 @@ def test_constant_never_moves() -> None:
     assert {schedule.learning_rate(update) for update in range(5)} == {0.3}
 
 
-@given(kind=st.sampled_from(["onecycle", "cosine", "type1", "constant"]), total=st.integers(1, 60), epochs=st.integers(1, 5))
+@given(
+    kind=st.sampled_from(["onecycle", "cosine", "type1", "constant"]),
+    total=st.integers(1, 60),
+    epochs=st.integers(1, 5),
+)
 def test_every_update_of_a_run_of_any_length_has_a_usable_rate(kind: str, total: int, epochs: int) -> None:
     schedule = Schedule(kind, 0.01, total, max(1, total // epochs))
     rates = [schedule.learning_rate(update) for update in range(total)]

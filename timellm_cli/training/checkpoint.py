@@ -4,6 +4,7 @@ It holds tensors, text, numbers and containers of them, so it loads with `weight
 Not here: which checkpoint a run continues (`resume.py`), and which files of a folder stay (`run_directory.py`).
 """
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -72,11 +73,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises ModelError where the disk refuses; whatever stood at `path` before is then untouched.
     """
+    content = io.BytesIO()
+    torch.save(_to_plain(checkpoint), content)  # not into the file: torch's writer would hide why the disk refuses
     with disk_faults_of(path), replacing(path) as file:
-        try:
-            torch.save(_to_plain(checkpoint), file)
-        except RuntimeError as error:  # torch's archive writer hides the disk's refusal
-            raise OSError(str(error).splitlines()[0]) from None
+        file.write(content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

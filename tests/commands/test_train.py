@@ -1,0 +1,155 @@
+"""`timellm train` as people call it: in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import Cli
+from timellm_cli.report.metrics_log import read_metrics
+from timellm_cli.training.checkpoint import load_checkpoint
+
+Arguments = Callable[..., list[str]]
+
+
+@pytest.fixture
+def arguments(tiny_llm: Path, small_csv: Path) -> Arguments:
+    """The command line of a run of 24 steps in 2 epochs; further arguments come behind and win."""
+
+    def make(*more: object) -> list[str]:
+        settings = {
+            "dataset": "custom", "data-path": small_csv, "train-ratio": 0.6, "window-stride": 4, "seq-len": 48,
+            "pred-len": 12, "llm": tiny_llm, "layers": 2, "d-model": 8, "d-ff": 8, "n-heads": 2, "num-prototypes": 20,
+            "batch-size": 7, "epochs": 2, "accumulate": 3, "log-steps": 1, "run-name": "run", "device": "cpu",
+        }  # fmt: skip
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        return ["train", *flags, *map(str, more)]
+
+    return make
+
+
+def logged_steps(folder: Path) -> list[int]:
+    """The steps of metrics.jsonl, in its order."""
+    return [line["step"] for line in read_metrics(folder / "metrics.jsonl") if line["event"] == "step"]
+
+
+def test_a_run_leaves_its_files_tells_its_story_and_is_never_overwritten(
+    cli: Cli, arguments: Arguments, tmp_path: Path
+) -> None:
+    finished = cli(*arguments("--save-steps=10", "--run-name=my run {seq_len}"))
+    assert finished.returncode == 0, finished.stderr
+    folder = tmp_path / "checkpoints" / "my run 48"
+    assert {path.name for path in folder.iterdir()} == {
+        ".lock", "best.pt", "last.pt", "step-10.pt", "step-20.pt", "config.toml", "metrics.jsonl", "curves.png",
+    }  # fmt: skip
+    assert logged_steps(folder) == list(range(1, 27))
+    assert tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["train"]["precision"] == "fp32"
+
+    assert "46 windows x 2 channels = 92 training samples" in finished.stderr
+    assert "13 an epoch, 26 in all" in finished.stderr
+    assert re.search(r"^iters: 13, epoch: 1 \| loss: \d\.\d{4} \| lr .* samples/s \| left 0:00:", finished.stderr, re.M)
+    assert "Validation loss decreased (inf --> " in finished.stderr
+    best = load_checkpoint(folder / "best.pt").metrics
+    assert f"{best['test_mse']:.4f}" in finished.stdout
+    assert 'timellm eval "checkpoints' in finished.stdout
+
+    again = cli(*arguments("--run-name=my run {seq_len}"))
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+    assert "--resume auto" in again.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent in the POSIX way")
+def test_a_run_that_is_killed_terminated_and_interrupted_ends_with_the_same_bits(
+    cli: Cli, arguments: Arguments, tmp_path: Path
+) -> None:
+    assert cli(*arguments("--run-name=undisturbed")).returncode == 0
+    folder = tmp_path / "checkpoints" / "run"
+    disturbed = arguments("--save-steps=2", "--workers=1", "--resume=auto")
+
+    first = disturb(tmp_path, disturbed, after_step=5, number=signal.SIGKILL)
+    assert first.returncode == -signal.SIGKILL
+    assert "Nothing is saved" in first.stderr
+    for step, number in ((9, signal.SIGTERM), (16, signal.SIGINT)):
+        stopped = disturb(tmp_path, disturbed, after_step=step, number=number)
+        assert stopped.returncode == 130, stopped.stderr
+        assert re.search(r"stopped after step \d+; everything up to it is saved in '.*run'", stopped.stderr)
+        assert f"timellm train --resume {Path('checkpoints') / 'run' / 'last.pt'}" in stopped.stderr
+        reached = load_checkpoint(folder / "last.pt").training.step
+        assert step < reached < step + 4, "it must stop after the step that was under way"
+    ended = cli("train", "--resume", folder / "last.pt")
+    assert ended.returncode == 0, ended.stderr
+
+    expected = load_checkpoint(tmp_path / "checkpoints" / "undisturbed" / "last.pt")
+    for name, weight in load_checkpoint(folder / "last.pt").weights.items():
+        assert torch.equal(weight, expected.weights[name]), name
+    assert logged_steps(folder) == list(range(1, 27))
+    assert not list(folder.glob(".*.tmp"))
+
+
+def disturb(
+    folder: Path, arguments: list[str], after_step: int, number: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line, and send it a signal once it has logged a step."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "timellm_cli", *arguments],
+        stderr=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    lines = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith(f"iters: {after_step},"):
+            process.send_signal(number)
+            break
+    rest = process.communicate(timeout=120)[1]
+    return subprocess.CompletedProcess(arguments, process.returncode, "", "".join(lines) + rest)
+
+
+def test_everything_missing_is_told_at_once(cli: Cli, arguments: Arguments) -> None:
+    failed = cli(*arguments("--data-path=absent.csv", "--llm=owner/absent", "--device=cuda", "--offline"))
+    assert failed.returncode == 4
+    for word in ("data: no file absent.csv", "owner/absent", "GPU: "):
+        assert word in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_faults_of_the_data_and_of_a_resumed_run_are_named(
+    cli: Cli, arguments: Arguments, small_csv: Path, tmp_path: Path
+) -> None:
+    assert cli(*arguments("--max-steps=2")).returncode == 0
+    last = tmp_path / "checkpoints" / "run" / "last.pt"
+
+    other_window = cli("train", "--resume", last, "--seq-len=96")
+    assert other_window.returncode == 2
+    assert "window.seq_len: 48 in the checkpoint, 96 now" in other_window.stderr
+
+    weights_only = cli("train", "--resume", last.with_name("best.pt"))
+    assert weights_only.returncode == 4
+    assert "holds weights only" in weights_only.stderr
+
+    text = small_csv.read_text(encoding="utf-8")
+    small_csv.write_text(text.replace(",50.", ",51.", 1), encoding="utf-8")
+    other_data = cli("train", "--resume", last)
+    assert other_data.returncode == 3
+    assert "are not those the run was started with" in other_data.stderr
+
+
+def test_warnings_of_the_data_are_printed(cli: Cli, arguments: Arguments, small_csv: Path) -> None:
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    constant = [f"{line},{'flat' if row == 0 else 7}" for row, line in enumerate(lines)]
+    small_csv.write_text("\n".join(constant) + "\n", encoding="utf-8")
+    finished = cli(*arguments("--max-steps=1", "--llm=none"))
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"warning: constant.*flat", finished.stderr)
+    assert "LLM      none" in finished.stderr
+    first = json.loads((small_csv.parent / "checkpoints" / "run" / "metrics.jsonl").read_text("utf-8").splitlines()[0])
+    assert first["step"] == 1

@@ -1,0 +1,85 @@
+"""metrics.jsonl: each step and each epoch once, whatever happened in between."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from timellm_cli.errors import ModelError
+from timellm_cli.report.metrics_log import MetricsLog, read_metrics
+from timellm_cli.report.records import CheckpointSaved, EpochFinished, StepLogged, StepTaken
+
+
+def step(number: int, epoch: int = 1) -> StepLogged:
+    """A logged step."""
+    return StepLogged(
+        number, epoch, loss=0.5, learning_rate=1e-3, samples_per_second=9.0, seconds_left=1.0, seconds=2.0
+    )
+
+
+def epoch(number: int, last_step: int) -> EpochFinished:
+    """A finished epoch."""
+    return EpochFinished(number, last_step, 1.0, 2.0, 2.0, 1.5, 3.0, 3.0, 2.5, seconds=4.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.start_after(0, 0)
+    for record in (step(5), step(10), epoch(1, 10), step(15, 2), step(20, 2), epoch(2, 20)):
+        log.write(record)
+    return path
+
+
+def places(path: Path) -> list[tuple[str, int]]:
+    return [(line["event"], line["step"]) for line in read_metrics(path)]
+
+
+def test_every_line_is_one_object_with_all_figures(path: Path) -> None:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert lines[0] == {
+        "event": "step", "step": 5, "epoch": 1, "loss": 0.5, "learning_rate": 1e-3, "samples_per_second": 9.0,
+        "seconds_left": 1.0, "seconds": 2.0,
+    }  # fmt: skip
+    assert (lines[2]["event"], lines[2]["train_loss"], lines[2]["test_mae"]) == ("epoch", 1.0, 2.5)
+
+
+def test_live_records_are_not_written(path: Path) -> None:
+    before = path.read_bytes()
+    MetricsLog(path).write(StepTaken(21, 3, 1, 0.5, 1e-3, 9.0, 1.0))
+    MetricsLog(path).write(CheckpointSaved(Path("last.pt"), 21))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "kept"),
+    [
+        (0, 0, []),
+        (7, 0, [("step", 5)]),
+        (10, 0, [("step", 5), ("step", 10)]),  # killed between the last step of an epoch and its score
+        (10, 1, [("step", 5), ("step", 10), ("epoch", 10)]),
+        (17, 1, [("step", 5), ("step", 10), ("epoch", 10), ("step", 15)]),
+    ],
+)
+def test_a_resumed_run_keeps_what_led_to_its_checkpoint(
+    path: Path, steps: int, epochs: int, kept: list[tuple[str, int]]
+) -> None:
+    MetricsLog(path).start_after(steps, epochs)
+    assert places(path) == kept
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_is_whole(path: Path) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"event": "step", "st')
+    log = MetricsLog(path)
+    log.start_after(20, 2)
+    log.write(step(25, 3))
+    assert places(path)[-2:] == [("epoch", 20), ("step", 25)]
+    assert all(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def test_a_disk_that_refuses_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"metrics\.jsonl' cannot be written: No such file") as caught:
+        MetricsLog(tmp_path / "gone" / "metrics.jsonl").write(step(1))
+    assert "--resume auto" in caught.value.hint
