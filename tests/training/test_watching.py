@@ -52,11 +52,12 @@ def test_a_signal_asks_and_a_second_one_ends_at_once(name: str) -> None:
 
 
 def test_the_time_left_counts_steps_and_scorings() -> None:
-    pace = Pace()
+    pace = Pace(scored_batches=6)
     for seconds in (3.0, 1.0, 2.0):
         pace.step(seconds)
-    pace.scored(10.0)
     assert pace.per_step == pytest.approx(2.0)
+    assert pace.left(steps=5, scorings=2) == pytest.approx(10.0 + 2 * 6 * 2.0 / 3), "a guess, as none has been timed"
+    pace.scored(10.0)
     assert pace.left(steps=5, scorings=2) == pytest.approx(30.0)
     assert pace.seconds == pytest.approx(16.0)
 

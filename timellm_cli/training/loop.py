@@ -98,7 +98,8 @@ class Trainer:
             updates_per_epoch=count_updates(self._steps, self._steps, train),
         )
         self._stepper = Stepper(train, self._schedule, forecaster, accelerator)
-        self._place, self._losses, self._pace = Place(), Losses(), Pace()
+        scored = len(data.windows("val")) + len(data.windows("test"))
+        self._place, self._losses, self._pace = Place(), Losses(), Pace(scored_batches=scored / train.batch_size)
         self._stopping = EarlyStopping(train.patience)
         self._finished = ""
 
