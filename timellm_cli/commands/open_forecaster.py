@@ -1,15 +1,17 @@
 """A checkpoint's model, ready on this machine: what `eval` and `predict` share."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from timellm_cli.config import Config
+from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.model.forecaster import TimeLLM
 from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.readiness import check_readiness, require_ready
+from timellm_cli.planning.readiness import Check, check_readiness, require_ready
 from timellm_cli.planning.settle import settle
 from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
 
@@ -40,6 +42,14 @@ def open_forecaster(checkpoint: Checkpoint, config: Config, offline: bool) -> tu
     provide(config, offline)
     machine = look_at_machine()
     settled = settle(config, machine, look_up_llm(config.llm.name))
-    require_ready([check for check in check_readiness(settled, machine) if check.name in _NEEDED])
+    require_ready([_advise(check, config) for check in check_readiness(settled, machine) if check.name in _NEEDED])
     device = torch.device(settled.hardware.device)
     return restore_forecaster(checkpoint, settled, device), device
+
+
+def _advise(check: Check, config: Config) -> Check:
+    """A run may take another LLM; a checkpoint needs its own."""
+    name = config.llm.name
+    if check.name != "LLM" or check.ok or name in CATALOGUE or is_hub_id(name):
+        return check
+    return replace(check, remedy=f"the checkpoint was trained with the LLM in '{name}': put that folder back")

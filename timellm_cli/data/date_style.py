@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +17,23 @@ _OFFSET = re.compile(r":.*?(?P<offset>Z|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minut
 
 @dataclass(frozen=True)
 class DateStyle:
-    """A `strptime` pattern, whether month, day and hour have a leading zero, and the offset from UTC to write."""
+    """A `strptime` pattern, the digits that day and month and that the hour have at least, and the offset from UTC."""
 
     form: str
-    padded: bool = True
+    date_digits: int = 2
+    hour_digits: int = 2
     offset: str = ""
     ahead_of_utc: timedelta = timedelta()
 
     def write(self, stamp: np.datetime64) -> str:
         """A timestamp, in UTC where the file has offsets, as text."""
         moment: datetime = stamp.astype("datetime64[us]").item() + self.ahead_of_utc
-        width = 2 if self.padded else 1
         parts = {
             "%Y": f"{moment.year:04}",
-            "%m": f"{moment.month:0{width}}",
-            "%d": f"{moment.day:0{width}}",
-            "%H": f"{moment.hour:0{width}}",
-            "%I": f"{(moment.hour - 1) % 12 + 1:0{width}}",
+            "%m": f"{moment.month:0{self.date_digits}}",
+            "%d": f"{moment.day:0{self.date_digits}}",
+            "%H": f"{moment.hour:0{self.hour_digits}}",
+            "%I": f"{(moment.hour - 1) % 12 + 1:0{self.hour_digits}}",
             "%M": f"{moment.minute:02}",
             "%S": f"{moment.second:02}",
             "%f": f"{moment.microsecond:06}",
@@ -58,7 +59,8 @@ def find_style(texts: Sequence[str], stamps_N: NDArray[np.datetime64]) -> DateSt
         for fitting in fitting_formats([texts[0], texts[-1]])
         for form in ([f"%Y-%m-%d{time}" for time in _ISO_TIMES] if fitting == ISO else [fitting])
     ]
-    for style in (DateStyle(form, padded, offset, ahead) for form in forms for padded in (True, False)):
+    for form, date_digits, hour_digits in product(forms, (2, 1), (2, 1)):
+        style = DateStyle(form, date_digits, hour_digits, offset, ahead)
         if style.write(stamps_N[0]) != texts[0] or style.write(stamps_N[-1]) != texts[-1]:
             continue
         if set(texts) <= {style.write(stamp) for stamp in stamps_N}:

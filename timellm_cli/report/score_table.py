@@ -1,5 +1,6 @@
 """What `timellm eval` shows on a terminal."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
@@ -83,6 +84,8 @@ def _by_part(comparison: Comparison) -> Table:
 
 def _verdict(comparison: Comparison) -> str:
     entry, baseline = comparison.best_checkpoint, comparison.best_baseline
+    if not math.isfinite(entry.mse):
+        return f"The forecasts of {entry.name} are not all finite numbers: its training has diverged."
     if entry.mse == baseline.mse or not baseline.mse > 0:
         return f"MSE of {entry.name}: {entry.mse:.4f}; of the best baseline, {baseline.name}: {baseline.mse:.4f}."
     change = f"{abs(entry.mse / baseline.mse - 1):.1%} {'lower' if entry.mse < baseline.mse else 'higher'}"

@@ -1,0 +1,109 @@
+"""`timellm eval` in a process of its own, on checkpoints of small models."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import Cli, last_json
+from tests.untrained import CPU, make_config, save_untrained
+from timellm_cli.data.windows import load_data
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.score import score
+from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_a(small_csv: Path, tmp_path: Path) -> Path:
+    return save_untrained(tmp_path / "checkpoints" / "run-a" / "best.pt", make_config(small_csv))
+
+
+def test_checkpoints_and_baselines_stand_in_one_table(cli: Cli, run_a: Path, small_csv: Path, tiny_llm: Path) -> None:
+    longer = make_config(small_csv, tiny_llm, window__seq_len=72)
+    run_b = save_untrained(run_a.parent.parent / "run-b" / "best.pt", longer, seed=1)
+    finished = cli("eval", run_a, run_b)
+    assert finished.returncode == 0, finished.stderr
+    assert "69 windows x 2 channels = 138 samples" in finished.stdout
+    for word in ("run-a", "no LLM", "run-b", "2 layers", "last value", "seasonal naive", "24 rows (1 day)", "linear"):
+        assert word in finished.stdout
+    assert finished.stdout.count("best ") >= 1
+    for part in ("1 to 3", "10 to 12", "load", "OT", "seq_len differs (run-a 48, run-b 72)"):
+        assert part in " ".join(finished.stdout.split())
+
+
+def test_json_agrees_with_scoring_in_this_process_at_any_batch_size(cli: Cli, run_a: Path) -> None:
+    checkpoint = load_checkpoint(run_a)
+    data = load_data(checkpoint.config)
+    model = restore_forecaster(checkpoint, checkpoint.config, CPU)
+    scores = score(ModelForecaster(model, CPU), data, "test", 50)
+    plain = last_json(cli("eval", run_a, "--json", "--batch-size", 7))
+    assert (plain["windows"], plain["samples"], plain["channels"]) == (69, 138, ["load", "OT"])
+    assert [entry["name"] for entry in plain["entries"]] == ["run-a", "last value", "seasonal naive", "linear"]
+    ours = plain["entries"][0]
+    assert (ours["mse"], ours["mae"]) == pytest.approx((scores.mse, scores.mae), abs=1e-6)
+    assert ours["channels"]["OT"]["mae_raw"] == pytest.approx(scores.raw_of_channel(1).mae, abs=1e-6)
+    assert len(ours["steps"]) == 12
+    assert [(part["first"], part["last"]) for part in ours["parts"]] == [(1, 3), (4, 6), (7, 9), (10, 12)]
+    assert (ours["rmse_raw"], plain["best_baseline"], plain["best"]) == (None, "linear", "linear")
+
+
+def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) -> None:
+    """In MS the target alone is scored; the checkpoint's scaler holds for the other CSV too."""
+    config = make_config(small_csv, data__features="MS", data__window_stride=4)
+    checkpoint = save_untrained(tmp_path / "ms.pt", config)
+    other = tmp_path / "other.csv"
+    header, *rows = small_csv.read_text(encoding="utf-8").splitlines()
+    doubled = []
+    for row in rows:
+        date, target, load = row.split(",")
+        doubled.append(f"{date},{2 * float(target):.3f},{load}")
+    other.write_text("\n".join([header, *doubled]), encoding="utf-8")
+
+    first = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--json"))
+    assert (first["split"], first["windows"], first["samples"], first["channels"]) == ("val", 3, 3, ["OT"])
+    assert first["entries"][0]["mae_raw"] is not None
+    notes = " | ".join(first["notes"])
+    for words in ("window_stride is 4: not comparable", "first 3 windows", "val split"):
+        assert words in notes
+
+    second = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--data", other, "--json"))
+    assert second["csv"] == str(other)
+    ours, theirs = (plain["entries"][1]["mae_raw"] for plain in (first, second))
+    assert theirs == pytest.approx(2 * ours, rel=1e-4)
+    assert second["entries"][1]["mae"] == pytest.approx(2 * first["entries"][1]["mae"], rel=1e-4)
+
+
+def test_checkpoints_of_different_horizons_are_refused(cli: Cli, run_a: Path, small_csv: Path, tmp_path: Path) -> None:
+    other = save_untrained(tmp_path / "longer.pt", make_config(small_csv, window__pred_len=24))
+    finished = cli("eval", run_a, other)
+    assert finished.returncode == 2
+    assert "pred_len: 12 in run-a, 24 in longer" in finished.stderr
+    assert finished.stdout == ""
+
+
+def test_a_csv_that_is_gone_is_named_with_the_remedy(cli: Cli, run_a: Path, small_csv: Path) -> None:
+    small_csv.rename(small_csv.with_name("moved.csv"))
+    finished = cli("eval", run_a)
+    assert finished.returncode == 3
+    assert f"{small_csv}" in finished.stderr
+    assert "--data FILE.csv" in finished.stderr
+    assert cli("eval", run_a, "--data", small_csv.with_name("moved.csv"), "--limit", 1).returncode == 0
+
+
+def test_a_missing_llm_and_a_wrong_file_name_their_remedies(
+    cli: Cli, small_csv: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "llm"
+    shutil.copytree(tiny_llm, folder)
+    checkpoint = save_untrained(tmp_path / "small.pt", make_config(small_csv, folder))
+    shutil.rmtree(folder)
+    finished = cli("eval", checkpoint)
+    assert finished.returncode == 4
+    assert f"trained with the LLM in '{folder}': put that folder back" in finished.stderr
+    wrong = cli("eval", small_csv)
+    assert wrong.returncode == 4
+    assert "no timellm checkpoint" in wrong.stderr
+    assert str(checkpoint) in wrong.stderr

@@ -1,0 +1,76 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.untrained import make_config
+from timellm_cli.data.scale import Scaler
+from timellm_cli.errors import ConfigError
+from timellm_cli.evaluation.subjects import Subject, name_checkpoints, require_comparable
+
+SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+
+
+def subject(name: str, **changes: object) -> Subject:
+    return Subject(name, Path(f"{name}.pt"), make_config(Path("a.csv"), **changes), ("load", "OT"), SCALER)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["checkpoints/a/best.pt", "checkpoints/b/best.pt"], ["a", "b"]),
+        (["checkpoints/a/best.pt", "checkpoints/a/step-40.pt"], ["a/best", "a/step-40"]),
+        (["imported.pt", "checkpoints/a/last.pt"], ["imported", "a"]),
+        (["x/a/best.pt", "y/a/best.pt"], ["x/a/best.pt", "y/a/best.pt"]),
+    ],
+)
+def test_checkpoints_have_short_names_that_differ(paths: list[str], names: list[str]) -> None:
+    assert name_checkpoints([Path(path) for path in paths]) == [
+        str(Path(name)) if name in paths else name for name in names
+    ]
+
+
+def test_another_llm_or_another_seq_len_can_be_compared() -> None:
+    others = [subject("b", llm__name="gpt2"), subject("c", window__seq_len=96), subject("d", train__loss="mae")]
+    require_comparable([subject("a"), *others], "test", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"window__pred_len": 24}, "pred_len: 12 in a, 24 in b"),
+        ({"data__path": Path("c.csv")}, "dataset: a.csv in a, c.csv in b"),
+        ({"data__dataset": "ETTh1"}, "dataset: a.csv in a, ETTh1 in b"),
+        ({"data__features": "MS"}, "scored channels: load, OT in a, OT in b"),
+        ({"data__window_stride": 2}, "window_stride: 1 in a, 2 in b"),
+        ({"data__test_ratio": 0.1}, "train_ratio and test_ratio: (0.7, 0.2) in a, (0.7, 0.1) in b"),
+    ],
+)
+def test_what_differs_is_named_with_both_sides(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        require_comparable([subject("a"), subject("b", **changes)], "test", None)
+    assert words in refused.value.message
+    assert refused.value.hint
+
+
+def test_all_differences_stand_in_one_message() -> None:
+    others = [subject("b", window__pred_len=24, data__window_stride=2), subject("c", data__features="MS")]
+    with pytest.raises(ConfigError) as refused:
+        require_comparable([subject("a"), *others], "test", None)
+    assert refused.value.message.count("\n  - ") == 3
+
+
+def test_a_csv_given_for_all_makes_their_own_files_irrelevant() -> None:
+    require_comparable([subject("a"), subject("b", data__path=Path("c.csv"))], "test", Path("d.csv"))
+
+
+def test_the_same_columns_on_another_scale_cannot_be_compared() -> None:
+    other = replace(subject("b"), scaler=Scaler(np.array([1.0, 2.0]), np.array([3.0, 5.0])))
+    with pytest.raises(ConfigError, match="trained on different rows"):
+        require_comparable([subject("a"), other], "test", None)
+
+
+def test_on_the_training_split_seq_len_moves_the_forecast_rows() -> None:
+    with pytest.raises(ConfigError, match="seq_len: 48 in a, 96 in b"):
+        require_comparable([subject("a"), subject("b", window__seq_len=96)], "train", None)

@@ -1,0 +1,94 @@
+import io
+import json
+import math
+
+from rich.console import Console
+
+from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, Entry, PartErrors, to_json
+from timellm_cli.report.score_table import render
+
+
+def entry(name: str, mse: float, path: str | None = None, channels: tuple[str, ...] = ("load", "OT")) -> Entry:
+    raw = (3.0, 2.5) if len(channels) == 1 else (None, None)
+    parts = tuple(PartErrors(first, first + 2, mse, 0.5) for first in (1, 4, 7, 10))
+    return Entry(
+        name=name,
+        kind="checkpoint" if path else "baseline",
+        explanation=f"explains {name}",
+        path=path,
+        mse=mse,
+        mae=0.5,
+        rmse_raw=raw[0],
+        mae_raw=raw[1],
+        channels={channel: ChannelErrors(mse, 0.5, 30.0, 20.0) for channel in channels},
+        parts=parts,
+        steps=parts,
+    )
+
+
+def comparison(model_mse: float, channels: tuple[str, ...] = ("load", "OT"), notes: tuple[str, ...] = ()) -> Comparison:
+    return Comparison(
+        data="small.csv",
+        csv="folder/small.csv",
+        split="test",
+        windows=1234,
+        samples=1234 * len(channels),
+        pred_len=12,
+        window_stride=1,
+        limit=None,
+        channels=channels,
+        entries=(entry("run [x]", model_mse, "run/best.pt", channels), entry("linear", 0.4, None, channels)),
+        notes=notes,
+    )
+
+
+def show(shown: Comparison, width: int = 100) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(render(shown))
+    return console.file.getvalue()
+
+
+def line_with(text: str, word: str) -> str:
+    return next(line for line in text.splitlines() if word in line)
+
+
+def test_it_says_what_was_scored_and_marks_the_best() -> None:
+    text = show(comparison(0.3))
+    assert "1,234 windows x 2 channels = 2,468 samples" in text
+    assert "best" in line_with(text, "run [x] ")
+    assert "best" not in line_with(text, "linear  ")
+    assert "-25.0%" in line_with(text, "run [x] ")
+    assert "The MSE of run [x] is 25.0% lower than that of the best baseline, linear." in text
+
+
+def test_a_baseline_that_wins_is_marked_as_plainly() -> None:
+    text = show(comparison(0.5))
+    assert "best" in line_with(text, "linear  ")
+    assert "25.0% higher" in text
+
+
+def test_units_are_summed_up_only_where_there_is_one_channel() -> None:
+    several, single = show(comparison(0.3)), show(comparison(0.3, ("OT",)))
+    assert "by channel" in several
+    assert "by channel" not in single
+    assert "3" in line_with(single, "run [x] ").split()
+    for text in (several, single):
+        assert "CSV's units" in text
+
+
+def test_every_part_of_the_horizon_has_a_line_and_every_note_stands_there() -> None:
+    text = show(comparison(0.3, notes=("window_stride is 4: not comparable with papers",)))
+    for part in ("1 to 3", "4 to 6", "7 to 9", "10 to 12", "note: window_stride is 4"):
+        assert part in text
+
+
+def test_it_fits_eighty_columns() -> None:
+    assert max(map(len, show(comparison(0.3), 80).splitlines())) <= 80
+
+
+def test_json_names_the_best_and_holds_no_nan() -> None:
+    broken = comparison(math.nan)
+    plain = json.loads(json.dumps(to_json(broken), allow_nan=False))
+    assert plain["entries"][0]["mse"] is None
+    assert (plain["best"], plain["best_checkpoint"], plain["best_baseline"]) == ("linear", "run [x]", "linear")
+    assert "not all finite numbers" in show(broken)
