@@ -26,7 +26,7 @@ from timellm_cli.report.progress import PlainProgress, watch
 from timellm_cli.report.records import EpochFinished, Record, RunFinished, RunInterrupted
 from timellm_cli.report.run_summary import print_end, print_start, quote
 from timellm_cli.settings import Settings
-from timellm_cli.training.accelerator import make_accelerator, seed_everything
+from timellm_cli.training.accelerator import gpu_memory_faults, make_accelerator, seed_everything
 from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loop import Trainer
@@ -55,11 +55,12 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
         elif checkpoint is None:
             err.print(Text(f"Nothing is saved in '{directory.path}' yet: starting from the beginning"), soft_wrap=True)
         data = _load_data(config, checkpoint)
-        forecaster = _load_forecaster(config, checkpoint, accelerator)
-        if accelerator.is_main_process:
-            _announce(config, data, forecaster, accelerator, directory)
-            _prepare_folder(directory, config, checkpoint)
-        ending = _train(config, data, forecaster, accelerator, directory, checkpoint)
+        with gpu_memory_faults(config.train):
+            forecaster = _load_forecaster(config, checkpoint, accelerator)
+            if accelerator.is_main_process:
+                _announce(config, data, forecaster, accelerator, directory)
+                _prepare_folder(directory, config, checkpoint)
+            ending = _train(config, data, forecaster, accelerator, directory, checkpoint)
     if accelerator.is_main_process:
         _conclude(ending, directory, config)
 

@@ -24,12 +24,14 @@ def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells when it builds its cache
     from matplotlib.figure import Figure
 
+    from timellm_cli.report.fonts import families_for
+
     figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     _draw_training(axes, steps)
     _draw_epochs(axes, epochs)
     _limit_losses(axes, steps, epochs)
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11, fontfamily=families_for(title) or None)
     axes.set_xlabel("step")
     axes.set_ylabel(f"loss ({loss.upper()}, standardised units)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)

@@ -1,6 +1,7 @@
 """Files that are whole at every moment, and a disk that refuses. Light: standard library only."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _move(temporary, path)
         _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -40,6 +41,20 @@ def disk_faults_of(path: Path) -> Iterator[None]:
             f"'{path}' cannot be written: {error.strerror or error}",
             "free some disk space, then go on with --resume auto; the checkpoints written before are intact",
         ) from None
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """On Windows a file that someone reads (an evaluation, a virus scanner) cannot be replaced for a moment."""
+    for pause in (0.05, 0.2, 0.5, 1.0):
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(pause)
+        else:
+            return
+    temporary.replace(path)
 
 
 def _sync_directory(folder: Path) -> None:

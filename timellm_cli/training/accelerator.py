@@ -1,9 +1,13 @@
 """Accelerate, set up for a run: it carries the device, the precision and the processes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from timellm_cli.config import Config
+from timellm_cli.config import Config, TrainConfig
 from timellm_cli.errors import ConfigError, ModelError
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -31,4 +35,18 @@ def make_accelerator(config: Config) -> Accelerator:
 
 def seed_everything(seed: int, rank: int = 0) -> None:
     """Seed python, numpy and torch. Draw initial weights with rank 0 everywhere; dropout differs from rank to rank."""
-    set_seed(seed + rank)
+    set_seed((seed + rank) % 2**32)  # numpy takes no larger one
+
+
+@contextmanager
+def gpu_memory_faults(train: TrainConfig) -> Iterator[None]:
+    """Turn a GPU that is too small into a ModelError that says what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        half = max(train.batch_size // 2, 1)
+        smaller = f"--batch-size {half} --accumulate {2 * train.accumulate} learns much the same in less memory; "
+        raise ModelError(
+            f"the GPU's memory is too small for batches of {train.batch_size}: {str(error).splitlines()[0]}",
+            (smaller if half < train.batch_size else "") + "`timellm inspect` shows what needs how much",
+        ) from None

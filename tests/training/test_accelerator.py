@@ -1,0 +1,42 @@
+"""The hardware's side of a run."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.conftest import MakeConfig
+from timellm_cli.config import TrainConfig
+from timellm_cli.errors import ModelError
+from timellm_cli.training.accelerator import gpu_memory_faults, make_accelerator, seed_everything
+
+
+def test_a_run_on_the_cpu_stays_there(make_config: MakeConfig) -> None:
+    accelerator = make_accelerator(make_config())
+    assert accelerator.device.type == "cpu"
+    assert accelerator.mixed_precision == "no"
+    assert accelerator.scaler is None
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40])
+def test_a_seed_fixes_every_generator_and_ranks_differ(seed: int) -> None:
+    def draw(rank: int) -> tuple[float, float, float]:
+        seed_everything(seed, rank)
+        return random.random(), np.random.random(), torch.rand(1).item()
+
+    assert draw(0) == draw(0)
+    assert not set(draw(0)) & set(draw(1))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "advice"),
+    [(8, 1, "--batch-size 4 --accumulate 2"), (3, 2, "--batch-size 1 --accumulate 4"), (1, 1, "`timellm inspect`")],
+)
+def test_a_gpu_that_is_too_small_is_told_with_a_way_out(batch_size: int, accumulate: int, advice: str) -> None:
+    train = TrainConfig(batch_size=batch_size, accumulate=accumulate)
+    fault = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore.")
+    message = f"too small for batches of {batch_size}: CUDA out of memory"
+    with pytest.raises(ModelError, match=message) as caught, gpu_memory_faults(train):
+        raise fault
+    assert caught.value.hint.startswith(advice)
