@@ -53,8 +53,8 @@ class Prompt:
 class Memory:
     """The bill against what there is. `budget` is in bytes, None where no card is known; then there is no verdict.
 
-    `source` of the budget is 'hardware.vram', or else what is free on the card of that name, or of the 'RAM'. `plain` is
-    the published implementation's bill.
+    `source` says whose it is: 'hardware.vram', or what is free on the card of that name or of the 'RAM'. `plain` is the
+    published implementation's bill.
     """
 
     kind: Literal["GPU", "RAM"]

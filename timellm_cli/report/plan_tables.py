@@ -158,14 +158,14 @@ def _verdict(plan: Plan) -> Text:
         need = f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.total:.1f} times as much"
         lines.append(Text(f"The published implementation needs at least {need}"))
     if plan.cpu_memory and plan.cpu_memory.budget is not None:
-        lines.append(Text("On the CPU here: ").append_text(_fits(plan.cpu_memory, plan.cpu_memory.budget)))
+        lines.append(Text("On the CPU here ").append_text(_fits(plan.cpu_memory, plan.cpu_memory.budget)))
     return Text("\n").join(lines)
 
 
 def _fits(memory: Memory, budget: int) -> Text:
-    word = ("Fits", "bold green") if memory.fits else ("Does not fit", "bold red")
-    owner = memory.source if memory.source == "hardware.vram" else f"free, {memory.source}"
-    return Text.assemble(word, f": {format_memory(memory.bill.total)} of {format_memory(budget)} ({owner})")
+    word = ("fits", "bold green") if memory.fits else ("does not fit", "bold red")
+    whose = "(hardware.vram)" if memory.source == "hardware.vram" else f"free ({memory.source})"
+    return Text.assemble(f"{format_memory(memory.bill.total)} of {format_memory(budget)} {whose}: ", word)
 
 
 def _largest(memory: Memory) -> str:

@@ -1,0 +1,208 @@
+"""`timellm inspect` through the real command line."""
+
+import json
+import random
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cli, last_json
+
+FIRST_COLUMNS = "date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT"
+
+
+def inspected(cli: Cli, *arguments: object) -> dict[str, Any]:
+    return last_json(cli("inspect", "--json", *arguments))
+
+
+def picked(record: dict[str, Any], *keys: str) -> tuple[Any, ...]:
+    return tuple(record[key] for key in keys)
+
+
+def test_ettm1_is_the_default_subject_and_needs_no_file(cli: Cli) -> None:
+    record = inspected(cli, "--seq-len", 512, "--batch-size", 8)
+    counts = picked(record, "windows", "channels", "dataset_len", "steps_per_epoch", "patch_nums", "patches_per_step")
+    assert counts == (33_953, 7, 237_671, 29_708, 64, 512)
+    assert record["splits"] == {
+        "train": {"rows": 34_560, "windows": 33_953, "samples": 237_671},
+        "val": {"rows": 12_032, "windows": 11_425, "samples": 79_975},
+        "test": {"rows": 12_032, "windows": 11_425, "samples": 79_975},
+    }
+    assert picked(record, "total_steps", "samples_dropped_per_epoch") == (297_080, 7)
+    assert picked(record, "step_checkpoints_written", "step_checkpoints_kept") == (297, 3)
+    assert picked(record, "dataset", "data_file_present", "ready") == ("ETTm1", False, False)
+
+
+@pytest.mark.parametrize(
+    ("features", "samples", "steps"), [("M", 58_023, 29_011), ("S", 8_289, 4_144), ("MS", 58_023, 29_011)]
+)
+def test_etth1_by_features(cli: Cli, features: str, samples: int, steps: int) -> None:
+    record = inspected(cli, "--dataset", "ETTh1", "--seq-len", 256, "--batch-size", 2, "--features", features)
+    assert picked(record, "windows", "dataset_len", "steps_per_epoch") == (8_289, samples, steps)
+    assert picked(record, "patch_nums", "patches_per_step") == (32, 64)
+
+
+def test_a_real_file_gives_the_same_counts_as_what_is_known(cli: Cli, shared_dir: Path) -> None:
+    path = shared_dir / "data" / "ETT-small" / "ETTh1.csv"
+    arguments = ("--dataset", "ETTh1", "--seq-len", 256, "--batch-size", 2)
+    known, counted = inspected(cli, *arguments), inspected(cli, *arguments, "--data-path", path)
+    assert counted["data_file_present"] and not known["data_file_present"]
+    assert counted["splits"] == known["splits"]
+    assert counted["columns"] == known["columns"] == FIRST_COLUMNS.split(",")[1:]
+
+
+def test_a_custom_csv_is_split_by_ratio(cli: Cli, tmp_path: Path) -> None:
+    numbers, first = random.Random(1), datetime(2021, 3, 1)
+    lines = [FIRST_COLUMNS]
+    for row in range(12_194):
+        values = ",".join(f"{numbers.random():.4f}" for _ in range(7))
+        lines.append(f"{first + timedelta(hours=row)},{values}")
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    record = inspected(cli, "--dataset", "custom", "--data-path", "own.csv", "--seq-len", 256)
+    assert record["rows"] == 12_194
+    assert record["windows"] == int(0.7 * 12_194) - 256 - 96 + 1 == 8_184
+    assert record["splits"]["test"]["rows"] == int(0.2 * 12_194) + 256
+
+
+def test_the_llm_is_described_from_the_table(cli: Cli) -> None:
+    llm = inspected(cli)["llm"]
+    assert picked(llm, "name", "origin", "architecture", "exact") == ("Qwen/Qwen2.5-3B", "table", "qwen2", True)
+    assert picked(llm, "layers_used", "layers", "hidden_size", "vocabulary") == (6, 36, 2048, 151_936)
+    assert picked(llm, "parameters_used", "parameters") == (773_628_928, 3_085_938_688)
+
+
+def test_the_llm_is_described_from_a_local_folder(cli: Cli, tiny_llm: Path) -> None:
+    record = inspected(cli, "--llm", tiny_llm, "--layers", 2)
+    assert picked(record["llm"], "origin", "layers_used", "hidden_size") == (str(tiny_llm), 2, 32)
+    assert record["tokens"]["exact"]
+
+
+def test_tokens_add_up(cli: Cli) -> None:
+    tokens = inspected(cli, "--batch-size", 8)["tokens"]
+    assert tokens["prompt"] == tokens["prompt_static"] + tokens["prompt_per_sample"]
+    assert tokens["per_sample"] == tokens["prompt"] + 64
+    assert tokens["per_step"] == 8 * tokens["per_sample"]
+
+
+def test_the_six_gigabyte_profiles_fit_six_gigabytes(cli: Cli) -> None:
+    for profile, layers in (("ettm1-qwen3b-6gb", 6), ("ettm1-qwen3b-6gb-full", 36)):
+        record = inspected(cli, "--profile", profile)
+        memory = record["memory"]
+        assert picked(record["llm"], "layers_used", "quantization") == (layers, "nf4")
+        assert picked(memory, "kind", "budget", "budget_source", "fits") == ("GPU", 6 * 2**30, "hardware.vram", True)
+        assert memory["total"] == sum(memory["parts"].values())
+        assert memory["parts"]["linear_weights"] == layers * 77_070_336 // 2
+        assert memory["largest_batch"] >= 8
+        assert memory["published_total"] > 2 * memory["total"]
+
+
+def test_a_flag_for_memory_wins_over_the_profile(cli: Cli) -> None:
+    memory = inspected(cli, "--profile", "ettm1-qwen3b-6gb-full", "--vram", "3GiB")["memory"]
+    assert picked(memory, "budget", "fits") == (3 * 2**30, False)
+    assert memory["largest_batch"] < 8
+
+
+def test_every_number_of_memory_is_a_whole_number_of_bytes(cli: Cli) -> None:
+    memory = inspected(cli, "--vram", "6GiB")["memory"]
+    sizes = [memory["total"], memory["budget"], *memory["parts"].values(), *memory["published_parts"].values()]
+    assert all(type(size) is int for size in sizes)
+
+
+def test_what_is_missing_is_said_with_the_command_that_mends_it_and_is_no_error(cli: Cli) -> None:
+    finished = cli("inspect")
+    assert finished.returncode == 0
+    assert "Not ready to train yet" in finished.stdout
+    assert "timellm fetch ETTm1" in finished.stdout
+    assert "timellm fetch Qwen/Qwen2.5-3B" in finished.stdout
+
+
+def test_a_run_that_can_start_is_ready(cli: Cli, small_csv: Path, tiny_llm: Path) -> None:
+    arguments = ("--dataset", "custom", "--data-path", small_csv, "--llm", tiny_llm, "--layers", 2, "--d-ff", 16)
+    record = inspected(cli, *arguments, "--seq-len", 48, "--pred-len", 12, "--device", "cpu")
+    assert record["ready"], record["checks"]
+    assert record["memory"]["kind"] == "RAM"
+
+
+def test_an_unknown_llm_is_answered_with_the_nearest_and_the_counts(cli: Cli) -> None:
+    record = inspected(cli, "--llm", "Qwen/Qwen2.5-3b")
+    assert picked(record, "memory", "steps_per_epoch") == (None, 29_708)
+    (check,) = [check for check in record["checks"] if check["name"] == "LLM"]
+    assert "did you mean 'Qwen/Qwen2.5-3B'?" in check["detail"]
+
+
+def test_a_custom_dataset_without_its_file_is_a_data_error(cli: Cli) -> None:
+    finished = cli("inspect", "--dataset", "custom", "--data-path", "absent.csv")
+    assert finished.returncode == 3
+    assert "absent.csv" in finished.stderr and finished.stdout == ""
+
+
+def test_the_prompt_of_the_first_sample_is_shown(cli: Cli, shared_dir: Path) -> None:
+    path = shared_dir / "data" / "ETT-small" / "ETTh1.csv"
+    record = inspected(cli, "--dataset", "ETTh1", "--data-path", path, "--seq-len", 256, "--show-prompt")
+    expected = r"previous 256 steps information; Input statistics: min value -\d\.\d{3}, .*: \[0, 1, 255, 2, 254\]"
+    assert re.search(expected, record["prompt"])
+    shown = cli("inspect", "--dataset", "ETTh1", "--data-path", path, "--seq-len", 256, "--show-prompt").stdout
+    assert "Prompt of the first training sample" in shown
+    assert record["prompt"] in " ".join(shown.split())
+
+
+def test_without_a_file_the_prompt_is_marked_as_made_up(cli: Cli) -> None:
+    shown = cli("inspect", "--show-prompt").stdout
+    assert "Prompt with made-up statistics: the data file is not here" in shown
+    assert "<|start_prompt|>" in shown
+    assert inspected(cli, "--show-prompt")["prompt"] is None
+
+
+def test_explain_puts_the_numbers_into_the_formulas(cli: Cli) -> None:
+    text = " ".join(cli("inspect", "--explain", "--vram", "6GiB").stdout.split())
+    for formula in (
+        "(34,560 - 512 - 96) + 1 = 33,953 windows",
+        "33,953 x 7 channels = 237,671 samples",
+        "237,671 // 8 = 29,708 steps an epoch, 7 samples left over",
+        "(512 - 16) // 8 + 2 = 64 a sample; x 8 = 512 a step",
+        "297,080 // 1,000 = 297 are written",
+        "311,164,928 parameters x 2 bytes",
+    ):
+        assert formula in text
+
+
+def test_explain_answers_what_people_ask(cli: Cli) -> None:
+    text = " ".join(cli("inspect", "--explain").stdout.split())
+    for answer in (
+        "An iteration is the same.",
+        "One channel of one window: 512 values to read and 96 to forecast.",
+        "8 rows from one patch to the next, inside a sample; patches of 16 rows overlap by 8.",
+        "1 row from one window to the next",
+        "Steps, not samples or epochs",
+        "Training samples are shuffled anew in every epoch",
+    ):
+        assert answer in text
+
+
+def test_explain_of_other_runs_tells_their_own_story(cli: Cli, small_csv: Path) -> None:
+    arguments = ("--dataset", "custom", "--data-path", small_csv, "--seq-len", 48, "--pred-len", 12)
+    text = " ".join(cli("inspect", "--explain", *arguments, "--window-stride", 5, "--save-steps", 0).stdout.split())
+    assert "(280 - 48 - 12) // 5 + 1 = 45 windows" in text
+    assert "the first 0.7 of 400 rows, 280, train; the last 0.2, 80, test; 40 between validate" in text
+    assert "It is 0 here: best.pt and last.pt are written after an epoch." in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("profile", ["ettm1-qwen3b-6gb-full", "etth1-llama3-8b-t4", "quickstart"])
+def test_tables_fit_the_terminal_and_are_never_cut(cli: Cli, width: int, profile: str) -> None:
+    finished = cli("inspect", "--profile", profile, "--explain", COLUMNS=str(width))
+    lines = finished.stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in finished.stdout
+    numbers = [line for line in lines if re.match(r" (dataset_len|steps_per_epoch|total_steps) ", line)]
+    ends = {re.search(r"[\d,]+", line).end() for line in numbers}  # type: ignore[union-attr]
+    assert len(numbers) == 3 and len(ends) == 1
+
+
+def test_json_goes_to_stdout_alone(cli: Cli) -> None:
+    finished = cli("inspect", "--json", "--explain", "--show-prompt")
+    assert json.loads(finished.stdout)["dataset"] == "ETTm1"
+    assert finished.stderr == ""

@@ -1,0 +1,137 @@
+"""What a step keeps: equal to what autograd really saves on tiny models of every family."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.planning.cases import TINY, known_shape, step, tiny_shape
+from timellm_cli.config import ModelConfig, WindowConfig
+from timellm_cli.model.backbone import Backbone
+from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.model.mapping import VocabularyMapping, vocabulary_factor
+from timellm_cli.model.tokens import NoPromptEncoder, PromptTokens
+from timellm_cli.planning.activation_bytes import (
+    CUDA_CONTEXT,
+    context,
+    llm_activations,
+    prompt_keys_values,
+    reprogramming_activations,
+    workspace,
+)
+from timellm_cli.planning.llm_shape import FAMILIES
+
+BATCH, PROMPT, SEQ_LEN, PRED_LEN = 3, 20, 96, 24
+PATCHES = 12
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class SavedByAutograd:
+    """Counts the bytes of every storage that autograd keeps, except those that are weights anyway."""
+
+    def __init__(self, *modules: torch.nn.Module) -> None:
+        tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        self._weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def __enter__(self) -> "SavedByAutograd":
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hooks.__exit__(*error)
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(
+            tensor.untyped_storage().nbytes() for place, tensor in self._kept.items() if place not in self._weights
+        )
+
+
+def build(family: str, precision: str = "fp32") -> Backbone:
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    return Backbone(AutoModel.from_config(AutoConfig.for_model(family, **TINY[family])).to(DTYPES[precision]))
+
+
+def prompt(head_len: int) -> PromptTokens:
+    ids = torch.arange(PROMPT).repeat(BATCH, 1)
+    mask = torch.ones_like(ids)
+    mask[0, head_len] = 0
+    return PromptTokens(ids, mask, head_len)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_llm_keeps_what_autograd_saves(family: str, precision: str) -> None:
+    backbone = build(family, precision)
+    tokens_BPE = torch.randn(BATCH, PATCHES, 64, requires_grad=True)
+    with SavedByAutograd(backbone) as saved:
+        backbone(prompt(head_len=8), tokens_BPE)
+    case = step(
+        tiny_shape(family), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, quantization="none",
+        precision=precision,
+    )  # fmt: skip
+    assert case.reads_in_two_passes == backbone.reads_in_two_passes == (family != "bert")
+    counted = llm_activations(case).bytes + prompt_keys_values(case).bytes
+    # Layer norms keep their moments in 16 bits on a CPU; Gemma and BERT keep a few vectors more.
+    assert counted == pytest.approx(saved.bytes, rel=0 if family in ("llama", "mistral", "qwen2", "qwen3") else 0.01)
+
+
+def test_without_two_passes_prompt_tokens_keep_activations_too() -> None:
+    bert = step(tiny_shape("bert"), layers=3, prompt=PROMPT, patches=PATCHES, quantization="none")
+    longer = step(tiny_shape("bert"), layers=3, prompt=2 * PROMPT, patches=PATCHES, quantization="none")
+    assert prompt_keys_values(bert).bytes == 0
+    assert llm_activations(longer).bytes > 1.5 * llm_activations(bert).bytes
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_trainable_parts_keep_what_autograd_saves(dropout: float) -> None:
+    backbone = build("llama")
+    model = ModelConfig(dropout=dropout, d_model=24, d_ff=16, n_heads=8, num_prototypes=50)
+    mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE), 50, 300)
+    window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
+    forecaster = TimeLLM(window, model, backbone, mapping, NoPromptEncoder()).train()
+    with SavedByAutograd(forecaster) as saved:
+        forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))
+    assert forecaster.patch_nums == PATCHES
+    case = step(
+        tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, pred_len=PRED_LEN, model=model,
+        quantization="none", precision="fp32", on_gpu=False,
+    )  # fmt: skip
+    counted = sum(part(case).bytes for part in (llm_activations, prompt_keys_values, reprogramming_activations))
+    # Not counted: the deviation of each window, 4 bytes a sample.
+    assert saved.bytes - counted == 4 * BATCH
+
+
+def scaled(**changes: Any) -> int:
+    return workspace(step(known_shape("Qwen/Qwen2.5-3B"), **changes)).bytes
+
+
+def test_the_workspace_holds_one_matrix_in_full_numbers_when_weights_are_quantized() -> None:
+    assert scaled(batch=1, layers=1) - scaled(batch=1, layers=1, quantization="none") == 2 * 2048 * 11008
+
+
+def test_the_workspace_of_many_layers_is_the_cache_before_it_is_repeated() -> None:
+    matrix_products = 8_519_680
+    assert scaled(layers=36, batch=64) == matrix_products + 64 * (146 + 64) * 36 * 2 * 256 * 2
+
+
+def test_int8_keeps_the_inputs_of_its_matrices() -> None:
+    shape = known_shape("Qwen/Qwen2.5-3B")
+    more = llm_activations(step(shape, quantization="int8")).bytes - llm_activations(step(shape)).bytes
+    assert more == 8 * 64 * 6 * 2 * (3 * 2048 + 11008)
+
+
+def test_the_context_is_that_of_the_cards_class() -> None:
+    shape = known_shape("gpt2")
+    assert context(step(shape, capability=(9, 0))).bytes == CUDA_CONTEXT[9]
+    assert context(step(shape, capability=(7, 5))).bytes == CUDA_CONTEXT[7]
+    assert context(step(shape)).bytes == 2**29
+    assert context(step(shape, on_gpu=False)).key == "process"

@@ -1,0 +1,88 @@
+"""What the machine has, with and without a driver."""
+
+import importlib.machinery
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pynvml
+import pytest
+
+from timellm_cli.planning.machine import Gpu, look_at_machine
+
+
+def install_card(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A driver with one card; returns the identities it is asked for."""
+    asked: list[object] = []
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", asked.append)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", asked.append)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: "NVIDIA GeForce RTX 3060")
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(total=12 << 30, free=11 << 30)
+    )
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", lambda handle: (8, 6))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return asked
+
+
+def no_driver() -> None:
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+
+def test_without_a_driver_there_is_no_gpu_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
+    assert look_at_machine().gpu is None
+
+
+def test_the_first_card_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = install_card(monkeypatch)
+    assert look_at_machine().gpu == Gpu("NVIDIA GeForce RTX 3060", 12 << 30, 11 << 30, (8, 6))
+    assert asked == [0]
+
+
+@pytest.mark.parametrize(("visible", "asked_for"), [("2,0", 2), ("GPU-5d5b", "GPU-5d5b")])
+def test_the_card_is_the_first_visible_one(monkeypatch: pytest.MonkeyPatch, visible: str, asked_for: object) -> None:
+    asked = install_card(monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert look_at_machine().gpu is not None
+    assert asked == [asked_for]
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_a_hidden_card_is_not_seen(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    install_card(monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert look_at_machine().gpu is None
+
+
+def test_ram_is_never_more_than_the_operating_system_has() -> None:
+    machine = look_at_machine()
+    assert 0 < machine.ram_free <= machine.ram_total <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("line", "has_cuda"), [("cuda: Optional[str] = '12.8'", True), ("cuda: Optional[str] = None", False)]
+)
+def test_torch_is_asked_for_cuda_without_importing_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, has_cuda: bool
+) -> None:
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "version.py").write_text(f"__version__ = '2.9.0'\n{line}\nhip: Optional[str] = None\n", encoding="utf-8")
+    spec = importlib.machinery.ModuleSpec("torch", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert look_at_machine().torch_has_cuda is has_cuda
+
+
+def test_what_is_read_of_torch_agrees_with_torch() -> None:
+    import torch
+
+    assert look_at_machine().torch_has_cuda == (torch.version.cuda is not None)
+
+
+def test_a_card_is_usable_only_with_a_torch_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_card(monkeypatch)
+    machine = look_at_machine()
+    assert machine.can_use_gpu == machine.torch_has_cuda

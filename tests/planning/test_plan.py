@@ -1,0 +1,119 @@
+"""The whole plan: counted from the file or from what is known, weighed for the card that is there or planned for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from timellm_cli.config import Config
+from timellm_cli.errors import DataError, ModelError
+from timellm_cli.planning.machine import Gpu, Machine
+from timellm_cli.planning.plan import Plan, make_plan
+from timellm_cli.units import GIB
+
+CPU_ONLY = Machine(gpu=None, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=False)
+T4 = Machine(Gpu("Tesla T4", 15 * GIB, 14 * GIB, (7, 5)), 16 * GIB, 12 * GIB, torch_has_cuda=True)
+
+
+def plan(machine: Machine = CPU_ONLY, read_prompt: bool = False, **sections: dict[str, Any]) -> Plan:
+    return make_plan(Config.model_validate(sections), machine, read_prompt)
+
+
+def test_a_known_dataset_is_counted_without_its_file() -> None:
+    known = plan()
+    assert known.data.probe is None
+    assert (known.data.rows, len(known.data.columns), known.geometry.dataset_len) == (69_680, 7, 237_671)
+
+
+def test_the_file_is_counted_where_it_is(small_csv: Path) -> None:
+    custom = plan(data={"dataset": "custom", "path": str(small_csv)}, window={"seq_len": 48, "pred_len": 12})
+    assert custom.data.probe is not None
+    assert (custom.data.rows, custom.data.columns) == (400, ("load", "OT"))
+    # 280 rows train: 280 - 48 - 12 + 1 windows of 2 channels
+    assert custom.geometry.dataset_len == 221 * 2
+
+
+def test_a_custom_dataset_without_its_file_cannot_be_counted() -> None:
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        plan(data={"dataset": "custom", "path": "absent.csv"})
+
+
+def test_a_column_that_a_known_dataset_does_not_have_is_refused_without_its_file() -> None:
+    with pytest.raises(DataError, match=r"'OTT' not found.*did you mean 'OT'"):
+        plan(data={"columns": ("HUFL", "OTT"), "target": "HUFL"})
+
+
+def test_chosen_columns_are_the_channels() -> None:
+    chosen = plan(data={"columns": ("HUFL", "OT")})
+    assert (chosen.geometry.channels, chosen.data.columns) == (2, ("HUFL", "OT"))
+    assert plan(data={"features": "S"}).data.columns == ("OT",)
+
+
+def test_without_a_card_the_bill_is_of_a_card_without_a_verdict_and_of_the_cpu_with_one() -> None:
+    unknown = plan()
+    assert unknown.memory is not None and unknown.cpu_memory is not None
+    assert (unknown.memory.kind, unknown.memory.budget, unknown.memory.fits) == ("GPU", None, None)
+    assert unknown.memory.largest_batch is None
+    assert (unknown.cpu_memory.kind, unknown.cpu_memory.budget, unknown.cpu_memory.fits) == ("RAM", 12 * GIB, True)
+
+
+def test_memory_to_plan_for_gives_a_verdict() -> None:
+    small, smaller = plan(hardware={"vram": "6GiB"}), plan(hardware={"vram": "1GiB"})
+    assert small.memory is not None and smaller.memory is not None
+    assert (small.memory.fits, small.memory.source, small.cpu_memory) == (True, "hardware.vram", None)
+    assert (smaller.memory.fits, smaller.memory.largest_batch) == (False, 0)
+
+
+def test_a_card_that_is_here_gives_its_free_memory_and_its_precision() -> None:
+    here = plan(T4)
+    assert here.memory is not None
+    assert (here.memory.budget, here.memory.source) == (14 * GIB, "Tesla T4")
+    assert (here.config.train.precision, here.config.hardware.device) == ("fp16", "cuda")
+    assert here.cpu_memory is None
+
+
+def test_on_a_cpu_the_ram_is_the_budget() -> None:
+    on_cpu = plan(T4, hardware={"device": "cpu", "vram": "6GiB"})
+    assert on_cpu.memory is not None
+    assert (on_cpu.memory.kind, on_cpu.memory.budget, on_cpu.memory.source) == ("RAM", 12 * GIB, "RAM")
+    assert on_cpu.memory.bill["process"] > 0
+
+
+def test_the_model_without_an_llm_has_a_bill_and_no_prompt() -> None:
+    ablation = plan(llm={"name": "none"})
+    assert ablation.memory is not None
+    assert (ablation.shape, ablation.prompt.tokens.total, ablation.memory.plain) == (None, 0, None)
+    assert ablation.tokens_per_step == ablation.geometry.patches_per_step == 512
+
+
+def test_an_llm_of_unknown_size_has_no_bill_but_all_counts() -> None:
+    unknown = plan(llm={"name": "Qwen/Qwen9-1T"})
+    assert (unknown.memory, unknown.cpu_memory) == (None, None)
+    assert unknown.geometry.steps_per_epoch == 29_708
+    assert not unknown.ready
+
+
+def test_too_many_layers_are_refused() -> None:
+    with pytest.raises(ModelError, match="has 12 layers"):
+        plan(llm={"name": "gpt2", "layers": 13})
+
+
+def test_a_prompt_that_exceeds_the_llms_positions_is_not_ready() -> None:
+    checks = plan(llm={"name": "gpt2"}, prompt={"description": "many words " * 800}).checks
+    (too_long,) = [check for check in checks if check.name == "prompt"]
+    assert not too_long.ok
+    assert "1,024 positions" in too_long.detail
+
+
+def test_the_prompt_is_the_first_samples_only_where_it_is_asked_for(shared_dir: Path) -> None:
+    path = str(shared_dir / "data" / "ETT-small" / "ETTh1.csv")
+    data = {"dataset": "ETTh1", "path": path}
+    asked, not_asked = plan(read_prompt=True, data=data), plan(data=data)
+    assert asked.prompt.is_real and not not_asked.prompt.is_real
+    assert asked.prompt.text != not_asked.prompt.text
+
+
+def test_the_published_prompt_is_longer_because_it_prints_every_digit() -> None:
+    usual, exact = plan().prompt, plan(prompt={"decimals": "all"}).prompt
+    assert usual.published_tokens.total > usual.tokens.total + 30
+    assert exact.published_tokens == exact.tokens == usual.published_tokens

@@ -1,0 +1,147 @@
+"""What is missing is found before a run, and each finding names the command that mends it."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.planning.cases import TINY
+from timellm_cli.config import Config
+from timellm_cli.errors import DataError, ModelError
+from timellm_cli.planning.machine import Gpu, Machine
+from timellm_cli.planning.readiness import Check, check_readiness, require_ready
+from timellm_cli.units import GIB
+
+CPU_ONLY = Machine(gpu=None, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=False)
+CARD = Gpu("NVIDIA GeForce RTX 3060", 12 * GIB, 11 * GIB, (8, 6))
+
+
+def settled(small_csv: Path, llm_name: Path | str, /, **sections: dict[str, Any]) -> Config:
+    values: dict[str, dict[str, Any]] = {
+        "data": {"dataset": "custom", "path": str(small_csv)},
+        "llm": {"name": str(llm_name), "quantization": "none"},
+        "train": {"precision": "fp32"},
+        "hardware": {"device": "cpu"},
+    }
+    for section, changes in sections.items():
+        values[section] = values.get(section, {}) | changes
+    return Config.model_validate(values)
+
+
+def check(config: Config, name: str, machine: Machine = CPU_ONLY) -> Check:
+    return next(found for found in check_readiness(config, machine) if found.name == name)
+
+
+def test_nothing_is_missing_where_everything_is(small_csv: Path, tiny_llm: Path) -> None:
+    checks = check_readiness(settled(small_csv, tiny_llm), CPU_ONLY)
+    assert [(found.name, found.ok) for found in checks] == [
+        ("data", True), ("LLM", True), ("GPU", True), ("disk", True),
+    ]  # fmt: skip
+    require_ready(checks)
+
+
+def test_everything_missing_is_in_one_error_with_every_command() -> None:
+    config = Config.model_validate({"llm": {"quantization": "none"}, "hardware": {"device": "cuda"}})
+    with pytest.raises(ModelError) as raised:
+        require_ready(check_readiness(config, CPU_ONLY))
+    message, hint = raised.value.message, raised.value.hint
+    assert all(f"- {name}: " in message for name in ("data", "LLM", "GPU"))
+    assert "timellm fetch ETTm1; timellm fetch Qwen/Qwen2.5-3B; use --device cpu" in hint
+
+
+def test_missing_data_alone_is_a_data_error(tiny_llm: Path) -> None:
+    config = settled(Path("absent.csv"), tiny_llm)
+    with pytest.raises(DataError, match=r"no file absent\.csv"):
+        require_ready(check_readiness(config, CPU_ONLY))
+
+
+@pytest.mark.parametrize(
+    ("removed", "lacking"),
+    [(["model.safetensors"], "has no weights"), (["tokenizer.json"], "has no tokenizer")],
+)
+def test_an_llm_folder_that_is_not_whole_is_named_with_what_it_lacks(
+    small_csv: Path, tiny_llm: Path, tmp_path: Path, removed: list[str], lacking: str
+) -> None:
+    folder = tmp_path / "llm"
+    shutil.copytree(tiny_llm, folder, ignore=shutil.ignore_patterns(*removed))
+    found = check(settled(small_csv, folder), "LLM")
+    assert not found.ok
+    assert found.detail == f"{folder} {lacking}"
+
+
+def test_a_missing_shard_counts_as_missing_weights(small_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **TINY["llama"]}), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert check(settled(small_csv, tmp_path), "LLM").detail.endswith("has no weights")
+
+
+def test_a_misspelt_llm_is_answered_with_the_nearest(small_csv: Path) -> None:
+    found = check(settled(small_csv, "Qwen/Qwen2.5-3b"), "LLM")
+    assert "did you mean 'Qwen/Qwen2.5-3B'?" in found.detail
+
+
+def test_no_llm_needs_none(small_csv: Path) -> None:
+    config = settled(small_csv, "none", llm={"quantization": "nf4"})
+    assert check(config, "LLM").ok
+    assert all(found.name != "bitsandbytes" for found in check_readiness(config, CPU_ONLY))
+
+
+def test_a_gpu_is_missing_only_where_it_is_asked_for(small_csv: Path, tiny_llm: Path) -> None:
+    assert check(settled(small_csv, tiny_llm), "GPU").ok
+    missing = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "GPU")
+    assert not missing.ok
+    assert missing.remedy.startswith("use --device cpu")
+
+
+def test_a_card_that_torch_cannot_use_comes_with_advice(small_csv: Path, tiny_llm: Path) -> None:
+    machine = Machine(gpu=CARD, ram_total=GIB, ram_free=GIB, torch_has_cuda=False)
+    advice = check(settled(small_csv, tiny_llm), "GPU", machine)
+    assert advice.ok
+    assert "torch is installed without CUDA" in advice.detail
+    assert "CUDA build of torch" in advice.remedy
+
+
+def test_a_usable_card_is_shown_with_its_free_memory(small_csv: Path, tiny_llm: Path) -> None:
+    machine = Machine(gpu=CARD, ram_total=GIB, ram_free=GIB, torch_has_cuda=True)
+    found = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "GPU", machine)
+    assert found == Check("GPU", True, "NVIDIA GeForce RTX 3060, 11.00 GiB of 12.00 GiB free")
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"llm": {"quantization": "nf4"}}, "llm.quantization nf4"),
+        ({"train": {"optimizer": "adamw8bit"}}, "train.optimizer adamw8bit"),
+    ],
+)
+def test_bitsandbytes_is_looked_for_only_where_something_needs_it(
+    small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch, sections: dict[str, Any], reason: str
+) -> None:
+    found = check(settled(small_csv, tiny_llm, **sections), "bitsandbytes")
+    assert (found.ok, found.detail) == (True, f"installed ({reason})")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    missing = check(settled(small_csv, tiny_llm, **sections), "bitsandbytes")
+    assert (missing.ok, missing.remedy) == (False, "pip install bitsandbytes")
+    assert reason in missing.detail
+
+
+def test_a_full_disk_is_told_with_both_numbers(
+    small_csv: Path, monkeypatch: pytest.MonkeyPatch, private_cache: Path
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=GIB))
+    found = check(settled(small_csv, "Qwen/Qwen2.5-3B"), "disk")
+    # 3,085,938,688 parameters of 2 bytes, and 200 MB for the run.
+    assert found.detail.startswith("5.93 GiB needed, 1.00 GiB free")
+    assert not found.ok
+    assert "TIMELLM_CACHE" in found.remedy
+
+
+def test_what_is_here_needs_no_disk(small_csv: Path, tiny_llm: Path) -> None:
+    assert check(settled(small_csv, tiny_llm), "disk").detail.startswith("191 MiB needed")

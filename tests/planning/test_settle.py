@@ -1,0 +1,75 @@
+"""Every 'auto' becomes what it means on a machine; what was chosen explicitly stays."""
+
+from typing import Any
+
+import pytest
+
+from tests.planning.cases import known_shape
+from timellm_cli.config import Config
+from timellm_cli.planning.machine import Gpu, Machine
+from timellm_cli.planning.settle import settle
+from timellm_cli.units import GIB
+
+CPU_ONLY = Machine(gpu=None, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=False)
+
+
+def with_card(gib: int, capability: tuple[int, int] = (8, 6), torch_has_cuda: bool = True) -> Machine:
+    card = Gpu(f"a {gib} GiB card", gib * GIB, gib * GIB, capability)
+    return Machine(gpu=card, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=torch_has_cuda)
+
+
+def settled(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[str, str, str]:
+    values = {"llm": {"name": name, "layers": "all"}, **sections}
+    config = settle(Config.model_validate(values), machine, known_shape(name) if name != "none" else None)
+    return config.hardware.device, config.train.precision, config.llm.quantization
+
+
+def test_a_cpu_computes_in_float32_without_quantization() -> None:
+    assert settled(CPU_ONLY) == ("cpu", "fp32", "none")
+
+
+def test_a_card_that_torch_cannot_use_is_not_used() -> None:
+    assert settled(with_card(24, torch_has_cuda=False)) == ("cpu", "fp32", "none")
+
+
+@pytest.mark.parametrize(
+    ("card", "quantization"),
+    # Qwen2.5-3B takes 5.75 GiB in 16 bits: more than a third of 16 GiB, less than a third of 24 GiB.
+    [(6, "nf4"), (16, "nf4"), (24, "none"), (80, "none")],
+)
+def test_an_llm_is_quantized_where_it_is_large_for_the_card(card: int, quantization: str) -> None:
+    assert settled(with_card(card)) == ("cuda", "bf16", quantization)
+
+
+def test_the_memory_to_plan_for_wins_over_the_cards_own() -> None:
+    assert settled(with_card(80), hardware={"vram": "6GiB"}) == ("cuda", "bf16", "nf4")
+
+
+def test_a_small_llm_is_not_quantized_even_for_an_unknown_card() -> None:
+    chosen = {"device": "cuda"}
+    assert settled(CPU_ONLY, "smollm2-135m", hardware=chosen)[2] == "none"
+    assert settled(CPU_ONLY, "Qwen/Qwen2.5-3B", hardware=chosen)[2] == "nf4"
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_older_cards_compute_in_fp16(capability: tuple[int, int], precision: str) -> None:
+    assert settled(with_card(16, capability))[1] == precision
+
+
+def test_explicit_choices_stay_even_where_the_machine_cannot_do_them() -> None:
+    assert settled(
+        CPU_ONLY,
+        hardware={"device": "cuda"},
+        train={"precision": "fp16"},
+        llm={"name": "Qwen/Qwen2.5-3B", "quantization": "int8"},
+    ) == ("cuda", "fp16", "int8")
+
+
+def test_without_an_llm_nothing_is_quantized() -> None:
+    assert settled(with_card(4), "none")[2] == "none"
+
+
+def test_the_given_configuration_is_left_as_it_was() -> None:
+    config = Config()
+    settle(config, CPU_ONLY, known_shape("Qwen/Qwen2.5-3B"))
+    assert (config.hardware.device, config.train.precision, config.llm.quantization) == ("auto", "auto", "auto")

@@ -1,0 +1,133 @@
+"""Memory that stays: equal to what bitsandbytes and torch allocate for the same weights."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.planning.cases import known_shape, step, tiny_shape
+from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.llm_shape import FAMILIES, Linear
+from timellm_cli.planning.weight_bytes import (
+    frozen_parts,
+    linear_weights,
+    quantization_constants,
+    trainable_parts,
+    trainable_tensors,
+)
+
+
+def by_key(parts: list[Part]) -> dict[str, int]:
+    return {part.key: part.bytes for part in parts}
+
+
+def quantized_bytes(linears: tuple[Linear, ...], double_quant: bool) -> tuple[int, int]:
+    """Bytes of the packed weights and of everything else that bitsandbytes keeps for one layer."""
+    import torch
+    from bitsandbytes.functional import quantize_4bit
+
+    weights = constants = 0
+    for linear in linears:
+        matrix = torch.randn(linear.outputs, linear.inputs)
+        packed, state = quantize_4bit(matrix, quant_type="nf4", compress_statistics=double_quant)
+        weights += packed.nbytes
+        constants += state.absmax.nbytes + state.code.nbytes
+        if double_quant:
+            constants += state.offset.nbytes + state.state2.absmax.nbytes + state.state2.code.nbytes
+    return weights, constants
+
+
+@pytest.mark.parametrize("double_quant", [True, False])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_nf4_weights_and_constants_are_what_bitsandbytes_keeps(family: str, double_quant: bool) -> None:
+    shape = tiny_shape(family)
+    case = step(shape, layers=3, double_quant=double_quant)
+    weights, constants = quantized_bytes(shape.linears, double_quant)
+    assert (linear_weights(case).bytes, quantization_constants(case).bytes) == (3 * weights, 3 * constants)
+
+
+@pytest.mark.parametrize(("double_quant", "bits"), [(True, 0.127), (False, 0.5)])
+def test_constants_of_nf4_take_the_published_bits_a_weight(double_quant: bool, bits: float) -> None:
+    case = step(known_shape("Qwen/Qwen2.5-3B"), double_quant=double_quant)
+    constants, weights = quantization_constants(case).bytes, linear_weights(case).bytes
+    assert 8 * constants / (2 * weights) == pytest.approx(bits, abs=0.002)
+
+
+def test_int8_keeps_a_byte_a_weight_and_a_scale_for_each_output() -> None:
+    case = step(tiny_shape("llama"), layers=1, quantization="int8")
+    # q, k, v, o, gate, up, down of E = 64, I = 160 and two key/value heads of width 16
+    assert linear_weights(case).bytes == 64 * 64 * 2 + 64 * 32 * 2 + 64 * 160 * 3
+    assert quantization_constants(case).bytes == 4 * (64 + 32 + 32 + 64 + 160 + 160 + 64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("precision", "size"), [("fp32", 4), ("bf16", 2), ("fp16", 2)])
+def test_an_llm_without_quantization_takes_its_parameters_times_their_size(
+    family: str, precision: str, size: int
+) -> None:
+    shape = tiny_shape(family)
+    parts = by_key(frozen_parts(step(shape, layers=3, quantization="none", precision=precision)))
+    factor = parts.pop("prototype_factor")
+    assert sum(parts.values()) == size * shape.parameters(3)
+    assert factor == 4 * 64 * 64
+
+
+def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
+    import torch
+
+    from timellm_cli.config import Config
+    from timellm_cli.model.forecaster import load_forecaster
+
+    for name in (str(tiny_llm), "none"):
+        config = Config.model_validate(
+            {
+                "window": {"seq_len": 96, "pred_len": 24},
+                "llm": {"name": name, "layers": 2, "quantization": "none"},
+                "model": {"d_ff": 16, "n_heads": 4},
+                "hardware": {"device": "cpu"},
+                "train": {"precision": "fp32"},
+            }
+        )
+        forecaster = load_forecaster(config, torch.device("cpu"))
+        sizes = [weights.numel() for weights in forecaster.trainable_state().values()]
+        case = Case.of(config, known_shape(name) if name != "none" else None, 0, None)
+        assert sorted(trainable_tensors(case).values()) == sorted(sizes)
+
+
+def test_the_qwen_run_trains_four_million_weights_instead_of_a_hundred_and_fifty() -> None:
+    tensors = trainable_tensors(step(known_shape("Qwen/Qwen2.5-3B")))
+    assert tensors["mapping"] == 1000 * 2048
+    assert sum(tensors.values()) == 3_831_112
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_keeps_two_numbers_of_every_weight(optimizer: str) -> None:
+    parts = by_key(trainable_parts({"a": 5000, "b": 7}, optimizer))
+    assert parts == {"trainable_weights": 20_028, "gradients": 20_028, "optimizer_states": 40_056}
+
+
+def test_8bit_adam_keeps_what_bitsandbytes_keeps() -> None:
+    import torch
+    from bitsandbytes.optim import Adam8bit
+
+    small, large = (torch.nn.Parameter(torch.randn(size)) for size in (100, 5000))
+    optimizer = Adam8bit([small, large], lr=1e-3)
+    small.grad, large.grad = torch.randn(100), torch.randn(5000)
+    for parameter in (small, large):
+        optimizer.init_state(optimizer.param_groups[0], parameter, 0, 0)
+    shared_tables = ("qmap1", "qmap2")
+    kept = sum(
+        tensor.nbytes
+        for state in optimizer.state.values()
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor) and name not in shared_tables
+    )
+    assert by_key(trainable_parts({"small": 100, "large": 5000}, "adam8bit"))["optimizer_states"] == kept
+
+
+@given(weights=st.integers(1, 10**9))
+def test_8bit_states_are_never_larger_than_32bit_ones(weights: int) -> None:
+    plain, small = (by_key(trainable_parts({"w": weights}, name))["optimizer_states"] for name in ("adam", "adam8bit"))
+    assert small <= plain
+    assert small >= plain / 4
