@@ -98,7 +98,9 @@ def second_moments(values_N: NDArray[np.float64], width: int) -> NDArray[np.floa
     """
     windows = len(values_N) - width + 1
     moments = np.empty((width, width))
-    moments[0] = [values_N[:windows] @ values_N[lag : lag + windows] for lag in range(width)]
+    lagged_LN = np.lib.stride_tricks.sliding_window_view(values_N, windows)
+    # einsum and not @: these products are too small for the threads of a BLAS, which would only wait for each other.
+    moments[0] = np.einsum("n,ln->l", values_N[:windows], lagged_LN)
     moments[:, 0] = moments[0]
     head, tail = values_N[: width - 1], values_N[windows : windows + width - 1]
     for row in range(1, width):
