@@ -71,9 +71,19 @@ def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) 
 
     second = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--data", other, "--json"))
     assert second["csv"] == str(other)
+    assert second["notes"][0].startswith("other.csv stands in for the trained CSV")
     ours, theirs = (plain["entries"][1]["mae_raw"] for plain in (first, second))
     assert theirs == pytest.approx(2 * ours, rel=1e-4)
     assert second["entries"][1]["mae"] == pytest.approx(2 * first["entries"][1]["mae"], rel=1e-4)
+
+
+def test_a_csv_without_the_columns_is_refused_naming_both_sides(cli: Cli, run_a: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("date,Load\n2024-01-01,1\n2024-01-02,2\n", encoding="utf-8")
+    finished = cli("eval", run_a, "--data", other)
+    assert finished.returncode == 3
+    for words in ("no column 'load', 'OT'", "its columns are 'date', 'Load'", "did you mean 'Load'?"):
+        assert words in finished.stderr
 
 
 def test_checkpoints_of_different_horizons_are_refused(cli: Cli, run_a: Path, small_csv: Path, tmp_path: Path) -> None:

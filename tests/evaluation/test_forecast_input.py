@@ -71,7 +71,7 @@ def error_of(source: Path | bytes, at: str | None = None, **changes: object) -> 
 
 def test_a_missing_column_names_both_sides(small_csv: Path) -> None:
     text = error_of(small_csv, columns=("loads", "OT"))
-    for words in (str(small_csv), "no column 'loads'", "'date', 'OT', 'load'", "did you mean 'load'?", "loads, OT"):
+    for words in (str(small_csv), "no column 'loads'", "'date', 'OT', 'load'", "did you mean 'load'?", "'loads', 'OT'"):
         assert words in text
     assert "no column 'when'" in error_of(small_csv, data__date_column="when")
 

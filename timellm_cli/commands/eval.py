@@ -8,11 +8,13 @@ import torch
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
+from timellm_cli.data.source import open_source
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path as configured_path
 from timellm_cli.errors import DataError, ModelError
 from timellm_cli.evaluation.baselines import fit_baselines
 from timellm_cli.evaluation.comparison import compare, entry_of_baseline, entry_of_model, to_json
+from timellm_cli.evaluation.forecast_input import require_columns
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
@@ -71,7 +73,7 @@ def run(
     for baseline in fit_baselines(longest):
         scores = _score(baseline.name, baseline.forecaster, longest, split, _BASELINE_BATCH, limit)
         entries.append(entry_of_baseline(baseline, scores))
-    notes = [*longest.warnings, *notes_on(subjects, contest[0].checkpoint.cadence, longest, split, limit)]
+    notes = [*longest.warnings, *notes_on(subjects, contest[0].checkpoint.cadence, longest, split, limit, data_path)]
     comparison = compare(longest, split, limit, entries, notes)
     if as_json:
         print(json.dumps(to_json(comparison), indent=2, ensure_ascii=False))
@@ -88,6 +90,9 @@ def _load(subject: Subject, config: Config, given: Path | None, offline: bool) -
             f"the CSV that {subject.name} was trained on is not at {path}",
             "give it with --data FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
         )
+    if given is not None:
+        date_column = config.data.date_column
+        require_columns(open_source(given, None, date_column), date_column, subject.columns)
     return load_data(config, scaler=subject.scaler, columns=subject.columns)
 
 

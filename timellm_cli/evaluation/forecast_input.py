@@ -1,13 +1,14 @@
 """The CSV that a forecast continues, held against what the checkpoint was trained on."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from timellm_cli.config import Config, DataConfig
+from timellm_cli.config import Config
 from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.date_style import DateStyle, find_style
 from timellm_cli.data.source import CsvSource, open_source
@@ -54,7 +55,7 @@ def read_input(
     name = str(source) if isinstance(source, Path) else "standard input"
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
     csv = open_source(_reopen(source), name, data.date_column)
-    _require_columns(csv, data)
+    require_columns(csv, data.date_column, columns)
     table = read_table(_reopen(source), data, name=name).select(columns)
     style = find_style(_timestamp_texts(csv, data.date_column), table.timestamps)
     last_known = len(table.values) - 1 if at is None else _find_row(name, table, style, at)
@@ -77,20 +78,23 @@ def read_input(
     return ForecastInput(table, last_known, order, csv.delimiter, style, (*table.warnings, *notes))
 
 
+def require_columns(csv: CsvSource, date_column: str, columns: tuple[str, ...]) -> None:
+    """Raise DataError where a CSV lacks a column of a checkpoint, naming what both have."""
+    missing = [name for name in (date_column, *columns) if name not in csv.header]
+    if missing:
+        raise DataError(
+            f"{csv.name} has no column {_quoted(missing)}, which the checkpoint needs; "
+            f"its columns are {_quoted(csv.header)}" + did_you_mean(missing[0], csv.header),
+            f"the checkpoint reads {_quoted([date_column, *columns])}",
+        )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
 def _reopen(source: Path | bytes) -> Path | io.BytesIO:
     return io.BytesIO(source) if isinstance(source, bytes) else source
-
-
-def _require_columns(csv: CsvSource, data: DataConfig) -> None:
-    missing = [name for name in (data.date_column, *data.columns) if name not in csv.header]
-    if missing:
-        lacking = ", ".join(f"'{name}'" for name in missing)
-        has = ", ".join(f"'{name}'" for name in csv.header)
-        raise DataError(
-            f"{csv.name} has no column {lacking}, which the checkpoint needs; its columns are {has}"
-            + did_you_mean(missing[0], csv.header),
-            f"the checkpoint reads '{data.date_column}' and {', '.join(data.columns)}",
-        )
 
 
 def _timestamp_texts(csv: CsvSource, date_column: str) -> list[str]:

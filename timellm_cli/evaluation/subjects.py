@@ -66,12 +66,24 @@ def require_comparable(subjects: Sequence[Subject], split: str, given_data: Path
         )
 
 
-def notes_on(subjects: Sequence[Subject], cadence: str, data: ForecastData, split: str, limit: int | None) -> list[str]:
+def notes_on(
+    subjects: Sequence[Subject],
+    cadence: str,
+    data: ForecastData,
+    split: str,
+    limit: int | None,
+    given_data: Path | None,
+) -> list[str]:
     """What a reader of the table has to know so as not to take it for more than it is.
 
     `cadence` is that of the rows the checkpoints were trained on, `data` what they are scored on.
     """
     notes = []
+    if given_data is not None:
+        notes.append(
+            f"{given_data.name} stands in for the trained CSV: it is standardised by the checkpoint's scaler, and the "
+            "baselines are fitted on its own training rows"
+        )
     if str(data.table.cadence) != cadence:
         trained, scored = show_step(parse_cadence(cadence)), show_step(data.table.cadence)
         notes.append(f"trained on a row every {trained}, but scored on a row every {scored}")

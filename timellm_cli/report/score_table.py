@@ -10,6 +10,7 @@ from rich.text import Text
 from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, PartErrors
 
 _UNITS = "(CSV's units)"
+_MOST_CHANNELS = 40
 
 
 def render(comparison: Comparison) -> RenderableType:
@@ -30,6 +31,8 @@ def _blocks(comparison: Comparison) -> Iterator[RenderableType]:
         yield Text(f"note: {note}", style="yellow")
     if channels > 1:
         yield _by_channel(comparison)
+        if channels > _MOST_CHANNELS:
+            yield Text(f"and {channels - _MOST_CHANNELS} more channels: --json has them all", style="dim")
     if comparison.pred_len > 1:
         yield _by_part(comparison)
 
@@ -49,7 +52,7 @@ def _models(comparison: Comparison) -> Table:
         table.add_row(
             Text.assemble((entry.name, "bold" if entry.path else ""), "\n", (entry.explanation, "dim")),
             *cells,
-            _relative(entry.mse, comparison.best_baseline.mse),
+            "" if entry is comparison.best_baseline else _relative(entry.mse, comparison.best_baseline.mse),
             Text("best", style="bold green") if is_best else "",
             end_section=entry.path is not None and entry is comparison.checkpoints[-1],
         )
@@ -61,7 +64,7 @@ def _by_channel(comparison: Comparison) -> Table:
     table = _table(f"{entry.name}, by channel")
     table.add_column("channel", overflow="fold")
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", f"RMSE\n{_UNITS}", f"MAE\n{_UNITS}"))
-    for name, errors in entry.channels.items():
+    for name, errors in list(entry.channels.items())[:_MOST_CHANNELS]:
         table.add_row(
             Text(name),
             *_side_by_side(errors, baseline.channels[name]),
