@@ -84,8 +84,12 @@ def _limit_losses(axes: Any, steps: list[dict[str, Any]], epochs: list[dict[str,
     scored = [line[key] for line in epochs for key in ("val_loss", "test_loss")]
     highest = max([losses[int(0.98 * (len(losses) - 1))], *scored])
     lowest = min([losses[0], *scored])
-    margin = 0.1 * (highest - lowest) or 0.1 * highest or 1.0
-    axes.set_ylim(max(0.0, lowest - margin), highest + margin)
+    if 0 < 10 * lowest < highest:
+        axes.set_yscale("log")
+        axes.set_ylim(lowest / 1.3, highest * 1.3)
+    else:
+        margin = 0.1 * (highest - lowest) or 0.1 * highest or 1.0
+        axes.set_ylim(max(0.0, lowest - margin), highest + margin)
     axes.set_xlim(left=0)
 
 
