@@ -7,7 +7,7 @@ import pytest
 
 from timellm_cli.errors import ModelError
 from timellm_cli.report.metrics_log import MetricsLog, read_metrics
-from timellm_cli.report.records import CheckpointSaved, EpochFinished, StepLogged, StepTaken
+from timellm_cli.training.records import CheckpointSaved, EpochFinished, StepLogged, StepTaken
 
 
 def step(number: int, epoch: int = 1) -> StepLogged:

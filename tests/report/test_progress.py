@@ -9,7 +9,7 @@ from rich.console import Console
 
 from timellm_cli.report.memory import MemoryUse, memory_reader
 from timellm_cli.report.progress import LiveProgress, PlainProgress, watch
-from timellm_cli.report.records import (
+from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,

@@ -11,11 +11,11 @@ import torch
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.report.records import Record
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loop import Trainer
+from timellm_cli.training.records import Record
 from timellm_cli.training.run_directory import RunDirectory
 
 torch.set_num_threads(1)

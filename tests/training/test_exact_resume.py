@@ -3,7 +3,7 @@
 import pytest
 
 from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
-from timellm_cli.report.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepTaken
+from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepTaken
 
 
 def figures(run: Run) -> dict[int, tuple[float, float, float]]:

@@ -11,7 +11,8 @@ from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import score
-from timellm_cli.report.records import (
+from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.training.records import (
     BestSoFar,
     EpochFinished,
     NoImprovement,
@@ -20,7 +21,6 @@ from timellm_cli.report.records import (
     StepLogged,
     StepTaken,
 )
-from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.step import Stepper
 
 

@@ -23,13 +23,13 @@ from timellm_cli.report.curves import draw_curves
 from timellm_cli.report.memory import memory_reader
 from timellm_cli.report.metrics_log import MetricsLog
 from timellm_cli.report.progress import PlainProgress, watch
-from timellm_cli.report.records import EpochFinished, Record, RunFinished, RunInterrupted
 from timellm_cli.report.run_summary import print_end, print_start, quote
 from timellm_cli.settings import Settings
 from timellm_cli.training.accelerator import gpu_memory_faults, make_accelerator, seed_everything
 from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loop import Trainer
+from timellm_cli.training.records import EpochFinished, Record, RunFinished, RunInterrupted
 from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable
 from timellm_cli.training.run_directory import RunDirectory
 from timellm_cli.training.run_lock import locked

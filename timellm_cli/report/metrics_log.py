@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from timellm_cli.report.files import disk_faults_of, replacing
-from timellm_cli.report.records import EpochFinished, Record, StepLogged
+from timellm_cli.training.files import disk_faults_of, replacing
+from timellm_cli.training.records import EpochFinished, Record, StepLogged
 
 _EVENTS: dict[type, str] = {StepLogged: "step", EpochFinished: "epoch"}
 

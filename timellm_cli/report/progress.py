@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.report.memory import MemoryUse
-from timellm_cli.report.records import (
+from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from timellm_cli.config import Config
 from timellm_cli.geometry import Geometry
-from timellm_cli.report.records import RunFinished
+from timellm_cli.training.records import RunFinished
 from timellm_cli.units import format_memory
 
 

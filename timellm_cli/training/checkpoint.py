@@ -21,7 +21,7 @@ from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.report.files import disk_faults_of, replacing
+from timellm_cli.training.files import disk_faults_of, replacing
 
 FORMAT = "timellm checkpoint"
 FORMAT_VERSION = 1

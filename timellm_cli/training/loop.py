@@ -24,7 +24,14 @@ from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
 from timellm_cli.model.batch import Batch, Collate
 from timellm_cli.model.forecaster import TimeLLM
-from timellm_cli.report.records import (
+from timellm_cli.training.checkpoint import Checkpoint, TrainingState, save_checkpoint
+from timellm_cli.training.early_stopping import EarlyStopping
+from timellm_cli.training.interruption import Interruption, ignore_interruptions
+from timellm_cli.training.optim import Schedule
+from timellm_cli.training.order import EpochOrder
+from timellm_cli.training.pace import Pace
+from timellm_cli.training.random_state import capture_random_state, restore_random_state
+from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
@@ -37,13 +44,6 @@ from timellm_cli.report.records import (
     StepLogged,
     StepTaken,
 )
-from timellm_cli.training.checkpoint import Checkpoint, TrainingState, save_checkpoint
-from timellm_cli.training.early_stopping import EarlyStopping
-from timellm_cli.training.interruption import Interruption, ignore_interruptions
-from timellm_cli.training.optim import Schedule
-from timellm_cli.training.order import EpochOrder
-from timellm_cli.training.pace import Pace
-from timellm_cli.training.random_state import capture_random_state, restore_random_state
 from timellm_cli.training.run_directory import RunDirectory
 from timellm_cli.training.step import NotFiniteError, Stepper
 

@@ -1,4 +1,4 @@
-"""What a training tells its watchers: plain records, made by `training/`, shown and written by `report/`. Light.
+"""What a training tells its watchers: plain records, made by the loop, shown and written by `report/`. Light.
 
 Losses and errors are in standardised units; epochs and steps are counted from 1.
 """
