@@ -105,6 +105,13 @@ def test_a_flag_for_memory_wins_over_the_profile(cli: Cli) -> None:
     assert memory["largest_batch"] < 8
 
 
+def test_where_nothing_fits_the_advice_names_only_what_helps(cli: Cli) -> None:
+    shown = " ".join(cli("inspect", "--vram", "600MB", "--quantization", "nf4").stdout.split())
+    assert "(hardware.vram): does not fit" in shown
+    assert "Not even one sample fits: use fewer --layers or a smaller --llm" in shown
+    assert "--quantization nf4 or" in cli("inspect", "--vram", "600MB", "--quantization", "none").stdout
+
+
 def test_every_number_of_memory_is_a_whole_number_of_bytes(cli: Cli) -> None:
     memory = inspected(cli, "--vram", "6GiB")["memory"]
     sizes = [memory["total"], memory["budget"], *memory["parts"].values(), *memory["published_parts"].values()]

@@ -2,6 +2,8 @@
 
 import importlib.machinery
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import psutil
 import pynvml
 import pytest
 
+from timellm_cli.planning import machine
 from timellm_cli.planning.machine import Gpu, look_at_machine
 
 
@@ -23,6 +26,7 @@ def install_card(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(total=12 << 30, free=11 << 30)
     )
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", lambda handle: (8, 6))
+    monkeypatch.setattr(machine, "_driver_may_be_here", lambda: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return asked
 
@@ -32,6 +36,7 @@ def no_driver() -> None:
 
 
 def test_without_a_driver_there_is_no_gpu_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_card(monkeypatch)
     monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
     assert look_at_machine().gpu is None
 
@@ -58,8 +63,8 @@ def test_a_hidden_card_is_not_seen(monkeypatch: pytest.MonkeyPatch, visible: str
 
 
 def test_ram_is_never_more_than_the_operating_system_has() -> None:
-    machine = look_at_machine()
-    assert 0 < machine.ram_free <= machine.ram_total <= psutil.virtual_memory().total
+    found = look_at_machine()
+    assert 0 < found.ram_free <= found.ram_total <= psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(
@@ -84,5 +89,16 @@ def test_what_is_read_of_torch_agrees_with_torch() -> None:
 
 def test_a_card_is_usable_only_with_a_torch_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     install_card(monkeypatch)
-    machine = look_at_machine()
-    assert machine.can_use_gpu == machine.torch_has_cuda
+    found = look_at_machine()
+    assert found.can_use_gpu == found.torch_has_cuda
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not show the driver as a device")
+def test_without_the_drivers_device_its_library_is_not_imported() -> None:
+    program = (
+        "import pathlib, sys; pathlib.Path.exists = lambda path: False;"
+        "from timellm_cli.planning.machine import look_at_machine;"
+        "print(look_at_machine().gpu, 'pynvml' in sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["None", "False"]

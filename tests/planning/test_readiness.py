@@ -87,6 +87,12 @@ def test_a_misspelt_llm_is_answered_with_the_nearest(small_csv: Path) -> None:
     assert "did you mean 'Qwen/Qwen2.5-3B'?" in found.detail
 
 
+def test_a_short_name_is_answered_with_the_hub_id_to_use(small_csv: Path) -> None:
+    remedy = check(settled(small_csv, "gpt2"), "LLM").remedy
+    assert remedy == "timellm fetch openai-community/gpt2, then --llm openai-community/gpt2"
+    assert check(settled(small_csv, "smollm2-135m"), "LLM").remedy == "timellm fetch smollm2-135m"
+
+
 def test_no_llm_needs_none(small_csv: Path) -> None:
     config = settled(small_csv, "none", llm={"quantization": "nf4"})
     assert check(config, "LLM").ok

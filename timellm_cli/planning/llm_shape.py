@@ -129,6 +129,11 @@ def known_llms() -> tuple[str, ...]:
     return tuple(_table())
 
 
+def hub_id_of(name: str) -> str:
+    """The hub id of a well-known LLM's short name, such as 'gpt2'; any other name as it is."""
+    return _table()[name]["names"][0] if name in _table() else name
+
+
 def unknown_llm(name: str) -> str:
     """What to say about a name that neither a folder nor the table knows."""
     return f"'{name}' is neither a folder on this computer nor a well-known LLM{did_you_mean(name, known_llms())}"

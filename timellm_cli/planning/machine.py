@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def look_at_machine() -> Machine:
 def _look_at_gpu() -> Gpu | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     first = visible.split(",")[0].strip() if visible is not None else "0"
-    if first in ("", "-1"):
+    if first in ("", "-1") or not _driver_may_be_here():
         return None
     import pynvml
 
@@ -66,6 +67,11 @@ def _look_at_gpu() -> Gpu | None:
     except pynvml.NVMLError:
         return None
     return Gpu(str(name), int(memory.total), int(memory.free), (int(major), int(minor)))
+
+
+def _driver_may_be_here() -> bool:
+    """On Linux the driver shows as a device (under WSL that of Windows); without one, its library is not imported."""
+    return sys.platform != "linux" or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def _torch_has_cuda() -> bool:

@@ -13,7 +13,7 @@ from timellm_cli.errors import DataError, ModelError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_data, remedy_for_llm
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
 from timellm_cli.paths import cache_directory
-from timellm_cli.planning.llm_shape import look_up_llm, unknown_llm
+from timellm_cli.planning.llm_shape import hub_id_of, look_up_llm, unknown_llm
 from timellm_cli.planning.machine import Machine
 from timellm_cli.units import format_memory
 
@@ -64,7 +64,7 @@ def _check_llm(config: Config) -> Check:
     name = config.llm.name
     if name == NO_LLM:
         return Check("LLM", True, "none is used")
-    folder, remedy = find_llm(name), remedy_for_llm(name)
+    folder, remedy = find_llm(name), _remedy_for_llm(name)
     if folder is None:
         detail = f"{name} is not on this computer" if look_up_llm(name) else unknown_llm(name)
         return Check("LLM", False, detail, remedy)
@@ -73,6 +73,11 @@ def _check_llm(config: Config) -> Check:
     if lacking:
         return Check("LLM", False, f"{folder} has no {' and no '.join(lacking)}", remedy)
     return Check("LLM", True, str(folder))
+
+
+def _remedy_for_llm(name: str) -> str:
+    hub_id = name if name in CATALOGUE else hub_id_of(name)
+    return remedy_for_llm(hub_id) + (f", then --llm {hub_id}" if hub_id != name else "")
 
 
 def _check_gpu(config: Config, machine: Machine) -> Check:

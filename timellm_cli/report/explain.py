@@ -106,7 +106,7 @@ def _step_answer(plan: Plan) -> str:
 def _split_answer(plan: Plan) -> str:
     data, rows, dataset = plan.config.data, plan.data.rows, known_dataset(plan.config.data)
     if dataset and dataset.month_rows:
-        cut = f"12, 4 and 4 months of 30 days, {dataset.month_rows:,} rows each"
+        cut = f"12, 4 and 4 months of 30 days ({dataset.month_rows:,} rows)"
     else:
         train, test = int(rows * data.train_ratio), int(rows * data.test_ratio)
         cut = (

@@ -14,7 +14,7 @@ from timellm_cli.planning.plan import Memory, Plan
 from timellm_cli.units import format_memory
 
 Row = tuple[str, str, str]
-_FORMATS = {"nf4": "linear weights in NF4", "int8": "linear weights in int8", "none": "not quantized"}
+_FORMATS = {"nf4": "NF4 weights", "int8": "int8 weights", "none": "not quantized"}
 
 
 def plan_tables(plan: Plan) -> Group:
@@ -59,7 +59,8 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
     yield section("Tokens", facts(_token_rows(plan)))
     yield section(_llm_title(plan), facts(_llm_rows(plan)))
     if plan.memory:
-        title = f"{plan.memory.kind} memory, estimated, of a step with {plan.config.train.batch_size} samples"
+        kind = "GPU memory" if plan.memory.kind == "GPU" else "RAM"
+        title = f"{kind}, estimated, of a step with {plan.config.train.batch_size} samples"
         yield section(title, facts(_memory_rows(plan.memory)))
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
@@ -153,7 +154,7 @@ def _verdict(plan: Plan) -> Text:
     if memory.budget is None:
         lines.append(Text.assemble(("No GPU is here: ", "bold yellow"), "give --vram 6GiB to see what fits a card"))
     else:
-        lines += [_fits(memory, memory.budget), Text(_largest(memory))]
+        lines += [_fits(memory, memory.budget), Text(_largest(plan, memory))]
     if memory.plain:
         need = f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.total:.1f} times as much"
         lines.append(Text(f"The published implementation needs at least {need}"))
@@ -168,10 +169,11 @@ def _fits(memory: Memory, budget: int) -> Text:
     return Text.assemble(f"{format_memory(memory.bill.total)} of {format_memory(budget)} {whose}: ", word)
 
 
-def _largest(memory: Memory) -> str:
+def _largest(plan: Plan, memory: Memory) -> str:
     if memory.largest_batch:
         return f"Largest batch that fits: {memory.largest_batch:,} samples"
-    return "Not even one sample fits: use fewer --layers, a smaller --llm, or --quantization nf4"
+    smaller = "" if plan.config.llm.quantization == "nf4" else ", --quantization nf4"
+    return f"Not even one sample fits: use fewer --layers{smaller} or a smaller --llm"
 
 
 def _readiness(plan: Plan) -> Padding:
