@@ -162,7 +162,7 @@ def _watch(trainer: Trainer, progress: PlainProgress, directory: RunDirectory, c
         metrics.write(record)
         progress.show(record)
         if isinstance(record, EpochFinished | RunInterrupted | RunFinished):
-            draw_curves(directory.metrics, directory.curves, directory.path.name, config.train.loss)
+            draw_curves(directory.metrics, directory.curves, directory.path.resolve().name, config.train.loss)
     return record
 
 

@@ -48,9 +48,7 @@ def print_start(
 def print_end(console: Console, record: RunFinished, folder: Path, source: Path) -> None:
     """The best epoch's errors, the files, and what to do next."""
     best = record.best
-    table = Table(
-        title=f"Best of {record.epochs} epochs: epoch {best['epoch']:.0f}", title_justify="left", title_style="bold"
-    )
+    table = Table(title=f"Best epoch: {best['epoch']:.0f} of {record.epochs}", title_justify="left", title_style="bold")
     table.add_column("standardised units")
     for name in ("MSE", "MAE"):
         table.add_column(name, justify="right")
