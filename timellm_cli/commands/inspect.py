@@ -1,11 +1,12 @@
 """`timellm inspect`: what a run will be before it starts. Light: no weights, no torch, no network."""
 
+import atexit
+import gc
 import json
 
 from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.plan import make_plan
 from timellm_cli.report.console import out
-from timellm_cli.report.explain import explanation
 from timellm_cli.report.plan_record import plan_record
 from timellm_cli.report.plan_tables import plan_tables, shown_prompt
 from timellm_cli.settings import Settings
@@ -16,6 +17,8 @@ def run(settings: Settings, *, as_json: bool, explain: bool, show_prompt: bool) 
 
     What is missing is said, and is no error. Raises DataError where nothing can be counted.
     """
+    # On the way out the collector would walk every object once more: a fifth of this command's time.
+    atexit.register(gc.freeze)
     plan = make_plan(settings.config, look_at_machine(), read_prompt=show_prompt)
     if as_json:
         text = json.dumps(plan_record(plan), indent=2, ensure_ascii=False)
@@ -23,6 +26,8 @@ def run(settings: Settings, *, as_json: bool, explain: bool, show_prompt: bool) 
         return
     out.print(plan_tables(plan), highlight=False)
     if explain:
+        from timellm_cli.report.explain import explanation
+
         out.print(explanation(plan), highlight=False)
     if show_prompt:
         out.print(shown_prompt(plan), highlight=False)

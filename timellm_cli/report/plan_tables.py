@@ -25,7 +25,7 @@ def plan_tables(plan: Plan) -> Group:
 def shown_prompt(plan: Plan) -> Group:
     """The prompt of the first training sample, or a typical one where the file is not here."""
     if plan.config.llm.name == NO_LLM:
-        return section("Prompt", "none, without an LLM")
+        return section("Prompt", Text("none, without an LLM"))
     origin = (
         "of the first training sample" if plan.prompt.is_real else "with made-up statistics: the data file is not here"
     )
@@ -34,7 +34,7 @@ def shown_prompt(plan: Plan) -> Group:
 
 def section(title: str, content: RenderableType) -> Group:
     """A titled part of the report, with a blank line before it."""
-    return Group("", Text(title, style="bold cyan"), content)
+    return Group(Text(""), Text(title, style="bold cyan"), content)
 
 
 def facts(rows: Iterator[Row]) -> Padding:
