@@ -1,9 +1,9 @@
-"""The shipped GPU profiles, run for real on a GPU of any size: peak memory against the bill, inside the profile's budget.
+"""The shipped GPU profiles, run for real on a GPU of any size: peak memory against the bill, inside the budget.
 
     python benchmarks/gpu_profiles.py --tokenizer FOLDER [--steps 40] [--profile NAME ...]
 
-Weights of the exact shape are drawn at random (time and memory do not depend on their values) and a full-length ETT file
-is generated. The process may take no more memory than the profile's card has. Prints one short table at the end.
+Weights of the exact shape are drawn at random (time and memory do not depend on their values) and a full-length ETT
+file is generated. The process may take no more memory than the profile's card has. Prints one short table at the end.
 Not measured here: accuracy, and the speed of a small card.
 """
 
@@ -41,14 +41,14 @@ import json, sys, torch
 share = float(sys.argv[1]) / torch.cuda.get_device_properties(0).total_memory
 torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
 from timellm_cli.cli import main
-sys.argv = ["timellm", *sys.argv[3:]]
+sys.argv = ["timellm", *sys.argv[2:]]
 try:
     main()
 finally:
     free, total = torch.cuda.mem_get_info()
     report = {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved(),
               "device": total - free}
-    open(sys.argv[0] if False else REPORT, "w").write(json.dumps(report))
+    open(REPORT, "w").write(json.dumps(report))
 """
 
 
@@ -104,7 +104,7 @@ def run_profile(name: str, llm: Path, csv: Path, folder: Path, steps: int) -> Ou
         [sys.executable, "-m", "timellm_cli", "inspect", *flags, "--json"], capture_output=True, text=True, check=True
     )
     inspected = json.loads(plan.stdout)
-    budget = inspected["vram"]["budget_bytes"]
+    budget = inspected["memory"]["budget"]
     best = str(folder / "runs" / name / "best.pt")
     half = str(steps // 2)
     commands = [
@@ -115,14 +115,16 @@ def run_profile(name: str, llm: Path, csv: Path, folder: Path, steps: int) -> Ou
     codes, peaks = [], []
     for command in commands:
         program = CAPPED.replace("REPORT", repr(str(report)))
-        finished = subprocess.run([sys.executable, "-c", program, str(budget), "--", *command], check=False)
+        finished = subprocess.run(
+            [sys.executable, "-c", program, str(budget), *command], stdout=subprocess.DEVNULL, check=False
+        )
         codes.append(finished.returncode)
         peaks.append(json.loads(report.read_text()))
     lines = [json.loads(line) for line in (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()]
     speeds = [line["samples_per_second"] for line in lines if "samples_per_second" in line]
     gib = 2**30
     return Outcome(
-        name, codes, inspected["vram"]["total_bytes"] / gib, peaks[0]["allocated"] / gib, peaks[0]["reserved"] / gib,
+        name, codes, inspected["memory"]["total"] / gib, peaks[0]["allocated"] / gib, peaks[0]["reserved"] / gib,
         peaks[0]["device"] / gib, max(speeds, default=0.0),
     )  # fmt: skip
 

@@ -38,7 +38,7 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
         config=config,
         scaler=data.scaler,
         columns=data.table.columns,
-        cadence=data.table.cadence,
+        cadence=str(data.table.cadence),
         metrics={},
         llm_fingerprint=forecaster.llm_fingerprint,
     )

@@ -6,6 +6,7 @@ is read once a run. Others (such as BERT) read all tokens in one pass.
 """
 
 import copy
+from logging import CRITICAL, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,8 @@ def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.de
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    # It logs an error where an optional package that would speed up 4-bit arithmetic on a CPU is absent.
+    getLogger("bitsandbytes").setLevel(CRITICAL)
     try:
         model = AutoModel.from_pretrained(
             folder,

@@ -12,7 +12,7 @@ from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptToken
 
 @dataclass(frozen=True)
 class Batch:
-    """B samples: standardised values, and which channel and window (by its first row in the split) each one is."""
+    """B samples: standardised values, and which channel and window (by its first row in the table) each one is."""
 
     history_BT: Tensor
     future_BH: Tensor
