@@ -120,6 +120,12 @@ def data_path(data: DataConfig) -> Path:
     return data_directory() / f"{dataset.name}.csv"
 
 
+def csv_named(text: str | Path) -> Path:
+    """A path as it stands; where no such file is but a known dataset has that name, its file in the cache."""
+    path = Path(text)
+    return data_directory() / f"{path}.csv" if str(path) in DATASETS and not path.exists() else path
+
+
 def description_of(data: DataConfig, description: str | None) -> str:
     """The domain text of the prompt: the configured one, else the dataset's, else what can be said of any CSV."""
     dataset = known_dataset(data)

@@ -10,6 +10,7 @@ from rich.text import Text
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import continue_timestamps
+from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.forecast_input import ForecastInput, read_input
 from timellm_cli.evaluation.roll_forward import roll_forward
@@ -40,10 +41,11 @@ def run(
 
     Raises DataError for the CSV, ConfigError for where to write, ModelError for checkpoint, LLM and hardware.
     """
-    _check_targets(source, output, plot)
+    path = None if source == "-" else csv_named(source)
+    _check_targets(path, output, plot)
     trained = load_checkpoint(checkpoint)
-    config = _fill(config_for(trained, device, Path(source)), fill)
-    content = sys.stdin.buffer.read() if source == "-" else Path(source)
+    config = _fill(config_for(trained, device, path), fill)
+    content = sys.stdin.buffer.read() if path is None else path
     given = read_input(content, config, trained.columns, trained.cadence, at)
     steps = steps or config.window.pred_len
     _tell(given, config.window.pred_len, steps)
@@ -67,7 +69,7 @@ def run(
         err.print(render(forecast, err.width))
 
 
-def _check_targets(source: str, output: Path | None, plot: Path | None) -> None:
+def _check_targets(source: Path | None, output: Path | None, plot: Path | None) -> None:
     """Before any work is done: can the results be written where they are wanted?"""
     for flag, path in (("--output", output), ("--plot", plot)):
         if path is None:
@@ -76,7 +78,7 @@ def _check_targets(source: str, output: Path | None, plot: Path | None) -> None:
             raise ConfigError(f"{flag} {path} is a folder", "give the path of a file in it")
         if not path.parent.is_dir():
             raise ConfigError(f"{flag} {path}: there is no folder '{path.parent}'", "make the folder first")
-        if source != "-" and path.resolve() == Path(source).resolve():
+        if source is not None and path.resolve() == source.resolve():
             raise ConfigError(f"{flag} {path} is the input itself, which would be lost", "give another path")
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
