@@ -72,6 +72,18 @@ def test_history_from_a_pipe_before_a_timestamp_rolls_forward_into_files(
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == ["out.csv", "out.png"]
 
 
+def test_a_fetched_dataset_may_be_named_instead_of_its_file(
+    cli: Cli, checkpoint: Path, small_csv: Path, private_cache: Path
+) -> None:
+    (private_cache / "data").mkdir()
+    (private_cache / "data" / "ETTh2.csv").write_bytes(small_csv.read_bytes())
+    by_name, by_path = cli("predict", checkpoint, "ETTh2"), cli("predict", checkpoint, small_csv)
+    assert by_name.returncode == 0, by_name.stderr
+    assert by_name.stdout == by_path.stdout
+    absent = cli("predict", checkpoint, "ETTm1")
+    assert absent.returncode == 3 and "ETTm1.csv' not found" in absent.stderr
+
+
 def test_semicolons_excel_dates_and_bom_come_back_as_they_went_in(
     cli: Cli, checkpoint: Path, small_csv: Path, tmp_path: Path
 ) -> None:

@@ -44,7 +44,7 @@ def run(
     path = None if source == "-" else csv_named(source)
     _check_targets(path, output, plot)
     trained = load_checkpoint(checkpoint)
-    config = _fill(config_for(trained, device, path), fill)
+    config = _fill(config_for(trained, device, path or Path(source)), fill)
     content = sys.stdin.buffer.read() if path is None else path
     given = read_input(content, config, trained.columns, trained.cadence, at)
     steps = steps or config.window.pred_len
