@@ -1,8 +1,11 @@
 """The habits of the project, checked: lint, format, types, layers, file sizes, and a wheel that works on its own."""
 
+import os
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
@@ -12,24 +15,21 @@ from tests.conftest import REPOSITORY
 from timellm_cli.settings import profile_names
 
 
-def run_tool(*command: str) -> None:
+def run(*command: str | Path, cwd: Path = REPOSITORY) -> str:
     finished = subprocess.run(
-        [sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True, encoding="utf-8", check=False
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, encoding="utf-8", check=False
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
 
 
 @pytest.mark.parametrize("command", [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)])
 def test_lint_format_and_types_are_clean(command: tuple[str, ...]) -> None:
-    run_tool(*command)
+    run(sys.executable, "-m", *command)
 
 
 def test_every_module_imports_only_from_the_layers_below_it() -> None:
-    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, encoding="utf-8", check=False
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
 
 
 def test_no_file_has_outgrown_its_job() -> None:
@@ -55,7 +55,7 @@ def test_dependencies_are_ranges_and_constraints_pin_each_of_them() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    run_tool("build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY))
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY))
     (built,) = folder.glob("*.whl")
     return built
 
@@ -68,20 +68,17 @@ def test_the_wheel_holds_package_and_profiles_and_nothing_else(wheel: Path) -> N
     assert "timellm_cli/planning/known_llms.toml" in names
 
 
-def test_the_wheel_alone_inspects_and_lists_profiles(wheel: Path, tmp_path: Path) -> None:
-    """In a process that sees the wheel's files and not this checkout."""
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    program = (
-        "import sys; sys.path[:] = [p for p in sys.path if 'timellm' not in p.lower()];"
-        f"sys.path.insert(0, {str(tmp_path / 'site')!r});"
-        f"sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '').lower()];"
-        "import timellm_cli; assert timellm_cli.__file__.startswith(sys.path[0]), timellm_cli.__file__;"
-        "from timellm_cli.cli import main; main()"
-    )
-    for arguments, word in ((["profiles"], "quickstart"), (["inspect", "--json"], '"dataset_len": 237671')):
-        finished = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=False,
-        )  # fmt: skip
-        assert finished.returncode == 0, finished.stderr
-        assert word in finished.stdout
+def test_the_wheel_installed_in_an_environment_of_its_own_inspects_and_lists_profiles(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """The environment borrows this one's dependencies; a .pth file does not pass on this one's editable install."""
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True)
+    scripts = environment / ("Scripts" if os.name == "nt" else "bin")
+    (site,) = environment.glob("**/site-packages")
+    run(scripts / "python", "-m", "pip", "install", "--no-deps", "--no-index", str(wheel))
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    where = run(scripts / "python", "-c", "import timellm_cli; print(timellm_cli.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(site)
+    assert "quickstart" in run(scripts / "timellm", "profiles", cwd=tmp_path)
+    assert '"dataset_len": 237671' in run(scripts / "timellm", "inspect", "--json", cwd=tmp_path)

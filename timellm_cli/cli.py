@@ -128,7 +128,12 @@ def eval_command(
 @app.command("predict")
 def predict_command(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
-    source: Annotated[str, typer.Argument(metavar="INPUT.CSV", help="History to continue: a CSV, a fetched dataset's name, or '-' (standard input).")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT.CSV", help="History to continue: a CSV, a fetched dataset's name, or '-' (standard input)."
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the forecast here instead of stdout.")
     ] = None,
