@@ -21,7 +21,7 @@ _ETT_TEXT = (
 class Dataset:
     """What is known of a dataset without opening its file.
 
-    `rows` counts data rows as they are after filling; `seasonal_period` is in rows; `sha256` is of the CSV file.
+    `rows` counts data rows as they are after filling; `sha256` is of the CSV file.
     `month_rows` is the length of a 30-day month in rows where the 12/4/4-month borders hold, else None (ratios).
     """
 
@@ -29,8 +29,6 @@ class Dataset:
     rows: int
     columns: tuple[str, ...]
     target: str
-    cadence: str
-    seasonal_period: int
     description: str
     month_rows: int | None = None
     sha256: str | None = None
@@ -44,8 +42,6 @@ def _ett(name: str, per_hour: int, sha256: str) -> Dataset:
         rows=17_420 * per_hour,
         columns=_ETT_COLUMNS,
         target="OT",
-        cadence=cadence,
-        seasonal_period=24 * per_hour,
         description=_ETT_TEXT.format(cadence=cadence),
         month_rows=30 * 24 * per_hour,
         sha256=sha256,
@@ -87,8 +83,6 @@ DATASETS: dict[str, Dataset] = {
                 "Te Ara Tahuhu Walkway",
             ),
             target="210 Queen Street",
-            cadence="every hour",
-            seasonal_period=168,
             description=(
                 "People counted every hour by sensors on the footpaths of central Auckland; "
                 "the counts follow the hours of the day, the days of the week, holidays and the weather."

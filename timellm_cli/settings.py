@@ -53,17 +53,14 @@ def resolve(
     config_file: Path | None = None,
     flags: Mapping[str, Any] | None = None,
     assignments: Iterable[str] = (),
-    base: Config | None = None,
 ) -> Settings:
-    """Layer the sources, later ones winning: defaults (or `base`), profile, file, flags, assignments.
+    """Layer the sources, later ones winning: defaults, profile, file, flags, assignments.
 
     `flags` is keyed by `section.name`; a value of None means "not given". `assignments` are texts such as
     `train.batch_size=4`. Raises ConfigError with every fault of every source in one message.
     """
     layers: list[tuple[str, Values]] = []
     faults: list[str] = []
-    if base is not None:
-        layers.append(("checkpoint", _flatten("checkpoint", base.model_dump(), faults)))
     if profile is not None:
         layers.append((f"profile {profile}", _flatten(f"profile {profile}", _read_toml(profile_path(profile)), faults)))
     if config_file is not None:

@@ -140,7 +140,7 @@ def test_validation_and_test_begin_one_history_early(small_csv: Path) -> None:
 def test_a_checkpoints_scaler_and_order_of_columns_are_kept(tmp_path: Path) -> None:
     path = counting_csv(tmp_path / "x.csv", 200, 3)
     scaler = Scaler(np.array([7.0, 5.0, 6.0]), np.array([2.0, 2.0, 2.0]))
-    data = load_data(config_for(tmp_path / "absent.csv"), path, scaler, ("x1", "x0", "OT"))
+    data = load_data(config_for(path), scaler, ("x1", "x0", "OT"))
     assert data.scaler is scaler
     assert data.table.columns == ("x1", "x0", "OT")
     assert data.values_CN[:, 3].tolist() == [(1003 - 7) / 2, (3 - 5) / 2, (2003 - 6) / 2]

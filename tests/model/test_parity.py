@@ -81,7 +81,7 @@ def test_the_prompt_is_the_originals_to_the_letter_and_to_the_token(golden: Gold
     ):
         text = encoder.text.render(replace(statistics, lags=tuple(lags)))
         assert text == sample["prompt"]
-        assert text == encoder.text.head + encoder.text.tail(replace(statistics, lags=tuple(lags)))
+        assert text.startswith(encoder.text.head)
         assert encoder.encode_texts([text]).ids_BK[0].tolist() == sample["input_ids"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from timellm_cli.config import Config
 from timellm_cli.data.probe import probe_csv
 from timellm_cli.data.windows import load_data
-from timellm_cli.datasets import description_of
+from timellm_cli.datasets import data_path, description_of
 from timellm_cli.errors import DataError
 from timellm_cli.model.normalise import normalise as normalise_tensor
 from timellm_cli.model.prompt import PromptText
@@ -19,11 +19,11 @@ from timellm_cli.model.statistics import window_statistics
 from timellm_cli.planning.preview import describe, first_sample_statistics, normalise
 
 
-def prompts(config: Config, path: Path) -> tuple[str, str]:
+def prompts(config: Config) -> tuple[str, str]:
     """Of the first training sample: as previewed, and as the model renders it."""
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
-    previewed = first_sample_statistics(probe_csv(path, config.data), config)
-    history_BT = load_data(config, path).windows("train")[0].history_T.unsqueeze(0)
+    previewed = first_sample_statistics(probe_csv(data_path(config.data), config.data), config)
+    history_BT = load_data(config).windows("train")[0].history_T.unsqueeze(0)
     scaled_BT, _ = normalise_tensor(history_BT)
     return text.render(previewed), text.render(window_statistics(scaled_BT, config.prompt.top_lags)[0])
 
@@ -38,13 +38,14 @@ def custom(path: Path, **data: object) -> Config:
 @pytest.mark.parametrize("features", ["M", "S", "MS"])
 def test_on_etth1_both_prompts_agree(shared_dir: Path, seq_len: int, features: str) -> None:
     path = shared_dir / "data" / "ETT-small" / "ETTh1.csv"
-    config = Config.model_validate({"data": {"dataset": "ETTh1", "features": features}, "window": {"seq_len": seq_len}})
-    previewed, rendered = prompts(config, path)
+    data = {"dataset": "ETTh1", "path": path, "features": features}
+    config = Config.model_validate({"data": data, "window": {"seq_len": seq_len}})
+    previewed, rendered = prompts(config)
     assert previewed == rendered
 
 
 def test_on_a_small_csv_both_prompts_agree(small_csv: Path) -> None:
-    previewed, rendered = prompts(custom(small_csv), small_csv)
+    previewed, rendered = prompts(custom(small_csv))
     assert previewed == rendered
     assert "min value -" in previewed
 
@@ -54,7 +55,7 @@ def test_gaps_are_filled_as_in_training(small_csv: Path) -> None:
     lines[5] = lines[5].rsplit(",", 1)[0] + ","  # an empty cell of the first channel
     del lines[20:23]  # absent timestamps
     small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    previewed, rendered = prompts(custom(small_csv, fill="linear"), small_csv)
+    previewed, rendered = prompts(custom(small_csv, fill="linear"))
     assert previewed == rendered
 
 

@@ -31,8 +31,6 @@ class Scaler:
         """Raw to standardised; the last axis is the channels."""
         return (values_NC - self.mean_C) / self.std_C
 
-    def restore(self, values: NDArray[np.floating], channels: NDArray[np.integer] | None = None) -> Floats:
-        """Standardised to raw: values N x C, or B x H with the channel of each of the B rows in `channels`."""
-        if channels is None:
-            return values * self.std_C + self.mean_C
-        return values * self.std_C[channels, None] + self.mean_C[channels, None]
+    def restore(self, values_NC: Floats) -> Floats:
+        """Standardised to raw; the last axis is the channels."""
+        return values_NC * self.std_C + self.mean_C

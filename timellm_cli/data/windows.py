@@ -80,16 +80,14 @@ class ForecastData:
         return WindowDataset(self.values_CN, self.spans[split], channels, self.config.window, data.window_stride)
 
 
-def load_data(
-    config: Config, path: Path | None = None, scaler: Scaler | None = None, columns: tuple[str, ...] | None = None
-) -> ForecastData:
+def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, ...] | None = None) -> ForecastData:
     """Read, split and standardise the CSV of a configuration.
 
-    `path` stands in for the configured file; `scaler` and `columns` come from a checkpoint and are of one order.
+    `scaler` and `columns` come from a checkpoint and are of one order.
     Raises DataError for a file that cannot be used or is too short, ConfigError for a dataset that is not known.
     """
     data = config.data if columns is None else config.data.model_copy(update={"columns": columns})
-    table = read_table(path or _expected_file(data), data)
+    table = read_table(_expected_file(data), data)
     if columns is not None:
         table = table.select(columns)
     spans = split_rows(len(table.values), known_dataset(data), data, config.window)

@@ -49,7 +49,7 @@ class PromptText:
     def head(self) -> str:
         """The text that is the same for every sample, up to the space before the first statistic.
 
-        Tokenisers split before a space, so head and tail can be tokenised apart; whoever relies on it checks it.
+        Tokenisers split before a space, so it can be tokenised apart from the rest; whoever relies on it checks it.
         """
         return self._static_prefix().rstrip()
 
@@ -63,10 +63,6 @@ class PromptText:
             "lags": str(list(statistics.lags)),
         }
         return "".join(values[text] if is_field else text for text, is_field in self._parts)
-
-    def tail(self, statistics: WindowStatistics) -> str:
-        """The part of the prompt after `head`."""
-        return self.render(statistics)[len(self.head) :]
 
     def _static_prefix(self) -> str:
         prefix = ""
