@@ -4,6 +4,7 @@ Each field says its unit and meaning once: the sentence is the help of its flag 
 Not here: where the values come from (`settings.py`), what they add up to (`geometry.py`).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -201,6 +202,23 @@ class Config(Section):
                 f"prompt.top_lags {self.prompt.top_lags} is more than the {self.window.seq_len} lags of a window"
             )
         return self
+
+    def values(self) -> dict[str, Any]:
+        """Every value by its key, `section.name`."""
+        return {f"{section}.{name}": value for section, part in self for name, value in part}
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """The same configuration with other values for some keys, checked like any other."""
+        return self.model_validate(nest({**self.values(), **values}))
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values by `section.name` as sections of values."""
+    tree: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = value
+    return tree
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from timellm_cli.config import FIELDS, SECTIONS, Config
+from timellm_cli.config import FIELDS, SECTIONS, Config, nest
 from timellm_cli.errors import ConfigError, did_you_mean
 
 Values = dict[str, Any]
@@ -74,7 +74,7 @@ def resolve(
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
     try:
-        config: Config | None = Config.model_validate(_nest(values))
+        config: Config | None = Config.model_validate(nest(values))
     except ValidationError as error:
         config = None
         faults.extend(_explain(error, origins))
@@ -141,14 +141,6 @@ def _accept(key: str, value: Any, origin: str, values: Values, faults: list[str]
     near = f"; did you mean '{meant[0]}'?" if meant else did_you_mean(key, siblings or FIELDS)
     listing = f" (keys of [{section}]: {', '.join(known.split('.')[1] for known in siblings)})" if siblings else ""
     faults.append(f"{key} in {origin}: no such key{near}{listing}")
-
-
-def _nest(values: Values) -> dict[str, dict[str, Any]]:
-    tree: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        section, name = key.split(".")
-        tree.setdefault(section, {})[name] = value
-    return tree
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:

@@ -23,15 +23,8 @@ def config_for(checkpoint: Checkpoint, device: str, csv: Path | None) -> Config:
 
     The quantization stays what the weights were trained with. `csv`, if given, stands in for the configured file.
     """
-    config = checkpoint.config
-    data = config.data if csv is None else config.data.model_copy(update={"path": csv})
-    return config.model_copy(
-        update={
-            "data": data,
-            "train": config.train.model_copy(update={"precision": "auto"}),
-            "hardware": config.hardware.model_copy(update={"device": device}),
-        }
-    )
+    config = checkpoint.config.with_values({"train.precision": "auto", "hardware.device": device})
+    return config if csv is None else config.with_values({"data.path": csv})
 
 
 def open_forecaster(checkpoint: Checkpoint, config: Config, offline: bool) -> tuple[TimeLLM, torch.device]:

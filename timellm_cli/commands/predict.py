@@ -44,7 +44,9 @@ def run(
     path = None if source == "-" else csv_named(source)
     _check_targets(path, output, plot)
     trained = load_checkpoint(checkpoint)
-    config = _fill(config_for(trained, device, path or Path(source)), fill)
+    config = config_for(trained, device, path or Path(source))
+    if fill is not None:
+        config = config.with_values({"data.fill": fill})
     content = sys.stdin.buffer.read() if path is None else path
     given = read_input(content, config, trained.columns, trained.cadence, at)
     steps = steps or config.window.pred_len
@@ -82,12 +84,6 @@ def _check_targets(source: Path | None, output: Path | None, plot: Path | None) 
             raise ConfigError(f"{flag} {path} is the input itself, which would be lost", "give another path")
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
-
-
-def _fill(config: Config, fill: str | None) -> Config:
-    if fill is None:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"fill": fill})})
 
 
 def _tell(given: ForecastInput, pred_len: int, steps: int) -> None:

@@ -157,9 +157,7 @@ def _read_prompt(config: Config, data: DataSource, shape: LLMShape | None, from_
 
 def _prefer_gpu(config: Config) -> Config:
     """The configuration for a GPU, even one that is not here, unless the CPU is asked for."""
-    if config.hardware.device != "auto":
-        return config
-    return config.model_copy(update={"hardware": config.hardware.model_copy(update={"device": "cuda"})})
+    return config.with_values({"hardware.device": "cuda"}) if config.hardware.device == "auto" else config
 
 
 def _weigh(config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, geometry: Geometry) -> Memory:

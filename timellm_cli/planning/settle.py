@@ -32,12 +32,8 @@ def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
     quantization = config.llm.quantization
     if quantization == "auto":
         quantization = _settle_quantization(config, device, machine, shape)
-    return config.model_copy(
-        update={
-            "hardware": config.hardware.model_copy(update={"device": device}),
-            "train": config.train.model_copy(update={"precision": precision}),
-            "llm": config.llm.model_copy(update={"quantization": quantization}),
-        }
+    return config.with_values(
+        {"hardware.device": device, "train.precision": precision, "llm.quantization": quantization}
     )
 
 

@@ -1,7 +1,6 @@
 """Which checkpoint a run goes on from, and which settings may change on the way."""
 
 from pathlib import Path
-from typing import Any
 
 from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError, ModelError
@@ -64,7 +63,7 @@ def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> C
     What is not stated, or is 'auto', stays as it was. Raises ConfigError naming every setting that would make it
     another run, and where the run would be shorter than it is, or longer than its schedule was laid out for.
     """
-    saved, now = _values(checkpoint.config), _values(settings.config)
+    saved, now = checkpoint.config.values(), settings.config.values()
     stated = {key: now[key] for key, origin in settings.origins.items() if origin != "default" and now[key] != "auto"}
     _stay_in_folder(settings, path)
     changed = {key: value for key, value in stated.items() if key not in _PLACE and value != saved[key]}
@@ -75,7 +74,7 @@ def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> C
             f"'{path}' cannot go on with other settings:\n" + "\n".join(faults),
             "leave them out to go on as before, or start a run of its own with another --run-name",
         )
-    config = _replace_values(checkpoint.config, changed)
+    config = checkpoint.config.with_values(changed)
     if checkpoint.training is not None:
         _check_length(config, checkpoint.config, checkpoint.training)
     return config
@@ -93,7 +92,7 @@ def _stay_in_folder(settings: Settings, path: Path) -> None:
 
 def _check_length(config: Config, before: Config, state: TrainingState) -> None:
     train = config.train
-    changed = [key for key in _LENGTH if _values(config)[key] != _values(before)[key]]
+    changed = [key for key in _LENGTH if config.values()[key] != before.values()[key]]
     if changed and train.schedule in LENGTH_BOUND:
         raise ConfigError(
             f"{' and '.join(changed)} cannot change: the {train.schedule} schedule was laid out for "
@@ -108,15 +107,3 @@ def _check_length(config: Config, before: Config, state: TrainingState) -> None:
             f"more than train.epochs {train.epochs} and train.max_steps {train.max_steps} allow",
             "raise them, or go on from an older step-N.pt",
         )
-
-
-def _values(config: Config) -> dict[str, Any]:
-    return {f"{section}.{name}": value for section, part in config.model_dump().items() for name, value in part.items()}
-
-
-def _replace_values(config: Config, values: dict[str, Any]) -> Config:
-    tree = config.model_dump()
-    for key, value in values.items():
-        section, name = key.split(".")
-        tree[section][name] = value
-    return Config.model_validate(tree)

@@ -35,8 +35,7 @@ def run_name(config: Config) -> str:
 
 
 def _text(config: Config, key: str) -> str:
-    section, name = key.split(".")
-    value = getattr(getattr(config, section), name)
+    value = config.values()[key]
     if key == "llm.name":
         return re.split(r"[/\\]", str(value).rstrip("/\\"))[-1]
     return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
