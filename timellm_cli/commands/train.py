@@ -7,17 +7,14 @@ import torch
 from accelerate import Accelerator
 from rich.text import Text
 
+from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
-from timellm_cli.fetching.fetch import provide
 from timellm_cli.geometry import count_run
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.readiness import check_readiness, require_ready
-from timellm_cli.planning.settle import settle
+from timellm_cli.planning.readiness import require_ready
 from timellm_cli.report.console import err, out
 from timellm_cli.report.curves import draw_curves
 from timellm_cli.report.memory import memory_reader
@@ -42,10 +39,8 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
     directory = RunDirectory(path.parent) if path else RunDirectory.of(config)
 
-    provide(config, offline)
-    machine = look_at_machine()
-    config = settle(config, machine, look_up_llm(config.llm.name))
-    require_ready(check_readiness(config, machine))
+    config, checks = settle_here(config, offline)
+    require_ready(checks)
     accelerator = make_accelerator(config)
 
     directory.create()

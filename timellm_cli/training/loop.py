@@ -149,7 +149,7 @@ class Trainer:
             loss, wants_stop = self._step(batch, stop)
             self._pace.step(time.perf_counter() - started)
             place.step, place.position = place.step + 1, place.position + 1
-            yield from self._tell(loss, learning_rate, is_last=place.position == stop)
+            yield from self._tell(loss, learning_rate)
             if self._config.run.save_steps and place.step % self._config.run.save_steps == 0:
                 yield from self._save_step()
             if wants_stop:
@@ -198,7 +198,7 @@ class Trainer:
         except NotFiniteError as error:
             raise self._diverged(f"the loss became {error.loss}", self._name_samples(batch, error.samples)) from None
 
-    def _tell(self, loss: float, learning_rate: float, is_last: bool) -> Iterator[Record]:
+    def _tell(self, loss: float, learning_rate: float) -> Iterator[Record]:
         place, losses, pace = self._place, self._losses, self._pace
         losses.epoch += loss
         losses.logged += loss
@@ -208,7 +208,7 @@ class Trainer:
         scorings = math.ceil(self._total / self._steps) - place.epoch
         left = pace.left(self._total - place.step, scorings)
         yield StepTaken(place.step, epoch, place.position, loss, learning_rate, speed, left)
-        if is_last or place.step % self._config.run.log_steps == 0:
+        if place.step % self._config.run.log_steps == 0 or place.step == self._total:
             mean = losses.logged / losses.logged_steps
             losses.logged, losses.logged_steps = 0.0, 0
             yield StepLogged(place.step, epoch, mean, learning_rate, speed, left, pace.seconds)
@@ -229,7 +229,7 @@ class Trainer:
         improved = self._stopping.update(figures.val_loss, asdict(figures))
         if place.position == self._steps:
             place.epoch, place.position = place.epoch + 1, 0
-            self._losses = Losses()
+            self._losses.epoch = 0.0
         self._finished = self._reason_to_end()
         if improved:
             yield BestSoFar(figures.epoch, before, figures.val_loss)
