@@ -1,10 +1,10 @@
 """`timellm eval`: checkpoints and baselines on the same windows, in one table."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.text import Text
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
@@ -20,7 +20,7 @@ from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windo
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
 from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
-from timellm_cli.report.console import err, out
+from timellm_cli.report.console import err, out, print_json
 from timellm_cli.report.score_table import render
 from timellm_cli.report.scoring_progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
@@ -76,7 +76,7 @@ def run(
     notes = [*longest.warnings, *notes_on(subjects, contest[0].checkpoint.cadence, longest, split, limit, data_path)]
     comparison = compare(longest, split, limit, entries, notes)
     if as_json:
-        print(json.dumps(to_json(comparison), indent=2, ensure_ascii=False))
+        print_json(to_json(comparison))
     else:
         out.print(render(comparison))
 
@@ -99,7 +99,7 @@ def _load(subject: Subject, config: Config, given: Path | None, offline: bool) -
 def _score_model(trained: _Trained, split: str, batch_size: int, limit: int | None, offline: bool) -> Scores:
     """Loads the model, scores it and lets it go, so that one LLM at a time is in memory."""
     name = trained.subject.name
-    with err.status(f"Loading {name}"):
+    with err.status(Text(f"Loading {name}")):
         model, device = open_forecaster(trained.checkpoint, trained.config, offline)
     try:
         return _score(name, ModelForecaster(model, device), trained.data, split, batch_size, limit)

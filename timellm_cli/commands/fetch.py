@@ -1,15 +1,14 @@
 """`timellm fetch`: without names it lists what there is, with names it gets them. Light until a download begins."""
 
-import json
 from typing import Any
 
 from rich import box
-from rich.table import Table
 
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset
 from timellm_cli.fetching.fetch import check_names, fetch
 from timellm_cli.paths import cache_directory
-from timellm_cli.report.console import out
+from timellm_cli.report.console import out, print_json
+from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_memory
 
 
@@ -24,18 +23,18 @@ def run(names: list[str], *, mirror: str | None, as_json: bool) -> None:
     check_names(names)
     paths = {name: fetch(name, mirror) for name in names}
     if as_json:
-        _print_json({"fetched": [{"name": name, "path": str(path)} for name, path in paths.items()]})
+        print_json({"fetched": [{"name": name, "path": str(path)} for name, path in paths.items()]})
         return
     for name, path in paths.items():
-        out.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{name}: {path}", soft_wrap=True)
 
 
 def _list(as_json: bool) -> None:
     if as_json:
-        _print_json({"cache": str(cache_directory()), "catalogue": [_describe(asset) for asset in CATALOGUE.values()]})
+        print_json({"cache": str(cache_directory()), "catalogue": [_describe(asset) for asset in CATALOGUE.values()]})
         return
     title = f"What `timellm fetch NAME` gets, and where in {cache_directory()} it lies"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = titled_table(title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("kind")
     table.add_column("download", justify="right")
@@ -47,7 +46,7 @@ def _list(as_json: bool) -> None:
         size, present = format_memory(asset.size), "yes" if asset.present else "no"
         table.add_row(asset.name, asset.kind, size, asset.licence, place, present)
     out.print(table)
-    out.print("Any LLM of the Hugging Face hub, by its id: timellm fetch owner/name", highlight=False)
+    out.print("Any LLM of the Hugging Face hub, by its id: timellm fetch owner/name")
 
 
 def _describe(asset: Asset) -> dict[str, Any]:
@@ -60,7 +59,3 @@ def _describe(asset: Asset) -> dict[str, Any]:
         "path": str(asset.path),
         "present": asset.present,
     }
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    out.print(json.dumps(content, indent=2, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)

@@ -38,4 +38,4 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
         llm_fingerprint=forecaster.llm_fingerprint,
     )
     save_checkpoint(output, checkpoint)
-    err.print(f"wrote {output}; score it with: timellm eval {output}", highlight=False, soft_wrap=True)
+    err.print(f"wrote {output}; score it with: timellm eval {output}", soft_wrap=True)

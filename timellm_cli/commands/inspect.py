@@ -2,11 +2,10 @@
 
 import atexit
 import gc
-import json
 
 from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.plan import make_plan
-from timellm_cli.report.console import out
+from timellm_cli.report.console import out, print_json
 from timellm_cli.report.plan_record import plan_record
 from timellm_cli.report.plan_tables import plan_tables, shown_prompt
 from timellm_cli.settings import Settings
@@ -21,13 +20,12 @@ def run(settings: Settings, *, as_json: bool, explain: bool, show_prompt: bool) 
     atexit.register(gc.freeze)
     plan = make_plan(settings.config, look_at_machine(), read_prompt=show_prompt)
     if as_json:
-        text = json.dumps(plan_record(plan), indent=2, ensure_ascii=False)
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_json(plan_record(plan))
         return
-    out.print(plan_tables(plan), highlight=False)
+    out.print(plan_tables(plan))
     if explain:
         from timellm_cli.report.explain import explanation
 
-        out.print(explanation(plan), highlight=False)
+        out.print(explanation(plan))
     if show_prompt:
-        out.print(shown_prompt(plan), highlight=False)
+        out.print(shown_prompt(plan))

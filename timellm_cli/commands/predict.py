@@ -1,11 +1,8 @@
 """`timellm predict`: a checkpoint and a CSV to a dated forecast in the CSV's units."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
-
-from rich.text import Text
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
@@ -14,7 +11,7 @@ from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.forecast_input import ForecastInput, read_input
 from timellm_cli.evaluation.roll_forward import roll_forward
-from timellm_cli.report.console import err
+from timellm_cli.report.console import err, print_json, print_note
 from timellm_cli.report.forecast import Forecast, to_csv, to_json
 from timellm_cli.report.forecast_table import render
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
@@ -63,7 +60,7 @@ def run(
     if plot is not None:
         _draw(forecast, plot)
     if as_json:
-        print(json.dumps(_to_json(forecast, checkpoint, source, config), indent=2, ensure_ascii=False))
+        print_json(_to_json(forecast, checkpoint, source, config))
     elif output is None:
         sys.stdout.write(to_csv(forecast, given.delimiter))
         sys.stdout.flush()
@@ -94,7 +91,7 @@ def _tell(given: ForecastInput, pred_len: int, steps: int) -> None:
             "its own forecasts, and errors add up"
         )
     for note in notes:
-        err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+        print_note(note)
 
 
 def _dated(given: ForecastInput, trained: Checkpoint, config: Config, values_HC: Any) -> Forecast:
@@ -132,7 +129,7 @@ def _draw(forecast: Forecast, path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}", "give another path") from None
     for note in notes:
-        err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+        print_note(note)
 
 
 def _to_json(forecast: Forecast, checkpoint: Path, source: str, config: Config) -> dict[str, Any]:

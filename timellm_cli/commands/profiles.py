@@ -1,13 +1,10 @@
 """`timellm profiles`: what profiles there are and what each needs; what one resolves to and why. Light."""
 
-import json
-
-import typer
-from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.config import FIELDS, Config
-from timellm_cli.report.console import err, out
+from timellm_cli.report.console import err, out, print_json
+from timellm_cli.report.tables import titled_table
 from timellm_cli.settings import Settings, profile_names, profile_path, resolve
 
 
@@ -15,9 +12,9 @@ def list_all(*, as_json: bool) -> None:
     """Print every shipped profile with what it is for and what it needs."""
     profiles = {name: resolve(name).config for name in profile_names()}
     if as_json:
-        typer.echo(json.dumps({name: _needs(name, config) for name, config in profiles.items()}, indent=2))
+        print_json({name: _needs(name, config) for name, config in profiles.items()})
         return
-    table = Table(title="Profiles", title_justify="left", show_lines=True)
+    table = titled_table("Profiles", show_lines=True)
     table.add_column("profile", ratio=1)
     table.add_column("needs", no_wrap=True)
     for name, config in profiles.items():
@@ -25,19 +22,16 @@ def list_all(*, as_json: bool) -> None:
         listing = [f"data  {needs['data']}", f"LLM   {needs['llm']}", f"runs  {needs['runs_on']}"]
         table.add_row(Text.assemble((name, "bold"), "\n", needs["about"]), Text("\n".join(listing)))
     out.print(table)
-    err.print(
-        "`timellm profiles show NAME` prints all of one; `timellm fetch NAME` gets data and LLMs", highlight=False
-    )
+    err.print("`timellm profiles show NAME` prints all of one; `timellm fetch NAME` gets data and LLMs")
 
 
 def show(settings: Settings, *, as_json: bool) -> None:
     """Print every key with its value and where that came from."""
     values = settings.config.model_dump(mode="json")
     if as_json:
-        origins = {key: {"value": _value(values, key), "origin": settings.origins[key]} for key in FIELDS}
-        typer.echo(json.dumps(origins, indent=2, ensure_ascii=False))
+        print_json({key: {"value": _value(values, key), "origin": settings.origins[key]} for key in FIELDS})
         return
-    table = Table(title="Resolved configuration", title_justify="left")
+    table = titled_table("Resolved configuration")
     table.add_column("key", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("from", no_wrap=True)

@@ -1,6 +1,23 @@
-"""The two streams: results on stdout, progress and logs on stderr. Light."""
+"""The two streams: results on stdout, progress and logs on stderr. Light.
+
+Nothing printed is taken for markup, for the names of files and columns may hold brackets and colons.
+"""
+
+import json
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """The one object that `--json` promises, on stdout."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def print_note(note: str) -> None:
+    """What a reader of the results has to know, on stderr."""
+    err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)

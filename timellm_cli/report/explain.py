@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 from rich.console import Group
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.datasets import known_dataset
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.plan import Plan
-from timellm_cli.report.plan_tables import section
+from timellm_cli.report.tables import line_up, section
 from timellm_cli.units import format_memory
 
 Pair = tuple[str, str]
@@ -133,23 +132,14 @@ def _save_answer(plan: Plan) -> str:
 
 def _formulas(plan: Plan) -> Padding:
     assert plan.memory is not None
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(overflow="fold")
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for part in plan.memory.bill.parts:
-        table.add_row(Text(part.label), Text(format_memory(part.bytes)), Text(part.how))
-    table.add_row(Text("total", style="bold"), Text(format_memory(plan.memory.bill.total), style="bold"), "")
-    return Padding(table, (0, 0, 0, 1), expand=False)
+    bill = plan.memory.bill
+    rows = [(Text(part.label), Text(format_memory(part.bytes)), Text(part.how)) for part in bill.parts]
+    total = Text("total", style="bold"), Text(format_memory(bill.total), style="bold"), Text("")
+    return line_up([*rows, total], "left", "right", "left")
 
 
 def _pairs(rows: Iterator[Pair]) -> Padding:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(Text(name), Text(text))
-    return Padding(table, (0, 0, 0, 1), expand=False)
+    return line_up(((Text(name, style="bold"), Text(text)) for name, text in rows), "left", "left")
 
 
 def _count(number: int, noun: str) -> str:

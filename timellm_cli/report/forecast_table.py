@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.report.forecast import Forecast, decimals_of
+from timellm_cli.report.tables import titled_table
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_CHANNELS = 20
@@ -23,7 +23,7 @@ def render(forecast: Forecast, width: int) -> RenderableType:
     """
     is_narrow = width < _NARROW
     half = 10 if is_narrow else 20
-    table = Table(title=Text(_title(forecast), style="bold"), title_justify="left")
+    table = titled_table(_title(forecast))
     table.add_column("channel", overflow="fold")
     table.add_column("last\nknown", justify="right", no_wrap=True)
     table.add_column("history and\nforecast", no_wrap=True)

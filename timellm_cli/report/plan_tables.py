@@ -11,6 +11,7 @@ from rich.text import Text
 from timellm_cli.geometry import SPLITS
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.plan import Memory, Plan
+from timellm_cli.report.tables import line_up, section
 from timellm_cli.units import format_memory
 
 Row = tuple[str, str, str]
@@ -32,22 +33,6 @@ def shown_prompt(plan: Plan) -> Group:
     return section(f"Prompt {origin}, {plan.prompt.tokens.total} tokens", Text(plan.prompt.text))
 
 
-def section(title: str, content: RenderableType) -> Group:
-    """A titled part of the report, with a blank line before it."""
-    return Group(Text(""), Text(title, style="bold cyan"), content)
-
-
-def facts(rows: Iterator[Row]) -> Padding:
-    """Rows of a name, a number and what it means."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return Padding(table, (0, 0, 0, 1), expand=False)
-
-
 def _tables(plan: Plan) -> Iterator[RenderableType]:
     window, data = plan.config.window, plan.config.data
     name = data.dataset if data.dataset != "custom" else plan.data.path.name
@@ -55,13 +40,13 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
     yield Text(headline, style="bold")
     source = "counted in the file" if plan.data.probe else "as known of this dataset; its file is not here"
     yield section(f"Data: {plan.data.rows:,} rows, {source}", _data_table(plan))
-    yield section("Training", facts(_training_rows(plan)))
-    yield section("Tokens", facts(_token_rows(plan)))
-    yield section(_llm_title(plan), facts(_llm_rows(plan)))
+    yield section("Training", _facts(_training_rows(plan)))
+    yield section("Tokens", _facts(_token_rows(plan)))
+    yield section(_llm_title(plan), _facts(_llm_rows(plan)))
     if plan.memory:
         kind = "GPU memory" if plan.memory.kind == "GPU" else "RAM"
         title = f"{kind}, estimated, of a step with {plan.config.train.batch_size} samples"
-        yield section(title, facts(_memory_rows(plan.memory)))
+        yield section(title, _facts(_memory_rows(plan.memory)))
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
 
@@ -76,6 +61,11 @@ def _data_table(plan: Plan) -> Table:
         channels = count.samples // count.windows
         table.add_row(f" {split}", f"{count.rows:,}", f"{count.windows:,}", f"{channels:,}", f"{count.samples:,}")
     return table
+
+
+def _facts(rows: Iterator[Row]) -> Padding:
+    """Rows of a name, a number and what it means."""
+    return line_up((map(Text, row) for row in rows), "left", "right", "left")
 
 
 def _training_rows(plan: Plan) -> Iterator[Row]:
@@ -177,14 +167,11 @@ def _largest(plan: Plan, memory: Memory) -> str:
 
 
 def _readiness(plan: Plan) -> Padding:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    rows = []
     for check in plan.checks:
         mark = Text("ok", style="green") if check.ok else Text("missing", style="bold red")
         detail = Text(check.detail)
         if check.remedy:
             detail.append("\n" + check.remedy, style="bold")
-        table.add_row(mark, check.name, detail)
-    return Padding(table, (0, 0, 0, 1), expand=False)
+        rows.append((mark, Text(check.name), detail))
+    return line_up(rows, "left", "left", "left")

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from timellm_cli.config import Config
 from timellm_cli.geometry import Geometry
+from timellm_cli.report.tables import titled_table
 from timellm_cli.training.records import RunFinished
 from timellm_cli.units import format_memory
 
@@ -48,7 +49,7 @@ def print_start(
 def print_end(console: Console, record: RunFinished, folder: Path, source: Path) -> None:
     """The best epoch's errors, the files, and what to do next."""
     best = record.best
-    table = Table(title=f"Best epoch: {best['epoch']:.0f} of {record.epochs}", title_justify="left", title_style="bold")
+    table = titled_table(f"Best epoch: {best['epoch']:.0f} of {record.epochs}")
     table.add_column("standardised units")
     for name in ("MSE", "MAE"):
         table.add_column(name, justify="right")

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, PartErrors
+from timellm_cli.report.tables import titled_table
 
 _UNITS = "(CSV's units)"
 _MOST_CHANNELS = 40
@@ -38,7 +39,7 @@ def _blocks(comparison: Comparison) -> Iterator[RenderableType]:
 
 
 def _models(comparison: Comparison) -> Table:
-    table = _table("errors, standardised" if comparison.best.mae_raw is None else "errors")
+    table = titled_table("errors, standardised" if comparison.best.mae_raw is None else "errors")
     has_raw = comparison.best.mae_raw is not None
     table.add_column("model", overflow="fold")
     _add_figures(table, ("MSE", "MAE", *((f"RMSE\n{_UNITS}", f"MAE\n{_UNITS}") if has_raw else ())))
@@ -61,7 +62,7 @@ def _models(comparison: Comparison) -> Table:
 
 def _by_channel(comparison: Comparison) -> Table:
     entry, baseline = comparison.best_checkpoint, comparison.best_baseline
-    table = _table(f"{entry.name}, by channel")
+    table = titled_table(f"{entry.name}, by channel")
     table.add_column("channel", overflow="fold")
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", f"RMSE\n{_UNITS}", f"MAE\n{_UNITS}"))
     for name, errors in list(entry.channels.items())[:_MOST_CHANNELS]:
@@ -76,7 +77,7 @@ def _by_channel(comparison: Comparison) -> Table:
 
 def _by_part(comparison: Comparison) -> Table:
     entry, baseline = comparison.best_checkpoint, comparison.best_baseline
-    table = _table(f"{entry.name}, by part of the horizon")
+    table = titled_table(f"{entry.name}, by part of the horizon")
     table.add_column("steps")
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}"))
     for part, other in zip(entry.parts, baseline.parts, strict=True):
@@ -93,10 +94,6 @@ def _verdict(comparison: Comparison) -> str:
         return f"MSE of {entry.name}: {entry.mse:.4f}; of the best baseline, {baseline.name}: {baseline.mse:.4f}."
     change = f"{abs(entry.mse / baseline.mse - 1):.1%} {'lower' if entry.mse < baseline.mse else 'higher'}"
     return f"The MSE of {entry.name} is {change} than that of the best baseline, {baseline.name}."
-
-
-def _table(title: str) -> Table:
-    return Table(title=Text(title, style="bold"), title_justify="left")
 
 
 def _add_figures(table: Table, headings: Sequence[str]) -> None:

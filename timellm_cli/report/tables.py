@@ -1,0 +1,29 @@
+"""The two forms that tables have everywhere: with a title, or as lined-up rows of a section. Light."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+
+def titled_table(title: str, **options: Any) -> Table:
+    """An empty table under a bold title on the left."""
+    return Table(title=Text(title, style="bold"), title_justify="left", **options)
+
+
+def section(title: str, content: RenderableType) -> Group:
+    """A titled part of a report, with a blank line before it."""
+    return Group(Text(""), Text(title, style="bold cyan"), content)
+
+
+def line_up(rows: Iterable[Iterable[Text]], *justify: Literal["left", "right"]) -> Padding:
+    """Rows without borders, one `justify` a column; the last column wraps, the others do not."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for place, side in enumerate(justify, 1):
+        table.add_column(justify=side, no_wrap=place < len(justify), overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return Padding(table, (0, 0, 0, 1), expand=False)
