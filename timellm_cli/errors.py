@@ -51,6 +51,17 @@ class Interrupted(TimellmError):
     exit_code = ExitCode.INTERRUPTED
 
 
+def listed(names: Iterable[str], most: int) -> str:
+    """Names separated by commas, cut after `most` of them: 'a, b and 7 more'."""
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+def quoted(names: Iterable[str], most: int = 12) -> str:
+    """Names as `listed`, each in quotation marks, because they may hold commas and blanks."""
+    return listed((f"'{name}'" for name in names), most)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'seq_len'?` for a near miss, else the empty string."""
     by_lower = {name.lower(): name for name in known}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from timellm_cli.config import DataConfig
 from timellm_cli.data.source import DELIMITERS, GUESSED_ENCODINGS, CsvSource
 from timellm_cli.datasets import known_dataset
-from timellm_cli.errors import DataError, did_you_mean
+from timellm_cli.errors import DataError, did_you_mean, quoted
 
 
 def target_of(data: DataConfig) -> str:
@@ -30,7 +30,7 @@ def select_columns(source: CsvSource, data: DataConfig) -> tuple[str, ...]:
     _require(source, [target], "target column", "--target")
     if data.columns and target not in data.columns:
         raise DataError(
-            f"the target '{target}' is not among the columns to use: {_quoted(data.columns)}",
+            f"the target '{target}' is not among the columns to use: {quoted(data.columns)}",
             "add it to --columns, or name another --target",
         )
     chosen = [target] if data.features == "S" else [name for name in values if name in data.columns or not data.columns]
@@ -54,7 +54,7 @@ def _require(source: CsvSource, names: Sequence[str], what: str, flag: str) -> N
     missing = [name for name in names if name not in header]
     if not missing:
         return
-    message = f"{source.name}: {what} {_quoted(missing)} not found"
+    message = f"{source.name}: {what} {quoted(missing)} not found"
     if len(header) == 1:
         raise DataError(
             f"{message}; the header is a single column {header[0]!r}",
@@ -62,7 +62,7 @@ def _require(source: CsvSource, names: Sequence[str], what: str, flag: str) -> N
         )
     guessed = source.encoding in GUESSED_ENCODINGS
     raise DataError(
-        f"{message}; columns are {_quoted(header)}{did_you_mean(missing[0], header)}",
+        f"{message}; columns are {quoted(header)}{did_you_mean(missing[0], header)}",
         f"the first line must name the columns; say which one with {flag}"
         + (f"; names were read as {source.encoding}, as UTF-8 and UTF-16 do not fit the file" if guessed else ""),
     )
@@ -74,14 +74,9 @@ def _match_dataset(source: CsvSource, data: DataConfig, values: Sequence[str]) -
         return
     missing = [name for name in dataset.columns if name not in values]
     extra = [name for name in values if name not in dataset.columns]
-    faults = [f"no {_quoted(missing, 6)}"] if missing else []
-    faults += [f"{_quoted(extra, 6)} besides"] if extra else []
+    faults = [f"no {quoted(missing, 6)}"] if missing else []
+    faults += [f"{quoted(extra, 6)} besides"] if extra else []
     raise DataError(
         f"{source.name} is not {dataset.name}: its columns do not match ({'; '.join(faults)})",
         "use --dataset custom for a CSV of your own",
     )
-
-
-def _quoted(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from timellm_cli.errors import DataError, did_you_mean
+from timellm_cli.errors import DataError, did_you_mean, listed
 
 HEAD_BYTES = 2**20
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -204,5 +204,4 @@ def _list_nearby(folder: Path) -> str:
     names = sorted(other.name for other in folder.glob("*.csv"))
     if not names:
         return f"there is no CSV file in '{folder}'"
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"CSV files in '{folder}': {', '.join(names[:8])}{more}"
+    return f"CSV files in '{folder}': {listed(names, 8)}"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, Window
 from timellm_cli.evaluation.score import Forecaster
 from timellm_cli.evaluation.seasonality import Period, find_period
@@ -68,7 +68,7 @@ class SeasonalNaive:
 class Linear:
     """Forecast = mean of the history + weights applied to the history less its mean. Equal for all channels."""
 
-    def __init__(self, weights_TH: NDArray[np.float64], samples: int) -> None:
+    def __init__(self, weights_TH: Floats, samples: int) -> None:
         self._weights_TH = torch.from_numpy(weights_TH)
         self.samples = samples
 
@@ -90,7 +90,7 @@ def fit_linear(data: ForecastData) -> Linear:
     return Linear(best, samples)
 
 
-def second_moments(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def second_moments(values_N: Floats, width: int) -> Floats:
     """Sum over all windows w of `width` consecutive values of the outer product w·wᵀ: (width, width).
 
     Neighbouring windows share all but one value, so each entry is its upper left neighbour less the first product
@@ -108,7 +108,7 @@ def second_moments(values_N: NDArray[np.float64], width: int) -> NDArray[np.floa
     return moments
 
 
-def _centred_moments(data: ForecastData, split: str) -> tuple[NDArray[np.float64], int]:
+def _centred_moments(data: ForecastData, split: str) -> tuple[Floats, int]:
     """Second moments of history and future, less the mean of the history, over all windows of the scored channels."""
     window = data.config.window
     width = window.seq_len + window.pred_len
@@ -119,18 +119,18 @@ def _centred_moments(data: ForecastData, split: str) -> tuple[NDArray[np.float64
     return centring @ moments @ centring.T, values_NC.shape[1] * (len(values_NC) - width + 1)
 
 
-def _solve(moments: NDArray[np.float64], seq_len: int, ridge: float) -> NDArray[np.float64]:
+def _solve(moments: Floats, seq_len: int, ridge: float) -> Floats:
     normal_TT = moments[:seq_len, :seq_len] + ridge * np.eye(seq_len)
     return np.linalg.solve(normal_TT, moments[:seq_len, seq_len:]).astype(np.float64)
 
 
-def _squared_error(moments: NDArray[np.float64], weights_TH: NDArray[np.float64]) -> float:
+def _squared_error(moments: Floats, weights_TH: Floats) -> float:
     """Sum of squared errors over the windows behind the moments: trace of (-Wᵀ, I) · moments · (-Wᵀ, I)ᵀ."""
     residual = np.hstack([-weights_TH.T, np.eye(weights_TH.shape[1])])
     return float(((residual @ moments) * residual).sum())
 
 
-def _scored_values(data: ForecastData, split: str) -> NDArray[np.float64]:
+def _scored_values(data: ForecastData, split: str) -> Floats:
     """Standardised rows of a split (N, C), the channels that are scored alone."""
     span = data.spans[split]
     values_NC = data.scaler.standardise(data.table.values)[span.start : span.stop]

@@ -1,21 +1,20 @@
 """The CSV that a forecast continues, held against what the checkpoint was trained on."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.date_style import DateStyle, find_style
+from timellm_cli.data.scale import Floats
 from timellm_cli.data.source import CsvSource, open_source
 from timellm_cli.data.table import Table, read_table
 from timellm_cli.data.timeline import show_step
 from timellm_cli.data.timestamps import ISO, has_utc_offset, parse_timestamp
-from timellm_cli.errors import DataError, did_you_mean
+from timellm_cli.errors import DataError, did_you_mean, quoted
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +31,11 @@ class ForecastInput:
     style: DateStyle
     notes: tuple[str, ...]
 
-    def history(self, seq_len: int) -> NDArray[np.float64]:
+    def history(self, seq_len: int) -> Floats:
         """The last `seq_len` known rows (T, C)."""
         return self.table.values[self.last_known + 1 - seq_len : self.last_known + 1]
 
-    def actual(self, steps: int) -> NDArray[np.float64]:
+    def actual(self, steps: int) -> Floats:
         """What the file knows of the `steps` rows (H, C) after the last known one; NaN beyond its end."""
         actual_HC = np.full((steps, len(self.table.columns)), np.nan)
         known_HC = self.table.values[self.last_known + 1 : self.last_known + 1 + steps]
@@ -83,14 +82,10 @@ def require_columns(csv: CsvSource, date_column: str, columns: tuple[str, ...]) 
     missing = [name for name in (date_column, *columns) if name not in csv.header]
     if missing:
         raise DataError(
-            f"{csv.name} has no column {_quoted(missing)}, which the checkpoint needs; "
-            f"its columns are {_quoted(csv.header)}" + did_you_mean(missing[0], csv.header),
-            f"the checkpoint reads {_quoted([date_column, *columns])}",
+            f"{csv.name} has no column {quoted(missing)}, which the checkpoint needs; "
+            f"its columns are {quoted(csv.header)}" + did_you_mean(missing[0], csv.header),
+            f"the checkpoint reads {quoted([date_column, *columns])}",
         )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def _reopen(source: Path | bytes) -> Path | io.BytesIO:

@@ -2,18 +2,16 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from timellm_cli.data.scale import Floats
 from timellm_cli.model.forecaster import TimeLLM
 
 _BATCH = 32
 """Channels the model reads at a time; it changes no figure."""
 
 
-def roll_forward(
-    model: TimeLLM, history_TC: NDArray[np.float64], steps: int, device: torch.device
-) -> NDArray[np.float64]:
+def roll_forward(model: TimeLLM, history_TC: Floats, steps: int, device: torch.device) -> Floats:
     """Forecast `steps` rows (steps, C) after the last `seq_len` rows, all standardised.
 
     Each channel by itself. Beyond `pred_len` the model reads its own forecasts as if they had happened. Puts the model

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, Window
 
 Forecaster = Callable[[Sequence[Window]], Tensor]
@@ -53,9 +53,9 @@ class Scores:
 
     channels: tuple[str, ...]
     windows: int
-    squared_CH: NDArray[np.float64]
-    absolute_CH: NDArray[np.float64]
-    std_C: NDArray[np.float64]
+    squared_CH: Floats
+    absolute_CH: Floats
+    std_C: Floats
 
     @property
     def samples(self) -> int:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
 from timellm_cli.data.cadence import Cadence
+from timellm_cli.data.scale import Floats
 
 VISIBLE = 0.1
 """Autocorrelation from which on a lag counts as a period."""
@@ -55,7 +55,7 @@ def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
     return [Period(rows, name) for rows, name in whole if 2 <= rows <= longest]
 
 
-def autocorrelation(values_NC: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
+def autocorrelation(values_NC: Floats, lags: int) -> Floats:
     """Mean over the channels of the autocorrelation at lags 0 to `lags`, straight trends removed: (lags + 1,).
 
     A channel that is constant up to its trend has none and is left out; all zeros beyond lag 0 if every one is.
@@ -70,11 +70,11 @@ def autocorrelation(values_NC: NDArray[np.float64], lags: int) -> NDArray[np.flo
     spectrum_FC = np.fft.rfft(detrended_NC, n=2 * rows, axis=0)
     covariance_LC = np.fft.irfft(np.abs(spectrum_FC) ** 2, n=2 * rows, axis=0)[: lags + 1]
     pairs_L = rows - np.arange(lags + 1)
-    mean_L: NDArray[np.float64] = (covariance_LC / covariance_LC[0]).mean(axis=1) * rows / pairs_L
+    mean_L: Floats = (covariance_LC / covariance_LC[0]).mean(axis=1) * rows / pairs_L
     return mean_L
 
 
-def find_period(training_NC: NDArray[np.float64], cadence: Cadence, longest: int, pred_len: int) -> Period | None:
+def find_period(training_NC: Floats, cadence: Cadence, longest: int, pred_len: int) -> Period | None:
     """The period of at most `longest` rows whose repetition is expected to err least over `pred_len` steps.
 
     Multiples of a period err alike: the shortest is taken. `training_NC` is the training span, in any unit. None where
@@ -90,13 +90,13 @@ def find_period(training_NC: NDArray[np.float64], cadence: Cadence, longest: int
     return next((period for period, error in zip(candidates, errors, strict=True) if error <= min(errors) + TIE), None)
 
 
-def _peaks(correlation_L: NDArray[np.float64]) -> list[Period]:
+def _peaks(correlation_L: Floats) -> list[Period]:
     inner = correlation_L[1:-1]
     is_peak = (inner > correlation_L[:-2]) & (inner >= correlation_L[2:]) & (inner >= VISIBLE)
     return [Period(int(lag), f"{lag} rows") for lag in np.flatnonzero(is_peak) + 1 if lag >= 2]
 
 
-def _expected_error(correlation_L: NDArray[np.float64], period: int, pred_len: int) -> float:
+def _expected_error(correlation_L: Floats, period: int, pred_len: int) -> float:
     """Mean of 1 - autocorrelation over the lags that the steps of the horizon look back, as far as they are known."""
     lags_H = period * -(-np.arange(1, pred_len + 1) // period)
     return float(1 - correlation_L[np.minimum(lags_H, (len(correlation_L) - 1) // period * period)].mean())

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from timellm_cli.data.cadence import Stamps
 from timellm_cli.data.date_style import DateStyle
-
-Floats = NDArray[np.float64]
-Stamps = NDArray[np.datetime64]
+from timellm_cli.data.scale import Floats
 
 
 @dataclass(frozen=True, eq=False)

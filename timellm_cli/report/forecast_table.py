@@ -1,10 +1,10 @@
 """A forecast in a few lines for the terminal: one row a channel, with a sparkline of history and forecast."""
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from timellm_cli.data.scale import Floats
 from timellm_cli.report.forecast import Forecast, decimals_of
 from timellm_cli.report.tables import titled_table
 
@@ -43,7 +43,7 @@ def render(forecast: Forecast, width: int) -> RenderableType:
     return Group(table, Text(f"and {rest} more channels", style="dim")) if rest > 0 else table
 
 
-def draw_bars(values: NDArray[np.float64], lowest: float, highest: float, width: int) -> str:
+def draw_bars(values: Floats, lowest: float, highest: float, width: int) -> str:
     """At most `width` block characters; each stands for the mean of an equal share of the values."""
     shares = np.array_split(values, min(width, len(values)))
     span = highest - lowest
@@ -51,7 +51,7 @@ def draw_bars(values: NDArray[np.float64], lowest: float, highest: float, width:
     return "".join(_BARS[min(int(height * len(_BARS)), len(_BARS) - 1)] for height in heights)
 
 
-def _sparkline(history_T: NDArray[np.float64], values_H: NDArray[np.float64], half: int) -> Text:
+def _sparkline(history_T: Floats, values_H: Floats, half: int) -> Text:
     """History dim, forecast bright, `half` characters each; as many rows of one as of the other where there are."""
     tail = history_T[-len(values_H) :]
     lowest, highest = min(tail.min(), values_H.min()), max(tail.max(), values_H.max())

@@ -19,7 +19,7 @@ from torch import Tensor
 from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
-from timellm_cli.errors import ModelError
+from timellm_cli.errors import ModelError, listed
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.training.files import disk_faults_of, replacing
 
@@ -204,5 +204,4 @@ def _nearby(path: Path) -> str:
     others = [str(other) for other in found if other != path]
     if not others:
         return "give the path of a file such as checkpoints/RUN/best.pt"
-    shown = ", ".join(others[:6])
-    return f"checkpoints nearby: {shown}" + (f" and {len(others) - 6} more" if len(others) > 6 else "")
+    return f"checkpoints nearby: {listed(others, 6)}"

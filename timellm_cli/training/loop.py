@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.errors import ModelError
+from timellm_cli.errors import ModelError, listed
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
@@ -328,10 +328,9 @@ class Trainer:
         named = [
             f"'{self._data.table.columns[int(batch.channel_B[place])]}' rows {int(batch.start_B[place]) + 1:,} to "
             f"{int(batch.start_B[place]) + rows:,}"
-            for place in positions[:3]
+            for place in positions
         ]
-        more = f" and {len(positions) - 3} more" if len(positions) > 3 else ""
-        return f"; samples: {', '.join(named)}{more}" if named else ""
+        return f"; samples: {listed(named, 3)}" if named else ""
 
     def _diverged(self, what: str, where: str = "") -> ModelError:
         place = self._place
