@@ -112,7 +112,7 @@ def _announce(
         count_run(len(table.values), len(table.columns), known_dataset(config.data), config),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         prompt_tokens=forecaster.encoder.encode(first[None]).ids_BK.shape[1],
-        trainable=sum(weight.numel() for weight in forecaster.parameters() if weight.requires_grad),
+        trainable=sum(weight.numel() for weight in forecaster.trainable_weights().values()),
         folder=directory.path,
     )
 

@@ -68,17 +68,17 @@ class TimeLLM(nn.Module):
             hidden_BPE = self.backbone(prompt, tokens_BPE)
             return moments.restore(self.head(hidden_BPE))
 
+    def trainable_weights(self) -> dict[str, nn.Parameter]:
+        """The weights that learn, by name. The LLM's are not among them."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
     def trainable_state(self) -> dict[str, Tensor]:
-        """Copies of the trained weights on the CPU, by name. The LLM is not among them."""
-        return {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad
-        }
+        """Copies of the trained weights on the CPU, by name."""
+        return {name: weight.detach().cpu().clone() for name, weight in self.trainable_weights().items()}
 
     def load_trainable_state(self, weights: dict[str, Tensor]) -> None:
         """Put trained weights in. Raises ModelError naming each one that is missing, unknown or of another shape."""
-        own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        own = self.trainable_weights()
         faults = [f"missing {name}" for name in own.keys() - weights.keys()]
         faults += [f"unknown {name}" for name in weights.keys() - own.keys()]
         faults += [
@@ -92,8 +92,8 @@ class TimeLLM(nn.Module):
                 "a checkpoint fits the configuration and the LLM it was trained with",
             )
         with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(weights[name])
+            for name, weight in own.items():
+                weight.copy_(weights[name])
 
 
 def load_forecaster(config: Config, device: torch.device) -> TimeLLM:

@@ -71,8 +71,7 @@ def prototype_factor(case: Case) -> Part:
 
 def trainable_tensors(case: Case) -> dict[str, int]:
     """Weights of every tensor that learns, by name. The mapping is compact: U x E instead of U x vocabulary."""
-    model, hidden = case.model, case.hidden
-    inner = model.n_heads * model.d_ff
+    model, hidden, inner = case.model, case.hidden, case.inner
     return {
         "patch embedding": 3 * model.patch_len * model.d_model,
         "mapping": model.num_prototypes * hidden,

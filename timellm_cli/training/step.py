@@ -25,7 +25,7 @@ class Stepper:
     """Owns the optimizer. `weights` are the trainable parameters by name."""
 
     def __init__(self, train: TrainConfig, schedule: Schedule, forecaster: TimeLLM, accelerator: Accelerator) -> None:
-        self.weights = {name: weight for name, weight in forecaster.named_parameters() if weight.requires_grad}
+        self.weights = forecaster.trainable_weights()
         optimizer = make_optimizer(train, self.weights.values(), accelerator.device)
         # The forecaster is on its device already, and parts of it may stay elsewhere on purpose.
         self.optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
