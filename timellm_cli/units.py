@@ -1,6 +1,7 @@
-"""Memory sizes as people write them. Light: standard library only."""
+"""Sizes, durations and counts as people write them. Light: standard library only."""
 
 import re
+from datetime import timedelta
 
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 GIB = 2**30
@@ -21,3 +22,13 @@ def format_memory(size: float) -> str:
     if size >= 2**20:
         return f"{size / 2**20:.0f} MiB"
     return f"{size / 2**10:.0f} KiB"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration to the second: '1:23:45', '2 days, 0:00:10'."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def format_count(number: int, noun: str) -> str:
+    """A number of things: '1 channel', '1,200 channels'."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,6 +1,8 @@
 """`timellm predict`: a checkpoint and a CSV to a dated forecast in the CSV's units."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,8 @@ def run(
     forecast = _dated(given, trained, config, values_HC)
 
     if output is not None:
-        _write(output, to_csv(forecast, given.delimiter).encode())
+        with _writing(output), replacing(output) as file:
+            file.write(to_csv(forecast, given.delimiter).encode())
     if plot is not None:
         _draw(forecast, plot)
     if as_json:
@@ -113,10 +116,10 @@ def _dated(given: ForecastInput, trained: Checkpoint, config: Config, values_HC:
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with replacing(path) as file:
-            file.write(content)
+        yield
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}", "give another path") from None
 
@@ -124,10 +127,8 @@ def _write(path: Path, content: bytes) -> None:
 def _draw(forecast: Forecast, path: Path) -> None:
     from timellm_cli.report.forecast_plot import plot_forecast
 
-    try:
+    with _writing(path):
         notes = plot_forecast(forecast, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", "give another path") from None
     for note in notes:
         print_note(note)
 

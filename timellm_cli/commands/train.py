@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.text import Text
@@ -11,7 +10,7 @@ from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
-from timellm_cli.errors import ConfigError, DataError, Interrupted
+from timellm_cli.errors import ConfigError, Interrupted
 from timellm_cli.geometry import count_run
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.planning.readiness import require_ready
@@ -27,7 +26,7 @@ from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import EpochFinished, Record, RunFinished, RunInterrupted
-from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable
+from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable, require_same_data
 from timellm_cli.training.run_directory import RunDirectory
 from timellm_cli.training.run_lock import locked
 
@@ -49,7 +48,9 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
             _refuse_to_overwrite(directory)
         elif checkpoint is None:
             err.print(Text(f"Nothing is saved in '{directory.path}' yet: starting from the beginning"), soft_wrap=True)
-        data = _load_data(config, checkpoint)
+        data = load_data(config)
+        if checkpoint:
+            require_same_data(data, checkpoint)
         with gpu_memory_faults(config.train):
             forecaster = _load_forecaster(config, checkpoint, accelerator)
             if accelerator.is_main_process:
@@ -66,26 +67,6 @@ def _refuse_to_overwrite(directory: RunDirectory) -> None:
             f"'{directory.path}' already holds a run, and a new one would overwrite it",
             "--resume auto goes on with it; --run-name NAME gives the new run a folder of its own",
         )
-
-
-def _load_data(config: Config, checkpoint: Checkpoint | None) -> ForecastData:
-    data = load_data(config)
-    if checkpoint is None:
-        return data
-    if data.table.columns != checkpoint.columns:
-        raise DataError(
-            f"the run was trained on the columns {', '.join(checkpoint.columns)}, "
-            f"but '{data_path(config.data)}' has {', '.join(data.table.columns)}",
-            "put the file back that the run was started with",
-        )
-    now, then = data.scaler, checkpoint.scaler
-    if not (np.array_equal(now.mean_C, then.mean_C) and np.array_equal(now.std_C, then.std_C)):
-        raise DataError(
-            f"the training rows of '{data_path(config.data)}' are not those the run was started with: the mean of "
-            f"'{data.table.columns[-1]}' is {now.mean_C[-1]:.6g} now and was {then.mean_C[-1]:.6g}",
-            "put the file back, or start a new run with another --run-name",
-        )
-    return data
 
 
 def _load_forecaster(config: Config, checkpoint: Checkpoint | None, accelerator: Accelerator) -> TimeLLM:

@@ -1,1 +1,1 @@
-"""Metrics, baselines and the one code path that scores."""
+"""What a trained model forecasts, and how well: the one code path that scores, baselines, rolling forward."""

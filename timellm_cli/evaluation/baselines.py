@@ -98,9 +98,9 @@ def second_moments(values_N: Floats, width: int) -> Floats:
     """
     windows = len(values_N) - width + 1
     moments = np.empty((width, width))
-    lagged_LN = np.lib.stride_tricks.sliding_window_view(values_N, windows)
+    lagged = np.lib.stride_tricks.sliding_window_view(values_N, windows)
     # einsum and not @: these products are too small for the threads of a BLAS, which would only wait for each other.
-    moments[0] = np.einsum("n,ln->l", values_N[:windows], lagged_LN)
+    moments[0] = np.einsum("n,ln->l", values_N[:windows], lagged)
     moments[:, 0] = moments[0]
     head, tail = values_N[: width - 1], values_N[windows : windows + width - 1]
     for row in range(1, width):

@@ -67,11 +67,11 @@ def autocorrelation(values_NC: Floats, lags: int) -> Floats:
     detrended_NC = detrended_NC[:, detrended_NC.std(axis=0) > 1e-9 * (1 + np.abs(values_NC).max(axis=0))]
     if detrended_NC.shape[1] == 0:
         return np.eye(1, lags + 1)[0]
-    spectrum_FC = np.fft.rfft(detrended_NC, n=2 * rows, axis=0)
-    covariance_LC = np.fft.irfft(np.abs(spectrum_FC) ** 2, n=2 * rows, axis=0)[: lags + 1]
-    pairs_L = rows - np.arange(lags + 1)
-    mean_L: Floats = (covariance_LC / covariance_LC[0]).mean(axis=1) * rows / pairs_L
-    return mean_L
+    spectrum = np.fft.rfft(detrended_NC, n=2 * rows, axis=0)
+    covariance = np.fft.irfft(np.abs(spectrum) ** 2, n=2 * rows, axis=0)[: lags + 1]
+    pairs = rows - np.arange(lags + 1)
+    mean: Floats = (covariance / covariance[0]).mean(axis=1) * rows / pairs
+    return mean
 
 
 def find_period(training_NC: Floats, cadence: Cadence, longest: int, pred_len: int) -> Period | None:
@@ -81,22 +81,22 @@ def find_period(training_NC: Floats, cadence: Cadence, longest: int, pred_len: i
     the data show no period.
     """
     lags = min(longest + pred_len, len(training_NC) // 2)
-    correlation_L = autocorrelation(training_NC, lags)
+    correlation = autocorrelation(training_NC, lags)
     longest = min(longest, lags)
     candidates = [
-        period for period in calendar_periods(cadence, longest) if correlation_L[period.rows] >= VISIBLE
-    ] or _peaks(correlation_L[: longest + 1])
-    errors = [_expected_error(correlation_L, period.rows, pred_len) for period in candidates]
+        period for period in calendar_periods(cadence, longest) if correlation[period.rows] >= VISIBLE
+    ] or _peaks(correlation[: longest + 1])
+    errors = [_expected_error(correlation, period.rows, pred_len) for period in candidates]
     return next((period for period, error in zip(candidates, errors, strict=True) if error <= min(errors) + TIE), None)
 
 
-def _peaks(correlation_L: Floats) -> list[Period]:
-    inner = correlation_L[1:-1]
-    is_peak = (inner > correlation_L[:-2]) & (inner >= correlation_L[2:]) & (inner >= VISIBLE)
+def _peaks(correlation: Floats) -> list[Period]:
+    inner = correlation[1:-1]
+    is_peak = (inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner >= VISIBLE)
     return [Period(int(lag), f"{lag} rows") for lag in np.flatnonzero(is_peak) + 1 if lag >= 2]
 
 
-def _expected_error(correlation_L: Floats, period: int, pred_len: int) -> float:
+def _expected_error(correlation: Floats, period: int, pred_len: int) -> float:
     """Mean of 1 - autocorrelation over the lags that the steps of the horizon look back, as far as they are known."""
     lags_H = period * -(-np.arange(1, pred_len + 1) // period)
-    return float(1 - correlation_L[np.minimum(lags_H, (len(correlation_L) - 1) // period * period)].mean())
+    return float(1 - correlation[np.minimum(lags_H, (len(correlation) - 1) // period * period)].mean())

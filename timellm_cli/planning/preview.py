@@ -69,31 +69,33 @@ def _read_channel(probe: Probe, config: Config) -> Iterator[float]:
     name = probe.columns[0]
     column, dates = source.header.index(name), source.header.index(config.data.date_column)
     fills = config.data.fill == "linear"
-    place_of = _placer(probe) if fills and probe.cadence else None
+    place_of = _placer(probe, config.data.date_column) if fills and probe.cadence else None
     before: tuple[int, float] | None = None
     with source.rows() as lines:
         for row, (line, cells) in enumerate(islice(lines, 1, None)):
             cell = cells[column].strip() if column < len(cells) else ""
             if cell not in EMPTY_CELLS:
                 try:
-                    now = place_of(cells[dates]) if place_of else row, float(cell)
+                    now = place_of(line, cells[dates]) if place_of else row, float(cell)
                 except ValueError:
                     raise not_a_number(source.name, line, name, cell) from None
                 yield from _fill(before, now)
                 before = now
             elif not fills:
-                raise DataError(f"{source.name}, line {line}, column '{name}': the cell is empty", "use --fill linear")
+                raise DataError(
+                    f"{source.name}, line {line}, column '{name}': the cell is empty", "--fill linear fills it"
+                )
 
 
-def _placer(probe: Probe) -> Callable[[str], int]:
-    """What tells the row of the regular table that a timestamp belongs to."""
+def _placer(probe: Probe, date_column: str) -> Callable[[int, str], int]:
+    """What tells the row of the regular table that the timestamp of a line belongs to."""
     form = fitting_formats([probe.first, probe.last])[0]
     first = parse_timestamp(probe.first, form)
 
-    def place_of(text: str) -> int:
+    def place_of(line: int, text: str) -> int:
         stamp = parse_timestamp(text.strip(), form)
         if stamp is None or first is None or probe.cadence is None:
-            raise no_timestamp(str(probe.path), "among the training rows", text, "of timestamps")
+            raise no_timestamp(str(probe.path), f"line {line}", text, date_column)
         return (stamp - first) // probe.cadence
 
     return place_of

@@ -10,7 +10,7 @@ from timellm_cli.datasets import known_dataset
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.plan import Plan
 from timellm_cli.report.tables import line_up, section
-from timellm_cli.units import format_memory
+from timellm_cli.units import format_count, format_memory
 
 Pair = tuple[str, str]
 
@@ -36,14 +36,17 @@ def _flow(plan: Plan) -> Iterator[Pair]:
     pieces = f"({window.seq_len} - {model.patch_len}) // {model.patch_stride} + 2 = {patches}"
     yield (
         "row",
-        f"a line of the CSV: a timestamp and {_count(len(plan.data.columns), 'value')}; {plan.data.rows:,} rows",
+        f"a line of the CSV: a timestamp and {format_count(len(plan.data.columns), 'value')}; {plan.data.rows:,} rows",
     )
     yield "  ▼", f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"
     yield "window", f"{room} = {geometry.windows:,} windows in the {rows:,} rows of train"
     yield "  ▼", "one channel at a time"
-    yield "sample", f"{geometry.windows:,} x {_count(geometry.channels, 'channel')} = {geometry.dataset_len:,} samples"
-    yield "  ▼", f"{_count(batch, 'sample')} at a time, in shuffled order"
-    yield "batch", f"{per_epoch}, {_count(geometry.samples_dropped_per_epoch, 'sample')} left over"
+    yield (
+        "sample",
+        f"{geometry.windows:,} x {format_count(geometry.channels, 'channel')} = {geometry.dataset_len:,} samples",
+    )
+    yield "  ▼", f"{format_count(batch, 'sample')} at a time, in shuffled order"
+    yield "batch", f"{per_epoch}, {format_count(geometry.samples_dropped_per_epoch, 'sample')} left over"
     yield "  ▼", f"its history in pieces of {model.patch_len} rows; the next {_later(model.patch_stride)}"
     yield "patches", f"{pieces} a sample; x {batch} = {geometry.patches_per_step:,} a step"
     yield "  ▼", "each patch becomes a token, behind the tokens of the prompt"
@@ -63,13 +66,13 @@ def _answers(plan: Plan) -> Iterator[Pair]:
     overlap = model.patch_len - model.patch_stride
     yield (
         "patch stride",
-        f"{_count(model.patch_stride, 'row')} from one patch to the next, inside a sample"
+        f"{format_count(model.patch_stride, 'row')} from one patch to the next, inside a sample"
         + (f"; patches of {model.patch_len} rows overlap by {overlap}" if overlap > 0 else "")
         + ". It decides how many tokens a sample has.",
     )
     yield (
         "window stride",
-        f"{_count(data.window_stride, 'row')} from one window to the next, along the file. It decides how many "
+        f"{format_count(data.window_stride, 'row')} from one window to the next, along the file. It decides how many "
         "samples there are. Papers use 1.",
     )
     yield "save_steps", _save_answer(plan)
@@ -91,9 +94,9 @@ def _step_answer(plan: Plan) -> str:
     train, geometry = plan.config.train, plan.geometry
     whole = train.epochs * geometry.steps_per_epoch
     text = (
-        f"One batch of {_count(train.batch_size, 'sample')}: forecast it, compare it with its future, take the "
+        f"One batch of {format_count(train.batch_size, 'sample')}: forecast it, compare it with its future, take the "
         f"gradients. An iteration is the same. {geometry.steps_per_epoch:,} steps are an epoch, and "
-        f"{_count(train.epochs, 'epoch')} {whole:,} steps"
+        f"{format_count(train.epochs, 'epoch')} {whole:,} steps"
     )
     text += f", of which max_steps allows {geometry.total_steps:,}." if geometry.total_steps < whole else "."
     if train.accumulate > 1:
@@ -142,9 +145,5 @@ def _pairs(rows: Iterator[Pair]) -> Padding:
     return line_up(((Text(name, style="bold"), Text(text)) for name, text in rows), "left", "left")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _later(rows: int) -> str:
-    return f"begins {_count(rows, 'row')} later"
+    return f"begins {format_count(rows, 'row')} later"

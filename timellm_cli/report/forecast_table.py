@@ -7,6 +7,7 @@ from rich.text import Text
 from timellm_cli.data.scale import Floats
 from timellm_cli.report.forecast import Forecast, decimals_of
 from timellm_cli.report.tables import titled_table
+from timellm_cli.units import format_count
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_CHANNELS = 20
@@ -62,6 +63,5 @@ def _sparkline(history_T: Floats, values_H: Floats, half: int) -> Text:
 
 def _title(forecast: Forecast) -> str:
     dates, known = forecast.dates, forecast.known_steps
-    steps = f"{len(dates)} step{'s' * (len(dates) != 1)}"
-    title = f"Forecast of {steps}, {dates[0]} to {dates[-1]}"
+    title = f"Forecast of {format_count(len(dates), 'step')}, {dates[0]} to {dates[-1]}"
     return f"{title}; the input already knows the first {known}" if known else title

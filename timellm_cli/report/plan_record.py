@@ -24,7 +24,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
     - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
     """
-    return {**_counts(plan), **_parts(plan)}
+    return {**_counts(plan), **_estimates(plan)}
 
 
 def _counts(plan: Plan) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _counts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _parts(plan: Plan) -> dict[str, Any]:
+def _estimates(plan: Plan) -> dict[str, Any]:
     tokens, shape, config = plan.prompt.tokens, plan.shape, plan.config
     return {
         "tokens": {

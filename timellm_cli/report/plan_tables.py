@@ -12,7 +12,7 @@ from timellm_cli.geometry import SPLITS
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.plan import Memory, Plan
 from timellm_cli.report.tables import line_up, section
-from timellm_cli.units import format_memory
+from timellm_cli.units import format_count, format_memory
 
 Row = tuple[str, str, str]
 _FORMATS = {"nf4": "NF4 weights", "int8": "int8 weights", "none": "not quantized"}
@@ -70,7 +70,7 @@ def _facts(rows: Iterator[Row]) -> Padding:
 
 def _training_rows(plan: Plan) -> Iterator[Row]:
     geometry, train, run = plan.geometry, plan.config.train, plan.config.run
-    channels = "1 channel" if geometry.channels == 1 else f"{geometry.channels} channels"
+    channels = format_count(geometry.channels, "channel")
     yield "windows", f"{geometry.windows:,}", "to train on, of each channel"
     yield "dataset_len", f"{geometry.dataset_len:,}", f"training samples: windows x {channels}"
     yield "steps_per_epoch", f"{geometry.steps_per_epoch:,}", f"steps, or iterations, of {train.batch_size} samples"
@@ -78,7 +78,7 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
     if train.max_steps == geometry.total_steps:
         yield "total_steps", f"{geometry.total_steps:,}", "as max_steps says"
     else:
-        epochs = "1 epoch" if train.epochs == 1 else f"{train.epochs} epochs"
+        epochs = format_count(train.epochs, "epoch")
         yield "total_steps", f"{geometry.total_steps:,}", f"in {epochs}, unless it stops early"
     if train.accumulate > 1:
         yield (

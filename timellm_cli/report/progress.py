@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +25,7 @@ from timellm_cli.training.records import (
     StepLogged,
     StepTaken,
 )
+from timellm_cli.units import format_duration
 
 MemoryReader = Callable[[], MemoryUse | None]
 _STOPPING = "Stopping after this step; Ctrl-C once more ends at once."
@@ -71,7 +71,7 @@ class PlainProgress:
                 return (
                     f"iters: {record.step}, epoch: {record.epoch} | loss: {record.loss:.4f} | "
                     f"lr {record.learning_rate:.2e} | {record.samples_per_second:.1f} samples/s | "
-                    f"left {_clock(record.seconds_left)}" + (f" | {memory}" if memory else "")
+                    f"left {format_duration(record.seconds_left)}" + (f" | {memory}" if memory else "")
                 )
             case _:
                 return milestone(record)
@@ -148,7 +148,7 @@ class LiveProgress(PlainProgress):
         if memory := self._read_memory():
             parts.append(str(memory))
         if step:
-            parts.append(f"left {_clock(step.seconds_left)}")
+            parts.append(f"left {format_duration(step.seconds_left)}")
         return Text("  ".join(parts), style="cyan")
 
 
@@ -171,7 +171,3 @@ def milestone(record: Record) -> str:
             return f"Finished: {record.reason}"
         case _:
             return ""
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -1,6 +1,5 @@
 """What a run is, before it starts, and what came of it. Light."""
 
-from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from timellm_cli.config import Config
 from timellm_cli.geometry import Geometry
 from timellm_cli.report.tables import titled_table
 from timellm_cli.training.records import RunFinished
-from timellm_cli.units import format_memory
+from timellm_cli.units import format_count, format_duration, format_memory
 
 
 def print_start(
@@ -30,7 +29,7 @@ def print_start(
     quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
     layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
     lines = {
-        "data": f"{config.data.dataset}, {geometry.windows:,} windows x {geometry.channels} channels = "
+        "data": f"{config.data.dataset}, {geometry.windows:,} windows x {format_count(geometry.channels, 'channel')} = "
         f"{geometry.dataset_len:,} training samples",
         "steps": f"{geometry.steps_per_epoch:,} an epoch, {geometry.total_steps:,} in all, "
         f"of {train.batch_size} samples each",
@@ -59,7 +58,7 @@ def print_end(console: Console, record: RunFinished, folder: Path, source: Path)
     peak = f"; at most {format_memory(record.peak_memory)} of GPU memory held by torch" if record.peak_memory else ""
     checkpoint = folder / "best.pt"
     lines = [
-        f"{record.step:,} steps in {timedelta(seconds=round(record.seconds))}{peak}",
+        f"{record.step:,} steps in {format_duration(record.seconds)}{peak}",
         f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
         "metrics.jsonl, curves.png",
         "Next:",

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, PartErrors
 from timellm_cli.report.tables import titled_table
+from timellm_cli.units import format_count
 
 _UNITS = "(CSV's units)"
 _MOST_CHANNELS = 40
@@ -23,8 +24,8 @@ def _blocks(comparison: Comparison) -> Iterator[RenderableType]:
     channels = len(comparison.channels)
     yield Text.assemble(
         (f"{comparison.data}, {comparison.split} split: ", "bold"),
-        f"{comparison.windows:,} windows x {channels} channel{'s' * (channels != 1)} = {comparison.samples:,} samples, "
-        f"{comparison.pred_len} steps each",
+        f"{comparison.windows:,} windows x {format_count(channels, 'channel')} = {comparison.samples:,} samples, "
+        f"{format_count(comparison.pred_len, 'step')} each",
     )
     yield _models(comparison)
     yield Text(_verdict(comparison))

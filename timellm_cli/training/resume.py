@@ -1,9 +1,13 @@
-"""Which checkpoint a run goes on from, and which settings may change on the way."""
+"""Which checkpoint a run goes on from, which settings may change on the way, and that the data are the same."""
 
 from pathlib import Path
 
+import numpy as np
+
 from timellm_cli.config import Config
-from timellm_cli.errors import ConfigError, ModelError
+from timellm_cli.data.windows import ForecastData
+from timellm_cli.datasets import data_path
+from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
 from timellm_cli.training.optim import LENGTH_BOUND
@@ -78,6 +82,24 @@ def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> C
     if checkpoint.training is not None:
         _check_length(config, checkpoint.config, checkpoint.training)
     return config
+
+
+def require_same_data(data: ForecastData, checkpoint: Checkpoint) -> None:
+    """Raise DataError where a run would go on with other columns, or other training rows, than it was started with."""
+    path, columns = data_path(data.config.data), data.table.columns
+    if columns != checkpoint.columns:
+        raise DataError(
+            f"the run was trained on the columns {', '.join(checkpoint.columns)}, "
+            f"but '{path}' has {', '.join(columns)}",
+            "put the file back that the run was started with",
+        )
+    now, then = data.scaler, checkpoint.scaler
+    if not (np.array_equal(now.mean_C, then.mean_C) and np.array_equal(now.std_C, then.std_C)):
+        raise DataError(
+            f"the training rows of '{path}' are not those the run was started with: the mean of "
+            f"'{columns[-1]}' is {now.mean_C[-1]:.6g} now and was {then.mean_C[-1]:.6g}",
+            "put the file back, or start a new run with another --run-name",
+        )
 
 
 def _stay_in_folder(settings: Settings, path: Path) -> None:
