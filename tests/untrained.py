@@ -34,14 +34,5 @@ def save_untrained(path: Path, config: Config, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = load_forecaster(config, CPU)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(
-        weights=model.trainable_state(),
-        config=config,
-        scaler=data.scaler,
-        columns=data.table.columns,
-        cadence=str(data.table.cadence),
-        metrics={},
-        llm_fingerprint=model.llm_fingerprint,
-    )
-    save_checkpoint(path, checkpoint)
+    save_checkpoint(path, Checkpoint.of(model, data, config, metrics={}))
     return path

@@ -28,14 +28,5 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
     data = load_data(config)
     forecaster = load_forecaster(config, torch.device(config.hardware.device))
     forecaster.load_trainable_state(read_original(original, forecaster))
-    checkpoint = Checkpoint(
-        weights=forecaster.trainable_state(),
-        config=config,
-        scaler=data.scaler,
-        columns=data.table.columns,
-        cadence=str(data.table.cadence),
-        metrics={},
-        llm_fingerprint=forecaster.llm_fingerprint,
-    )
-    save_checkpoint(output, checkpoint)
+    save_checkpoint(output, Checkpoint.of(forecaster, data, config, metrics={}))
     err.print(f"wrote {output}; score it with: timellm eval {output}", soft_wrap=True)

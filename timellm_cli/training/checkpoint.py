@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from torch import Tensor
 from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
+from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.training.files import disk_faults_of, replacing
@@ -66,6 +67,27 @@ class Checkpoint:
     llm_fingerprint: str
     version: str = __version__
     training: TrainingState | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        forecaster: TimeLLM,
+        data: ForecastData,
+        config: Config,
+        metrics: dict[str, float],
+        training: TrainingState | None = None,
+    ) -> Self:
+        """What is worth keeping of a forecaster and the data that it learned from, under their configuration."""
+        return cls(
+            weights=forecaster.trainable_state(),
+            config=config,
+            scaler=data.scaler,
+            columns=data.table.columns,
+            cadence=str(data.table.cadence),
+            metrics=metrics,
+            llm_fingerprint=forecaster.llm_fingerprint,
+            training=training,
+        )
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

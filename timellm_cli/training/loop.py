@@ -292,18 +292,8 @@ class Trainer:
             raise self._diverged("a weight is no finite number any more")
         state = self._capture() if with_state else None
         if self._accelerator.is_main_process:
-            table, scaler = self._data.table, self._data.scaler
-            checkpoint = Checkpoint(
-                weights=self._forecaster.trainable_state(),
-                config=self._config,
-                scaler=scaler,
-                columns=table.columns,
-                cadence=str(table.cadence),
-                metrics=self._stopping.figures,
-                llm_fingerprint=self._forecaster.llm_fingerprint,
-                training=state,
-            )
-            save_checkpoint(path, checkpoint)
+            metrics = self._stopping.figures
+            save_checkpoint(path, Checkpoint.of(self._forecaster, self._data, self._config, metrics, state))
         return CheckpointSaved(path, self._place.step)
 
     def _capture(self) -> TrainingState:
