@@ -103,7 +103,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration file '{path}' cannot be read: {error}", "save it as UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"configuration file '{path}' is no valid TOML: {error}", "write texts in quotation marks: name = \"none\""
+            f"configuration file '{path}' is no valid TOML: {error}", 'write texts in quotation marks: name = "none"'
         ) from None
 
 
