@@ -228,7 +228,7 @@ def profiles_show_command(
 def _show(error: TimellmError) -> None:
     from rich.text import Text
 
-    from timellm_cli.report.console import err
+    from timellm_cli.console import err
 
     err.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
     if error.hint:

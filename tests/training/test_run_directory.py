@@ -10,8 +10,8 @@ import pytest
 
 from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError
+from timellm_cli.files import replacing
 from timellm_cli.settings import resolve
-from timellm_cli.training.files import replacing
 from timellm_cli.training.run_directory import RunDirectory
 from timellm_cli.training.run_lock import locked
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
+from timellm_cli.console import err, out, print_json
 from timellm_cli.data.source import open_source
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path as configured_path
@@ -20,7 +21,6 @@ from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windo
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
 from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
-from timellm_cli.report.console import err, out, print_json
 from timellm_cli.report.score_table import render
 from timellm_cli.report.scoring_progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
@@ -114,5 +114,5 @@ def _score(
     name: str, forecaster: Forecaster, data: ForecastData, split: str, batch_size: int, limit: int | None
 ) -> Scores:
     samples = scored_windows(data, split, limit) * data.windows(split).channels
-    with scoring_progress(err, name, samples) as hear:
+    with scoring_progress(name, samples) as hear:
         return score(forecaster, data, split, batch_size, limit=limit, on_batch=hear)

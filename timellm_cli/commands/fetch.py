@@ -4,10 +4,10 @@ from typing import Any
 
 from rich import box
 
+from timellm_cli.console import out, print_json
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset
 from timellm_cli.fetching.fetch import check_names, fetch
 from timellm_cli.paths import cache_directory
-from timellm_cli.report.console import out, print_json
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_memory
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from timellm_cli.commands.settle_here import settle_here
+from timellm_cli.console import err
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError
 from timellm_cli.model.forecaster import load_forecaster
 from timellm_cli.model.original import read_original
 from timellm_cli.planning.readiness import require_ready
-from timellm_cli.report.console import err
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 

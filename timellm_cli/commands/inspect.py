@@ -3,9 +3,9 @@
 import atexit
 import gc
 
+from timellm_cli.console import out, print_json
 from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.plan import make_plan
-from timellm_cli.report.console import out, print_json
 from timellm_cli.report.plan_record import plan_record
 from timellm_cli.report.plan_tables import plan_tables, shown_prompt
 from timellm_cli.settings import Settings

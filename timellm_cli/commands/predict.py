@@ -8,16 +8,16 @@ from typing import Any
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
+from timellm_cli.console import err, print_json, print_note
 from timellm_cli.data.cadence import continue_timestamps
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.forecast_input import ForecastInput, read_input
 from timellm_cli.evaluation.roll_forward import roll_forward
-from timellm_cli.report.console import err, print_json, print_note
+from timellm_cli.files import replacing
 from timellm_cli.report.forecast import Forecast, to_csv, to_json
 from timellm_cli.report.forecast_table import render
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
-from timellm_cli.training.files import replacing
 
 _DIGITS = 1e-5
 """What counts in a forecast, in parts of a channel's standard deviation: about what float32 holds."""

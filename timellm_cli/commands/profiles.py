@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from timellm_cli.config import FIELDS, Config
-from timellm_cli.report.console import err, out, print_json
+from timellm_cli.console import err, out, print_json
 from timellm_cli.report.tables import titled_table
 from timellm_cli.settings import Settings, profile_names, profile_path, resolve
 

@@ -8,13 +8,13 @@ from rich.text import Text
 
 from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.config import Config
+from timellm_cli.console import err, out
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, Interrupted
 from timellm_cli.geometry import count_run
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.planning.readiness import require_ready
-from timellm_cli.report.console import err, out
 from timellm_cli.report.curves import draw_curves
 from timellm_cli.report.memory import memory_reader
 from timellm_cli.report.metrics_log import MetricsLog

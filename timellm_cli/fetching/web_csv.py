@@ -10,9 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from timellm_cli import __version__
+from timellm_cli.console import say
 from timellm_cli.datasets import Dataset
 from timellm_cli.errors import ConfigError, DataError
-from timellm_cli.fetching.progress import download_progress, say
+from timellm_cli.fetching.progress import download_progress
 
 TIMEOUT_SECONDS = 30.0
 PAUSES_BEFORE_RETRY = (1.0, 3.0)

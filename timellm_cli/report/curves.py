@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.report.metrics_log import read_metrics
-from timellm_cli.training.files import disk_faults_of, replacing
 
 _TRAIN, _VAL, _TEST = "#2a6f97", "#e07a1f", "#5b8e3e"
 _POINTS_TO_SMOOTH = 20

@@ -9,9 +9,9 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from timellm_cli.files import replacing
 from timellm_cli.report.fonts import LATIN, families_for
 from timellm_cli.report.forecast import Forecast
-from timellm_cli.training.files import replacing
 
 MOST_PANELS = 16
 _INK, _QUIET, _GRID = "#1f2933", "#7b8794", "#e4e7eb"

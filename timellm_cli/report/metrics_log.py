@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from timellm_cli.training.files import disk_faults_of, replacing
+from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.training.records import EpochFinished, Record, StepLogged
 
 _EVENTS: dict[type, str] = {StepLogged: "step", EpochFinished: "epoch"}

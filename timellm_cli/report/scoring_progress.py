@@ -1,36 +1,31 @@
 """How far scoring is: a bar on a terminal, now and then a plain line elsewhere. Writes to stderr only. Light."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
-_SECONDS_BETWEEN_LINES = 10.0
+from timellm_cli.console import err, say_now_and_then
 
 
 @contextmanager
-def scoring_progress(console: Console, name: str, samples: int) -> Iterator[Callable[[int], None]]:
+def scoring_progress(name: str, samples: int) -> Iterator[Callable[[int], None]]:
     """Shows how many of `samples` samples are scored; call the yielded function with the number of each batch."""
-    if not console.is_terminal:
-        yield _plain_lines(console, name, samples)
+    if not err.is_terminal:
+        yield _summing(say_now_and_then(lambda done: f"Scoring {name}: {done:,} of {samples:,} samples"))
         return
     columns = (TextColumn("Scoring {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(name.replace("[", r"\["), total=samples)
         yield lambda scored: bar.advance(task, scored)
 
 
-def _plain_lines(console: Console, name: str, samples: int) -> Callable[[int], None]:
-    done, last = 0, time.monotonic()
+def _summing(update: Callable[[int], None]) -> Callable[[int], None]:
+    done = 0
 
-    def update(scored: int) -> None:
-        nonlocal done, last
+    def add(scored: int) -> None:
+        nonlocal done
         done += scored
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            console.print(Text(f"Scoring {name}: {done:,} of {samples:,} samples"), soft_wrap=True)
+        update(done)
 
-    return update
+    return add

@@ -21,8 +21,8 @@ from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
+from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.training.files import disk_faults_of, replacing
 
 FORMAT = "timellm checkpoint"
 FORMAT_VERSION = 1
