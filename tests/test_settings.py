@@ -61,7 +61,7 @@ def test_a_bare_key_is_answered_with_its_section() -> None:
     ("content", "message"),
     [
         (b"[train\n", "no valid TOML"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "no UTF-8 text"),
         (b"train = 3\n", "expected a section"),
     ],
 )
@@ -75,6 +75,9 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, content: bytes, messag
 def test_a_missing_file_and_an_unknown_profile_say_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not found"):
         resolve(config_file=tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match="cannot be read") as folder:
+        resolve(config_file=tmp_path)
+    assert folder.value.hint == "give the path of a TOML file"
     with pytest.raises(ConfigError, match="did you mean 'quickstart'") as raised:
         resolve("quikstart")
     assert "ettm1-qwen3b-6gb" in raised.value.hint
@@ -139,14 +142,40 @@ def test_any_assignment_either_resolves_or_is_explained(values: dict[str, object
         assert error.message.count("\n") >= 1
 
 
-@pytest.mark.parametrize("size", ["6GiB", "512 MB", "5.5g", "15gib", "1000"])
+@pytest.mark.parametrize("size", ["6GiB", "512 MB", "5.5g", "15gib", "0.5 GiB"])
 def test_memory_sizes_are_read_as_people_write_them(size: str) -> None:
     assert resolve(flags={"hardware.vram": size}).config.hardware.vram == size
 
 
-def test_nonsense_memory_is_refused() -> None:
+@pytest.mark.parametrize("size", ["six", "6", "0", "0GiB", "-1GiB"])
+def test_nonsense_memory_is_refused(size: str) -> None:
     with pytest.raises(ConfigError, match="no memory size; write it like 6GiB"):
-        resolve(flags={"hardware.vram": "six"})
+        resolve(flags={"hardware.vram": size})
+
+
+def test_a_key_that_may_be_unset_is_unset_by_none() -> None:
+    assert resolve("ettm1-qwen3b-6gb", flags={"hardware.vram": "none"}).config.hardware.vram is None
+    assert resolve(assignments=["train.max_steps=None", "llm.name=none"]).config.llm.name == "none"
+    with pytest.raises(ConfigError, match=r"train\.epochs = 'none'"):
+        resolve(assignments=["train.epochs=none"])
+
+
+def test_paths_are_absolute_so_that_a_run_is_found_from_any_folder(
+    tmp_path: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_llm.parent)
+    config = resolve(flags={"llm.name": tiny_llm.name, "data.path": "my.csv"}).config
+    assert config.llm.name == str(tiny_llm)
+    assert config.data.path == tiny_llm.parent / "my.csv"
+    assert resolve(flags={"llm.name": "Qwen/Qwen2.5-3B"}).config.llm.name == "Qwen/Qwen2.5-3B"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"), [("train.clip=inf", "finite number"), ("data.columns=a,b,a", "named twice: a")]
+)
+def test_values_that_mean_nothing_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(assignments=[assignment])
 
 
 def test_contradictions_between_keys_are_explained_with_both_numbers() -> None:

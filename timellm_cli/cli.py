@@ -179,12 +179,13 @@ def fetch_command(
             "--mirror", metavar="URL", envvar="TIMELLM_MIRROR", help="Take dataset files from this address instead."
         ),
     ] = None,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Download datasets and LLMs into the cache, verified before they replace anything."""
     from timellm_cli.commands import fetch
 
-    fetch.run(names or [], mirror=mirror, as_json=as_json)
+    fetch.run(names or [], mirror=mirror, offline=offline, as_json=as_json)
 
 
 @app.command("import")
@@ -230,7 +231,8 @@ def _show(error: TimellmError) -> None:
 
     from timellm_cli.console import err
 
-    err.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    what = ("stopped: ", "bold yellow") if error.exit_code == ExitCode.INTERRUPTED else ("error: ", "bold red")
+    err.print(Text.assemble(what, error.message), soft_wrap=True)
     if error.hint:
         err.print(Text.assemble(("hint: ", "bold cyan"), error.hint), soft_wrap=True)
 

@@ -36,20 +36,27 @@ def _split_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _refuse_twins(names: tuple[str, ...]) -> tuple[str, ...]:
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise ValueError(f"named twice: {', '.join(twins)}")
+    return names
+
+
 def _check_memory(value: str | None) -> str | None:
     if value is not None:
         parse_memory(value)
     return value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), AfterValidator(_refuse_twins)]
 Memory = Annotated[str | None, AfterValidator(_check_memory)]
 
 
 class Section(BaseModel):
     """Base of all sections: values cannot change afterwards, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -70,7 +77,9 @@ class DataConfig(Section):
     train_ratio: float = option(0.7, "Share of the rows to train on ('custom' datasets).", gt=0, lt=1)
     test_ratio: float = option(0.2, "Share of the rows to test on; the rest validates ('custom' datasets).", gt=0, lt=1)
     percent: int = option(100, "Train on the first so many percent of the training span (few-shot).", ge=1, le=100)
-    window_stride: int = option(1, "Rows from the start of one window to the next; papers score with 1.", ge=1)
+    window_stride: int = option(
+        1, "Rows from the start of one window to the next while training; `timellm eval` scores every window.", ge=1
+    )
     fill: Literal["none", "linear"] = option("none", "What to do with gaps and empty cells: refuse, or interpolate.")
 
     @model_validator(mode="after")

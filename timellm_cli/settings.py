@@ -57,7 +57,8 @@ def resolve(
     """Layer the sources, later ones winning: defaults, profile, file, flags, assignments.
 
     `flags` is keyed by `section.name`; a value of None means "not given". `assignments` are texts such as
-    `train.batch_size=4`. Raises ConfigError with every fault of every source in one message.
+    `train.batch_size=4`. The text 'none' unsets a key that may be unset. Paths of data and LLM come back absolute, so
+    that what is stored with a run can be found from any folder. Raises ConfigError with every fault of every source in one message.
     """
     layers: list[tuple[str, Values]] = []
     faults: list[str] = []
@@ -65,7 +66,7 @@ def resolve(
         layers.append((f"profile {profile}", _flatten(f"profile {profile}", _read_toml(profile_path(profile)), faults)))
     if config_file is not None:
         layers.append((str(config_file), _flatten(str(config_file), _read_toml(config_file), faults)))
-    layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
+    layers.append(("flag", {key: _unset_or(key, value) for key, value in (flags or {}).items() if value is not None}))
     layers.append(("--set", _parse_assignments(assignments, faults)))
 
     values: Values = {}
@@ -86,7 +87,7 @@ def resolve(
             + "\n".join(f"  - {fault}" for fault in faults),
             "`timellm profiles show NAME` prints every key with its value",
         )
-    return Settings(config, origins)
+    return Settings(_with_absolute_paths(config), origins)
 
 
 def to_toml_values(config: Config) -> dict[str, dict[str, Any]]:
@@ -99,8 +100,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"configuration file '{path}' not found", "give the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file '{path}' cannot be read: {error}", "save it as UTF-8 text") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file '{path}' is no UTF-8 text: {error}", "save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            f"configuration file '{path}' cannot be read: {error.strerror}", "give the path of a TOML file"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"configuration file '{path}' is no valid TOML: {error}", 'write texts in quotation marks: name = "none"'
@@ -129,8 +134,23 @@ def _parse_assignments(assignments: Iterable[str], faults: list[str]) -> Values:
         if not equals:
             faults.append(f"--set {assignment}: write it as section.key=value")
         else:
-            _accept(key.strip(), value.strip(), "--set", values, faults)
+            _accept(key.strip(), _unset_or(key.strip(), value.strip()), "--set", values, faults)
     return values
+
+
+def _unset_or(key: str, text: Any) -> Any:
+    may_be_unset = key in FIELDS and FIELDS[key].default is None
+    return None if may_be_unset and str(text).lower() == "none" else text
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    values: Values = {}
+    if config.data.path is not None:
+        values["data.path"] = config.data.path.expanduser().absolute()
+    llm = Path(config.llm.name).expanduser()
+    if (llm / "config.json").is_file():
+        values["llm.name"] = str(llm.absolute())
+    return config.with_values(values)
 
 
 def _accept(key: str, value: Any, origin: str, values: Values, faults: list[str]) -> None:

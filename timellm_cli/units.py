@@ -3,16 +3,16 @@
 import re
 from datetime import timedelta
 
-_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_FACTORS = {"k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 GIB = 2**30
 
 
 def parse_memory(text: str) -> int:
-    """Bytes in a size such as '6GiB', '512 MB' or '6g'. Raises ValueError for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", text.lower())
-    if not match:
+    """Bytes in a size such as '6GiB', '512 MB' or '6g'. Raises ValueError for anything else, a bare number included."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)b?\s*", text.lower())
+    if not match or float(match[1]) == 0:
         raise ValueError(f"'{text}' is no memory size; write it like 6GiB or 512MB")
-    return int(float(match[1]) * _FACTORS[match[2] or ""])
+    return int(float(match[1]) * _FACTORS[match[2]])
 
 
 def format_memory(size: float) -> str:

@@ -65,7 +65,7 @@ def test_a_mirror_serves_the_ett_files(cli: Cli, shared_dir: Path, private_cache
 
 def test_the_list_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from timellm_cli.commands import fetch; fetch.run([], mirror=None, as_json=False); "
+        "import sys; from timellm_cli.commands import fetch; fetch.run([], mirror=None, offline=False, as_json=False); "
         "heavy = {'torch', 'transformers', 'numpy', 'pandas', 'matplotlib', 'huggingface_hub', 'gguf'}; "
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
@@ -90,3 +90,10 @@ def test_a_terminal_gets_a_bar(shared_dir: Path, private_cache: Path) -> None:
     assert "Downloading ETTh1" in seen
     assert "━" in seen
     assert "2.5/2.5 MiB" in seen
+
+
+def test_fetch_obeys_the_wish_to_stay_offline(cli: Cli) -> None:
+    for finished in (cli("fetch", "ETTh1", "--offline"), cli("fetch", "ETTh1", TIMELLM_OFFLINE="1")):
+        assert finished.returncode == 2
+        assert "nothing is fetched" in finished.stderr
+    assert cli("fetch", TIMELLM_OFFLINE="1").returncode == 0

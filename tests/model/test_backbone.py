@@ -178,6 +178,27 @@ def test_nf4_runs_for_real_on_the_cpu_and_stays_near_full_precision(family: Path
         assert (1e-4 if linear else 0) <= difference < 0.4
 
 
+def test_int8_runs_for_real_on_the_cpu_and_learns(tiny_llm: Path) -> None:
+    import bitsandbytes
+
+    model = forecaster_on(tiny_llm, "int8").train()
+    linear = [module for module in model.backbone.modules() if isinstance(module, bitsandbytes.nn.Linear8bitLt)]
+    assert linear and all(module.weight.dtype == torch.int8 for module in linear)
+    history = histories(3)
+    forecast = model(history, model.encoder.encode(history))
+    forecast.square().mean().backward()
+    assert all(
+        weight.grad is not None and weight.grad.isfinite().all() for weight in model.trainable_weights().values()
+    )
+    full = forecaster_on(tiny_llm).eval()
+    scale = history.std(dim=1, keepdim=True)
+    with torch.no_grad():
+        difference = (
+            model.eval()(history, model.encoder.encode(history)) - full(history, full.encoder.encode(history))
+        ) / scale
+    assert 0 < difference.abs().max() < 0.1
+
+
 def test_gradients_through_nf4_are_those_of_its_dequantized_weights(tiny_llm: Path) -> None:
     import bitsandbytes
 

@@ -5,6 +5,7 @@ from typing import Any
 from rich import box
 
 from timellm_cli.console import out, print_json
+from timellm_cli.errors import ConfigError
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset
 from timellm_cli.fetching.fetch import check_names, fetch
 from timellm_cli.paths import cache_directory
@@ -12,7 +13,7 @@ from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_memory
 
 
-def run(names: list[str], *, mirror: str | None, as_json: bool) -> None:
+def run(names: list[str], *, mirror: str | None, offline: bool, as_json: bool) -> None:
     """Fetch every name, or list the catalogue; on stdout a table, one line per thing fetched, or one JSON object.
 
     Raises ConfigError for unknown names before anything is downloaded, DataError or ModelError for a failed download.
@@ -21,6 +22,10 @@ def run(names: list[str], *, mirror: str | None, as_json: bool) -> None:
         _list(as_json)
         return
     check_names(names)
+    if offline:
+        raise ConfigError(
+            "nothing is fetched with --offline or TIMELLM_OFFLINE", "leave the option or the variable out"
+        )
     paths = {name: fetch(name, mirror) for name in names}
     if as_json:
         print_json({"fetched": [{"name": name, "path": str(path)} for name, path in paths.items()]})
