@@ -95,6 +95,20 @@ def test_a_run_that_is_killed_terminated_and_interrupted_ends_with_the_same_bits
     assert not list(folder.glob(".*.tmp"))
 
 
+def test_resuming_a_run_that_max_steps_ended_amid_an_epoch_changes_nothing(
+    cli: Cli, arguments: Arguments, tmp_path: Path
+) -> None:
+    assert cli(*arguments("--max-steps=5")).returncode == 0
+    folder = tmp_path / "checkpoints" / "run"
+    before = (folder / "metrics.jsonl").read_bytes()
+    curves = (folder / "curves.png").read_bytes()
+    assert [line["step"] for line in read_metrics(folder / "metrics.jsonl") if line["event"] == "epoch"] == [5]
+    again = cli("train", "--resume", folder / "last.pt")
+    assert again.returncode == 0, again.stderr
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    assert (folder / "curves.png").read_bytes() == curves
+
+
 def disturb(
     folder: Path, arguments: list[str], after_step: int, number: signal.Signals
 ) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ def epoch(number: int, last_step: int) -> EpochFinished:
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
-    log.start_after(0, 0)
+    log.start_after(0, scored=False)
     for record in (step(5), step(10), epoch(1, 10), step(15, 2), step(20, 2), epoch(2, 20)):
         log.write(record)
     return path
@@ -53,19 +53,19 @@ def test_live_records_are_not_written(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "epochs", "kept"),
+    ("steps", "scored", "kept"),
     [
-        (0, 0, []),
-        (7, 0, [("step", 5)]),
-        (10, 0, [("step", 5), ("step", 10)]),  # killed between the last step of an epoch and its score
-        (10, 1, [("step", 5), ("step", 10), ("epoch", 10)]),
-        (17, 1, [("step", 5), ("step", 10), ("epoch", 10), ("step", 15)]),
+        (0, False, []),
+        (7, False, [("step", 5)]),
+        (10, False, [("step", 5), ("step", 10)]),  # stopped between the last step of an epoch and its score
+        (10, True, [("step", 5), ("step", 10), ("epoch", 10)]),
+        (17, False, [("step", 5), ("step", 10), ("epoch", 10), ("step", 15)]),
     ],
 )
 def test_a_resumed_run_keeps_what_led_to_its_checkpoint(
-    path: Path, steps: int, epochs: int, kept: list[tuple[str, int]]
+    path: Path, steps: int, scored: bool, kept: list[tuple[str, int]]
 ) -> None:
-    MetricsLog(path).start_after(steps, epochs)
+    MetricsLog(path).start_after(steps, scored)
     assert places(path) == kept
 
 
@@ -73,7 +73,7 @@ def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_is_whole(path: Pat
     with path.open("a", encoding="utf-8") as file:
         file.write('{"event": "step", "st')
     log = MetricsLog(path)
-    log.start_after(20, 2)
+    log.start_after(20, scored=True)
     log.write(step(25, 3))
     assert places(path)[-2:] == [("epoch", 20), ("step", 25)]
     assert all(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())

@@ -103,7 +103,7 @@ def _prepare_folder(directory: RunDirectory, config: Config, checkpoint: Checkpo
     state = checkpoint.training if checkpoint else None
     directory.sweep()
     directory.write_config(config)
-    MetricsLog(directory.metrics).start_after(state.step if state else 0, state.epoch if state else 0)
+    MetricsLog(directory.metrics).start_after(state.step if state else 0, scored=state is not None and state.scored)
     removed = directory.remove_after(state.step) if state else []
     if removed:
         names = ", ".join(path.name for path in removed)
@@ -149,4 +149,4 @@ def _conclude(ending: Record, directory: RunDirectory, config: Config) -> None:
             f"go on with: timellm train --resume {quote(ending.path)}",
         )
     if isinstance(ending, RunFinished):
-        print_end(out, ending, directory.path, data_path(config.data))
+        print_end(out, ending, config, directory.path, data_path(config.data))

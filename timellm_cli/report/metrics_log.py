@@ -17,12 +17,15 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def start_after(self, step: int, epoch: int) -> None:
-        """Keep what led to a checkpoint of `step` steps and `epoch` whole epochs; the rest is written anew."""
+    def start_after(self, step: int, scored: bool) -> None:
+        """Keep what led to a checkpoint of `step` steps; the rest is written anew.
+
+        `scored` says whether the scores after that very step are part of it: a run may have stopped before or amid them.
+        """
         kept = [
             line
             for line in read_metrics(self._path)
-            if (line["step"] <= step if line["event"] == "step" else line["epoch"] <= epoch)
+            if line["step"] < step or (line["step"] == step and (line["event"] == "step" or scored))
         ]
         with disk_faults_of(self._path), replacing(self._path) as file:
             file.writelines((json.dumps(line) + "\n").encode("utf-8") for line in kept)

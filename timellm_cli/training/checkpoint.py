@@ -50,6 +50,11 @@ class TrainingState:
     seconds: float
     finished: str = ""
 
+    @property
+    def scored(self) -> bool:
+        """Whether the newest step was the last before a scoring, and that is done."""
+        return self.position == 0 or bool(self.finished)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
