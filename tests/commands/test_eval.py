@@ -11,6 +11,7 @@ from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import score
+from timellm_cli.geometry import count_run
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 
 torch.set_num_threads(1)
@@ -44,15 +45,32 @@ def test_json_agrees_with_scoring_in_this_process_at_any_batch_size(cli: Cli, ru
     assert [entry["name"] for entry in plain["entries"]] == ["run-a", "last value", "seasonal naive", "linear"]
     ours = plain["entries"][0]
     assert (ours["mse"], ours["mae"]) == pytest.approx((scores.mse, scores.mae), abs=1e-6)
+    assert ours["channels"]["OT"]["mse_raw"] == pytest.approx(scores.raw_of_channel(1).mse, abs=1e-6)
     assert ours["channels"]["OT"]["mae_raw"] == pytest.approx(scores.raw_of_channel(1).mae, abs=1e-6)
     assert len(ours["steps"]) == 12
     assert [(part["first"], part["last"]) for part in ours["parts"]] == [(1, 3), (4, 6), (7, 9), (10, 12)]
-    assert (ours["rmse_raw"], plain["best_baseline"], plain["best"]) == (None, "linear", "linear")
+    assert (ours["mse_raw"], plain["best_baseline"], plain["best"]) == (None, "linear", "linear")
+
+
+def test_every_window_is_scored_whatever_stride_the_models_were_trained_with(
+    cli: Cli, run_a: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    """The weights are the same, and so are the figures."""
+    config = make_config(small_csv, data__window_stride=7)
+    assert count_run(400, 2, None, config).test.windows == 10
+    thinned = save_untrained(tmp_path / "thinned.pt", config)
+    plain = last_json(cli("eval", run_a, thinned, "--json"))
+    assert plain["windows"] == count_run(400, 2, None, make_config(small_csv)).test.windows == 69
+    assert "window_stride" not in plain
+    assert plain["notes"] == []
+    ours, theirs = plain["entries"][:2]
+    assert (ours["name"], theirs["name"]) == ("run-a", "thinned")
+    assert ours["steps"] == theirs["steps"]
 
 
 def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) -> None:
     """In MS the target alone is scored; the checkpoint's scaler holds for the other CSV too."""
-    config = make_config(small_csv, data__features="MS", data__window_stride=4)
+    config = make_config(small_csv, data__features="MS")
     checkpoint = save_untrained(tmp_path / "ms.pt", config)
     other = tmp_path / "other.csv"
     header, *rows = small_csv.read_text(encoding="utf-8").splitlines()
@@ -64,9 +82,11 @@ def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) 
 
     first = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--json"))
     assert (first["split"], first["windows"], first["samples"], first["channels"]) == ("val", 3, 3, ["OT"])
-    assert first["entries"][0]["mae_raw"] is not None
+    single = first["entries"][0]
+    assert single["mse_raw"] == pytest.approx(single["rmse_raw"] ** 2)
+    assert single["mae_raw"] is not None
     notes = " | ".join(first["notes"])
-    for words in ("window_stride is 4: not comparable", "first 3 windows", "val split"):
+    for words in ("first 3 windows", "val split"):
         assert words in notes
 
     second = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--data", other, "--json"))

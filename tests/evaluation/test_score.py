@@ -13,6 +13,7 @@ from timellm_cli.data.windows import ForecastData, Window, load_data
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Part, Scores, parts_of, score, scored_windows
 from timellm_cli.model.forecaster import load_forecaster
+from timellm_cli.training.optim import LOSSES
 
 torch.set_num_threads(1)
 
@@ -55,6 +56,20 @@ def test_scores_equal_a_plain_loop(small_csv: Path, split: str, changes: dict[st
     data = load_data(make_config(small_csv, **changes))
     scores = score(reversed_history, data, split, batch_size=32)
     assert means(scores) == pytest.approx(score_by_hand(data, split), rel=1e-9)
+
+
+def test_the_losses_are_those_that_training_minimises(data: ForecastData) -> None:
+    """One batch holds the whole split, so the mean of the sums is the loss of that batch."""
+    samples = data.windows("test")
+    windows = [samples[item] for item in range(len(samples))]
+    forecast_BH = reversed_history(windows).double()
+    future_BH = torch.stack([window.future_H for window in windows]).double()
+    error_BH = (forecast_BH - future_BH).abs()
+    assert error_BH.min() < 1 < error_BH.max()
+    scores = score(reversed_history, data, "test", 50)
+    for kind, loss in LOSSES.items():
+        assert scores.loss(kind) == pytest.approx(loss(forecast_BH, future_BH).item(), rel=1e-9)
+    assert (scores.loss("mse"), scores.loss("mae")) == (scores.mse, scores.mae)
 
 
 def test_a_limit_takes_the_first_windows_of_every_channel(data: ForecastData) -> None:
@@ -111,9 +126,11 @@ def test_raw_errors_are_standardised_errors_times_the_deviation(data: ForecastDa
     for channel, std in enumerate(data.scaler.std_C):
         figures, raw = scores.of_channel(channel), scores.raw_of_channel(channel)
         assert raw.mae == pytest.approx(figures.mae * std, rel=1e-12)
-        assert raw.rmse == pytest.approx((figures.mse * std**2) ** 0.5, rel=1e-12)
+        assert raw.mse == pytest.approx(figures.mse * std**2, rel=1e-12)
+        assert raw.rmse == pytest.approx(raw.mse**0.5, rel=1e-12)
     per_channel = [scores.raw_of_channel(channel) for channel in (0, 1)]
     assert scores.raw.mae == pytest.approx(sum(raw.mae for raw in per_channel) / 2, rel=1e-12)
+    assert scores.raw.mse == pytest.approx(sum(raw.mse for raw in per_channel) / 2, rel=1e-12)
     assert scores.raw.rmse == pytest.approx((sum(raw.rmse**2 for raw in per_channel) / 2) ** 0.5, rel=1e-12)
 
 

@@ -9,7 +9,7 @@ from timellm_cli.report.score_table import render
 
 
 def entry(name: str, mse: float, path: str | None = None, channels: tuple[str, ...] = ("load", "OT")) -> Entry:
-    raw = (3.0, 2.5) if len(channels) == 1 else (None, None)
+    raw = (9.0, 3.0, 2.5) if len(channels) == 1 else (None, None, None)
     parts = tuple(PartErrors(first, first + 2, mse, 0.5) for first in (1, 4, 7, 10))
     return Entry(
         name=name,
@@ -18,9 +18,10 @@ def entry(name: str, mse: float, path: str | None = None, channels: tuple[str, .
         path=path,
         mse=mse,
         mae=0.5,
-        rmse_raw=raw[0],
-        mae_raw=raw[1],
-        channels={channel: ChannelErrors(mse, 0.5, 30.0, 20.0) for channel in channels},
+        mse_raw=raw[0],
+        rmse_raw=raw[1],
+        mae_raw=raw[2],
+        channels={channel: ChannelErrors(mse, 0.5, 900.0, 30.0, 20.0) for channel in channels},
         parts=parts,
         steps=parts,
     )
@@ -34,7 +35,6 @@ def comparison(model_mse: float, channels: tuple[str, ...] = ("load", "OT"), not
         windows=1234,
         samples=1234 * len(channels),
         pred_len=12,
-        window_stride=1,
         limit=None,
         channels=channels,
         entries=(entry("run [x]", model_mse, "run/best.pt", channels), entry("linear", 0.4, None, channels)),
@@ -71,19 +71,23 @@ def test_units_are_summed_up_only_where_there_is_one_channel() -> None:
     several, single = show(comparison(0.3)), show(comparison(0.3, ("OT",)))
     assert "by channel" in several
     assert "by channel" not in single
-    assert "3" in line_with(single, "run [x] ").split()
+    assert {"9", "2.5"} <= set(line_with(single, "run [x] ").split())
+    assert {"900", "20"} <= set(line_with(several, "load ").split())
     for text in (several, single):
-        assert "CSV's units" in text
+        assert "CSV units" in text
 
 
 def test_every_part_of_the_horizon_has_a_line_and_every_note_stands_there() -> None:
-    text = show(comparison(0.3, notes=("window_stride is 4: not comparable with papers",)))
-    for part in ("1 to 3", "4 to 6", "7 to 9", "10 to 12", "note: window_stride is 4"):
+    text = show(comparison(0.3, notes=("this is the val split",)))
+    for part in ("1 to 3", "4 to 6", "7 to 9", "10 to 12", "note: this is the val split"):
         assert part in text
 
 
 def test_it_fits_eighty_columns() -> None:
-    assert max(map(len, show(comparison(0.3), 80).splitlines())) <= 80
+    for channels in (("load", "OT"), ("OT",)):
+        lines = show(comparison(0.3, channels), 80).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert sum(line.count("CSV units") for line in lines) == 2
 
 
 def test_json_names_the_best_and_holds_no_nan() -> None:

@@ -111,7 +111,8 @@ def prescribe_scores(monkeypatch: pytest.MonkeyPatch, validation: list[float]) -
         if split == "val":
             current = next(remaining)
         factor = 1 if split == "val" else 100
-        return SimpleNamespace(mse=factor * current, mae=factor * current / 2)
+        mse, mae = factor * current, factor * current / 2
+        return SimpleNamespace(mse=mse, mae=mae, loss=lambda kind: {"mse": mse, "mae": mae}[kind])
 
     monkeypatch.setattr("timellm_cli.training.loop.score", fake)
 

@@ -49,7 +49,7 @@ def run(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Score every checkpoint and the baselines on a split, and print the comparison.
+    """Score every checkpoint and the baselines on every window of a split, and print the comparison.
 
     Raises ConfigError for checkpoints that cannot be compared, DataError for the CSV, ModelError for LLM and hardware.
     """
@@ -62,7 +62,8 @@ def run(
     require_comparable(subjects, split, data_path)
     contest = []
     for subject, checkpoint in zip(subjects, loaded, strict=True):
-        config = config_for(checkpoint, device, data_path)
+        # A stride thins the windows of a training run; here each one counts.
+        config = config_for(checkpoint, device, data_path).with_values({"data.window_stride": 1})
         contest.append(_Trained(subject, checkpoint, config, _load(subject, config, data_path, offline)))
 
     entries = [

@@ -20,6 +20,7 @@ class ChannelErrors:
 
     mse: float
     mae: float
+    mse_raw: float
     rmse_raw: float
     mae_raw: float
 
@@ -47,6 +48,7 @@ class Entry:
     path: str | None
     mse: float
     mae: float
+    mse_raw: float | None
     rmse_raw: float | None
     mae_raw: float | None
     channels: dict[str, ChannelErrors]
@@ -64,7 +66,6 @@ class Comparison:
     windows: int
     samples: int
     pred_len: int
-    window_stride: int
     limit: int | None
     channels: tuple[str, ...]
     entries: tuple[Entry, ...]
@@ -105,7 +106,6 @@ def compare(
         windows=windows,
         samples=windows * samples.channels,
         pred_len=config.window.pred_len,
-        window_stride=config.data.window_stride,
         limit=limit,
         channels=data.table.columns[-samples.channels :],
         entries=tuple(entries),
@@ -130,7 +130,7 @@ def _entry(name: str, explanation: str, path: Path | None, scores: Scores) -> En
     channels = {}
     for place, channel in enumerate(scores.channels):
         figures, in_units = scores.of_channel(place), scores.raw_of_channel(place)
-        channels[channel] = ChannelErrors(figures.mse, figures.mae, in_units.rmse, in_units.mae)
+        channels[channel] = ChannelErrors(figures.mse, figures.mae, in_units.mse, in_units.rmse, in_units.mae)
     # Only where there is one channel is it certain that all have the same unit.
     raw = scores.raw if len(scores.channels) == 1 else None
     steps = (_part(Part(step, step), figures) for step, figures in enumerate(scores.of_steps(), 1))
@@ -141,6 +141,7 @@ def _entry(name: str, explanation: str, path: Path | None, scores: Scores) -> En
         path=None if path is None else str(path),
         mse=scores.mse,
         mae=scores.mae,
+        mse_raw=raw.mse if raw else None,
         rmse_raw=raw.rmse if raw else None,
         mae_raw=raw.mae if raw else None,
         channels=channels,

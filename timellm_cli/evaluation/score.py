@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import huber_loss
 
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, Window
@@ -30,8 +31,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class RawFigures:
-    """Mean errors of one channel, in the CSV's units."""
+    """Mean errors of one channel, in the CSV's units (`mse` in their square)."""
 
+    mse: float
     rmse: float
     mae: float
 
@@ -46,8 +48,9 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Sums of squared and of absolute error in standardised units, (C, H), over `windows` windows of each channel.
+    """Sums of three errors in standardised units, (C, H), over `windows` windows of each channel.
 
+    The errors are the squared, the absolute and Huber's: half the square up to one deviation, linear beyond.
     `channels` names the scored channels (in MS the target alone); `std_C` is their scale, in the CSV's units.
     """
 
@@ -55,6 +58,7 @@ class Scores:
     windows: int
     squared_CH: Floats
     absolute_CH: Floats
+    huber_CH: Floats
     std_C: Floats
 
     @property
@@ -77,12 +81,17 @@ class Scores:
         """Mean absolute error over all samples and steps, in standardised units, as papers report it."""
         return self._mean(slice(None), slice(None)).mae
 
+    def loss(self, kind: str) -> float:
+        """Mean loss of a kind that training minimises ('mse', 'mae' or 'huber') over all samples and steps."""
+        sums_CH = {"mse": self.squared_CH, "mae": self.absolute_CH, "huber": self.huber_CH}[kind]
+        return float(sums_CH.mean() / self.windows)
+
     @property
     def raw(self) -> RawFigures:
         """Errors over all channels in the CSV's units; they mean something only where the channels share a unit."""
         mean_square = (self.squared_CH.mean(axis=1) * self.std_C**2).mean() / self.windows
         mean_absolute = (self.absolute_CH.mean(axis=1) * self.std_C).mean() / self.windows
-        return RawFigures(float(np.sqrt(mean_square)), float(mean_absolute))
+        return RawFigures(float(mean_square), float(np.sqrt(mean_square)), float(mean_absolute))
 
     def of_channel(self, channel: int) -> Figures:
         """Errors of one channel in standardised units."""
@@ -91,7 +100,7 @@ class Scores:
     def raw_of_channel(self, channel: int) -> RawFigures:
         """Errors of one channel in the CSV's units: standardised error x the channel's standard deviation."""
         figures, std = self.of_channel(channel), float(self.std_C[channel])
-        return RawFigures(float(np.sqrt(figures.mse)) * std, figures.mae * std)
+        return RawFigures(figures.mse * std**2, float(np.sqrt(figures.mse)) * std, figures.mae * std)
 
     def of_part(self, part: Part) -> Figures:
         """Errors over a part of the horizon, all channels together, in standardised units."""
@@ -139,7 +148,7 @@ def score(
     windows = scored_windows(data, split, limit)
     # Samples are numbered channel by channel; a limit takes the first windows of each.
     items = [place * samples.windows + window for place in range(samples.channels) for window in range(windows)]
-    squared_CH = absolute_CH = torch.zeros(samples.channels, data.config.window.pred_len, dtype=torch.float64)
+    sums_3CH = torch.zeros(3, samples.channels, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
         for start in range(0, len(items), batch_size):
             batch = items[start : start + batch_size]
@@ -148,14 +157,16 @@ def score(
             future_BH = torch.stack([window.future_H for window in picked]).to(forecast_BH)
             error_BH = forecast_BH - future_BH
             place_B = torch.tensor([item // samples.windows for item in batch], device=error_BH.device)
-            squared_CH = squared_CH.to(error_BH.device).index_add(0, place_B, error_BH.square())
-            absolute_CH = absolute_CH.to(error_BH.device).index_add(0, place_B, error_BH.abs())
+            errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
+            sums_3CH = sums_3CH.to(error_BH.device).index_add(1, place_B, errors_3BH)
             if on_batch is not None:
                 on_batch(len(picked))
+    squared_CH, absolute_CH, huber_CH = sums_3CH.cpu().numpy()
     return Scores(
         channels=data.table.columns[-samples.channels :],
         windows=windows,
-        squared_CH=squared_CH.cpu().numpy(),
-        absolute_CH=absolute_CH.cpu().numpy(),
+        squared_CH=squared_CH,
+        absolute_CH=absolute_CH,
+        huber_CH=huber_CH,
         std_C=data.scaler.std_C[-samples.channels :],
     )

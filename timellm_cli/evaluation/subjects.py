@@ -96,8 +96,6 @@ def notes_on(
         )
     if limit is not None:
         notes.append(f"only the first {limit:,} windows of each channel were asked for: not comparable with papers")
-    if (stride := subjects[0].config.data.window_stride) != 1:
-        notes.append(f"window_stride is {stride}: not comparable with papers, which score every window")
     if split != "test":
         notes.append(f"this is the {split} split; papers report the test split")
     return notes
@@ -111,7 +109,6 @@ def _facts(subject: Subject, split: str, given_data: Path | None) -> list[tuple[
         facts.append(("dataset", own))
     facts += [
         ("scored channels", ", ".join(subject.scored)),
-        ("window_stride", data.window_stride),
         ("train_ratio and test_ratio", (data.train_ratio, data.test_ratio)),
     ]
     return [*facts, ("seq_len", window.seq_len)] if split == "train" else facts

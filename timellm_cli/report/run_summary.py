@@ -45,7 +45,7 @@ def print_start(
     console.print(grid)
 
 
-def print_end(console: Console, record: RunFinished, folder: Path, source: Path) -> None:
+def print_end(console: Console, record: RunFinished, config: Config, folder: Path, source: Path) -> None:
     """The best epoch's errors, the files, and what to do next."""
     best = record.best
     table = titled_table(f"Best epoch: {best['epoch']:.0f} of {record.epochs}")
@@ -57,7 +57,10 @@ def print_end(console: Console, record: RunFinished, folder: Path, source: Path)
     console.print(table)
     peak = f"; at most {format_memory(record.peak_memory)} of GPU memory held by torch" if record.peak_memory else ""
     checkpoint = folder / "best.pt"
+    stride = config.data.window_stride
+    thinned = f"These errors are over one window in {stride} (window_stride); `timellm eval` scores every window."
     lines = [
+        *([thinned] if stride > 1 else []),
         f"{record.step:,} steps in {format_duration(record.seconds)}{peak}",
         f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
         "metrics.jsonl, curves.png",

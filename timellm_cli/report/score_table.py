@@ -11,7 +11,7 @@ from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, PartErr
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_count
 
-_UNITS = "(CSV's units)"
+_RAW = ("MSE in\nCSV units", "MAE in\nCSV units")
 _MOST_CHANNELS = 40
 
 
@@ -43,14 +43,14 @@ def _models(comparison: Comparison) -> Table:
     table = titled_table("errors, standardised" if comparison.best.mae_raw is None else "errors")
     has_raw = comparison.best.mae_raw is not None
     table.add_column("model", overflow="fold")
-    _add_figures(table, ("MSE", "MAE", *((f"RMSE\n{_UNITS}", f"MAE\n{_UNITS}") if has_raw else ())))
+    _add_figures(table, ("MSE", "MAE", *(_RAW if has_raw else ())))
     _add_figures(table, ("MSE against\nbest baseline", ""))
     lowest_mae = min(entry.mae for entry in comparison.entries)
     for entry in comparison.entries:
         is_best = entry is comparison.best
         cells = [_figure(entry.mse, is_best), _figure(entry.mae, entry.mae == lowest_mae)]
-        if entry.rmse_raw is not None and entry.mae_raw is not None:
-            cells += [Text(f"{entry.rmse_raw:.4g}"), Text(f"{entry.mae_raw:.4g}")]
+        if entry.mse_raw is not None and entry.mae_raw is not None:
+            cells += [Text(f"{entry.mse_raw:.4g}"), Text(f"{entry.mae_raw:.4g}")]
         table.add_row(
             Text.assemble((entry.name, "bold" if entry.path else ""), "\n", (entry.explanation, "dim")),
             *cells,
@@ -65,12 +65,12 @@ def _by_channel(comparison: Comparison) -> Table:
     entry, baseline = comparison.best_checkpoint, comparison.best_baseline
     table = titled_table(f"{entry.name}, by channel")
     table.add_column("channel", overflow="fold")
-    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", f"RMSE\n{_UNITS}", f"MAE\n{_UNITS}"))
+    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", *_RAW))
     for name, errors in list(entry.channels.items())[:_MOST_CHANNELS]:
         table.add_row(
             Text(name),
             *_side_by_side(errors, baseline.channels[name]),
-            f"{errors.rmse_raw:.4g}",
+            f"{errors.mse_raw:.4g}",
             f"{errors.mae_raw:.4g}",
         )
     return table

@@ -252,15 +252,15 @@ class Trainer:
 
     def _summarise(self, scores: dict[str, Scores]) -> EpochFinished:
         val, test = scores["val"], scores["test"]
-        by_mae = self._config.train.loss == "mae"
+        loss = self._config.train.loss
         return EpochFinished(
             epoch=self._place.epoch + 1,
             step=self._place.step,
             train_loss=self._losses.epoch / self._place.position,
-            val_loss=val.mae if by_mae else val.mse,
+            val_loss=val.loss(loss),
             val_mse=val.mse,
             val_mae=val.mae,
-            test_loss=test.mae if by_mae else test.mse,
+            test_loss=test.loss(loss),
             test_mse=test.mse,
             test_mae=test.mae,
             seconds=self._pace.seconds,

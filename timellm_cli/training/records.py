@@ -57,7 +57,7 @@ class ScoringStarted:
 class EpochFinished:
     """An epoch, or what `max_steps` left of it, with its scores. `val_loss` is the one that selects the best epoch.
 
-    `val_loss` and `test_loss` are of the kind that training minimises; Huber goes by the squared error.
+    `val_loss` and `test_loss` are of the kind that training minimises.
     """
 
     epoch: int

@@ -1,0 +1,25 @@
+"""What is printed once a run has ended."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.untrained import make_config
+from timellm_cli.report.run_summary import print_end
+from timellm_cli.training.records import RunFinished
+
+BEST = {"epoch": 2, "val_mse": 0.25, "val_mae": 0.5, "test_mse": 0.36, "test_mae": 0.6}
+
+
+@pytest.mark.parametrize(("stride", "told"), [(1, False), (11, True)])
+def test_errors_over_part_of_the_windows_are_told_as_such(tmp_path: Path, stride: int, told: bool) -> None:
+    (tmp_path / "best.pt").write_bytes(bytes(2048))
+    console = Console(width=120, file=io.StringIO(), force_terminal=False)
+    record = RunFinished("all 3 epochs are done", 33, 3, BEST, 5.0, 0)
+    config = make_config(Path("some.csv"), data__window_stride=stride)
+    print_end(console, record, config, tmp_path, Path("some.csv"))
+    text = console.file.getvalue()
+    assert "0.3600" in text and "33 steps in 0:00:05" in text
+    assert ("one window in 11 (window_stride); `timellm eval` scores every window" in text) == told
