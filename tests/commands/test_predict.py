@@ -98,6 +98,15 @@ def test_semicolons_excel_dates_and_bom_come_back_as_they_went_in(
     assert [line.split(";")[0] for line in first[1:]] == ["17/1/2024 16:00", "17/1/2024 17:00"]
 
 
+def test_holes_before_the_rows_that_are_read_change_nothing(cli: Cli, small_csv: Path, tmp_path: Path) -> None:
+    checkpoint = save_untrained(tmp_path / "plain.pt", make_config(small_csv))
+    header, *rows = small_csv.read_text(encoding="utf-8").splitlines()
+    holes = "\n".join([header, *rows[:100], *rows[150:200], f"{rows[200][:19]},,", *rows[201:]])
+    from_holes, from_whole = cli("predict", checkpoint, "-", stdin=holes), cli("predict", checkpoint, small_csv)
+    assert (from_holes.returncode, from_holes.stderr) == (0, "")
+    assert from_holes.stdout == from_whole.stdout
+
+
 def change(csv_file: Path, kind: str) -> Path:
     header, *rows = csv_file.read_text(encoding="utf-8").splitlines()
     changed = {

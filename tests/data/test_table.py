@@ -158,6 +158,11 @@ def test_absent_timestamps_and_empty_cells_are_interpolated_and_counted() -> Non
     )
 
 
+def test_a_gap_of_one_row_is_counted_as_one() -> None:
+    table = read("date,OT", [f"2024-01-{day:02},{day}" for day in (1, 2, 4, 5)], FILL)
+    assert table.warnings[0].endswith("the longest gap has 1 row (OT)")
+
+
 def test_empty_cells_at_the_ends_hold_the_nearest_value() -> None:
     cells = ["", "", "2", "4", "", "8", ""]
     table = read("date,OT", [f"{stamp},{cell}" for stamp, cell in zip(hourly(7), cells, strict=True)], FILL)

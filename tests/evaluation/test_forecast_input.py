@@ -25,9 +25,9 @@ def test_columns_are_found_by_name_and_keep_both_orders(small_csv: Path) -> None
     given = read(small_csv)
     assert given.table.columns == ("load", "OT")
     assert given.order == ("OT", "load")
-    assert given.last_known == 399
-    assert given.history(48).shape == (48, 2)
-    assert given.history(48)[-1].tolist() == [float(cell) for cell in lines_of(small_csv)[-1].split(",")[:0:-1]]
+    assert given.table.values.shape == (48, 2)
+    assert str(given.table.timestamps[-1]) == "2024-01-17T15:00:00.000000"
+    assert given.table.values[-1].tolist() == [float(cell) for cell in lines_of(small_csv)[-1].split(",")[:0:-1]]
     assert np.isnan(given.actual(12)).all()
 
 
@@ -47,9 +47,8 @@ def test_columns_the_checkpoint_does_not_know_are_ignored_with_a_note(small_csv:
 @pytest.mark.parametrize("at", ["2024-01-10 05:00:00", "2024-01-10T05:00"])
 def test_history_ends_at_the_given_row_and_the_rest_is_known(small_csv: Path, at: str) -> None:
     given, row = read(small_csv, at), 9 * 24 + 5
-    whole = read(small_csv).table.values
-    assert given.last_known == row
-    assert np.array_equal(given.history(48), whole[row - 47 : row + 1])
+    whole = read(small_csv, window__seq_len=400).table.values
+    assert np.array_equal(given.table.values, whole[row - 47 : row + 1])
     assert np.array_equal(given.actual(12), whole[row + 1 : row + 13])
     near_end = read(small_csv, "2024-01-17 12:00:00").actual(12)
     assert np.isfinite(near_end).all(axis=1).tolist() == [True] * 3 + [False] * 9
@@ -60,7 +59,8 @@ def test_at_may_be_written_as_the_file_writes_it(small_csv: Path, tmp_path: Path
     header, *rows = lines_of(small_csv)
     turned = [f"{row[8:10]}.{row[5:7]}.{row[:4]} {row[11:16]}{row[19:]}" for row in rows]
     path.write_text("\n".join([header, *turned]), encoding="utf-8")
-    assert read(path, "10.01.2024 05:00").last_known == read(path, "2024-01-10 05:00").last_known == 9 * 24 + 5
+    for at in ("10.01.2024 05:00", "2024-01-10 05:00"):
+        assert str(read(path, at).table.timestamps[-1]) == "2024-01-10T05:00:00.000000"
 
 
 def error_of(source: Path | bytes, at: str | None = None, **changes: object) -> str:
@@ -88,15 +88,16 @@ def test_too_few_rows_name_both_numbers(small_csv: Path) -> None:
     text = error_of("\n".join([header, *rows[:47]]).encode())
     assert "47 rows" in text
     assert "48 rows of history" in text
-    assert read("\n".join([header, *rows[:48]]).encode()).last_known == 47
+    assert read("\n".join([header, *rows[:48]]).encode()).table.values.shape == (48, 2)
     assert "47 rows up to 2024-01-02 22:00" in error_of(small_csv, "2024-01-02 22:00")
 
 
 @pytest.mark.parametrize(
     ("at", "words"),
     [
-        ("2024-01-10 05:30", "no row at 2024-01-10 05:30"),
-        ("2025-01-01", "from 2024-01-01 00:00:00 to 2024-01-17 15:00:00, one every 01:00:00"),
+        ("2024-01-10 05:20", "no row at 2024-01-10 05:20"),
+        ("2024-01-10 05:20", "the nearest is 2024-01-10 05:00:00"),
+        ("2025-01-01", "from 2024-01-01 00:00:00 to 2024-01-17 15:00:00"),
         ("yesterday", "'yesterday' is no timestamp"),
     ],
 )
@@ -107,7 +108,93 @@ def test_a_timestamp_without_a_row_says_which_rows_there_are(small_csv: Path, at
 def test_gaps_are_refused_or_filled_as_the_configuration_says(small_csv: Path) -> None:
     header, *rows = lines_of(small_csv)
     content = "\n".join([header, *rows[:380], *rows[383:]]).encode()
-    assert "gap" in error_of(content)
+    assert "line 382: a gap" in error_of(content)
     given = read(content, data__fill="linear")
-    assert given.last_known == 399
-    assert any("3" in note for note in given.notes)
+    assert given.table.values.shape == (48, 2)
+    before, after = (float(rows[place].split(",")[1]) for place in (379, 383))
+    assert given.table.values[27:32, 1] == pytest.approx(np.linspace(before, after, 5))
+    assert "absent timestamps 3" in given.notes[0]
+
+
+def spoil(lines: list[str], row: int, fault: str) -> str:
+    """The text of a CSV in which data row `row` has a fault."""
+    date, target, load = lines[row + 1].split(",")
+    spoiled = {
+        "gap": [],
+        "empty cell": [f"{date},,{load}"],
+        "text": [f"{date},{target},broken"],
+        "infinite": [f"{date},inf,{load}"],
+        "duplicate": [lines[row + 1]] * 2,
+        "off the grid": [f"{date[:14]}17:00,{target},{load}"],
+    }[fault]
+    return "\n".join([*lines[: row + 1], *spoiled, *lines[row + 2 :]])
+
+
+FAULTS = ["gap", "empty cell", "text", "infinite", "duplicate", "off the grid"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_only_the_rows_that_are_read_have_to_be_whole(small_csv: Path, fault: str) -> None:
+    """At 4 o'clock on the 15th (row 340) the model reads rows 293 to 340."""
+    lines, at = lines_of(small_csv), "2024-01-15 04:00"
+    whole = read(small_csv, at)
+    for row in (100, 292):
+        given = read(spoil(lines, row, fault).encode(), at)
+        assert np.array_equal(given.table.values, whole.table.values)
+        assert np.array_equal(given.actual(12), whole.actual(12))
+    for row in (320, 340 if fault in ("text", "infinite", "empty cell") else 339):
+        # Line 1 is the header; a row that is absent or given twice shows in the line after it.
+        line = row + 3 if fault == "duplicate" else row + 2
+        assert f"line {line}" in error_of(spoil(lines, row, fault).encode(), at)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_happened_is_known_up_to_the_first_hole(small_csv: Path, fault: str) -> None:
+    lines, at = lines_of(small_csv), "2024-01-15 04:00"
+    actual_HC = read(spoil(lines, 345, fault).encode(), at).actual(12)
+    known = 5 if fault == "duplicate" else 4  # of a row that is there twice, the first fits
+    assert np.isfinite(actual_HC).all(axis=1).tolist() == [True] * known + [False] * (12 - known)
+    assert np.array_equal(actual_HC[:known], read(small_csv, at).actual(12)[:known])
+
+
+def test_filling_sees_nothing_after_the_last_known_row(small_csv: Path) -> None:
+    lines, at = lines_of(small_csv), "2024-01-15 04:00"
+    given = read(spoil(lines, 340, "empty cell").encode(), at, data__fill="linear")
+    assert given.table.values[-1, 1] == given.table.values[-2, 1]
+
+
+def test_rows_that_are_older_than_those_before_them_are_refused(small_csv: Path) -> None:
+    header, *rows = lines_of(small_csv)
+    text = error_of("\n".join([header, *rows[300:], *rows[:300]]).encode())
+    assert "line 2: 2024-01-13 12:00:00 comes before 2024-01-11 12:00:00 in line 354" in text
+
+
+@pytest.mark.parametrize(
+    ("cadence", "first", "second", "third"),
+    [
+        ("B", "2024-01-04", "2024-01-05", "2024-01-08"),
+        ("MS", "2024-01-01", "2024-02-01", "2024-03-01"),
+        ("YS-JAN", "2024-01-01", "2025-01-01", "2026-01-01"),
+    ],
+)
+def test_two_rows_may_be_of_many_cadences_and_go_on_with_that_of_the_checkpoint(
+    cadence: str, first: str, second: str, third: str
+) -> None:
+    config = make_config(Path("trained.csv")).with_values(
+        {"window.seq_len": 2, "model.patch_len": 2, "model.patch_stride": 1, "prompt.top_lags": 2}
+    )
+    given = read_input(f"date,OT\n{first},1\n{second},2\n".encode(), config, ("OT",), cadence, None)
+    assert str(given.dates(1)[0])[:10] == third
+
+
+def test_offsets_from_utc_are_kept_and_worth_a_note_only_where_they_differ(small_csv: Path) -> None:
+    header, *rows = lines_of(small_csv)
+    moved = [row.replace(",", "+08:00,", 1) for row in rows]
+    given = read("\n".join([header, *moved]).encode())
+    assert given.notes == ()
+    assert given.style.write(given.dates(1)[0]) == "2024-01-17 16:00:00+08:00"
+    first, *rest = rows
+    mixed = [f"2024-01-01 01:00:00+09:00,{first.split(',', 1)[1]}", *(row.replace(",", "+08:00,", 1) for row in rest)]
+    other = read("\n".join([header, *mixed]).encode())
+    assert other.notes == ("the file's offsets from UTC differ, so the forecast is dated in UTC",)
+    assert other.style.write(other.dates(1)[0]) == "2024-01-17 08:00:00"

@@ -9,7 +9,7 @@ from typing import Any
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_json, print_note
-from timellm_cli.data.cadence import continue_timestamps
+from timellm_cli.data.scale import Floats
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.forecast_input import ForecastInput, read_input
@@ -53,9 +53,9 @@ def run(
 
     with err.status("Loading the model"):
         model, torch_device = open_forecaster(trained, config, offline)
-    history_TC = given.history(config.window.seq_len)
-    values_HC = trained.scaler.restore(roll_forward(model, trained.scaler.standardise(history_TC), steps, torch_device))
-    forecast = _dated(given, trained, config, values_HC)
+    history_TC = trained.scaler.standardise(given.table.values)
+    values_HC = trained.scaler.restore(roll_forward(model, history_TC, steps, torch_device))
+    forecast = _dated(given, trained, values_HC)
 
     if output is not None:
         with _writing(output), replacing(output) as file:
@@ -97,18 +97,16 @@ def _tell(given: ForecastInput, pred_len: int, steps: int) -> None:
         print_note(note)
 
 
-def _dated(given: ForecastInput, trained: Checkpoint, config: Config, values_HC: Any) -> Forecast:
+def _dated(given: ForecastInput, trained: Checkpoint, values_HC: Floats) -> Forecast:
     """Dates for the values, and the columns in the order of the input."""
-    table, last = given.table, given.last_known
     places = [trained.columns.index(column) for column in given.order]
     steps = len(values_HC)
-    history = slice(last + 1 - config.window.seq_len, last + 1)
     return Forecast(
-        date_column=config.data.date_column,
+        date_column=trained.config.data.date_column,
         columns=given.order,
-        history_dates_T=table.timestamps[history],
-        history_TC=table.values[history][:, places],
-        dates_H=continue_timestamps(table.timestamps[last], table.cadence, steps),
+        history_dates_T=given.table.timestamps,
+        history_TC=given.table.values[:, places],
+        dates_H=given.dates(steps),
         values_HC=values_HC[:, places],
         actual_HC=given.actual(steps)[:, places],
         resolution_C=trained.scaler.std_C[places] * _DIGITS,

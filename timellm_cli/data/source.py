@@ -42,7 +42,8 @@ _FOREIGN = {
 class CsvSource:
     """A CSV that can be opened again and again, with what its head says about it.
 
-    `header` holds the column names without the blanks around them; `name` is for messages.
+    `header` holds the column names without the blanks around them; `name` is for messages. `line` counts rows from the
+    `first_row`-th below the header (from 0) on.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CsvSource:
     encoding: str
     delimiter: str
     header: tuple[str, ...]
+    first_row: int = 0
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
@@ -59,9 +61,10 @@ class CsvSource:
             yield numbered_rows(text, self.delimiter)
 
     def line(self, row: int) -> int:
-        """Line number in the file of data row `row` (0 is the first after the header). Reads the file up to there."""
+        """Line number in the file of data row `row` (0 is `first_row`). Reads the file up to there."""
+        place = self.first_row + row + 1
         with self.rows() as lines:
-            return next(islice((number for number, _ in lines), row + 1, None), row + 2)
+            return next(islice((number for number, _ in lines), place, None), place + 1)
 
 
 def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> CsvSource:

@@ -28,6 +28,7 @@ from timellm_cli.data.source import (
 from timellm_cli.data.timeline import make_grid, read_timestamps, show, show_step
 from timellm_cli.data.timestamps import has_utc_offset
 from timellm_cli.errors import DataError, did_you_mean
+from timellm_cli.units import format_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,28 +59,74 @@ class Table:
         return replace(self, values=self.values[:, places], columns=tuple(columns))
 
 
+@dataclass(frozen=True, eq=False)
+class RawRows:
+    """Rows of a CSV of which only the timestamps have been looked at, as `texts` (N) and `stamps` (N).
+
+    `cells` holds the `columns` by name, the target last, numbers where pandas found nothing else.
+    """
+
+    csv: CsvSource
+    columns: tuple[str, ...]
+    texts: "pd.Series[str]"
+    stamps: Stamps
+    cells: pd.DataFrame
+
+    def cut(self, first: int, stop: int) -> Self:
+        """Rows `first` (included) to `stop` (excluded)."""
+        part = slice(first, stop)
+        csv = replace(self.csv, first_row=self.csv.first_row + first)
+        return replace(
+            self, csv=csv, texts=self.texts.iloc[part], stamps=self.stamps[part], cells=self.cells.iloc[part]
+        )
+
+    def known_values(self, columns: Sequence[str]) -> Floats:
+        """The values (N, C) of some columns, NaN where a cell holds no number."""
+        numbers = [pd.to_numeric(self.cells[column], errors="coerce") for column in columns]
+        return np.column_stack(numbers).astype(np.float64)
+
+
 def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = None) -> Table:
     """Read a CSV file, or a binary stream to its end, as far as `data` asks for it.
 
     Raises DataError for anything that is no regular table of finite numbers; `data.fill` mends gaps and empty cells.
+    """
+    rows = read_rows(source, data, name=name)
+    table = make_table(rows, data.fill)
+    notes = ["timestamps have an offset from UTC and are kept as UTC"] if has_utc_offset(rows.texts.iloc[0]) else []
+    if constant := constant_columns(table.values, table.columns):
+        notes.append(f"constant, so there is nothing to forecast: {', '.join(constant)}")
+    return replace(table, warnings=(*table.warnings, *notes))
+
+
+def read_rows(source: Path | BinaryIO, data: DataConfig, *, name: str | None = None) -> RawRows:
+    """The rows of a CSV file or of a binary stream; their values and the steps between them are not checked yet.
+
+    Raises DataError for a file that is no CSV, columns it does not have, and timestamps that cannot be read.
     """
     csv = open_source(source, name, data.date_column)
     columns = select_columns(csv, data)
     cells = _read_cells(csv, data.date_column)
     texts = cells[csv.header.index(data.date_column)].str.strip()
     stamps = read_timestamps(csv, texts, data.date_column)
-    values = np.column_stack([_read_numbers(csv, cells[csv.header.index(column)], column) for column in columns])
+    chosen = cells[[csv.header.index(column) for column in columns]].set_axis(list(columns), axis="columns")
+    return RawRows(csv, columns, texts, stamps, chosen)
+
+
+def make_table(rows: RawRows, fill: str) -> Table:
+    """Check two or more rows; `fill` says what to do with gaps and empty cells, as in the configuration.
+
+    Raises DataError for anything that is no regular table of finite numbers.
+    """
+    csv, stamps, columns = rows.csv, rows.stamps, rows.columns
+    values = np.column_stack([_read_numbers(csv, rows.cells[column], column) for column in columns])
     grid = make_grid(csv, stamps)
-    if data.fill == "none":
-        _refuse_gaps(csv, stamps, grid)
-        _refuse_empty_cells(csv, values, columns)
-        table = Table(stamps, values, columns, grid.cadence)
-    else:
-        table = _fill(csv, Table(stamps, values, columns, grid.cadence), grid)
-    notes = ["timestamps have an offset from UTC and are kept as UTC"] if has_utc_offset(texts.iloc[0]) else []
-    if constant := constant_columns(table.values, columns):
-        notes.append(f"constant, so there is nothing to forecast: {', '.join(constant)}")
-    return replace(table, warnings=(*table.warnings, *notes))
+    table = Table(stamps, values, columns, grid.cadence)
+    if fill != "none":
+        return _fill(csv, table, grid)
+    _refuse_gaps(csv, stamps, grid)
+    _refuse_empty_cells(csv, values, columns)
+    return table
 
 
 def constant_columns(values_NC: Floats, columns: Sequence[str]) -> list[str]:
@@ -171,6 +218,6 @@ def _fill(csv: CsvSource, table: Table, grid: Grid) -> Table:
         channel_N[~known] = np.interp(rows[~known], rows[known], channel_N[known])
     note = (
         f"filled by interpolation: absent timestamps {absent:,}, empty cells {empty:,}; "
-        f"the longest gap has {longest:,} rows ({place})"
+        f"the longest gap has {format_count(longest, 'row')} ({place})"
     )
     return Table(grid.stamps, values_NC, table.columns, grid.cadence, absent, empty, (note,))

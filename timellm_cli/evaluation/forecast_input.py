@@ -1,45 +1,53 @@
-"""The CSV that a forecast continues, held against what the checkpoint was trained on."""
+"""The CSV that a forecast continues, held against what the checkpoint was trained on.
+
+Only the rows that the model reads have to be whole: what lies before them or after them may have holes.
+"""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from timellm_cli.config import Config
-from timellm_cli.data.cadence import parse_cadence
+from timellm_cli.data.cadence import Stamps, continue_timestamps, parse_cadence
 from timellm_cli.data.date_style import DateStyle, find_style
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.source import CsvSource, open_source
-from timellm_cli.data.table import Table, read_table
-from timellm_cli.data.timeline import show_step
+from timellm_cli.data.table import RawRows, Table, make_table, read_rows
+from timellm_cli.data.timeline import show, show_step
 from timellm_cli.data.timestamps import ISO, has_utc_offset, parse_timestamp
 from timellm_cli.errors import DataError, did_you_mean, quoted
+from timellm_cli.units import format_count
 
 
 @dataclass(frozen=True, eq=False)
 class ForecastInput:
-    """Rows in the CSV's units, columns in the checkpoint's order; the forecast comes after row `last_known`.
+    """Rows in the CSV's units, columns in the checkpoint's order; the forecast comes after the last of `table`.
 
-    `order` are the same columns as the file has them. `notes` are sentences for the user.
+    `later` are the rows of the file after that. `order` are the same columns as the file has them. `notes` are
+    sentences for the user.
     """
 
     table: Table
-    last_known: int
+    later: RawRows
     order: tuple[str, ...]
     delimiter: str
     style: DateStyle
     notes: tuple[str, ...]
 
-    def history(self, seq_len: int) -> Floats:
-        """The last `seq_len` known rows (T, C)."""
-        return self.table.values[self.last_known + 1 - seq_len : self.last_known + 1]
+    def dates(self, steps: int) -> Stamps:
+        """The `steps` timestamps (H) to forecast."""
+        return continue_timestamps(self.table.timestamps[-1], self.table.cadence, steps)
 
     def actual(self, steps: int) -> Floats:
-        """What the file knows of the `steps` rows (H, C) after the last known one; NaN beyond its end."""
+        """What the file knows of the `steps` rows (H, C) to forecast; NaN from its end or its first hole on."""
+        later = self.later.cut(0, steps)
+        known_HC = later.known_values(self.table.columns)
+        holes = (later.stamps != self.dates(steps)[: len(known_HC)]) | ~np.isfinite(known_HC).all(axis=1)
+        known = int(holes.argmax()) if holes.any() else len(holes)
         actual_HC = np.full((steps, len(self.table.columns)), np.nan)
-        known_HC = self.table.values[self.last_known + 1 : self.last_known + 1 + steps]
-        actual_HC[: len(known_HC)] = known_HC
+        actual_HC[:known] = known_HC[:known]
         return actual_HC
 
 
@@ -48,33 +56,33 @@ def read_input(
 ) -> ForecastInput:
     """Read a file, or the bytes of one, for a checkpoint with these `columns` (target last) and this `cadence`.
 
-    `at` is the timestamp of the last known row; by default the file's last. Raises DataError that names both sides
-    where a column is missing, the cadence is another or the rows are too few.
+    `at` is the timestamp of the last known row; by default the file's last. Filling sees every row up to it, and none
+    after. Raises DataError that names both sides where a column is missing, the cadence is another or the rows are too
+    few, and for holes in the rows that the model reads.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
     csv = open_source(_reopen(source), name, data.date_column)
     require_columns(csv, data.date_column, columns)
-    table = read_table(_reopen(source), data, name=name).select(columns)
-    style = find_style(_timestamp_texts(csv, data.date_column), table.timestamps)
-    last_known = len(table.values) - 1 if at is None else _find_row(name, table, style, at)
-    if (rows := last_known + 1) < (needed := config.window.seq_len):
-        raise DataError(
-            f"{name} has {rows:,} rows"
-            + (f" up to {at}" if at else "")
-            + f", but the checkpoint reads {needed:,} rows of history (seq_len)",
-            "give a file that goes further back" + (", or a later --at" if at else ""),
-        )
-    if str(table.cadence) != cadence:
-        theirs = show_step(parse_cadence(cadence))
-        raise DataError(
-            f"{name} has a row every {show_step(table.cadence)}, but the checkpoint was trained on one every {theirs}",
-            "resample the file to the checkpoint's cadence, or train on data of this one",
-        )
-    extra = [column for column in csv.header if column not in (data.date_column, *columns)]
-    notes = [f"columns that the checkpoint does not know are ignored: {', '.join(extra)}"] if extra else []
-    order = tuple(column for column in csv.header if column in columns)
-    return ForecastInput(table, last_known, order, csv.delimiter, style, (*table.warnings, *notes))
+    rows = read_rows(_reopen(source), data, name=name)
+    texts = list(rows.texts)
+    style = find_style(texts, rows.stamps)
+    stop = len(texts) if at is None else _find_row(name, rows.stamps, style, at) + 1
+    table = _read_history(rows, stop, config, at).select(columns)
+    _require_cadence(name, table, cadence)
+    notes = list(table.warnings)
+    if has_utc_offset(texts[-1]) and not style.offset:
+        notes.append("the file's offsets from UTC differ, so the forecast is dated in UTC")
+    if extra := [column for column in csv.header if column not in (data.date_column, *columns)]:
+        notes.append(f"columns that the checkpoint does not know are ignored: {', '.join(extra)}")
+    return ForecastInput(
+        table=replace(table, cadence=parse_cadence(cadence)),
+        later=rows.cut(stop, len(texts)),
+        order=tuple(column for column in csv.header if column in columns),
+        delimiter=csv.delimiter,
+        style=style,
+        notes=tuple(notes),
+    )
 
 
 def require_columns(csv: CsvSource, date_column: str, columns: tuple[str, ...]) -> None:
@@ -92,23 +100,51 @@ def _reopen(source: Path | bytes) -> Path | io.BytesIO:
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
-def _timestamp_texts(csv: CsvSource, date_column: str) -> list[str]:
-    place = csv.header.index(date_column)
-    with csv.rows() as lines:
-        next(lines)
-        return [cells[place].strip() for _, cells in lines]
+def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> Table:
+    """The rows that the model reads, the last of which is `stop` - 1."""
+    needed, fill = config.window.seq_len, config.data.fill
+    # Filling may put rows between these, and a hole at their start has its neighbour before them.
+    first = max(stop - needed, 0) if fill == "none" else 0
+    table = make_table(rows.cut(first, stop), fill) if stop > 1 else None
+    if (has := len(table.values) if table else stop) < needed or table is None:
+        raise DataError(
+            f"{rows.csv.name} has {format_count(has, 'row')}"
+            + (f" up to {at}" if at else "")
+            + f", but the checkpoint reads {needed:,} rows of history (seq_len)",
+            "give a file that goes further back" + (", or a later --at" if at else ""),
+        )
+    if (later := rows.stamps[:first] >= rows.stamps[first]).any():
+        row = int(later.argmax())
+        raise DataError(
+            f"{rows.csv.name}, line {rows.csv.line(row)}: {show(rows.stamps[row])} comes before "
+            f"{show(rows.stamps[first])} in line {rows.csv.line(first)}",
+            "sort the rows by time",
+        )
+    return replace(table, timestamps=table.timestamps[-needed:], values=table.values[-needed:])
 
 
-def _find_row(name: str, table: Table, style: DateStyle, at: str) -> int:
-    first, last = style.write(table.timestamps[0]), style.write(table.timestamps[-1])
+def _require_cadence(name: str, table: Table, cadence: str) -> None:
+    """A few rows may fit several cadences, such as a week of business days; the checkpoint's must be among them."""
+    first, *rest = table.timestamps
+    if not np.array_equal(continue_timestamps(first, parse_cadence(cadence), len(rest)), rest):
+        ours, theirs = show_step(table.cadence), show_step(parse_cadence(cadence))
+        raise DataError(
+            f"{name} has a row every {ours}, but the checkpoint was trained on one every {theirs}",
+            "resample the file to the checkpoint's cadence, or train on data of this one",
+        )
+
+
+def _find_row(name: str, stamps: Stamps, style: DateStyle, at: str) -> int:
+    first, last = style.write(stamps[0]), style.write(stamps[-1])
     moment = parse_timestamp(at, ISO) or parse_timestamp(at, style.form)
     if moment is None:
         raise DataError(f"--at '{at}' is no timestamp", f"write it as the file does, such as '{last}'")
     stamp = np.datetime64(moment if has_utc_offset(at) else moment - style.ahead_of_utc, "us")
-    row = int(np.searchsorted(table.timestamps, stamp))
-    if row == len(table.timestamps) or table.timestamps[row] != stamp:
+    rows = np.flatnonzero(stamps == stamp)
+    if not len(rows):
+        nearest = stamps[np.abs(stamps - stamp).argmin()]
         raise DataError(
-            f"{name} has no row at {at}: its rows go from {first} to {last}, one every {show_step(table.cadence)}",
-            "give --at the timestamp of a row",
+            f"{name} has no row at {at}: its rows go from {first} to {last}",
+            f"give --at the timestamp of a row; the nearest is {style.write(nearest)}",
         )
-    return row
+    return int(rows[-1])
