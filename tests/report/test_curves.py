@@ -29,6 +29,15 @@ def test_a_run_of_any_length_gives_a_picture(tmp_path: Path, steps: int, epochs:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "metrics.jsonl"]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["无法绘制_\U000f0000", "cost_$x"])
+def test_a_name_that_cannot_be_drawn_does_no_harm(tmp_path: Path, name: str) -> None:
+    """The first has a character that no font holds, the second half a formula."""
+    picture = tmp_path / "curves.png"
+    draw_curves(write_metrics(tmp_path / "metrics.jsonl", 3, 1), picture, name, "huber")
+    assert picture.read_bytes().startswith(PNG)
+
+
 def test_nothing_is_drawn_before_the_first_record(tmp_path: Path) -> None:
     draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png", "a_run", "mse")
     assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,8 @@ def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
     _draw_training(axes, steps)
     _draw_epochs(axes, epochs)
     _limit_losses(axes, steps, epochs)
-    axes.set_title(title, loc="left", fontsize=11, fontfamily=families_for(title) or None)
+    if families := families_for(title):  # a name that no font here can draw is left to the folder of the picture
+        axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=11, fontfamily=families)
     axes.set_xlabel("step")
     axes.set_ylabel(f"loss ({loss.upper()}, standardised units)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
