@@ -231,7 +231,7 @@ def _show(error: TimellmError) -> None:
 
     from timellm_cli.console import err
 
-    what = ("stopped: ", "bold yellow") if error.exit_code == ExitCode.INTERRUPTED else ("error: ", "bold red")
+    what = ("interrupted: ", "bold yellow") if error.exit_code == ExitCode.INTERRUPTED else ("error: ", "bold red")
     err.print(Text.assemble(what, error.message), soft_wrap=True)
     if error.hint:
         err.print(Text.assemble(("hint: ", "bold cyan"), error.hint), soft_wrap=True)
