@@ -131,9 +131,19 @@ def disturb(
 def test_everything_missing_is_told_at_once(cli: Cli, arguments: Arguments) -> None:
     failed = cli(*arguments("--data-path=absent.csv", "--llm=owner/absent", "--device=cuda", "--offline"))
     assert failed.returncode == 4
-    for word in ("data: no file absent.csv", "owner/absent", "GPU: "):
+    for word in ("data: no file ", "absent.csv", "owner/absent", "GPU: "):
         assert word in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_a_fault_inside_the_table_is_told_with_the_rest(cli: Cli, arguments: Arguments, small_csv: Path) -> None:
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    small_csv.write_text("\n".join([*lines[:200], *lines[201:]]) + "\n", encoding="utf-8")
+    failed = cli(*arguments("--d-ff=64", "--layers=3", "--optimizer=adam8bit", "--offline"))
+    assert failed.returncode == 4
+    for word in ("- data: ", "a gap: ", "- d_ff: ", "- layers: ", "- optimizer: ", "--fill linear"):
+        assert word in failed.stderr
+    assert not (small_csv.parent / "checkpoints").exists()
 
 
 def test_faults_of_the_data_and_of_a_resumed_run_are_named(

@@ -45,7 +45,9 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def tiny_shape(family: str) -> LLMShape:
-    return shape_of(f"tiny-{family}", {"model_type": family, **TINY[family]}, origin="test", tokenizer="other")
+    shape = shape_of(f"tiny-{family}", {"model_type": family, **TINY[family]}, origin="test", tokenizer="other")
+    assert shape is not None
+    return shape
 
 
 def known_shape(name: str) -> LLMShape:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from timellm_cli.config import Config
-from timellm_cli.errors import DataError, ModelError
+from timellm_cli.errors import DataError
 from timellm_cli.planning.machine import Gpu, Machine
 from timellm_cli.planning.plan import Plan, make_plan
 from timellm_cli.units import GIB
@@ -60,7 +60,8 @@ def test_without_a_card_the_bill_is_of_a_card_without_a_verdict_and_of_the_cpu_w
 def test_memory_to_plan_for_gives_a_verdict() -> None:
     small, smaller = plan(hardware={"vram": "6GiB"}), plan(hardware={"vram": "1GiB"})
     assert small.memory is not None and smaller.memory is not None
-    assert (small.memory.fits, small.memory.source, small.cpu_memory) == (True, "hardware.vram", None)
+    assert (small.memory.fits, small.memory.source) == (True, "hardware.vram")
+    assert small.cpu_memory is not None and small.cpu_memory.source == "RAM", "the run would start on the CPU"
     assert (smaller.memory.fits, smaller.memory.largest_batch) == (False, 0)
 
 
@@ -91,11 +92,6 @@ def test_an_llm_of_unknown_size_has_no_bill_but_all_counts() -> None:
     assert (unknown.memory, unknown.cpu_memory) == (None, None)
     assert unknown.geometry.steps_per_epoch == 29_708
     assert not unknown.ready
-
-
-def test_too_many_layers_are_refused() -> None:
-    with pytest.raises(ModelError, match="has 12 layers"):
-        plan(llm={"name": "gpt2", "layers": 13})
 
 
 def test_a_prompt_that_exceeds_the_llms_positions_is_not_ready() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.planning.cases import TINY
 from timellm_cli.config import Config
-from timellm_cli.errors import DataError, ModelError
+from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.planning.machine import Gpu, Machine
 from timellm_cli.planning.readiness import Check, check_readiness, require_ready
 from timellm_cli.units import GIB
@@ -23,7 +23,7 @@ CARD = Gpu("NVIDIA GeForce RTX 3060", 12 * GIB, 11 * GIB, (8, 6))
 def settled(small_csv: Path, llm_name: Path | str, /, **sections: dict[str, Any]) -> Config:
     values: dict[str, dict[str, Any]] = {
         "data": {"dataset": "custom", "path": str(small_csv)},
-        "llm": {"name": str(llm_name), "quantization": "none"},
+        "llm": {"name": str(llm_name), "layers": "all", "quantization": "none"},
         "train": {"precision": "fp32"},
         "hardware": {"device": "cpu"},
     }
@@ -45,7 +45,9 @@ def test_nothing_is_missing_where_everything_is(small_csv: Path, tiny_llm: Path)
 
 
 def test_everything_missing_is_in_one_error_with_every_command() -> None:
-    config = Config.model_validate({"llm": {"quantization": "none"}, "hardware": {"device": "cuda"}})
+    config = Config.model_validate(
+        {"llm": {"quantization": "none"}, "train": {"precision": "bf16"}, "hardware": {"device": "cuda"}}
+    )
     with pytest.raises(ModelError) as raised:
         require_ready(check_readiness(config, CPU_ONLY))
     message, hint = raised.value.message, raised.value.hint
@@ -71,6 +73,15 @@ def test_an_llm_folder_that_is_not_whole_is_named_with_what_it_lacks(
     found = check(settled(small_csv, folder), "LLM")
     assert not found.ok
     assert found.detail == f"{folder} {lacking}"
+
+
+def test_a_broken_tokenizer_is_named_with_its_file(small_csv: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "llm"
+    shutil.copytree(tiny_llm, folder)
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    found = check(settled(small_csv, folder), "prompt")
+    assert not found.ok
+    assert "tokenizer.json' is no tokenizer" in found.detail
 
 
 def test_a_missing_shard_counts_as_missing_weights(small_csv: Path, tmp_path: Path) -> None:
@@ -120,6 +131,56 @@ def test_a_usable_card_is_shown_with_its_free_memory(small_csv: Path, tiny_llm: 
     assert found == Check("GPU", True, "NVIDIA GeForce RTX 3060, 11.00 GiB of 12.00 GiB free")
 
 
+def test_a_plan_for_a_gpu_that_is_not_here_comes_with_advice(small_csv: Path, tiny_llm: Path) -> None:
+    found = check(settled(small_csv, tiny_llm, hardware={"vram": "6GiB"}), "GPU")
+    assert found.ok
+    assert found.remedy == "the settings plan for a GPU of 6GiB; on this CPU the run would be slow"
+
+
+@pytest.mark.parametrize(
+    ("sections", "name", "detail", "remedy"),
+    [
+        ({"train": {"optimizer": "adamw8bit"}}, "optimizer", "adamw8bit needs a GPU", "--optimizer adam"),
+        ({"model": {"d_ff": 33}}, "d_ff", "model.d_ff 33 is more than the hidden size 32", "--d-ff 32"),
+        ({"llm": {"layers": 3}}, "layers", "llm.layers is 3, but", "--layers 2"),
+        ({"run": {"name": "{seqlen}"}}, "run name", "unknown key {seqlen}; did you mean 'seq_len'?", "keys are"),
+        ({"prompt": {"description": "many words " * 400}}, "prompt", "has 2,048 positions", "prompt.description"),
+    ],
+)
+def test_what_a_run_cannot_ask_for_is_found(
+    small_csv: Path, tiny_llm: Path, sections: dict[str, Any], name: str, detail: str, remedy: str
+) -> None:
+    (found,) = [found for found in check_readiness(settled(small_csv, tiny_llm, **sections), CPU_ONLY) if not found.ok]
+    assert found.name == name
+    assert detail in found.detail
+    assert remedy in found.remedy
+
+
+def test_an_impossible_run_name_alone_is_a_config_error(small_csv: Path) -> None:
+    with pytest.raises(ConfigError, match="run name: "):
+        require_ready(check_readiness(settled(small_csv, "none", run={"name": "{seqlen}"}), CPU_ONLY))
+
+
+def test_a_card_that_is_too_small_is_refused_and_too_little_ram_is_not(small_csv: Path, tiny_llm: Path) -> None:
+    small = Gpu("Small", GIB, GIB // 16, (8, 6))
+    machine = Machine(gpu=small, ram_total=GIB, ram_free=GIB // 16, torch_has_cuda=True)
+    on_card = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "memory", machine)
+    assert not on_card.ok
+    assert "more than the 64 MiB free (Small)" in on_card.detail
+    planned = {"device": "cuda", "vram": "64MiB"}
+    assert "64 MiB of hardware.vram" in check(settled(small_csv, tiny_llm, hardware=planned), "memory").detail
+    on_cpu = check(settled(small_csv, tiny_llm), "memory", machine)
+    assert on_cpu.ok and "free (RAM)" in on_cpu.detail and on_cpu.remedy
+    without = check(settled(small_csv, "none"), "memory", machine)
+    assert "--layers" not in without.remedy and "--quantization" not in without.remedy
+
+
+def test_an_encoder_decoder_is_refused(small_csv: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}', encoding="utf-8")
+    found = check(settled(small_csv, tmp_path), "LLM")
+    assert (found.ok, found.remedy) == (False, "choose an encoder-only or decoder-only --llm")
+
+
 @pytest.mark.parametrize(
     ("sections", "reason"),
     [
@@ -147,6 +208,14 @@ def test_a_full_disk_is_told_with_both_numbers(
     assert found.detail.startswith("5.93 GiB needed, 1.00 GiB free")
     assert not found.ok
     assert "TIMELLM_CACHE" in found.remedy
+
+
+def test_a_full_disk_of_the_run_is_answered_with_its_flag(
+    small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=GIB // 16))
+    remedy = check(settled(small_csv, tiny_llm), "disk").remedy
+    assert remedy == "free some space, or put the run on another disk with --checkpoints"
 
 
 def test_what_is_here_needs_no_disk(small_csv: Path, tiny_llm: Path) -> None:

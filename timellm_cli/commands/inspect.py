@@ -18,7 +18,7 @@ def run(settings: Settings, *, as_json: bool, explain: bool, show_prompt: bool) 
     """
     # On the way out the collector would walk every object once more: a fifth of this command's time.
     atexit.register(gc.freeze)
-    plan = make_plan(settings.config, look_at_machine(), read_prompt=show_prompt)
+    plan = make_plan(settings.config, look_at_machine(), from_file=show_prompt)
     if as_json:
         print_json(plan_record(plan))
         return

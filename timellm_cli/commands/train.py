@@ -11,10 +11,10 @@ from timellm_cli.config import Config
 from timellm_cli.console import err, out
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
-from timellm_cli.errors import ConfigError, Interrupted
-from timellm_cli.geometry import count_run
+from timellm_cli.errors import ConfigError, DataError, Interrupted
+from timellm_cli.geometry import count_run, steps_per_epoch
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.planning.readiness import require_ready
+from timellm_cli.planning.readiness import Check, require_ready
 from timellm_cli.report.curves import draw_curves
 from timellm_cli.report.memory import memory_reader
 from timellm_cli.report.metrics_log import MetricsLog
@@ -36,10 +36,11 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
     path = find_checkpoint(resume, settings.config) if resume else None
     checkpoint = load_resumable(path) if path else None
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
-    directory = RunDirectory(path.parent) if path else RunDirectory.of(config)
 
     config, checks = settle_here(config, offline)
+    data = _load_data(config, checkpoint, checks)
     require_ready(checks)
+    directory = RunDirectory(path.parent) if path else RunDirectory.of(config)
     accelerator = make_accelerator(config)
 
     directory.create()
@@ -48,9 +49,6 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
             _refuse_to_overwrite(directory)
         elif checkpoint is None:
             err.print(Text(f"Nothing is saved in '{directory.path}' yet: starting from the beginning"), soft_wrap=True)
-        data = load_data(config)
-        if checkpoint:
-            require_same_data(data, checkpoint)
         with gpu_memory_faults(config.train):
             forecaster = _load_forecaster(config, checkpoint, accelerator)
             if accelerator.is_main_process:
@@ -59,6 +57,20 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
             ending = _train(config, data, forecaster, accelerator, directory, checkpoint)
     if accelerator.is_main_process:
         _conclude(ending, directory, config)
+
+
+def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check]) -> ForecastData:
+    """Read the table. Raises one error that names what is wrong with it among everything else that is missing."""
+    try:
+        data = load_data(config)
+        if checkpoint:
+            require_same_data(data, checkpoint)
+        steps_per_epoch(len(data.windows("train")), config.train)
+    except DataError as error:
+        fault = Check("data", False, error.message, error.hint)
+        require_ready([check if check.name != "data" or not check.ok else fault for check in checks])
+        raise
+    return data
 
 
 def _refuse_to_overwrite(directory: RunDirectory) -> None:

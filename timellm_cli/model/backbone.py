@@ -166,6 +166,11 @@ def _truncated_config(llm: LLMConfig, folder: Path) -> Any:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"{llm.name} is an encoder-decoder, and patches can go through one of them only",
+            "choose an encoder-only or decoder-only LLM",
+        )
     available = config.num_hidden_layers
     if llm.layers == "all":
         return config

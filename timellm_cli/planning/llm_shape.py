@@ -74,15 +74,8 @@ class LLMShape:
     file_bytes_per_weight: int
 
     def used_layers(self, wanted: int | Literal["all"]) -> int:
-        """How many layers a run keeps. Raises ModelError where more are wanted than there are."""
-        if wanted == "all":
-            return self.layers
-        if wanted > self.layers:
-            raise ModelError(
-                f"llm.layers is {wanted}, but {self.name} has {self.layers} layers",
-                f"use --layers {self.layers} or 'all'",
-            )
-        return wanted
+        """How many layers a run keeps: all of them where more are wanted, which readiness refuses."""
+        return self.layers if wanted == "all" else min(wanted, self.layers)
 
     @property
     def linear_weights(self) -> int:
@@ -110,9 +103,9 @@ class LLMShape:
 
 
 def look_up_llm(name: str) -> LLMShape | None:
-    """The shape of an LLM by its folder on this computer, else by the table; None if neither knows it, or for 'none'.
+    """The shape of an LLM by its folder on this computer, else by the table; None if neither tells it, or for 'none'.
 
-    Raises ModelError for a folder whose config.json cannot be understood.
+    Raises ModelError for a folder whose config.json cannot be read.
     """
     if name == NO_LLM:
         return None
@@ -120,7 +113,7 @@ def look_up_llm(name: str) -> LLMShape | None:
     if folder := find_llm(name):
         shape = read_config(folder, name)
         # A folder does not say which tokenizer family it belongs to; the table may.
-        return replace(shape, tokenizer=known["tokenizer"]) if known else shape
+        return replace(shape, tokenizer=known["tokenizer"]) if shape and known else shape
     return shape_of(name, known, origin="table", tokenizer=known["tokenizer"]) if known else None
 
 
@@ -139,28 +132,44 @@ def unknown_llm(name: str) -> str:
     return f"'{name}' is neither a folder on this computer nor a well-known LLM{did_you_mean(name, known_llms())}"
 
 
-def read_config(folder: Path, name: str) -> LLMShape:
-    """The shape that a folder's config.json describes. Raises ModelError if it cannot be understood."""
+def reads_and_writes(folder: Path) -> bool:
+    """Whether the LLM has an encoder and a decoder, such as T5; patches can go through one only."""
+    return bool(_read_keys(folder).get("is_encoder_decoder"))
+
+
+def read_config(folder: Path, name: str) -> LLMShape | None:
+    """The shape that a folder's config.json describes, None if it names its sizes in an unknown way.
+
+    Raises ModelError if the file cannot be read.
+    """
+    keys = _read_keys(folder)
+    return shape_of(
+        name, keys, origin=str(folder), tokenizer=_TOKENIZER_OF_FAMILY.get(str(keys.get("model_type")), "other")
+    )
+
+
+def _read_keys(folder: Path) -> Keys:
     path = folder / "config.json"
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"'{path}' cannot be read: {error}", "fetch the LLM again") from None
-    return shape_of(name, keys, origin=str(folder), tokenizer=_TOKENIZER_OF_FAMILY.get(keys.get("model_type"), "other"))
+    if not isinstance(keys, dict):
+        raise ModelError(f"'{path}' cannot be read: it holds no object", "fetch the LLM again")
+    return keys
 
 
-def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape:
-    """The shape that the keys of a config.json describe. Raises ModelError if some are missing."""
+def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape | None:
+    """The shape that the keys of a config.json describe; None if some are missing: the size is not known then."""
     family = str(keys.get("model_type", "unnamed"))
     keys = keys.get("text_config", keys)
+    if keys.get("is_encoder_decoder"):
+        return None
     build = {"gpt2": _gpt2, "bert": _bert}.get(family, _llama)
     try:
         parts = build(keys, family)
-    except KeyError as missing:
-        raise ModelError(
-            f"the config.json of {name} (model type '{family}') has no key {missing}, so its size cannot be told",
-            f"architectures that are known: {', '.join(FAMILIES)}",
-        ) from None
+    except (KeyError, TypeError):
+        return None
     head_is_tied = keys.get("tie_word_embeddings", family in ("gpt2", "bert", "gemma2"))
     head = 0 if head_is_tied else parts["vocab"] * parts["hidden"]
     shape = LLMShape(

@@ -2,27 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from timellm_cli.config import Config, DataConfig
 from timellm_cli.data.columns import select_columns
 from timellm_cli.data.probe import Probe, probe_csv
 from timellm_cli.data.source import CsvSource
-from timellm_cli.datasets import data_path, description_of, known_dataset
+from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.geometry import Geometry, count_run
-from timellm_cli.llm_files import NO_LLM
-from timellm_cli.model.prompt import PromptText
-from timellm_cli.planning.bill import Bill, largest_batch, our_bill, plain_bill
-from timellm_cli.planning.case import Case
 from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.machine import Machine
-from timellm_cli.planning.preview import first_sample_statistics
+from timellm_cli.planning.memory import Memory, is_sized, weigh
+from timellm_cli.planning.prompt_size import Prompt, read_prompt
 from timellm_cli.planning.readiness import Check, check_readiness
 from timellm_cli.planning.settle import settle
-from timellm_cli.planning.tokens import TokenCount, count_tokens, typical_statistics
-from timellm_cli.units import parse_memory
-
-_NO_PROMPT = TokenCount(0, 0, exact=True, error=0.0)
 
 
 @dataclass(frozen=True)
@@ -33,41 +25,6 @@ class DataSource:
     probe: Probe | None
     rows: int
     columns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """`tokens` of our prompt, `published_tokens` of the same one with every digit, as the published code prints it.
-
-    They and `text` are of the first training sample where that was asked for and the file is here (`is_real`), else of
-    typical statistics.
-    """
-
-    tokens: TokenCount
-    published_tokens: TokenCount
-    text: str
-    is_real: bool
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The bill against what there is. `budget` is in bytes, None where no card is known; then there is no verdict.
-
-    `source` says whose it is: 'hardware.vram', or what is free on the card of that name or of the 'RAM'. `plain` is the
-    published implementation's bill.
-    """
-
-    kind: Literal["GPU", "RAM"]
-    bill: Bill
-    plain: Bill | None
-    budget: int | None
-    source: str | None
-    largest_batch: int | None
-
-    @property
-    def fits(self) -> bool | None:
-        """Whether the bill is within the budget."""
-        return None if self.budget is None else self.bill.total <= self.budget
 
 
 @dataclass(frozen=True)
@@ -104,19 +61,19 @@ class Plan:
         return self.tokens_per_sample * self.geometry.batch_size
 
 
-def make_plan(config: Config, machine: Machine, read_prompt: bool) -> Plan:
-    """Count, estimate and check a run on a machine; `read_prompt` reads the first training sample for its prompt.
+def make_plan(config: Config, machine: Machine, from_file: bool) -> Plan:
+    """Count, estimate and check a run on a machine; `from_file` reads the first training sample for its prompt.
 
-    Raises DataError for a custom dataset without its file, or a file that cannot be used; ConfigError and ModelError
-    for a prompt or layers that cannot be.
+    Raises DataError for a custom dataset without its file, or a file that cannot be used; ConfigError for a prompt that
+    cannot be; ModelError for an LLM whose configuration cannot be read.
     """
     shape = look_up_llm(config.llm.name)
     data = find_data(config.data)
     geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), config)
-    prompt = _read_prompt(config, data, shape, read_prompt)
+    prompt = read_prompt(config, shape, data.probe if from_file else None)
     here, planned = settle(config, machine, shape), settle(_prefer_gpu(config), machine, shape)
-    sized = shape is not None or config.llm.name == NO_LLM
-    also_cpu = sized and here.hardware.device != planned.hardware.device and config.hardware.vram is None
+    sized = is_sized(config, shape)
+    also_cpu = sized and here.hardware.device != planned.hardware.device
     return Plan(
         config=planned,
         data=data,
@@ -124,9 +81,9 @@ def make_plan(config: Config, machine: Machine, read_prompt: bool) -> Plan:
         shape=shape,
         layers=shape.used_layers(config.llm.layers) if shape else 0,
         prompt=prompt,
-        memory=_weigh(planned, machine, shape, prompt, geometry) if sized else None,
-        cpu_memory=_weigh(here, machine, shape, prompt, geometry) if also_cpu else None,
-        checks=(*check_readiness(here, machine), *_check_positions(shape, prompt, geometry)),
+        memory=weigh(planned, machine, shape, prompt, geometry.dataset_len) if sized else None,
+        cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
+        checks=tuple(check_readiness(here, machine, planned)),
     )
 
 
@@ -143,55 +100,6 @@ def find_data(data: DataConfig) -> DataSource:
     return DataSource(path, None, dataset.rows, select_columns(unread, data))
 
 
-def _read_prompt(config: Config, data: DataSource, shape: LLMShape | None, from_file: bool) -> Prompt:
-    if config.llm.name == NO_LLM:
-        return Prompt(_NO_PROMPT, _NO_PROMPT, "", is_real=False)
-    description = description_of(config.data, config.prompt.description)
-    ours = PromptText(config.prompt, config.window, description)
-    published = PromptText(config.prompt.model_copy(update={"decimals": "all"}), config.window, description)
-    sample = first_sample_statistics(data.probe, config) if from_file and data.probe else None
-    statistics = sample or typical_statistics(config.window.seq_len, config.prompt.top_lags)
-    counts = count_tokens(ours, statistics, shape), count_tokens(published, statistics, shape)
-    return Prompt(*counts, ours.render(statistics), is_real=sample is not None)
-
-
 def _prefer_gpu(config: Config) -> Config:
     """The configuration for a GPU, even one that is not here, unless the CPU is asked for."""
     return config.with_values({"hardware.device": "cuda"}) if config.hardware.device == "auto" else config
-
-
-def _weigh(config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, geometry: Geometry) -> Memory:
-    """The bill of a settled configuration against the memory there is."""
-    case = Case.of(config, shape, prompt.tokens.total, machine.gpu)
-    budget, source = _find_budget(config, machine)
-    return Memory(
-        kind="GPU" if case.on_gpu else "RAM",
-        bill=our_bill(case),
-        plain=plain_bill(case, prompt.published_tokens.total),
-        budget=budget,
-        source=source,
-        largest_batch=None if budget is None else largest_batch(case, budget, geometry.dataset_len),
-    )
-
-
-def _find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
-    if config.hardware.device == "cpu":
-        return machine.ram_free, "RAM"
-    if config.hardware.vram is not None:
-        return parse_memory(config.hardware.vram), "hardware.vram"
-    if machine.gpu:
-        return machine.gpu.free_bytes, machine.gpu.name
-    return None, None
-
-
-def _check_positions(shape: LLMShape | None, prompt: Prompt, geometry: Geometry) -> list[Check]:
-    """An LLM has been trained for so many positions; prompt and patches must fit into them."""
-    needs = prompt.tokens.total + geometry.patch_nums
-    if shape is None or needs <= shape.max_positions:
-        return []
-    return [
-        Check(
-            "prompt", False, f"{needs:,} tokens a sample, but {shape.name} has {shape.max_positions:,} positions",
-            "shorten prompt.description, or use fewer patches: a larger --patch-stride or a smaller --seq-len",
-        )
-    ]  # fmt: skip

@@ -4,21 +4,27 @@ or opened that would take time; packages are looked for without importing them.
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from timellm_cli.config import Config
 from timellm_cli.datasets import data_path, known_dataset
-from timellm_cli.errors import DataError, ModelError
+from timellm_cli.errors import ConfigError, DataError, ModelError, TimellmError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_data, remedy_for_llm
+from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
 from timellm_cli.paths import cache_directory
-from timellm_cli.planning.llm_shape import hub_id_of, look_up_llm, unknown_llm
+from timellm_cli.planning.llm_shape import LLMShape, hub_id_of, look_up_llm, reads_and_writes, unknown_llm
 from timellm_cli.planning.machine import Machine
+from timellm_cli.planning.memory import Memory, how_to_need_less, is_sized, weigh
+from timellm_cli.planning.prompt_size import read_prompt
+from timellm_cli.planning.run_name import run_name
 from timellm_cli.units import format_memory
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _CUDA_TORCH = "install the CUDA build of torch (pytorch.org/get-started)"
+_ERRORS: dict[str, type[TimellmError]] = {"data": DataError, "run name": ConfigError}
 _SPARE_DISK = 200 * 10**6
 """Room for the checkpoints and logs of a run, in bytes: the trainable part is a few MB, thrice with optimizer state."""
 
@@ -33,24 +39,81 @@ class Check:
     remedy: str = ""
 
 
-def check_readiness(config: Config, machine: Machine) -> list[Check]:
-    """Everything a run of a settled configuration needs on this machine: data, LLM, GPU, bitsandbytes, free disk."""
+def check_readiness(config: Config, machine: Machine, planned: Config | None = None) -> list[Check]:
+    """What a run of a settled configuration needs on this machine, and what it asks for that cannot be.
+
+    `planned` is the same run settled for the hardware it is planned for, which its memory is weighed for.
+    Raises ModelError where the LLM's config.json cannot be read.
+    """
+    shape = look_up_llm(config.llm.name)
     checks = [_check_data(config), _check_llm(config), _check_gpu(config, machine)]
     if reason := _reason_for_bitsandbytes(config):
         checks.append(_check_bitsandbytes(reason))
-    return [*checks, _check_disk(config)]
+    return [*checks, _check_disk(config), *_faults(config, shape), *_weigh(config, planned or config, machine, shape)]
 
 
 def require_ready(checks: list[Check]) -> None:
-    """Raise one error that names everything missing: DataError if it is data alone, else ModelError."""
+    """Raise one error that names everything missing, of the kind of all of it, else a ModelError."""
     missing = [check for check in checks if not check.ok]
     if not missing:
         return
-    kind = DataError if all(check.name == "data" for check in missing) else ModelError
-    raise kind(
+    kinds = {_ERRORS.get(check.name, ModelError) for check in missing}
+    raise (kinds.pop() if len(kinds) == 1 else ModelError)(
         "the run cannot start:\n" + "\n".join(f"  - {check.name}: {check.detail}" for check in missing),
-        "; ".join(check.remedy for check in missing if check.remedy),
+        "; ".join(dict.fromkeys(check.remedy for check in missing if check.remedy)),
     )
+
+
+def _faults(config: Config, shape: LLMShape | None) -> Iterator[Check]:
+    """What the configuration asks of the LLM, the device or the run's name that they cannot give."""
+    model, llm, train = config.model, config.llm, config.train
+    try:
+        run_name(config)
+    except ConfigError as error:
+        yield Check("run name", False, error.message, error.hint)
+    if config.hardware.device == "cpu" and "8bit" in train.optimizer:
+        yield Check("optimizer", False, f"{train.optimizer} needs a GPU", "use --optimizer adam or adamw on a CPU")
+    if shape is None:
+        return
+    if llm.layers != "all" and llm.layers > shape.layers:
+        detail = f"llm.layers is {llm.layers}, but {shape.name} has {shape.layers} layers"
+        yield Check("layers", False, detail, f"use --layers {shape.layers} or 'all'")
+    if model.d_ff > shape.hidden:
+        detail = f"model.d_ff {model.d_ff} is more than the hidden size {shape.hidden} of {shape.name}"
+        yield Check("d_ff", False, detail, f"use --d-ff {shape.hidden} or less")
+
+
+def _weigh(config: Config, planned: Config, machine: Machine, shape: LLMShape | None) -> Iterator[Check]:
+    """Whether prompt and patches fit into the LLM's positions, and a step into the memory."""
+    try:
+        prompt = read_prompt(config, shape)
+    except (ConfigError, ModelError) as error:
+        yield Check("prompt", False, error.message, error.hint)
+        return
+    needs = prompt.tokens.total + count_patches(
+        config.window.seq_len, config.model.patch_len, config.model.patch_stride
+    )
+    if shape and needs > shape.max_positions:
+        yield Check(
+            "prompt", False, f"{needs:,} tokens a sample, but {shape.name} has {shape.max_positions:,} positions",
+            "shorten prompt.description, or use fewer patches: a larger --patch-stride or a smaller --seq-len",
+        )  # fmt: skip
+    if is_sized(config, shape):
+        memory = weigh(planned, machine, shape, prompt, planned.train.batch_size)
+        if memory.budget is None:
+            memory, planned = weigh(config, machine, shape, prompt, config.train.batch_size), config
+        if memory.fits is False:
+            yield _short_of_memory(memory, planned)
+
+
+def _short_of_memory(memory: Memory, config: Config) -> Check:
+    """A card that is too small ends the run; RAM may be lent by the system, so that its estimate is advice."""
+    assert memory.budget is not None
+    whose = "of hardware.vram" if memory.source == "hardware.vram" else f"free ({memory.source})"
+    detail = (
+        f"a step takes about {format_memory(memory.bill.total)}, more than the {format_memory(memory.budget)} {whose}"
+    )
+    return Check("memory", memory.kind == "RAM", detail, how_to_need_less(config, memory.largest_batch))
 
 
 def _check_data(config: Config) -> Check:
@@ -68,6 +131,8 @@ def _check_llm(config: Config) -> Check:
     if folder is None:
         detail = f"{name} is not on this computer" if look_up_llm(name) else unknown_llm(name)
         return Check("LLM", False, detail, remedy)
+    if reads_and_writes(folder):
+        return Check("LLM", False, f"{name} is an encoder-decoder", "choose an encoder-only or decoder-only --llm")
     lacking = [] if any((folder / file).is_file() for file in _TOKENIZER_FILES) else ["tokenizer"]
     lacking += [] if has_weights(folder) else ["weights"]
     if lacking:
@@ -83,8 +148,12 @@ def _remedy_for_llm(name: str) -> str:
 def _check_gpu(config: Config, machine: Machine) -> Check:
     wanted = config.hardware.device == "cuda"
     if machine.gpu is None:
-        remedy = "use --device cpu, or a computer with an NVIDIA card and its driver" if wanted else ""
-        return Check("GPU", not wanted, "none found" + ("" if wanted else "; the run uses the CPU"), remedy)
+        if wanted:
+            remedy = "use --device cpu, or a computer with an NVIDIA card and its driver"
+            return Check("GPU", False, "none found", remedy)
+        vram = config.hardware.vram
+        advice = f"the settings plan for a GPU of {vram}; on this CPU the run would be slow" if vram else ""
+        return Check("GPU", True, "none found; the run uses the CPU", advice)
     if not machine.torch_has_cuda:
         return Check("GPU", not wanted, f"{machine.gpu.name} is here, but torch is installed without CUDA", _CUDA_TORCH)
     free = f"{format_memory(machine.gpu.free_bytes)} of {format_memory(machine.gpu.total_bytes)} free"
@@ -105,21 +174,24 @@ def _check_bitsandbytes(reason: str) -> Check:
 
 def _check_disk(config: Config) -> Check:
     """Room for what must still be downloaded and for the run's own files, disk by disk."""
-    needs = [(config.run.directory, _SPARE_DISK), *_downloads(config)]
+    needs = [
+        (_nearest_existing(folder), need) for folder, need in [(config.run.directory, _SPARE_DISK), *_downloads(config)]
+    ]
+    run_disk, *download_disks = (folder.stat().st_dev for folder, _ in needs)
     need_by_disk: dict[int, int] = {}
     folder_by_disk: dict[int, Path] = {}
-    for wanted, need in needs:
-        folder = _nearest_existing(wanted)
-        disk = folder.stat().st_dev
+    for (folder, need), disk in zip(needs, [run_disk, *download_disks], strict=True):
         need_by_disk[disk] = need_by_disk.get(disk, 0) + need
         folder_by_disk.setdefault(disk, folder)
-    details, ok = [], True
+    details, short = [], []
     for disk, need in need_by_disk.items():
         free = shutil.disk_usage(folder_by_disk[disk]).free
-        ok = ok and free >= need
+        if free < need:
+            short.append(disk)
         details.append(f"{format_memory(need)} needed, {format_memory(free)} free in {folder_by_disk[disk]}")
-    remedy = "" if ok else "free some space, or move the cache with the environment variable TIMELLM_CACHE"
-    return Check("disk", ok, "; ".join(details), remedy)
+    ways = ["put the run on another disk with --checkpoints"] if run_disk in short else []
+    ways += ["move the cache with the environment variable TIMELLM_CACHE"] if set(download_disks) & set(short) else []
+    return Check("disk", not short, "; ".join(details), ", or ".join(["free some space", *ways]) if short else "")
 
 
 def _downloads(config: Config) -> list[tuple[Path, int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import find_llm
 from timellm_cli.model.prompt import PromptText, WindowStatistics
 from timellm_cli.planning.llm_shape import LLMShape
@@ -61,7 +62,10 @@ def typical_statistics(seq_len: int, top_lags: int) -> WindowStatistics:
 
 
 def count_tokens(text: PromptText, statistics: WindowStatistics, shape: LLMShape | None) -> TokenCount:
-    """Tokens of a prompt with these statistics, special tokens included; `shape` is None for an LLM nobody knows."""
+    """Tokens of a prompt with these statistics, special tokens included; `shape` is None for an LLM nobody knows.
+
+    Raises ModelError for a broken tokenizer file.
+    """
     prompt = text.render(statistics)
     if shape and (count := _load_tokenizer(shape.name)):
         static = count(text.head)
@@ -88,5 +92,8 @@ def _load_tokenizer(name: str) -> Callable[[str], int] | None:
         return None
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(file))
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more specific
+        raise ModelError(f"'{file}' is no tokenizer: {error}", "fetch the LLM again") from None
     return lambda text: len(tokenizer.encode(text).ids)

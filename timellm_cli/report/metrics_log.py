@@ -20,7 +20,7 @@ class MetricsLog:
     def start_after(self, step: int, scored: bool) -> None:
         """Keep what led to a checkpoint of `step` steps; the rest is written anew.
 
-        `scored` says whether the scores after that very step are part of it: a run may have stopped before or amid them.
+        `scored` says whether the scores after that very step are part of it: a run may have stopped before them.
         """
         kept = [
             line

@@ -3,7 +3,8 @@
 from typing import Any
 
 from timellm_cli.geometry import SPLITS
-from timellm_cli.planning.plan import Memory, Plan
+from timellm_cli.planning.memory import Memory
+from timellm_cli.planning.plan import Plan
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.geometry import SPLITS
-from timellm_cli.llm_files import NO_LLM
-from timellm_cli.planning.plan import Memory, Plan
+from timellm_cli.llm_files import NO_LLM, find_llm
+from timellm_cli.planning.memory import Memory, how_to_need_less
+from timellm_cli.planning.plan import Plan
 from timellm_cli.report.tables import line_up, section
 from timellm_cli.units import format_count, format_memory
 
@@ -118,7 +119,11 @@ def _llm_rows(plan: Plan) -> Iterator[Row]:
     shape, llm = plan.shape, plan.config.llm
     if shape is None:
         if llm.name != NO_LLM:
-            yield "size", "not known", "neither a folder here nor the table of well-known LLMs has it"
+            yield (
+                "size",
+                "not known",
+                _unsized(plan),
+            )
         return
     yield "layers used", f"{plan.layers:,}", f"of {shape.layers:,}"
     yield "hidden size", f"{shape.hidden:,}", ""
@@ -129,6 +134,12 @@ def _llm_rows(plan: Plan) -> Iterator[Row]:
     yield "format", plan.config.train.precision, f"arithmetic; {_FORMATS[llm.quantization]}{doubled}"
     if not shape.exact:
         yield "estimate", "", f"the architecture {shape.family} is not known and counted like a Llama"
+
+
+def _unsized(plan: Plan) -> str:
+    if find_llm(plan.config.llm.name):
+        return "its config.json names the sizes in a way of its own; it runs, without an estimate"
+    return "neither a folder here nor the table of well-known LLMs has it"
 
 
 def _memory_rows(memory: Memory) -> Iterator[Row]:
@@ -162,8 +173,7 @@ def _fits(memory: Memory, budget: int) -> Text:
 def _largest(plan: Plan, memory: Memory) -> str:
     if memory.largest_batch:
         return f"Largest batch that fits: {memory.largest_batch:,} samples"
-    smaller = "" if plan.config.llm.quantization == "nf4" else ", --quantization nf4"
-    return f"Not even one sample fits: use fewer --layers{smaller} or a smaller --llm"
+    return f"Not even one sample fits: {how_to_need_less(plan.config, None)}"
 
 
 def _readiness(plan: Plan) -> Padding:

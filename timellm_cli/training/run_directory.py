@@ -9,8 +9,8 @@ import tomli_w
 from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError
 from timellm_cli.files import TEMPORARY, disk_faults_of, replacing
+from timellm_cli.planning.run_name import run_name
 from timellm_cli.settings import to_toml_values
-from timellm_cli.training.run_name import run_name
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from timellm_cli.config import FIELDS, Config
 from timellm_cli.errors import ConfigError
-from timellm_cli.training.run_name import run_name
+from timellm_cli.planning.run_name import run_name
 
 
 def name_of(template: str, **sections: dict[str, object]) -> str:
