@@ -51,6 +51,9 @@ app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
+MovedLLM = Annotated[
+    str | None, typer.Option("--llm", metavar="FOLDER", help="The checkpoint's LLM, where it is not where it was.")
+]
 Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
 
 
@@ -107,6 +110,7 @@ def eval_command(
         int | None, typer.Option("--batch-size", min=1, help="Samples at a time; changes no figure.")
     ] = None,
     device: Device = "auto",
+    llm: MovedLLM = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -120,6 +124,7 @@ def eval_command(
         limit=limit,
         batch_size=batch_size,
         device=device,
+        llm=llm,
         offline=offline,
         as_json=as_json,
     )
@@ -148,6 +153,7 @@ def predict_command(
         Literal["none", "linear"] | None, typer.Option("--fill", help="Gaps and empty cells: refuse, or interpolate.")
     ] = None,
     device: Device = "auto",
+    llm: MovedLLM = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -163,6 +169,7 @@ def predict_command(
         plot=plot,
         fill=fill,
         device=device,
+        llm=llm,
         offline=offline,
         as_json=as_json,
     )

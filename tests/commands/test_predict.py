@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,24 @@ def test_a_fetched_dataset_may_be_named_instead_of_its_file(
     assert by_name.stdout == by_path.stdout
     absent = cli("predict", checkpoint, "ETTm1")
     assert absent.returncode == 3 and "ETTm1.csv' not found" in absent.stderr
+
+
+def test_an_llm_that_has_moved_is_named_with_llm(
+    cli: Cli, checkpoint: Path, small_csv: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(tiny_llm, tmp_path / "moved")
+    gone = shutil.copytree(tiny_llm, tmp_path / "gone")
+    elsewhere = save_untrained(tmp_path / "elsewhere" / "best.pt", make_config(small_csv, gone))
+    there = cli("predict", elsewhere, small_csv)
+    shutil.rmtree(gone)
+    lost = cli("predict", elsewhere, small_csv)
+    assert lost.returncode == 4 and "--llm" in lost.stderr
+    assert cli("predict", elsewhere, small_csv, "--llm", moved).stdout == there.stdout != ""
+    (moved / "tokenizer.json").write_text(
+        (moved / "tokenizer.json").read_text(encoding="utf-8") + " ", encoding="utf-8"
+    )
+    other = cli("predict", elsewhere, small_csv, "--llm", moved)
+    assert other.returncode == 4 and "fingerprint" in other.stderr
 
 
 def test_semicolons_excel_dates_and_bom_come_back_as_they_went_in(

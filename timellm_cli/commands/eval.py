@@ -46,6 +46,7 @@ def run(
     limit: int | None,
     batch_size: int | None,
     device: str,
+    llm: str | None,
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -63,7 +64,7 @@ def run(
     contest = []
     for subject, checkpoint in zip(subjects, loaded, strict=True):
         # A stride thins the windows of a training run; here each one counts.
-        config = config_for(checkpoint, device, data_path).with_values({"data.window_stride": 1})
+        config = config_for(checkpoint, device, data_path, llm).with_values({"data.window_stride": 1})
         contest.append(_Trained(subject, checkpoint, config, _load(subject, config, data_path, offline)))
 
     entries = [

@@ -8,6 +8,7 @@ import torch
 from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.config import Config
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
+from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.forecaster import TimeLLM
 from timellm_cli.planning.readiness import Check, require_ready
 from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
@@ -15,13 +16,18 @@ from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
 _NEEDED = ("LLM", "GPU", "bitsandbytes")
 
 
-def config_for(checkpoint: Checkpoint, device: str, csv: Path | None) -> Config:
+def config_for(checkpoint: Checkpoint, device: str, csv: Path | None, llm: str | None) -> Config:
     """The checkpoint's configuration for this machine: device and precision are settled anew, the rest holds.
 
-    The quantization stays what the weights were trained with. `csv`, if given, stands in for the configured file.
+    The quantization stays what the weights were trained with. `csv`, if given, stands in for the configured file, and
+    `llm` for an LLM that is not where it was; its fingerprint is compared when it is loaded.
     """
     config = checkpoint.config.with_values({"train.precision": "auto", "hardware.device": device})
-    return config if csv is None else config.with_values({"data.path": csv})
+    if csv is not None:
+        config = config.with_values({"data.path": csv})
+    if llm is not None and config.llm.name != NO_LLM and find_llm(config.llm.name) is None:
+        config = config.with_values({"llm.name": llm})
+    return config
 
 
 def open_forecaster(checkpoint: Checkpoint, config: Config, offline: bool) -> tuple[TimeLLM, torch.device]:
@@ -40,4 +46,7 @@ def _advise(check: Check, config: Config) -> Check:
     name = config.llm.name
     if check.name != "LLM" or check.ok or name in CATALOGUE or is_hub_id(name):
         return check
-    return replace(check, remedy=f"the checkpoint was trained with the LLM in '{name}': put that folder back")
+    return replace(
+        check,
+        remedy=f"the checkpoint was trained with the LLM in '{name}': put that folder back, or name its place with --llm",
+    )

@@ -33,6 +33,7 @@ def run(
     plot: Path | None,
     fill: str | None,
     device: str,
+    llm: str | None,
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -43,7 +44,7 @@ def run(
     path = None if source == "-" else csv_named(source)
     _check_targets(path, output, plot)
     trained = load_checkpoint(checkpoint)
-    config = config_for(trained, device, path or Path(source))
+    config = config_for(trained, device, path or Path(source), llm)
     if fill is not None:
         config = config.with_values({"data.fill": fill})
     content = sys.stdin.buffer.read() if path is None else path
