@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,26 @@ def disturb(
             break
     rest = process.communicate(timeout=120)[1]
     return subprocess.CompletedProcess(arguments, process.returncode, "", "".join(lines) + rest)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent in the POSIX way")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_while_the_llm_loads_leaves_no_folder(
+    arguments: Arguments, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "timellm_cli", *arguments()],
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    folder = tmp_path / "checkpoints" / "run"
+    while not (folder / ".lock").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    assert "stopped before training began" in told
+    assert not folder.exists()
 
 
 def test_everything_missing_is_told_at_once(cli: Cli, arguments: Arguments) -> None:

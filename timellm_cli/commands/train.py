@@ -23,7 +23,7 @@ from timellm_cli.report.run_summary import print_end, print_start, quote
 from timellm_cli.settings import Settings
 from timellm_cli.training.accelerator import gpu_memory_faults, make_accelerator, seed_everything
 from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
-from timellm_cli.training.interruption import Interruption
+from timellm_cli.training.interruption import Interruption, stopped_before_training
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import EpochFinished, Record, RunFinished, RunInterrupted
 from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable, require_same_data
@@ -50,7 +50,8 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
         elif checkpoint is None:
             err.print(Text(f"Nothing is saved in '{directory.path}' yet: starting from the beginning"), soft_wrap=True)
         with gpu_memory_faults(config.train):
-            forecaster = _load_forecaster(config, checkpoint, accelerator)
+            with stopped_before_training():
+                forecaster = _load_forecaster(config, checkpoint, accelerator)
             if accelerator.is_main_process:
                 _announce(config, data, forecaster, accelerator, directory)
                 _prepare_folder(directory, config, checkpoint)

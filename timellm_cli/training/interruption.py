@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from timellm_cli.errors import Interrupted
+
 _NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break, on Windows only
 
 
@@ -25,16 +27,36 @@ class Interruption:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Turn the signals into requests while the block runs."""
-        numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-        before = {number: signal.signal(number, self._receive) for number in numbers}
-        try:
+        with _handled_by(self._receive):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.request()
+
+
+@contextmanager
+def stopped_before_training() -> Iterator[None]:
+    """Let the signals end the block at once, which has written nothing yet. Raises Interrupted."""
+
+    def receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    try:
+        with _handled_by(receive):
+            yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped before training began; nothing was written") from None
+
+
+@contextmanager
+def _handled_by(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    before = {number: signal.signal(number, receive) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_interruptions(worker: int) -> None:  # noqa: ARG001

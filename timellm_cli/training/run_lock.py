@@ -6,7 +6,7 @@ rather than `flock`: those would live on in loader processes that outlast a kill
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from timellm_cli.errors import ConfigError
@@ -17,7 +17,7 @@ _LOCKED_BYTE = 2**20  # Windows forbids others to read a locked byte; this one l
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder. Raises ConfigError naming the process that holds it already."""
+    """Hold the folder, and remove it if nothing was put there. Raises ConfigError naming the process that holds it."""
     descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _try_lock(descriptor):
@@ -28,9 +28,20 @@ def locked(folder: Path) -> Iterator[None]:
             )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode("ascii"))
-        yield
+        try:
+            yield
+        finally:
+            _remove_if_unused(folder)
     finally:
         os.close(descriptor)
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """While the lock is held, lest another process has just taken it; Windows keeps the open file, and the folder."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [LOCK_NAME]:
+            (folder / LOCK_NAME).unlink()
+            folder.rmdir()
 
 
 def _try_lock(descriptor: int) -> bool:
