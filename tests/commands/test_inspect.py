@@ -209,6 +209,17 @@ def test_tables_fit_the_terminal_and_are_never_cut(cli: Cli, width: int, profile
     assert len(numbers) == 3 and len(ends) == 1
 
 
+def test_faults_of_the_first_and_last_rows_are_found_before_a_run(cli: Cli, small_csv: Path) -> None:
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    small_csv.write_text("\n".join([*lines[:20], *lines[21:]]) + "\n", encoding="utf-8")
+    arguments = ("--dataset", "custom", "--data-path", small_csv, "--seq-len", 48, "--pred-len", 12, "--llm", "none")
+    record = inspected(cli, *arguments)
+    (found,) = [check for check in record["checks"] if not check["ok"]]
+    assert (found["name"], record["ready"]) == ("data", False)
+    assert "a gap" in found["detail"] and "only the first and last rows" in found["detail"]
+    assert inspected(cli, *arguments, "--fill", "linear")["ready"]
+
+
 def test_json_goes_to_stdout_alone(cli: Cli) -> None:
     finished = cli("inspect", "--json", "--explain", "--show-prompt")
     assert json.loads(finished.stdout)["dataset"] == "ETTm1"

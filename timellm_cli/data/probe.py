@@ -10,6 +10,7 @@ from pathlib import Path
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.columns import select_columns
+from timellm_cli.data.row_faults import find_row_fault
 from timellm_cli.data.source import (
     EMPTY_CELLS,
     CsvSource,
@@ -20,6 +21,7 @@ from timellm_cli.data.source import (
     too_wide,
 )
 from timellm_cli.data.timestamps import ISO, fitting_formats, no_timestamp, parse_timestamp
+from timellm_cli.errors import DataError
 
 _SAMPLE = 200
 _BLOCK_BYTES = 2**20
@@ -31,6 +33,7 @@ class Probe:
     """A CSV at a glance. `columns` are the value columns a run would use, the target last.
 
     `rows` counts timestamps, with `fill` those it would add as well. `cadence` is None where the step is not constant.
+    `fault` is why `read_table` would refuse the rows that were looked at, the first and the last ones.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class Probe:
     first: str
     last: str
     cadence: timedelta | None
+    fault: DataError | None = None
 
 
 def probe_csv(path: Path, data: DataConfig) -> Probe:
@@ -68,7 +72,22 @@ def probe_csv(path: Path, data: DataConfig) -> Probe:
     start, end, cadence = next((span for span in spans if span[2]), spans[0])
     if data.fill == "linear" and cadence and end > start:
         rows = (end - start) // cadence + 1
-    return Probe(path, columns, rows, source.encoding, source.delimiter, first_texts[0], last_texts[-1], cadence)
+    form = formats[next((place for place, span in enumerate(spans) if span[2]), 0)]
+    fault = _find_fault(source, data, form, [[cells for _, cells in head], tail])
+    first, last = first_texts[0], last_texts[-1]
+    return Probe(path, columns, rows, source.encoding, source.delimiter, first, last, cadence, fault)
+
+
+def _find_fault(source: CsvSource, data: DataConfig, form: str, runs: Sequence[list[list[str]]]) -> DataError | None:
+    """The first fault of the head's or the tail's rows that filling does not mend."""
+    date = source.header.index(data.date_column)
+    places = {column: source.header.index(column) for column in select_columns(source, data)}
+    for rows in runs:
+        texts = [cells[date].strip() for cells in rows if len(cells) > date]
+        stamps = [stamp for text in texts if (stamp := parse_timestamp(text, form))]
+        if fault := find_row_fault(source.name, stamps, rows, places, fills=data.fill == "linear"):
+            return fault
+    return None
 
 
 def _check_cells(source: CsvSource, lines: Sequence[tuple[int, list[str]]], columns: Sequence[str]) -> None:

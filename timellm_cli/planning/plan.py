@@ -83,8 +83,16 @@ def make_plan(config: Config, machine: Machine, from_file: bool) -> Plan:
         prompt=prompt,
         memory=weigh(planned, machine, shape, prompt, geometry.dataset_len) if sized else None,
         cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
-        checks=tuple(check_readiness(here, machine, planned)),
+        checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned)),
     )
+
+
+def _check_rows(check: Check, probe: Probe | None) -> Check:
+    """The check of the data, failed where the rows that were looked at have a fault."""
+    if check.name != "data" or probe is None or probe.fault is None:
+        return check
+    detail = f"{probe.fault.message} (only the first and last rows were looked at)"
+    return Check("data", False, detail, probe.fault.hint)
 
 
 def find_data(data: DataConfig) -> DataSource:
