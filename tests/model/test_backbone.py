@@ -29,6 +29,10 @@ FAMILIES: dict[str, transformers.PretrainedConfig] = {
         vocab_size=257, hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
         max_position_embeddings=1024,
     ),
+    "opt": transformers.OPTConfig(
+        vocab_size=257, hidden_size=64, word_embed_proj_dim=64, ffn_dim=128, num_hidden_layers=3, num_attention_heads=4,
+    ),
+    "bloom": transformers.BloomConfig(vocab_size=257, hidden_size=64, n_layer=3, n_head=4),
 }  # fmt: skip
 
 
@@ -150,6 +154,13 @@ def test_layers_are_left_out_before_their_weights_are_loaded(family: Path) -> No
     assert sum(p.numel() for p in shallow.parameters()) < sum(p.numel() for p in deep.parameters())
     first = dict(shallow.named_parameters())
     assert all(torch.equal(first[name], weight) for name, weight in deep.named_parameters() if name in first)
+
+
+def test_an_encoder_decoder_is_refused_with_what_to_choose(tmp_path: Path) -> None:
+    transformers.T5Config(vocab_size=257).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is an encoder-decoder") as refused:
+        load_backbone(LLMConfig(name=str(tmp_path), layers=1), "fp32", tmp_path, CPU)
+    assert refused.value.hint == "choose an encoder-only or decoder-only LLM"
 
 
 def test_more_layers_than_there_are_is_an_error_with_both_numbers(tiny_llm: Path) -> None:
