@@ -58,7 +58,8 @@ def resolve(
 
     `flags` is keyed by `section.name`; a value of None means "not given". `assignments` are texts such as
     `train.batch_size=4`. The text 'none' unsets a key that may be unset. Paths of data and LLM come back absolute, so
-    that what is stored with a run can be found from any folder. Raises ConfigError with every fault of every source in one message.
+    that what is stored with a run can be found from any folder. Raises ConfigError with every fault of every source in
+    one message.
     """
     layers: list[tuple[str, Values]] = []
     faults: list[str] = []
