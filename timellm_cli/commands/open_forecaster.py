@@ -46,7 +46,5 @@ def _advise(check: Check, config: Config) -> Check:
     name = config.llm.name
     if check.name != "LLM" or check.ok or name in CATALOGUE or is_hub_id(name):
         return check
-    return replace(
-        check,
-        remedy=f"the checkpoint was trained with the LLM in '{name}': put that folder back, or name its place with --llm",
-    )
+    remedy = f"the checkpoint was trained with the LLM in '{name}': put that folder back, or name its place with --llm"
+    return replace(check, remedy=remedy)
