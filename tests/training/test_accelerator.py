@@ -35,8 +35,11 @@ def test_a_seed_fixes_every_generator_and_ranks_differ(seed: int) -> None:
 )
 def test_a_gpu_that_is_too_small_is_told_with_a_way_out(batch_size: int, accumulate: int, advice: str) -> None:
     train = TrainConfig(batch_size=batch_size, accumulate=accumulate)
-    fault = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore.")
+    fault = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has 5.80 GiB. Try expandable segments.\nMore."
+    )
     message = f"too small for batches of {batch_size}: CUDA out of memory"
     with pytest.raises(ModelError, match=message) as caught, gpu_memory_faults(train):
         raise fault
+    assert caught.value.message.endswith("GPU 0 has 5.80 GiB")
     assert caught.value.hint.startswith(advice)

@@ -45,8 +45,9 @@ def gpu_memory_faults(train: TrainConfig) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         half = max(train.batch_size // 2, 1)
+        numbers = ". ".join(str(error).splitlines()[0].split(". ")[:3])  # what follows is advice on torch's allocator
         smaller = f"--batch-size {half} --accumulate {2 * train.accumulate} learns much the same in less memory; "
         raise ModelError(
-            f"the GPU's memory is too small for batches of {train.batch_size}: {str(error).splitlines()[0]}",
+            f"the GPU's memory is too small for batches of {train.batch_size}: {numbers}",
             (smaller if half < train.batch_size else "") + "`timellm inspect` shows what needs how much",
         ) from None
