@@ -11,8 +11,8 @@ from timellm_cli.planning.machine import Gpu, Machine
 from timellm_cli.planning.plan import Plan, make_plan
 from timellm_cli.units import GIB
 
-CPU_ONLY = Machine(gpu=None, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=False)
-T4 = Machine(Gpu("Tesla T4", 15 * GIB, 14 * GIB, (7, 5)), 16 * GIB, 12 * GIB, torch_has_cuda=True)
+CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
+T4 = Machine(Gpu("Tesla T4", 15 * GIB, 14 * GIB, (7, 5)), 12 * GIB, torch_has_cuda=True)
 
 
 def plan(machine: Machine = CPU_ONLY, read_prompt: bool = False, **sections: dict[str, Any]) -> Plan:

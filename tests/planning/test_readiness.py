@@ -16,7 +16,7 @@ from timellm_cli.planning.machine import Gpu, Machine
 from timellm_cli.planning.readiness import Check, check_readiness, require_ready
 from timellm_cli.units import GIB
 
-CPU_ONLY = Machine(gpu=None, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=False)
+CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
 CARD = Gpu("NVIDIA GeForce RTX 3060", 12 * GIB, 11 * GIB, (8, 6))
 
 
@@ -118,7 +118,7 @@ def test_a_gpu_is_missing_only_where_it_is_asked_for(small_csv: Path, tiny_llm: 
 
 
 def test_a_card_that_torch_cannot_use_comes_with_advice(small_csv: Path, tiny_llm: Path) -> None:
-    machine = Machine(gpu=CARD, ram_total=GIB, ram_free=GIB, torch_has_cuda=False)
+    machine = Machine(gpu=CARD, ram_free=GIB, torch_has_cuda=False)
     advice = check(settled(small_csv, tiny_llm), "GPU", machine)
     assert advice.ok
     assert "torch is installed without CUDA" in advice.detail
@@ -126,7 +126,7 @@ def test_a_card_that_torch_cannot_use_comes_with_advice(small_csv: Path, tiny_ll
 
 
 def test_a_usable_card_is_shown_with_its_free_memory(small_csv: Path, tiny_llm: Path) -> None:
-    machine = Machine(gpu=CARD, ram_total=GIB, ram_free=GIB, torch_has_cuda=True)
+    machine = Machine(gpu=CARD, ram_free=GIB, torch_has_cuda=True)
     found = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "GPU", machine)
     assert found == Check("GPU", True, "NVIDIA GeForce RTX 3060, 11.00 GiB of 12.00 GiB free")
 
@@ -163,7 +163,7 @@ def test_an_impossible_run_name_alone_is_a_config_error(small_csv: Path) -> None
 
 def test_a_card_that_is_too_small_is_refused_and_too_little_ram_is_not(small_csv: Path, tiny_llm: Path) -> None:
     small = Gpu("Small", GIB, GIB // 16, (8, 6))
-    machine = Machine(gpu=small, ram_total=GIB, ram_free=GIB // 16, torch_has_cuda=True)
+    machine = Machine(gpu=small, ram_free=GIB // 16, torch_has_cuda=True)
     on_card = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "memory", machine)
     assert not on_card.ok
     assert "more than the 64 MiB free (Small)" in on_card.detail

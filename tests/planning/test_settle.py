@@ -10,12 +10,12 @@ from timellm_cli.planning.machine import Gpu, Machine
 from timellm_cli.planning.settle import settle
 from timellm_cli.units import GIB
 
-CPU_ONLY = Machine(gpu=None, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=False)
+CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
 
 
 def with_card(gib: int, capability: tuple[int, int] = (8, 6), torch_has_cuda: bool = True) -> Machine:
     card = Gpu(f"a {gib} GiB card", gib * GIB, gib * GIB, capability)
-    return Machine(gpu=card, ram_total=16 * GIB, ram_free=12 * GIB, torch_has_cuda=torch_has_cuda)
+    return Machine(gpu=card, ram_free=12 * GIB, torch_has_cuda=torch_has_cuda)
 
 
 def settled(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[str, str, str]:

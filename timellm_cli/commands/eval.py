@@ -15,12 +15,12 @@ from timellm_cli.datasets import data_path as configured_path
 from timellm_cli.errors import DataError, ModelError
 from timellm_cli.evaluation.baselines import fit_baselines
 from timellm_cli.evaluation.comparison import compare, entry_of_baseline, entry_of_model, to_json
-from timellm_cli.evaluation.forecast_input import require_columns
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
 from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
+from timellm_cli.forecasting.forecast_input import require_columns
 from timellm_cli.report.score_table import render
 from timellm_cli.report.scoring_progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint

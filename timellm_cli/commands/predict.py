@@ -12,9 +12,9 @@ from timellm_cli.console import err, print_json, print_note
 from timellm_cli.data.scale import Floats
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.forecast_input import ForecastInput, read_input
-from timellm_cli.evaluation.roll_forward import roll_forward
 from timellm_cli.files import replacing
+from timellm_cli.forecasting.forecast_input import ForecastInput, read_input
+from timellm_cli.forecasting.roll_forward import roll_forward
 from timellm_cli.report.forecast import Forecast, to_csv, to_json
 from timellm_cli.report.forecast_table import render
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint

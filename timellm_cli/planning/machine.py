@@ -25,7 +25,6 @@ class Machine:
     """RAM in bytes. `torch_has_cuda` says whether the installed torch was built for CUDA."""
 
     gpu: Gpu | None
-    ram_total: int
     ram_free: int
     torch_has_cuda: bool
 
@@ -41,7 +40,6 @@ def look_at_machine() -> Machine:
     limit = _container_limit()
     return Machine(
         gpu=_look_at_gpu(),
-        ram_total=min(memory.total, limit),
         ram_free=min(memory.available, limit),
         torch_has_cuda=_torch_has_cuda(),
     )

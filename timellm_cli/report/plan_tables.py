@@ -179,7 +179,7 @@ def _largest(plan: Plan, memory: Memory) -> str:
 def _readiness(plan: Plan) -> Padding:
     rows = []
     for check in plan.checks:
-        mark = Text("ok", style="green") if check.ok else Text("missing", style="bold red")
+        mark = Text("ok", style="green") if check.ok else Text("to do", style="bold red")
         detail = Text(check.detail)
         if check.remedy:
             detail.append("\n" + check.remedy, style="bold")

@@ -6,7 +6,7 @@ import torch
 
 from tests.untrained import CPU, make_config
 from timellm_cli.data.scale import Scaler
-from timellm_cli.evaluation.roll_forward import roll_forward
+from timellm_cli.forecasting.roll_forward import roll_forward
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 
 torch.set_num_threads(1)
