@@ -122,6 +122,11 @@ class LLMConfig(Section):
         "auto", "How the LLM's linear weights are kept. auto: nf4 on a GPU where the LLM is large for it, else none."
     )
     double_quant: bool = option(True, "Quantize the NF4 constants as well (saves 0.37 bit a weight).")
+    implementation: Literal["auto", "transformers"] = option(
+        "auto",
+        "What runs the LLM. auto: our own decoder for Llama, Mistral and Qwen2, transformers for the rest.",
+        flag="--llm-implementation",
+    )
 
 
 class PromptConfig(Section):
@@ -183,6 +188,12 @@ class HardwareConfig(Section):
     """What the run may use."""
 
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute. auto: the GPU if there is one.")
+    recompute: Literal["auto", "on", "off"] = option(
+        "auto", "Compute a layer again in the backward pass instead of keeping it. auto: where memory would not do."
+    )
+    capture: Literal["auto", "on", "off"] = option(
+        "auto", "Record a step once as a CUDA graph and replay it. auto: on a GPU, where our own decoder runs the LLM."
+    )
     vram: Memory = option(None, "GPU memory to plan for, such as 6GiB. Default: the card's own.")
 
 

@@ -1,8 +1,11 @@
 """Where an LLM's files lie on this computer: a folder, the cache, or the Hugging Face hub's own cache. Light."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+from timellm_cli.errors import ModelError
 from timellm_cli.paths import llm_directory
 
 NO_LLM = "none"
@@ -20,6 +23,18 @@ def find_llm(name: str) -> Path | None:
     return _find_in_hub_cache(name)
 
 
+def read_llm_config(folder: Path) -> dict[str, Any]:
+    """The entries of an LLM's config.json. Raises ModelError if it cannot be read."""
+    path = folder / "config.json"
+    try:
+        keys = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"'{path}' cannot be read: {error}", "fetch the LLM again") from None
+    if not isinstance(keys, dict):
+        raise ModelError(f"'{path}' cannot be read: it holds no object", "fetch the LLM again")
+    return keys
+
+
 def has_weights(folder: Path) -> bool:
     """Whether a folder holds weights that can be loaded, every shard of its index included."""
     return bool(weight_files(folder))
@@ -33,8 +48,6 @@ def weight_files(folder: Path) -> list[Path]:
     ):
         files = sorted(path for path in folder.glob(pattern) if path.is_file())
         if files and (folder / index).is_file():
-            import json
-
             shards = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
             return files if shards <= {path.name for path in files} else []
         if files:

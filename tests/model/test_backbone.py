@@ -10,9 +10,10 @@ import transformers
 from tests.conftest import write_byte_tokenizer
 from timellm_cli.config import PROMPT_TEMPLATE, Config, LLMConfig
 from timellm_cli.errors import ModelError
-from timellm_cli.model.backbone import Backbone, load_backbone
+from timellm_cli.model.backbone import load_backbone
 from timellm_cli.model.forecaster import TimeLLM, fingerprint_llm, load_forecaster
 from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.model.transformers_backbone import TransformersBackbone
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -129,12 +130,12 @@ def test_the_head_of_the_prompt_is_read_once_a_run(tiny_llm: Path) -> None:
         original(**inputs),
     )[1]
     prompt = model.encoder.encode(histories(4))
-    assert prompt.head_len == len(model.encoder.text.head)  # a token is a byte
+    assert len(prompt.head) == len(model.encoder.text.head)  # a token is a byte
     with torch.inference_mode():
         model(histories(4), prompt)
     model(histories(4), prompt).sum().backward()  # what was read under inference mode serves training as well
-    tail = 4 * (prompt.ids_BK.shape[1] - prompt.head_len)
-    assert positions_read == [prompt.head_len, tail, 4 * 12, tail, 4 * 12]
+    tail = 4 * (prompt.ids_BK.shape[1])
+    assert positions_read == [len(prompt.head), tail, 4 * 12, tail, 4 * 12]
 
 
 def test_a_forecast_does_not_depend_on_its_batch_mates(family: Path) -> None:
@@ -226,7 +227,7 @@ def test_gradients_through_nf4_are_those_of_its_dequantized_weights(tiny_llm: Pa
 
 def test_the_llms_own_dropout_is_never_on(tmp_path: Path) -> None:
     config = transformers.GPT2Config(vocab_size=257, n_embd=32, n_layer=1, n_head=2, resid_pdrop=0.5, embd_pdrop=0.5)
-    backbone = Backbone(transformers.GPT2Model(config)).train()
+    backbone = TransformersBackbone(transformers.GPT2Model(config)).train()
     prompt = PromptTokens(torch.arange(6).view(1, 6), torch.ones(1, 6, dtype=torch.int64))
     tokens = torch.randn(1, 4, 32)
     assert torch.equal(backbone(prompt, tokens), backbone(prompt, tokens))

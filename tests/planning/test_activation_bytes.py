@@ -7,10 +7,10 @@ import torch
 
 from tests.planning.cases import TINY, known_shape, step, tiny_shape
 from timellm_cli.config import ModelConfig, WindowConfig
-from timellm_cli.model.backbone import Backbone
 from timellm_cli.model.forecaster import TimeLLM
 from timellm_cli.model.mapping import VocabularyMapping, vocabulary_factor
 from timellm_cli.model.tokens import NoPromptEncoder, PromptTokens
+from timellm_cli.model.transformers_backbone import TransformersBackbone
 from timellm_cli.planning.activation_bytes import (
     CUDA_CONTEXT,
     context,
@@ -53,18 +53,20 @@ class SavedByAutograd:
         )
 
 
-def build(family: str, precision: str = "fp32") -> Backbone:
+def build(family: str, precision: str = "fp32") -> TransformersBackbone:
     from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    return Backbone(AutoModel.from_config(AutoConfig.for_model(family, **TINY[family])).to(DTYPES[precision]))
+    return TransformersBackbone(
+        AutoModel.from_config(AutoConfig.for_model(family, **TINY[family])).to(DTYPES[precision])
+    )
 
 
 def prompt(head_len: int) -> PromptTokens:
     ids = torch.arange(PROMPT).repeat(BATCH, 1)
     mask = torch.ones_like(ids)
     mask[0, head_len] = 0
-    return PromptTokens(ids, mask, head_len)
+    return PromptTokens(ids[:, head_len:], mask[:, head_len:], tuple(range(head_len)))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

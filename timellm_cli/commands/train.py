@@ -105,7 +105,7 @@ def _announce(
         config,
         count_run(len(table.values), len(table.columns), known_dataset(config.data), config),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-        prompt_tokens=forecaster.encoder.encode(first[None]).ids_BK.shape[1],
+        prompt_tokens=forecaster.encoder.encode(first[None]).length,
         trainable=sum(weight.numel() for weight in forecaster.trainable_weights().values()),
         folder=directory.path,
     )

@@ -23,6 +23,6 @@ class ModelForecaster:
 
     def __call__(self, windows: Sequence[Window]) -> Tensor:
         """Forecasts (B, H) in standardised units."""
-        batch = self._collate(list(windows)).to(self._device)
+        batch = self._model.upload(self._collate(list(windows)))
         forecast_BH: Tensor = self._model(batch.history_BT, batch.prompt)
         return forecast_BH

@@ -29,6 +29,7 @@ def roll_forward(model: TimeLLM, history_TC: Floats, steps: int, device: torch.d
 
 
 def _forecast(model: TimeLLM, history_BT: Tensor, device: torch.device) -> Tensor:
-    prompt = model.encoder.encode(history_BT).to(device)
-    forecast_BH: Tensor = model(history_BT.to(device), prompt)
+    prompt = model.encoder.encode(history_BT)
+    model.backbone.admit(prompt)
+    forecast_BH: Tensor = model(history_BT.to(device), prompt.to(device))
     return forecast_BH.cpu()

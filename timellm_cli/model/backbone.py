@@ -1,212 +1,49 @@
-"""The frozen LLM. The only module that imports transformers' models and bitsandbytes.
+"""What reads prompt and patches: our decoder where it knows the LLM, else the LLM's own code in transformers."""
 
-A causal LLM reads the prompt without autograd and hands its keys and values to the patches: no prompt position sees a
-patch, so nothing is lost, and only patch positions keep activations. The head of the prompt, the same for every sample,
-is read once a run. Others (such as BERT) read all tokens in one pass.
-"""
-
-import copy
-from logging import CRITICAL, getLogger
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from safetensors import safe_open
+from torch import Tensor
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.errors import ModelError
-from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.llm_files import read_llm_config, weight_files
+from timellm_cli.model.decoder import Decoder
+from timellm_cli.model.decoder_files import build_decoder
+from timellm_cli.model.decoder_support import why_not_decoder
+from timellm_cli.model.no_llm import NoLLM
+from timellm_cli.model.transformers_backbone import DTYPES, TransformersBackbone, load_with_transformers
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Backbone(nn.Module):
-    """A frozen language model that reads a prompt and then tokens made of patches."""
-
-    llm: Any
-
-    def __init__(self, llm: nn.Module, reads_in_two_passes: bool | None = None) -> None:
-        """`reads_in_two_passes=None` tries on a few tokens whether the prompt may be read apart from the patches."""
-        super().__init__()
-        self.llm = llm.requires_grad_(False).eval()
-        self.hidden_size: int = self.llm.config.hidden_size
-        self.max_positions: int = getattr(self.llm.config, "max_position_embeddings", None) or 2048
-        self._head: tuple[tuple[int, ...], Any] | None = None
-        if reads_in_two_passes is None:
-            reads_in_two_passes = self._prompt_stands_alone()
-        self.reads_in_two_passes = reads_in_two_passes
-
-    @property
-    def embedding_VE(self) -> Tensor:
-        """The table of token embeddings, V x E."""
-        return self.llm.get_input_embeddings().weight
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number format the LLM computes in."""
-        return self.embedding_VE.dtype
-
-    def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002
-        """Stays in evaluation mode: the LLM's own dropout is never switched on."""
-        return super().train(False)
-
-    def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
-        """The LLM's last hidden states at the patches, B x P x E, float32. Padding is masked and takes no position."""
-        with torch.no_grad():
-            embedded_BKE = self.llm.get_input_embeddings()(prompt.ids_BK)
-        read = self._read_in_two_passes if self.reads_in_two_passes else self._read_in_one_pass
-        return read(embedded_BKE, prompt, tokens_BPE.to(self.dtype)).float()
-
-    def _read_in_one_pass(self, embedded_BKE: Tensor, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
-        mask, positions = _attend_to(prompt.mask_BK, tokens_BPE.shape[1])
-        output = self.llm(
-            inputs_embeds=torch.cat([embedded_BKE, tokens_BPE], dim=1), attention_mask=mask, position_ids=positions
-        )
-        return output.last_hidden_state[:, -tokens_BPE.shape[1] :]
-
-    def _read_in_two_passes(self, embedded_BKE: Tensor, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
-        mask, positions = _attend_to(prompt.mask_BK, tokens_BPE.shape[1])
-        head_len, prompt_len = prompt.head_len, prompt.ids_BK.shape[1]
-        cache = self._head_keys_and_values(prompt.ids_BK[0, :head_len], len(mask)) if head_len else None
-        if prompt_len > head_len:
-            with torch.no_grad():
-                cache = self.llm(
-                    inputs_embeds=embedded_BKE[:, head_len:],
-                    attention_mask=prompt.mask_BK,
-                    position_ids=positions[:, head_len:prompt_len],
-                    past_key_values=cache,
-                    use_cache=True,
-                ).past_key_values
-        return self.llm(
-            inputs_embeds=tokens_BPE,
-            attention_mask=mask,
-            position_ids=positions[:, prompt_len:],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-
-    def _head_keys_and_values(self, head_ids: Tensor, batch: int) -> Any:
-        """The head is the same for every sample of a run: it is read once, and repeated over each batch."""
-        key = tuple(head_ids.tolist())
-        if self._head is None or self._head[0] != key:
-            # Not under inference mode, whose tensors no later training step could use.
-            with torch.inference_mode(False), torch.no_grad():
-                embedded_1KE = self.llm.get_input_embeddings()(head_ids.clone().unsqueeze(0))
-                self._head = key, self.llm(inputs_embeds=embedded_1KE, use_cache=True).past_key_values
-        cache = copy.deepcopy(self._head[1])
-        cache.batch_repeat_interleave(batch)
-        return cache
-
-    @torch.no_grad()
-    def _prompt_stands_alone(self) -> bool:
-        """Whether two passes give what one pass gives, tried on two unequal prompts of a few tokens."""
-        ids_BK = torch.arange(10, device=self.embedding_VE.device).remainder(5).view(2, 5)
-        mask_BK = torch.ones_like(ids_BK)
-        mask_BK[1, 2] = 0
-        prompt = PromptTokens(ids_BK, mask_BK, head_len=2)
-        embedded_BKE = self.llm.get_input_embeddings()(ids_BK)
-        expected = self._read_in_one_pass(embedded_BKE, prompt, embedded_BKE.flip(1)).float()
-        try:
-            found = self._read_in_two_passes(embedded_BKE, prompt, embedded_BKE.flip(1)).float()
-        except (TypeError, ValueError, AttributeError, RuntimeError):
-            return False
-        tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
-        return bool((found - expected).norm() <= tolerance * expected.norm())
+Backbone = Decoder | TransformersBackbone | NoLLM
 
 
-def _attend_to(mask_BK: Tensor, patches: int) -> tuple[Tensor, Tensor]:
-    """Mask and position ids of prompt and patches together, both B x (K + P)."""
-    mask = torch.cat([mask_BK, mask_BK.new_ones(len(mask_BK), patches)], dim=1)
-    return mask, (mask.cumsum(dim=1) - 1).clamp_min(0)
-
-
-def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.device) -> Backbone:
+def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.device) -> Decoder | TransformersBackbone:
     """Read the first `llm.layers` layers of the LLM in `folder` and freeze them.
 
     `precision` is fp32, bf16 or fp16; with nf4 or int8 it is the format of the arithmetic. Raises ModelError where the
     files are missing or broken.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    # It logs an error where an optional package that would speed up 4-bit arithmetic on a CPU is absent.
-    getLogger("bitsandbytes").setLevel(CRITICAL)
-    try:
-        model = AutoModel.from_pretrained(
-            folder,
-            config=_truncated_config(llm, folder),
-            dtype=DTYPES[precision],
-            quantization_config=_quantization(llm, DTYPES[precision]),
-            device_map={"": device},
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
+    keys = read_llm_config(folder)
+    if llm.implementation == "transformers" or why_not_decoder(keys):
+        return load_with_transformers(llm, precision, folder, device)
+    available = keys["num_hidden_layers"]
+    layers = available if llm.layers == "all" else llm.layers
+    if layers > available:
         raise ModelError(
-            f"the LLM in '{folder}' cannot be loaded: {str(error).strip().splitlines()[0]}",
-            "fetch the LLM again, or check that the folder holds config.json and all its safetensors files",
-        ) from error
-    _keep_backward_on_cpu(model)
-    return Backbone(model)
-
-
-def _keep_backward_on_cpu(model: nn.Module) -> None:
-    """bitsandbytes repacks 4-bit weights for CPUs with AVX512-BF16 at the first call without autograd, which our prompt
-    pass is; the repacked form has no backward pass, and gradients through it would silently be wrong.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            vars(module)["support_avx512bf16_for_cpu"] = False
-
-
-def _truncated_config(llm: LLMConfig, folder: Path) -> Any:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if config.is_encoder_decoder:
-        raise ModelError(
-            f"{llm.name} is an encoder-decoder, and patches can go through one of them only",
-            "choose an encoder-only or decoder-only LLM",
+            f"llm.layers is {layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
         )
-    available = config.num_hidden_layers
-    if llm.layers == "all":
-        return config
-    if llm.layers > available:
-        raise ModelError(
-            f"llm.layers is {llm.layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
-        )
-    config.num_hidden_layers = llm.layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[: llm.layers]
-    return config
+    return build_decoder(keys, _reader(folder), layers, llm, DTYPES[precision], device)
 
 
-def _quantization(llm: LLMConfig, dtype: torch.dtype) -> Any:
-    if llm.quantization == "none":
-        return None
-    from transformers import BitsAndBytesConfig
+def _reader(folder: Path) -> Callable[[str], Tensor]:
+    files = [safe_open(path, framework="pt") for path in weight_files(folder)]
+    places = {name.removeprefix("model."): (file, name) for file in files for name in file.keys()}  # noqa: SIM118
 
-    if llm.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=llm.double_quant,
-        bnb_4bit_compute_dtype=dtype,
-        bnb_4bit_quant_storage=torch.uint8,
-    )
+    def read(name: str) -> Tensor:
+        file, stored = places[name]
+        tensor: Tensor = file.get_tensor(stored)
+        return tensor
 
-
-class NoLLM(nn.Module):
-    """Stands in the backbone's place and changes nothing: the same model without an LLM, for honest comparison."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.hidden_size = hidden_size
-
-    def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:  # noqa: ARG002
-        """The tokens themselves."""
-        return tokens_BPE
+    return read

@@ -11,9 +11,11 @@ from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, weight_files
-from timellm_cli.model.backbone import Backbone, NoLLM, load_backbone
+from timellm_cli.model.backbone import Backbone, load_backbone
+from timellm_cli.model.batch import Batch
 from timellm_cli.model.head import ForecastHead
 from timellm_cli.model.mapping import FreePrototypes, VocabularyMapping, vocabulary_factor
+from timellm_cli.model.no_llm import NoLLM
 from timellm_cli.model.normalise import normalise
 from timellm_cli.model.patches import PatchEmbedding, cut_patches
 from timellm_cli.model.prompt import PromptText
@@ -29,14 +31,14 @@ class TimeLLM(nn.Module):
     Left out of the original: its unused decoder inputs and embeddings, and batch-dependent padding.
     """
 
-    backbone: Backbone | NoLLM
+    backbone: Backbone
     prototypes: VocabularyMapping | FreePrototypes
 
     def __init__(
         self,
         window: WindowConfig,
         model: ModelConfig,
-        backbone: Backbone | NoLLM,
+        backbone: Backbone,
         prototypes: VocabularyMapping | FreePrototypes,
         encoder: PromptEncoder | NoPromptEncoder,
         llm_fingerprint: str = NO_LLM,
@@ -67,6 +69,11 @@ class TimeLLM(nn.Module):
             tokens_BPE = self.reprogramming(embedded_BPD, self.prototypes())
             hidden_BPE = self.backbone(prompt, tokens_BPE)
             return moments.restore(self.head(hidden_BPE))
+
+    def upload(self, batch: Batch) -> Batch:
+        """A batch that was made on the CPU, on the model's device, where all that its prompts need is made ready."""
+        self.backbone.admit(batch.prompt)
+        return batch.to(self.head.projection.weight.device)
 
     def trainable_weights(self) -> dict[str, nn.Parameter]:
         """The weights that learn, by name. The LLM's are not among them."""

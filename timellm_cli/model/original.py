@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from timellm_cli.errors import ModelError
-from timellm_cli.model.backbone import Backbone
 from timellm_cli.model.forecaster import TimeLLM
 from timellm_cli.model.mapping import VocabularyMapping, compact_mapping
+from timellm_cli.model.no_llm import NoLLM
 
 _NAMES = {
     "patch_embedding.value_embedding.tokenConv.weight": "patch_embedding.convolution.weight",
@@ -35,7 +35,7 @@ def read_original(path: Path, forecaster: TimeLLM) -> dict[str, Tensor]:
     of the original's or was trained with another LLM.
     """
     mapping, backbone = forecaster.prototypes, forecaster.backbone
-    if not isinstance(mapping, VocabularyMapping) or not isinstance(backbone, Backbone):
+    if not isinstance(mapping, VocabularyMapping) or isinstance(backbone, NoLLM):
         raise ModelError("an original checkpoint needs its LLM, but llm.name is 'none'", "name the LLM with --llm")
     state = _load(path)
     embedding_VE = backbone.embedding_VE.detach().cpu().float()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,31 +16,50 @@ from timellm_cli.model.statistics import window_statistics
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Token ids and mask (1: a token, 0: padding) of a batch of prompts; both B x K, int64.
+    """Prompts of a batch: `head`, the token ids that every prompt begins with, and the tails, ids and mask of B x K.
 
-    The first `head_len` columns hold the same tokens for every sample, without padding. The rest is padded on the left,
-    so the last prompt token stands beside the first patch, whatever the batch-mates' lengths are.
+    The tails (int64; mask 1: a token, 0: padding) are padded on the left, so that the last prompt token stands beside
+    the first patch, whatever the batch-mates' lengths are.
     """
 
     ids_BK: Tensor
     mask_BK: Tensor
-    head_len: int = 0
+    head: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest prompt, head and padding included."""
+        return len(self.head) + self.ids_BK.shape[1]
+
+    def joined(self) -> "PromptTokens":
+        """The same prompts with the head repeated in front of every tail, and no head apart."""
+        head_BK = self.ids_BK.new_tensor(self.head).expand(len(self.ids_BK), -1)
+        return PromptTokens(
+            torch.cat([head_BK, self.ids_BK], dim=1), torch.cat([torch.ones_like(head_BK), self.mask_BK], dim=1)
+        )
 
     def to(self, device: torch.device) -> "PromptTokens":
         """The same on another device."""
         return PromptTokens(
-            self.ids_BK.to(device, non_blocking=True), self.mask_BK.to(device, non_blocking=True), self.head_len
+            self.ids_BK.to(device, non_blocking=True), self.mask_BK.to(device, non_blocking=True), self.head
         )
 
 
 class PromptEncoder:
     """Writes the prompt of each history and tokenises it."""
 
-    def __init__(self, text: PromptText, tokenizer: Any, max_tokens: int) -> None:
-        """`max_tokens` is what the LLM's positions leave for the prompt."""
+    def __init__(
+        self, text: PromptText, tokenizer: Any, max_tokens: int, multiple_of: int = 1, beside: int = 0
+    ) -> None:
+        """`max_tokens` is what the LLM's positions leave for the prompt.
+
+        Tails are padded until prompt and `beside` more tokens are a multiple of `multiple_of`: so batches take few
+        different shapes, and each can be captured once.
+        """
         self.text = text
         self.max_tokens = max_tokens
         self._tokenizer = tokenizer
+        self._multiple_of, self._beside = multiple_of, beside
         self._head_ids: list[int] = tokenizer(text.head, add_special_tokens=False)["input_ids"] if text.head else []
 
     def encode(self, history_BT: Tensor) -> PromptTokens:
@@ -58,27 +78,24 @@ class PromptEncoder:
                 f"a prompt has {longest:,} tokens, but the LLM has room for {self.max_tokens:,} before the patches",
                 "shorten prompt.description or prompt.template, or take fewer prompt.decimals",
             )
-        head_len = self._common_head(sequences)
-        ids_BK = torch.zeros(len(sequences), longest, dtype=torch.int64)
-        mask_BK = torch.zeros_like(ids_BK)
+        head = self._common_head(sequences)
+        width = longest - len(head) + -(longest + self._beside) % self._multiple_of
+        ids_BK = np.zeros((len(sequences), width), dtype=np.int64)
+        mask_BK = np.zeros_like(ids_BK)
         for row, sequence in enumerate(sequences):
-            padding_stop = head_len + longest - len(sequence)
-            for columns, tokens in (
-                (slice(head_len), sequence[:head_len]),
-                (slice(padding_stop, None), sequence[head_len:]),
-            ):
-                ids_BK[row, columns] = torch.tensor(tokens, dtype=torch.int64)
-                mask_BK[row, columns] = 1
-        return PromptTokens(ids_BK, mask_BK, head_len)
+            start = width - (len(sequence) - len(head))
+            ids_BK[row, start:] = sequence[len(head) :]
+            mask_BK[row, start:] = 1
+        return PromptTokens(torch.from_numpy(ids_BK), torch.from_numpy(mask_BK), head)
 
-    def _common_head(self, sequences: list[list[int]]) -> int:
-        """How many leading tokens (special ones included) are the template's head in every sequence: all of it or none.
+    def _common_head(self, sequences: list[list[int]]) -> tuple[int, ...]:
+        """The template's head with the special tokens before it, if every sequence begins with all of it, else nothing.
 
         Read off the tokens themselves, because a tokeniser may join the end of the head with what follows.
         """
         specials = next((at for at in range(3) if sequences[0][at : at + 1] == self._head_ids[:1]), 0)
         head = sequences[0][:specials] + self._head_ids
-        return len(head) if all(sequence[: len(head)] == head for sequence in sequences) else 0
+        return tuple(head) if all(sequence[: len(head)] == head for sequence in sequences) else ()
 
 
 class NoPromptEncoder:

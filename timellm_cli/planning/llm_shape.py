@@ -4,7 +4,6 @@ The weights are neither needed nor opened. `LLMShape` counts what `AutoModel` bu
 would predict the next token.
 """
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from timellm_cli.errors import ModelError, did_you_mean
-from timellm_cli.llm_files import NO_LLM, find_llm
+from timellm_cli.errors import did_you_mean
+from timellm_cli.llm_files import NO_LLM, find_llm, read_llm_config
 
 Keys = Mapping[str, Any]
 
@@ -134,7 +133,7 @@ def unknown_llm(name: str) -> str:
 
 def reads_and_writes(folder: Path) -> bool:
     """Whether the LLM has an encoder and a decoder, such as T5; patches can go through one only."""
-    return bool(_read_keys(folder).get("is_encoder_decoder"))
+    return bool(read_llm_config(folder).get("is_encoder_decoder"))
 
 
 def read_config(folder: Path, name: str) -> LLMShape | None:
@@ -142,21 +141,10 @@ def read_config(folder: Path, name: str) -> LLMShape | None:
 
     Raises ModelError if the file cannot be read.
     """
-    keys = _read_keys(folder)
+    keys = read_llm_config(folder)
     return shape_of(
         name, keys, origin=str(folder), tokenizer=_TOKENIZER_OF_FAMILY.get(str(keys.get("model_type")), "other")
     )
-
-
-def _read_keys(folder: Path) -> Keys:
-    path = folder / "config.json"
-    try:
-        keys = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"'{path}' cannot be read: {error}", "fetch the LLM again") from None
-    if not isinstance(keys, dict):
-        raise ModelError(f"'{path}' cannot be read: it holds no object", "fetch the LLM again")
-    return keys
 
 
 def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape | None:

@@ -30,7 +30,7 @@ class Stepper:
         # The forecaster is on its device already, and parts of it may stay elsewhere on purpose.
         self.optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
         self._model = accelerator.prepare_model(forecaster, device_placement=False)
-        self._accelerator, self._schedule = accelerator, schedule
+        self._forecaster, self._accelerator, self._schedule = forecaster, accelerator, schedule
         self._loss, self._clip = LOSSES[train.loss], train.clip
 
     def take(self, batch: Batch, update: int, share: float, completes: bool, wants_stop: bool) -> tuple[float, bool]:
@@ -39,7 +39,7 @@ class Stepper:
         The step belongs to weight update number `update` with weight `share`; `completes` it if it is its last.
         Raises NotFiniteError, before any weight has changed, where the loss is no finite number.
         """
-        batch = batch.to(self._accelerator.device)
+        batch = self._forecaster.upload(batch)
         forecast_BH = self._model(batch.history_BT, batch.prompt)
         loss = self._loss(forecast_BH, batch.future_BH)
         told = torch.stack([loss.detach(), loss.new_tensor(float(wants_stop))])

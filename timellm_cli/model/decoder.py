@@ -1,0 +1,165 @@
+"""A frozen Llama-like decoder that reads prompt and patches in one pass, as fast and in as little memory as we can.
+
+What it saves, against reading all tokens with autograd through transformers, while computing the same:
+- the prompt's constant head is read once a run; no prompt position keeps anything for a backward pass but keys, values;
+- the backward pass is written out: it makes the patches' gradient alone, and no gradient of a weight;
+- prompt and patches share every matrix product, so a 4-bit matrix is written out once in each direction;
+- with `recompute`, a layer keeps what its patches read, and computes the rest again beside its gradient;
+- the embedding table stays on disk; only the rows that prompts use are on the GPU.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from timellm_cli.model import ops as plain_ops
+from timellm_cli.model.decoder_layer import DecoderLayer, Kept, KeysValues, Places
+from timellm_cli.model.embedding import Embedding
+from timellm_cli.model.tokens import PromptTokens
+
+
+class Decoder(nn.Module):
+    """The layers of an LLM, its embedding and its last norm. `recompute` may be changed between two steps."""
+
+    last_norm_E: Tensor
+    frequencies: Tensor
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        layers: list[DecoderLayer],
+        last_norm_E: Tensor,
+        frequencies: Tensor,
+        max_positions: int,
+        ops: ModuleType = plain_ops,
+    ) -> None:
+        """`frequencies` are those of the rotary positions, R/2, in radians a token."""
+        super().__init__()
+        self.embedding = embedding
+        self.layers: Any = nn.ModuleList(layers)
+        self.register_buffer("last_norm_E", last_norm_E)
+        self.register_buffer("frequencies", frequencies)
+        self.hidden_size, self.max_positions = len(last_norm_E), max_positions
+        self.ops = ops
+        self.recompute = False
+        self._head: tuple[tuple[int, ...], list[KeysValues]] | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format the LLM computes in."""
+        return self.last_norm_E.dtype
+
+    @property
+    def embedding_VE(self) -> Tensor:
+        """The table of token embeddings, V x E, on the CPU."""
+        return self.embedding.table_VE
+
+    def admit(self, prompt: PromptTokens) -> None:
+        """Make ready for prompts that are still on the CPU: embeddings of new tokens, keys and values of a new head."""
+        self.embedding.admit(prompt.ids_BK)
+        if self._head is None or self._head[0] != prompt.head:
+            self._head = prompt.head, self._read_head(prompt.head)
+
+    def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
+        """The LLM's last hidden states at the patches, B x P x E, float32. On a GPU, admit the prompt before."""
+        if prompt.ids_BK.device.type == "cpu":
+            self.admit(prompt)
+        hidden_BPE: Tensor = _Reading.apply(tokens_BPE.to(self.dtype), prompt, self)
+        return hidden_BPE.float()
+
+    @torch.no_grad()
+    def read(self, prompt: PromptTokens, tokens_BPE: Tensor, keep: bool) -> tuple[Tensor, "Trace"]:
+        """Tokens after the last layer, before its norm, B x P x E, and with `keep` what `propagate_back` needs."""
+        assert self._head is not None
+        assert self._head[0] == prompt.head
+        patches = tokens_BPE.shape[1]
+        tokens_BSE = torch.cat([self.embedding(prompt.ids_BK), tokens_BPE], dim=1)
+        places = self._place(prompt, patches)
+        kept: list[Kept] = []
+        for layer, head in zip(self.layers, self._head[1], strict=True):
+            if keep:
+                kept.append(layer.read_and_keep(self.ops, tokens_BSE, head, places, patches, self.recompute))
+            else:
+                layer.read(self.ops, tokens_BSE, head, places)
+        return tokens_BSE[:, -patches:].contiguous(), Trace(kept, self._head[1], _patches_of(places, patches))
+
+    @torch.no_grad()
+    def propagate_back(self, trace: "Trace", grad_BPE: Tensor) -> Tensor:
+        """The gradient of the tokens that were read, B x P x E, from that of what came out. Uses the trace up."""
+        for layer, head in zip(reversed(self.layers), reversed(trace.head), strict=True):
+            grad_BPE = layer.backward(self.ops, trace.kept.pop(), grad_BPE, head, trace.places)
+        return grad_BPE
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _read_head(self, head: tuple[int, ...]) -> list[KeysValues]:
+        """Keys and values of the prompt's head in every layer, k x Kh x R each; of no tokens if there is no head."""
+        nothing = self.layers[0].no_keys(self.dtype)
+        if not head:
+            return [(nothing, nothing)] * len(self.layers)
+        ids_1K = torch.tensor([head])
+        self.embedding.admit(ids_1K)
+        ids_1K = ids_1K.to(nothing.device)
+        tokens_1KE = self.embedding(ids_1K)
+        places = self._place(PromptTokens(ids_1K[:, :0], ids_1K[:, :0]), len(head))
+        read = [layer.read(self.ops, tokens_1KE, (nothing, nothing), places) for layer in self.layers]
+        return [(keys.squeeze(0), values.squeeze(0)) for keys, values in read]
+
+    def _place(self, prompt: PromptTokens, patches: int) -> Places:
+        """Where prompt tails and patches stand. Padding takes no position, and only itself sees it."""
+        head_len, (batch, tail) = len(prompt.head), prompt.mask_BK.shape
+        real_BS = torch.cat([prompt.mask_BK.bool(), prompt.mask_BK.new_ones(batch, patches, dtype=torch.bool)], dim=1)
+        positions_BS = (real_BS.cumsum(dim=1) + (head_len - 1)).clamp_min(0)
+        angles_BSr = positions_BS.unsqueeze(2) * self.frequencies
+        angles_BSR = torch.cat([angles_BSr, angles_BSr], dim=2)
+        causal_SS = torch.ones(tail + patches, tail + patches, dtype=torch.bool, device=real_BS.device).tril()
+        itself_SS = torch.eye(tail + patches, dtype=torch.bool, device=real_BS.device)
+        seen_BSS = (causal_SS & real_BS.unsqueeze(1)) | itself_SS
+        seen_BSC = torch.cat([seen_BSS.new_ones(batch, tail + patches, head_len), seen_BSS], dim=2)
+        mask_BSC = torch.zeros(seen_BSC.shape, dtype=self.dtype, device=real_BS.device)
+        mask_BSC.masked_fill_(~seen_BSC, float("-inf"))
+        groups = self.layers[0].groups
+        mask_B1QC = mask_BSC.unsqueeze(1).expand(-1, groups, -1, -1).reshape(batch, 1, -1, mask_BSC.shape[2])
+        return Places(angles_BSR.cos(), angles_BSR.sin(), mask_B1QC)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is kept between the two passes of a step: of each layer, the prompt's head, and the patches' places."""
+
+    kept: list[Kept]
+    head: list[KeysValues]
+    places: Places
+
+
+def _patches_of(places: Places, patches: int) -> Places:
+    """The same of the patches alone."""
+    batch, tokens, _ = places.cos_BSR.shape
+    mask = places.mask_B1QC.view(batch, -1, tokens, places.mask_B1QC.shape[3])[:, :, -patches:]
+    return Places(
+        places.cos_BSR[:, -patches:].contiguous(),
+        places.sin_BSR[:, -patches:].contiguous(),
+        mask.reshape(batch, 1, -1, mask.shape[3]),
+    )
+
+
+class _Reading(torch.autograd.Function):
+    """The decoder as one operation: from the tokens of the patches to the hidden states there."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens_BPE: Tensor, prompt: PromptTokens, decoder: Decoder) -> Tensor:
+        last_BPE, trace = decoder.read(prompt, tokens_BPE, keep=ctx.needs_input_grad[0])
+        norm, eps = decoder.last_norm_E, decoder.layers[0].eps
+        if ctx.needs_input_grad[0]:
+            ctx.decoder, ctx.trace, ctx.last_BPE = decoder, trace, last_BPE
+        return decoder.ops.rms_norm(last_BPE, norm, eps)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BPE: Tensor) -> tuple[Tensor, None, None]:
+        decoder, last_BPE = ctx.decoder, ctx.last_BPE
+        eps = decoder.layers[0].eps
+        grad_BPE = decoder.ops.rms_norm_backward(grad_BPE.contiguous(), last_BPE, decoder.last_norm_E, eps, None)
+        return decoder.propagate_back(ctx.trace, grad_BPE), None, None
