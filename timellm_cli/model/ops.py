@@ -3,9 +3,9 @@
 Arithmetic is done in float32 at least, whatever the inputs' type; results have the inputs' type. Nothing here waits for
 the device or looks at values, so a CUDA graph may capture all of it.
 
-Letters: N rows of tokens (B samples of S tokens, sample by sample), E the LLM's width, I that of its MLP, O outputs of
-a weight, R features of a head (even), k key-value heads of G query heads each, Q = G·S, K positions of the constant
-prompt head, C = K + S, and W = (kG + 2k)·R columns of queries, keys and values side by side.
+Letters: N rows of tokens (also as two dimensions, B samples of S tokens), E the LLM's width, I that of its MLP, O
+outputs of a weight, R features of a head (even), k key-value heads of G query heads each, Q = G·S, K positions of the
+constant prompt head, C = K + S, and W = (kG + 2k)·R columns of queries, keys and values side by side.
 """
 
 import torch

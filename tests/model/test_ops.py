@@ -1,0 +1,230 @@
+"""The operations of a decoder layer: the torch ones against independent definitions, the fused ones against those."""
+
+import os
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, apply_rotary_pos_emb
+
+from timellm_cli.model import ops
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+RELATIVE_ERROR = {torch.float32: 1e-6, torch.bfloat16: 8e-3, torch.float16: 5e-4}  # Triton's interpreter truncates bf16
+EPS = 1e-6
+
+
+@pytest.fixture(scope="module")
+def fused() -> ModuleType:
+    pytest.importorskip("triton", reason="Triton is not installed: it comes with CUDA builds of PyTorch")
+    if DEVICE == "cpu" and not INTERPRETED:
+        pytest.skip("Triton needs a CUDA device, or TRITON_INTERPRET=1")
+    from timellm_cli.model import triton_ops
+
+    return triton_ops
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Tensor:
+    return torch.randn(*shape, dtype=torch.float32).to(device, dtype)
+
+
+def turns(samples: int, tokens: int, features: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, B x S x R, of positions that differ from sample to sample."""
+    position_BS1 = torch.arange(tokens)[None, :, None] + 3 * torch.arange(samples)[:, None, None]
+    angle = position_BS1 * 10000 ** (-torch.arange(features // 2, dtype=torch.float64) / (features // 2))
+    angle_BSR = torch.cat((angle, angle), dim=-1)
+    return angle_BSR.cos().to(DEVICE, dtype), angle_BSR.sin().to(DEVICE, dtype)
+
+
+def assert_close(got: Tensor, want: Tensor) -> None:
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    error = (got.double() - want.double()).norm() / want.double().norm()
+    assert error.item() <= RELATIVE_ERROR[got.dtype]
+
+
+def gradient(function: Any, x: Tensor, grad: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(function(x), x, grad)[0]
+
+
+@pytest.mark.parametrize("theirs", [LlamaRMSNorm, Qwen2RMSNorm])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rms_norm_is_that_of_transformers(theirs: Any, dtype: torch.dtype) -> None:
+    norm = theirs(24, eps=EPS).to(dtype)
+    norm.weight.data = draw(24, dtype=dtype)
+    x_NE = draw(7, 24, dtype=dtype)
+    assert_close(ops.rms_norm(x_NE, norm.weight.data, EPS), norm(x_NE).detach())
+
+
+def test_the_norm_of_a_sum_is_that_of_the_rounded_sum() -> None:
+    x_NE, delta_NE, weight_E = (draw(*shape, dtype=torch.bfloat16) for shape in ((5, 24), (5, 24), (24,)))
+    sum_NE, y_NE = ops.add_rms_norm(x_NE, delta_NE, weight_E, EPS)
+    assert torch.equal(sum_NE, x_NE + delta_NE)
+    assert torch.equal(y_NE, ops.rms_norm(sum_NE, weight_E, EPS))
+
+
+def test_the_gradient_of_rms_norm_is_that_of_autograd() -> None:
+    x_NE, grad_NE, residual_NE, weight_E = draw(7, 24), draw(7, 24), draw(7, 24), draw(24)
+    want = gradient(lambda x: x * (x.square().mean(-1, keepdim=True) + EPS).rsqrt() * weight_E, x_NE, grad_NE)
+    torch.testing.assert_close(ops.rms_norm_backward(grad_NE, x_NE, weight_E, EPS, None), want)
+    torch.testing.assert_close(ops.rms_norm_backward(grad_NE, x_NE, weight_E, EPS, residual_NE), want + residual_NE)
+
+
+@pytest.mark.parametrize("head_tokens", [0, 5])
+@pytest.mark.parametrize(("kv", "groups"), [(1, 1), (3, 1), (2, 3)])
+def test_heads_are_split_and_turned_as_transformers_does(kv: int, groups: int, head_tokens: int) -> None:
+    samples, tokens, features = 2, 7, 6
+    qkv_BSW = draw(samples, tokens, (groups + 2) * kv * features, dtype=torch.float32)
+    head_keys, head_values = draw(2, kv, head_tokens, features, dtype=torch.float32)
+    cos_BSR, sin_BSR = (turn.cpu() for turn in turns(samples, tokens, features))
+    query, keys, values = ops.split_heads(qkv_BSW, cos_BSR, sin_BSR, head_keys, head_values, groups)
+
+    widths = [kv * groups * features, kv * features, kv * features]
+    parts = [part.view(samples, tokens, -1, features).transpose(1, 2) for part in qkv_BSW.split(widths, dim=-1)]
+    turned_query, turned_keys = apply_rotary_pos_emb(parts[0], parts[1], cos_BSR, sin_BSR)
+    for head in range(kv * groups):
+        k, group = divmod(head, groups)
+        torch.testing.assert_close(query[:, k, group * tokens : (group + 1) * tokens], turned_query[:, head])
+    for got, head, want in ((keys, head_keys, turned_keys), (values, head_values, parts[2])):
+        assert torch.equal(got[:, :, :head_tokens], head.expand(samples, -1, -1, -1))
+        torch.testing.assert_close(got[:, :, head_tokens:], want)
+
+
+def test_merging_heads_is_the_backward_of_splitting_them() -> None:
+    samples, tokens, head_tokens, kv, groups, features = 2, 5, 3, 2, 3, 6
+    cos_BSR, sin_BSR = (turn.cpu() for turn in turns(samples, tokens, features, torch.float64))
+    nothing = torch.empty(kv, 0, features, dtype=torch.float64)
+    query_grad = draw(samples, kv, groups * tokens, features)
+    keys_grad, values_grad = draw(2, samples, kv, head_tokens + tokens, features)[..., head_tokens:, :]
+    qkv_BSW = draw(samples, tokens, (groups + 2) * kv * features).requires_grad_()
+    parts = ops.split_heads(qkv_BSW, cos_BSR, sin_BSR, nothing, nothing, groups)
+    (want,) = torch.autograd.grad(parts, qkv_BSW, (query_grad, keys_grad, values_grad))
+    torch.testing.assert_close(ops.merge_heads(query_grad, keys_grad, values_grad, cos_BSR, sin_BSR), want)
+
+
+def test_attention_output_goes_back_to_token_rows_and_its_gradient_the_other_way() -> None:
+    samples, tokens, kv, groups, features = 2, 5, 2, 3, 4
+    out_BkQR = draw(samples, kv, groups * tokens, features)
+    rows_BSO = ops.merge_output(out_BkQR, tokens)
+    for head in range(kv * groups):
+        k, group = divmod(head, groups)
+        part = out_BkQR[:, k, group * tokens : (group + 1) * tokens]
+        assert torch.equal(rows_BSO[..., head * features : (head + 1) * features], part)
+    assert torch.equal(ops.split_output(rows_BSO, kv, features), out_BkQR)
+
+
+def test_swiglu_and_its_gradient_are_those_of_autograd() -> None:
+    gate_up_N2I, grad_NI = draw(7, 20), draw(7, 10)
+    torch.testing.assert_close(ops.swiglu(gate_up_N2I), F.silu(gate_up_N2I[:, :10]) * gate_up_N2I[:, 10:])
+    want = gradient(lambda x: F.silu(x[:, :10]) * x[:, 10:], gate_up_N2I, grad_NI)
+    torch.testing.assert_close(ops.swiglu_backward(grad_NI, gate_up_N2I), want)
+    assert ops.swiglu_backward(grad_NI, gate_up_N2I, gate_up_N2I) is gate_up_N2I
+    torch.testing.assert_close(gate_up_N2I, want)
+
+
+def nf4(rows: int, columns: int, nested: bool, dtype: torch.dtype) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    """Arguments of `dequantize_nf4` but the last, and bitsandbytes' own answer."""
+    packed, state = quantize_4bit(draw(rows, columns, dtype=dtype), compress_statistics=nested, quant_type="nf4")
+    scales = (state.state2.absmax, state.state2.code, state.offset) if nested else (None, None, None)
+    return (packed, state.absmax, state.code, *scales), dequantize_4bit(packed, state)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nf4_weights_are_those_of_bitsandbytes(nested: bool, dtype: torch.dtype) -> None:
+    arguments, want = nf4(300, 64, nested, dtype)  # more than 256 blocks: two scales of scales
+    got = ops.dequantize_nf4(*arguments, torch.empty_like(want))
+    if dtype == torch.float32:
+        assert torch.equal(got, want)
+    assert_close(got, want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_int8_weights_are_bytes_times_scales(dtype: torch.dtype) -> None:
+    weight_OI, scale_O = torch.randint(-127, 128, (5, 12), dtype=torch.int8), torch.rand(5)
+    got = ops.dequantize_int8(weight_OI, scale_O, torch.empty(5, 12, dtype=dtype))
+    assert_close(got, (weight_OI.double() * scale_O[:, None].double() / 127).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 24, 300])
+def test_fused_norms(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
+    whole = draw(4, 6, 2 * width, dtype=dtype, device=DEVICE)
+    x_BSE, delta_BSE, grad_BSE, residual_BSE = (part[..., width // 2 : width // 2 + width] for part in whole[:, None])
+    weight_E = draw(width, dtype=dtype, device=DEVICE)
+    assert_close(fused.rms_norm(x_BSE, weight_E, EPS), ops.rms_norm(x_BSE, weight_E, EPS))
+    added = x_BSE, delta_BSE, weight_E, EPS
+    for got, want in zip(fused.add_rms_norm(*added), ops.add_rms_norm(*added), strict=True):
+        assert_close(got, want)
+    if width == 1:
+        return  # its gradient is nothing but rounding
+    for beside in (None, residual_BSE):
+        arguments = grad_BSE, x_BSE, weight_E, EPS, beside
+        assert_close(fused.rms_norm_backward(*arguments), ops.rms_norm_backward(*arguments))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("samples", "tokens", "head_tokens", "kv", "groups", "features"),
+    [(2, 7, 0, 2, 3, 6), (1, 1, 1, 1, 1, 2), (3, 70, 45, 1, 3, 64), (2, 20, 37, 2, 1, 80)],
+)
+def test_fused_heads(
+    fused: ModuleType, samples: int, tokens: int, head_tokens: int, kv: int, groups: int, features: int,
+    dtype: torch.dtype,
+) -> None:  # fmt: skip
+    """Also from a view of a wider tensor, with turns that all samples share, and gradients within longer ones."""
+    width = (groups + 2) * kv * features
+    qkv_BSW = draw(samples, tokens, width + 8, dtype=dtype, device=DEVICE)[..., 8:]
+    head_keys, head_values = draw(2, kv, head_tokens, features, dtype=dtype, device=DEVICE)
+    own = turns(samples, tokens, features)
+    for cos_BSR, sin_BSR in (own, [turn[:1].expand(samples, -1, -1) for turn in own]):
+        arguments = qkv_BSW, cos_BSR, sin_BSR, head_keys, head_values, groups
+        for got, want in zip(fused.split_heads(*arguments), ops.split_heads(*arguments), strict=True):
+            assert_close(got, want)
+        query_grad = draw(samples, groups * tokens, kv, features, dtype=dtype, device=DEVICE).transpose(1, 2)
+        longer = draw(2, samples, kv, head_tokens + tokens, features, dtype=dtype, device=DEVICE)
+        grads = (query_grad, *longer[..., head_tokens:, :], cos_BSR, sin_BSR)
+        assert_close(fused.merge_heads(*grads), ops.merge_heads(*grads))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 24, 1300])
+def test_fused_swiglu(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
+    gate_up_BS2I = draw(2, 3, 2 * width + 8, dtype=dtype, device=DEVICE)[..., 8:]
+    grad_BSI = draw(2, 3, width, dtype=dtype, device=DEVICE)
+    assert_close(fused.swiglu(gate_up_BS2I), ops.swiglu(gate_up_BS2I))
+    want = ops.swiglu_backward(grad_BSI, gate_up_BS2I)
+    assert_close(fused.swiglu_backward(grad_BSI, gate_up_BS2I), want)
+    assert fused.swiglu_backward(grad_BSI, gate_up_BS2I, gate_up_BS2I) is gate_up_BS2I
+    assert_close(gate_up_BS2I, want)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 64), (300, 64), (7, 448)])
+def test_fused_nf4(fused: ModuleType, rows: int, columns: int, nested: bool, dtype: torch.dtype) -> None:
+    arguments, want = nf4(rows, columns, nested, dtype)
+    moved = [argument if argument is None else argument.to(DEVICE) for argument in arguments]
+    got = fused.dequantize_nf4(*moved, torch.full_like(want, torch.nan, device=DEVICE))
+    assert_close(got.cpu(), want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 1300])
+def test_fused_int8(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
+    weight_OI = torch.randint(-127, 128, (5, width), dtype=torch.int8, device=DEVICE)
+    scale_O = torch.rand(5, device=DEVICE)
+    got, want = (torch.empty(5, width, dtype=dtype, device=DEVICE) for _ in range(2))
+    assert_close(fused.dequantize_int8(weight_OI, scale_O, got), ops.dequantize_int8(weight_OI, scale_O, want))
