@@ -30,6 +30,16 @@ class Batch:
             self.prompt.to(device),
         )
 
+    def pin_memory(self) -> "Batch":
+        """The same in memory from which a GPU copies by itself, while the program goes on."""
+        return Batch(
+            self.history_BT.pin_memory(),
+            self.future_BH.pin_memory(),
+            self.channel_B.pin_memory(),
+            self.start_B.pin_memory(),
+            PromptTokens(self.prompt.ids_BK.pin_memory(), self.prompt.mask_BK.pin_memory(), self.prompt.head),
+        )
+
 
 class Collate:
     """Turns a list of windows into a batch. An object, so that loader processes can receive it."""

@@ -9,6 +9,7 @@ What it saves, against reading all tokens with autograd through transformers, wh
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +35,6 @@ class Decoder(nn.Module):
         last_norm_E: Tensor,
         frequencies: Tensor,
         max_positions: int,
-        ops: ModuleType = plain_ops,
     ) -> None:
         """`frequencies` are those of the rotary positions, R/2, in radians a token."""
         super().__init__()
@@ -43,7 +43,7 @@ class Decoder(nn.Module):
         self.register_buffer("last_norm_E", last_norm_E)
         self.register_buffer("frequencies", frequencies)
         self.hidden_size, self.max_positions = len(last_norm_E), max_positions
-        self.ops = ops
+        self.ops = fastest_ops(last_norm_E.device)
         self.recompute = False
         self._head: tuple[tuple[int, ...], list[KeysValues]] | None = None
 
@@ -124,6 +124,15 @@ class Decoder(nn.Module):
         groups = self.layers[0].groups
         mask_B1QC = mask_BSC.unsqueeze(1).expand(-1, groups, -1, -1).reshape(batch, 1, -1, mask_BSC.shape[2])
         return Places(angles_BSR.cos(), angles_BSR.sin(), mask_B1QC)
+
+
+def fastest_ops(device: torch.device) -> ModuleType:
+    """The fused operations on a GPU, where Triton is installed; else those in plain PyTorch, which compute the same."""
+    if device.type == "cuda" and find_spec("triton"):
+        from timellm_cli.model import triton_ops
+
+        return triton_ops
+    return plain_ops
 
 
 @dataclass(frozen=True)

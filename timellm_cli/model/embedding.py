@@ -30,6 +30,13 @@ class Embedding(nn.Module):
         )
         self._known = torch.zeros(words, dtype=torch.bool)
 
+    @property
+    def room(self) -> int:
+        """Rows there is room for. Where it has grown, the rows lie elsewhere."""
+        return len(self.rows_NE)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def admit(self, ids: Tensor) -> None:
         """Make sure that these tokens (on the CPU) can be looked up."""
         if not self._copies:
@@ -40,8 +47,8 @@ class Embedding(nn.Module):
             return
         self._known[new] = True
         if self._used + len(new) > len(self.rows_NE):
-            raise_room = max(2 * len(self.rows_NE), self._used + len(new))
-            grown = self.rows_NE.new_zeros(raise_room, self.rows_NE.shape[1])
+            room = max(2 * len(self.rows_NE), self._used + len(new))
+            grown = self.rows_NE.new_zeros(room, self.rows_NE.shape[1])
             grown[: self._used] = self.rows_NE[: self._used]
             self.rows_NE = grown
         places = torch.arange(self._used, self._used + len(new))

@@ -1,6 +1,7 @@
 """Time-LLM as one module: the path of a batch from standardised history to standardised forecast."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, weight_files
 from timellm_cli.model.backbone import Backbone, load_backbone
-from timellm_cli.model.batch import Batch
+from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.head import ForecastHead
 from timellm_cli.model.mapping import FreePrototypes, VocabularyMapping, vocabulary_factor
 from timellm_cli.model.no_llm import NoLLM
@@ -22,11 +23,25 @@ from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.reprogram import Reprogramming
 from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens, load_tokenizer
 
+_CONTEXT_MULTIPLE = 8
+"""On a GPU, prompt and patches together are a multiple of so many tokens, as fused attention wants its mask."""
+
 _SAMPLED_BYTES, _SAMPLES = 65_536, 16
+
+
+@dataclass(frozen=True)
+class Constants:
+    """All that a recorded step holds fast: the prompt's head, room for embeddings, and what the backward pass keeps."""
+
+    head: tuple[int, ...]
+    room: int = 0
+    recompute: bool = False
 
 
 class TimeLLM(nn.Module):
     """Forecasts one channel at a time with a frozen LLM (Jin et al., ICLR 2024, arXiv 2310.01728).
+
+    `captures` says that whoever runs it should record its steps as CUDA graphs.
 
     Left out of the original: its unused decoder inputs and embeddings, and batch-dependent padding.
     """
@@ -45,6 +60,7 @@ class TimeLLM(nn.Module):
     ) -> None:
         super().__init__()
         self.window, self.model = window, model
+        self.captures = False
         self.encoder = encoder
         self.llm_fingerprint = llm_fingerprint
         self.patch_nums = count_patches(window.seq_len, model.patch_len, model.patch_stride)
@@ -70,10 +86,11 @@ class TimeLLM(nn.Module):
             hidden_BPE = self.backbone(prompt, tokens_BPE)
             return moments.restore(self.head(hidden_BPE))
 
-    def upload(self, batch: Batch) -> Batch:
-        """A batch that was made on the CPU, on the model's device, where all that its prompts need is made ready."""
-        self.backbone.admit(batch.prompt)
-        return batch.to(self.head.projection.weight.device)
+    def constants_of(self, prompt: PromptTokens) -> Constants:
+        """What a recorded step of admitted prompts depends on besides its tensors."""
+        if isinstance(self.backbone, Decoder):
+            return Constants(prompt.head, self.backbone.embedding.room, self.backbone.recompute)
+        return Constants(prompt.head)
 
     def trainable_weights(self) -> dict[str, nn.Parameter]:
         """The weights that learn, by name. The LLM's are not among them."""
@@ -123,13 +140,17 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
         )
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
     patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
-    encoder = PromptEncoder(text, load_tokenizer(folder), backbone.max_positions - patches)
+    multiple = _CONTEXT_MULTIPLE if device.type == "cuda" else 1
+    encoder = PromptEncoder(text, load_tokenizer(folder), backbone.max_positions - patches, multiple, beside=patches)
     embedding_VE = backbone.embedding_VE
     mapping = VocabularyMapping(vocabulary_factor(embedding_VE), config.model.num_prototypes, len(embedding_VE))
     forecaster = TimeLLM(config.window, config.model, backbone, mapping, encoder, fingerprint_llm(folder))
     for name, module in forecaster.named_children():
         if name != "backbone":
             module.to(device)
+    if isinstance(backbone, Decoder):
+        backbone.recompute = config.hardware.recompute == "on"
+        forecaster.captures = config.hardware.capture == "on" and device.type == "cuda"
     return forecaster
 
 

@@ -31,6 +31,11 @@ class PromptTokens:
         """Tokens of the longest prompt, head and padding included."""
         return len(self.head) + self.ids_BK.shape[1]
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Ids and mask."""
+        return self.ids_BK, self.mask_BK
+
     def joined(self) -> "PromptTokens":
         """The same prompts with the head repeated in front of every tail, and no head apart."""
         head_BK = self.ids_BK.new_tensor(self.head).expand(len(self.ids_BK), -1)

@@ -77,9 +77,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The configured optimizer over the trainable parameters. Raises ModelError for an 8-bit one without a GPU."""
     options: dict[str, Any] = {"lr": train.learning_rate, "weight_decay": train.weight_decay}
-    plain: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    plain: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     if train.optimizer in plain:
-        return plain[train.optimizer](parameters, **options)
+        return plain[train.optimizer](parameters, fused=device.type == "cuda" or None, **options)
     if device.type != "cuda":
         raise ModelError(f"train.optimizer {train.optimizer} needs a GPU", "use --optimizer adam or adamw on a CPU")
     import bitsandbytes

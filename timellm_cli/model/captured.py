@@ -1,0 +1,67 @@
+"""CUDA graphs: a function recorded once for each shape of its inputs, and replayed with one launch.
+
+A small batch keeps a fast GPU busy for less time than Python needs to launch a step's thousands of kernels; a replay
+launches them all at once. The recorded function must not look at values on the GPU or wait for it.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Rehearse = Callable[[Callable[[], object]], object]
+Function = Callable[..., tuple[Tensor, ...]]
+"""From constants and input tensors to output tensors."""
+
+
+@dataclass
+class _Recording:
+    graph: torch.cuda.CUDAGraph
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class Captured:
+    """Calls `function` by replaying it. Tensors it uses besides its inputs must stay where they are."""
+
+    def __init__(self, function: Function, device: torch.device, rehearse: Rehearse | None = None) -> None:
+        """Before it is recorded, the function runs once; `rehearse` makes that call so that no trace of it remains."""
+        self._function, self._device = function, device
+        self._rehearse = rehearse or (lambda call: call())
+        self._recordings: dict[Hashable, _Recording] = {}
+
+    def __call__(self, constants: Hashable, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What the function makes of inputs, which may lie on the CPU still; it holds until the next call.
+
+        `constants` is all else that the recording depends on: where it differs, another one is made.
+        """
+        key = constants, tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        recording = self._recordings.get(key)
+        if recording is None:
+            recording = self._recordings[key] = self._record(constants, inputs)
+        for place, tensor in zip(recording.inputs, inputs, strict=True):
+            place.copy_(tensor, non_blocking=True)
+        recording.graph.replay()
+        return recording.outputs
+
+    def _record(self, constants: Hashable, inputs: Sequence[Tensor]) -> _Recording:
+        places = tuple(tensor.to(self._device, copy=True) for tensor in inputs)
+        beside = torch.cuda.Stream(self._device)
+        beside.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(beside):
+            self._rehearse(lambda: self._function(constants, *places))
+        torch.cuda.current_stream(self._device).wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may be preparing batches, which must not break the recording.
+        with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+            outputs = self._function(constants, *places)
+        return _Recording(graph, places, outputs)
+
+
+@cache
+def _pool() -> Any:
+    """One pool of memory for all recordings: no two run at the same time, and outputs are read at once."""
+    return torch.cuda.graph_pool_handle()
