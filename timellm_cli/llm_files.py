@@ -1,5 +1,6 @@
 """Where an LLM's files lie on this computer: a folder, the cache, or the Hugging Face hub's own cache. Light."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from timellm_cli.errors import ModelError
 from timellm_cli.paths import llm_directory
 
 NO_LLM = "none"
+_SAMPLED_BYTES, _SAMPLES = 65_536, 16
 
 
 def find_llm(name: str) -> Path | None:
@@ -48,11 +50,37 @@ def weight_files(folder: Path) -> list[Path]:
     ):
         files = sorted(path for path in folder.glob(pattern) if path.is_file())
         if files and (folder / index).is_file():
-            shards = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
-            return files if shards <= {path.name for path in files} else []
+            return files if _holds_all(folder / index, files) else []
         if files:
             return files
     return []
+
+
+def _holds_all(index: Path, files: list[Path]) -> bool:
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return shards <= {path.name for path in files}
+
+
+def fingerprint_llm(folder: Path) -> str:
+    """A short hash of an LLM's tokeniser and weights, from samples spread over each file, so it takes milliseconds.
+
+    It tells one LLM from another and a fine-tune from its base; it is no protection against forgery.
+    """
+    digest = hashlib.sha256()
+    tokenizer = folder / "tokenizer.json"
+    if tokenizer.is_file():
+        digest.update(tokenizer.read_bytes())
+    for path in weight_files(folder):
+        size = path.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            for sample in range(_SAMPLES):
+                file.seek(max(size - _SAMPLED_BYTES, 0) * sample // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLED_BYTES))
+    return digest.hexdigest()[:32]
 
 
 def hub_cache_directory() -> Path:

@@ -10,8 +10,9 @@ import transformers
 from tests.conftest import write_byte_tokenizer
 from timellm_cli.config import PROMPT_TEMPLATE, Config, LLMConfig
 from timellm_cli.errors import ModelError
+from timellm_cli.llm_files import fingerprint_llm
 from timellm_cli.model.backbone import load_backbone
-from timellm_cli.model.forecaster import TimeLLM, fingerprint_llm, load_forecaster
+from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.tokens import PromptTokens
 from timellm_cli.model.transformers_backbone import TransformersBackbone
 

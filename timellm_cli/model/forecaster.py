@@ -1,8 +1,6 @@
 """Time-LLM as one module: the path of a batch from standardised history to standardised forecast."""
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from timellm_cli.config import Config, ModelConfig, WindowConfig
 from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
-from timellm_cli.llm_files import NO_LLM, find_llm, weight_files
+from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm
 from timellm_cli.model.backbone import Backbone, load_backbone
 from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.head import ForecastHead
@@ -25,8 +23,6 @@ from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptToken
 
 _CONTEXT_MULTIPLE = 8
 """On a GPU, prompt and patches together are a multiple of so many tokens, as fused attention wants its mask."""
-
-_SAMPLED_BYTES, _SAMPLES = 65_536, 16
 
 
 @dataclass(frozen=True)
@@ -152,22 +148,3 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
         backbone.recompute = config.hardware.recompute == "on"
         forecaster.captures = config.hardware.capture == "on" and device.type == "cuda"
     return forecaster
-
-
-def fingerprint_llm(folder: Path) -> str:
-    """A short hash of an LLM's tokeniser and weights, from samples spread over each file, so it takes milliseconds.
-
-    It tells one LLM from another and a fine-tune from its base; it is no protection against forgery.
-    """
-    digest = hashlib.sha256()
-    tokenizer = folder / "tokenizer.json"
-    if tokenizer.is_file():
-        digest.update(tokenizer.read_bytes())
-    for path in weight_files(folder):
-        size = path.stat().st_size
-        digest.update(size.to_bytes(8, "little"))
-        with path.open("rb") as file:
-            for sample in range(_SAMPLES):
-                file.seek(max(size - _SAMPLED_BYTES, 0) * sample // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLED_BYTES))
-    return digest.hexdigest()[:32]
