@@ -68,11 +68,12 @@ def test_rms_norm_is_that_of_transformers(theirs: Any, dtype: torch.dtype) -> No
     assert_close(ops.rms_norm(x_NE, norm.weight.data, EPS), norm(x_NE).detach())
 
 
-def test_the_norm_of_a_sum_is_that_of_the_rounded_sum() -> None:
-    x_NE, delta_NE, weight_E = (draw(*shape, dtype=torch.bfloat16) for shape in ((5, 24), (5, 24), (24,)))
-    sum_NE, y_NE = ops.add_rms_norm(x_NE, delta_NE, weight_E, EPS)
-    assert torch.equal(sum_NE, x_NE + delta_NE)
-    assert torch.equal(y_NE, ops.rms_norm(sum_NE, weight_E, EPS))
+def test_the_last_tokens_of_each_sample_are_kept_on_the_way() -> None:
+    x_BSE, wide_BSI, kept_BPE, kept_BPI = draw(3, 5, 24), draw(3, 5, 16), draw(3, 2, 24), draw(3, 2, 16)
+    ops.rms_norm(x_BSE, draw(24), EPS, kept_BPE)
+    ops.swiglu(wide_BSI, kept_BPI)
+    assert torch.equal(kept_BPE, x_BSE[:, 3:])
+    assert torch.equal(kept_BPI, wide_BSI[:, 3:])
 
 
 def test_the_gradient_of_rms_norm_is_that_of_autograd() -> None:
@@ -95,8 +96,8 @@ def test_heads_are_split_and_turned_as_transformers_does(kv: int, groups: int, h
     parts = [part.view(samples, tokens, -1, features).transpose(1, 2) for part in qkv_BSW.split(widths, dim=-1)]
     turned_query, turned_keys = apply_rotary_pos_emb(parts[0], parts[1], cos_BSR, sin_BSR)
     for head in range(kv * groups):
-        k, group = divmod(head, groups)
-        torch.testing.assert_close(query[:, k, group * tokens : (group + 1) * tokens], turned_query[:, head])
+        group, k = divmod(head, kv)
+        torch.testing.assert_close(query[:, k, group::groups], turned_query[:, head])
     for got, head, want in ((keys, head_keys, turned_keys), (values, head_values, parts[2])):
         assert torch.equal(got[:, :, :head_tokens], head.expand(samples, -1, -1, -1))
         torch.testing.assert_close(got[:, :, head_tokens:], want)
@@ -119,9 +120,8 @@ def test_attention_output_goes_back_to_token_rows_and_its_gradient_the_other_way
     out_BkQR = draw(samples, kv, groups * tokens, features)
     rows_BSO = ops.merge_output(out_BkQR, tokens)
     for head in range(kv * groups):
-        k, group = divmod(head, groups)
-        part = out_BkQR[:, k, group * tokens : (group + 1) * tokens]
-        assert torch.equal(rows_BSO[..., head * features : (head + 1) * features], part)
+        group, k = divmod(head, kv)
+        assert torch.equal(rows_BSO[..., head * features : (head + 1) * features], out_BkQR[:, k, group::groups])
     assert torch.equal(ops.split_output(rows_BSO, kv, features), out_BkQR)
 
 
@@ -165,14 +165,17 @@ def test_fused_norms(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
     x_BSE, delta_BSE, grad_BSE, residual_BSE = (part[..., width // 2 : width // 2 + width] for part in whole[:, None])
     weight_E = draw(width, dtype=dtype, device=DEVICE)
     assert_close(fused.rms_norm(x_BSE, weight_E, EPS), ops.rms_norm(x_BSE, weight_E, EPS))
-    added = x_BSE, delta_BSE, weight_E, EPS
-    for got, want in zip(fused.add_rms_norm(*added), ops.add_rms_norm(*added), strict=True):
-        assert_close(got, want)
+    kept_BPE = torch.empty(1, 2, width, dtype=dtype, device=DEVICE)
+    assert_close(fused.rms_norm(x_BSE, weight_E, EPS, kept_BPE), ops.rms_norm(x_BSE, weight_E, EPS))
+    assert torch.equal(kept_BPE, x_BSE[:, -2:])
     if width == 1:
         return  # its gradient is nothing but rounding
     for beside in (None, residual_BSE):
         arguments = grad_BSE, x_BSE, weight_E, EPS, beside
+        out_BSE = torch.empty_like(grad_BSE).contiguous()
         assert_close(fused.rms_norm_backward(*arguments), ops.rms_norm_backward(*arguments))
+        assert fused.rms_norm_backward(*arguments, out_BSE) is out_BSE
+        assert_close(out_BSE, ops.rms_norm_backward(*arguments))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -204,7 +207,9 @@ def test_fused_heads(
 def test_fused_swiglu(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
     gate_up_BS2I = draw(2, 3, 2 * width + 8, dtype=dtype, device=DEVICE)[..., 8:]
     grad_BSI = draw(2, 3, width, dtype=dtype, device=DEVICE)
-    assert_close(fused.swiglu(gate_up_BS2I), ops.swiglu(gate_up_BS2I))
+    kept_BP2I = torch.empty(2, 1, 2 * width, dtype=dtype, device=DEVICE)
+    assert_close(fused.swiglu(gate_up_BS2I, kept_BP2I), ops.swiglu(gate_up_BS2I))
+    assert torch.equal(kept_BP2I, gate_up_BS2I[:, -1:])
     want = ops.swiglu_backward(grad_BSI, gate_up_BS2I)
     assert_close(fused.swiglu_backward(grad_BSI, gate_up_BS2I), want)
     assert fused.swiglu_backward(grad_BSI, gate_up_BS2I, gate_up_BS2I) is gate_up_BS2I

@@ -7,7 +7,6 @@ launches them all at once. The recorded function must not look at values on the 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,12 +55,18 @@ class Captured:
         torch.cuda.current_stream(self._device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         # Another thread may be preparing batches, which must not break the recording.
-        with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=_anchor().pool(), capture_error_mode="thread_local"):
             outputs = self._function(constants, *places)
         return _Recording(graph, places, outputs)
 
 
 @cache
-def _pool() -> Any:
-    """One pool of memory for all recordings: no two run at the same time, and outputs are read at once."""
-    return torch.cuda.graph_pool_handle()
+def _anchor() -> torch.cuda.CUDAGraph:
+    """A graph whose memory pool all recordings share: no two run at the same time, and outputs are read at once.
+
+    It is never let go, as a pool ends with the last graph that uses it.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        torch.zeros(1, device="cuda")
+    return graph

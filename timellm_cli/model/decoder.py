@@ -84,13 +84,14 @@ class Decoder(nn.Module):
                 kept.append(layer.read_and_keep(self.ops, tokens_BSE, head, places, patches, self.recompute))
             else:
                 layer.read(self.ops, tokens_BSE, head, places)
-        return tokens_BSE[:, -patches:].contiguous(), Trace(kept, self._head[1], _patches_of(places, patches))
+        return tokens_BSE[:, -patches:].contiguous(), Trace(kept, _patches_of(places, patches))
 
     @torch.no_grad()
     def propagate_back(self, trace: "Trace", grad_BPE: Tensor) -> Tensor:
         """The gradient of the tokens that were read, B x P x E, from that of what came out. Uses the trace up."""
-        for layer, head in zip(reversed(self.layers), reversed(trace.head), strict=True):
-            grad_BPE = layer.backward(self.ops, trace.kept.pop(), grad_BPE, head, trace.places)
+        nothing = (self.layers[0].no_keys(self.dtype),) * 2
+        for layer in reversed(self.layers):
+            grad_BPE = layer.backward(self.ops, trace.kept.pop(), grad_BPE, nothing, trace.places)
         return grad_BPE
 
     @torch.inference_mode(False)
@@ -121,8 +122,7 @@ class Decoder(nn.Module):
         seen_BSC = torch.cat([seen_BSS.new_ones(batch, tail + patches, head_len), seen_BSS], dim=2)
         mask_BSC = torch.zeros(seen_BSC.shape, dtype=self.dtype, device=real_BS.device)
         mask_BSC.masked_fill_(~seen_BSC, float("-inf"))
-        groups = self.layers[0].groups
-        mask_B1QC = mask_BSC.unsqueeze(1).expand(-1, groups, -1, -1).reshape(batch, 1, -1, mask_BSC.shape[2])
+        mask_B1QC = mask_BSC.repeat_interleave(self.layers[0].groups, dim=1).unsqueeze(1)
         return Places(angles_BSR.cos(), angles_BSR.sin(), mask_B1QC)
 
 
@@ -137,21 +137,19 @@ def fastest_ops(device: torch.device) -> ModuleType:
 
 @dataclass(frozen=True)
 class Trace:
-    """What is kept between the two passes of a step: of each layer, the prompt's head, and the patches' places."""
+    """What is kept between the two passes of a step: of each layer, and the patches' places."""
 
     kept: list[Kept]
-    head: list[KeysValues]
     places: Places
 
 
 def _patches_of(places: Places, patches: int) -> Places:
     """The same of the patches alone."""
-    batch, tokens, _ = places.cos_BSR.shape
-    mask = places.mask_B1QC.view(batch, -1, tokens, places.mask_B1QC.shape[3])[:, :, -patches:]
+    groups = places.mask_B1QC.shape[2] // places.cos_BSR.shape[1]
     return Places(
         places.cos_BSR[:, -patches:].contiguous(),
         places.sin_BSR[:, -patches:].contiguous(),
-        mask.reshape(batch, 1, -1, mask.shape[3]),
+        places.mask_B1QC[:, :, -patches * groups :].contiguous(),
     )
 
 

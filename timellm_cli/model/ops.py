@@ -20,21 +20,29 @@ def _widen(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def rms_norm(x_NE: Tensor, weight_E: Tensor, eps: float) -> Tensor:
-    """N x E: each row over its root mean square, times the weight."""
+def rms_norm(x_NE: Tensor, weight_E: Tensor, eps: float, kept_BPE: Tensor | None = None) -> Tensor:
+    """N x E: each row over its root mean square, times the weight.
+
+    `kept_BPE`, where given, is filled with the last P tokens of each sample of x, which is B x S x E then.
+    """
+    _keep_last(x_NE, kept_BPE)
     wide_NE = _widen(x_NE)
     rstd_N1 = torch.rsqrt(wide_NE.square().mean(-1, keepdim=True) + eps)
     return (wide_NE * rstd_N1 * _widen(weight_E)).to(x_NE.dtype)
 
 
-def add_rms_norm(x_NE: Tensor, delta_NE: Tensor, weight_E: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The sum x + delta, rounded to its type, and `rms_norm` of that; both N x E."""
-    sum_NE = x_NE + delta_NE
-    return sum_NE, rms_norm(sum_NE, weight_E, eps)
+def _keep_last(x_BSX: Tensor, kept_BPX: Tensor | None) -> None:
+    if kept_BPX is not None:
+        kept_BPX.copy_(x_BSX[:, -kept_BPX.shape[1] :])
 
 
 def rms_norm_backward(
-    grad_y_NE: Tensor, x_NE: Tensor, weight_E: Tensor, eps: float, residual_NE: Tensor | None
+    grad_y_NE: Tensor,
+    x_NE: Tensor,
+    weight_E: Tensor,
+    eps: float,
+    residual_NE: Tensor | None,
+    out_NE: Tensor | None = None,
 ) -> Tensor:
     """N x E: the gradient of `rms_norm`'s x plus, where given, the gradient that went around the norm."""
     wide_NE = _widen(x_NE)
@@ -42,7 +50,9 @@ def rms_norm_backward(
     scaled_NE = _widen(grad_y_NE) * _widen(weight_E)
     along_N1 = (scaled_NE * wide_NE).mean(-1, keepdim=True) * rstd_N1.square()
     grad_NE = rstd_N1 * (scaled_NE - wide_NE * along_N1)
-    return (grad_NE if residual_NE is None else grad_NE + _widen(residual_NE)).to(x_NE.dtype)
+    if residual_NE is not None:
+        grad_NE = grad_NE + _widen(residual_NE)
+    return grad_NE.to(x_NE.dtype) if out_NE is None else out_NE.copy_(grad_NE)
 
 
 def _rotate_half(x: Tensor) -> Tensor:
@@ -55,8 +65,10 @@ def split_heads(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rotated queries (B x k x Q x R), and keys and values (B x k x C x R) with the prompt head's before the tokens'.
 
-    Row g·S + s of the queries of kv head k is query head k·groups + g at token s. The prompt head's keys are rotated
-    already; K may be 0. The halves of cos and sin (float32) are equal, as in every Llama-like model.
+    The columns of W begin with the first query head of every kv head, then the second of every one, and so on. Row
+    s·G + g of the queries of a kv head is its query head g at token s; in memory they lie as the columns do, so that
+    attention's result needs no sorting. The prompt head's keys are rotated already; K may be 0. The halves of cos and
+    sin (float32) are equal, as in every Llama-like model.
     """
     samples, tokens, _ = qkv_BSW.shape
     kv, _, features = head_keys_kKR.shape
@@ -71,7 +83,8 @@ def split_heads(
     def after_head(head_kKR: Tensor, x_BkSR: Tensor) -> Tensor:
         return torch.cat((head_kKR.expand(samples, -1, -1, -1), x_BkSR), dim=2)
 
-    query_BkQR = rotate(query_BhSR).reshape(samples, kv, groups * tokens, features)
+    query_BShR = rotate(query_BhSR).transpose(1, 2).contiguous()
+    query_BkQR = query_BShR.view(samples, tokens * groups, kv, features).transpose(1, 2)
     return query_BkQR, after_head(head_keys_kKR, rotate(keys_BkSR)), after_head(head_values_kKR, values_BkSR)
 
 
@@ -86,27 +99,24 @@ def merge_heads(
         wide = _widen(grad)
         return (wide * cos_B1SR - _rotate_half(wide * sin_B1SR)).to(grad.dtype)
 
-    query_grad_BhSR = query_grad_BkQR.reshape(samples, -1, tokens, features)
+    query_grad_BhSR = query_grad_BkQR.transpose(1, 2).reshape(samples, tokens, -1, features).transpose(1, 2)
     grads = (unrotate(query_grad_BhSR), unrotate(keys_grad_BkSR), values_grad_BkSR)
     return torch.cat(grads, dim=1).transpose(1, 2).reshape(samples, tokens, -1)
 
 
 def merge_output(out_BkQR: Tensor, tokens: int) -> Tensor:
-    """B x S x (kG·R): what attention returned, one row a token, query heads in order."""
-    samples, kv, _, features = out_BkQR.shape
-    out_BkGSR = out_BkQR.view(samples, kv, -1, tokens, features)
-    return out_BkGSR.permute(0, 3, 1, 2, 4).reshape(samples, tokens, -1)
+    """B x S x (G·k·R): what attention returned, one row a token, heads in the order of W's columns."""
+    return out_BkQR.transpose(1, 2).reshape(len(out_BkQR), tokens, -1)
 
 
 def split_output(grad_BSO: Tensor, kv: int, features: int) -> Tensor:
     """B x k x Q x R: the inverse of `merge_output`, for its gradient."""
-    samples, tokens, _ = grad_BSO.shape
-    grad_BSkGR = grad_BSO.view(samples, tokens, kv, -1, features)
-    return grad_BSkGR.permute(0, 2, 3, 1, 4).reshape(samples, kv, -1, features)
+    return grad_BSO.view(len(grad_BSO), -1, kv, features).transpose(1, 2)
 
 
-def swiglu(gate_up_N2I: Tensor) -> Tensor:
-    """N x I: silu of the first I columns, times the last I."""
+def swiglu(gate_up_N2I: Tensor, kept_BP2I: Tensor | None = None) -> Tensor:
+    """N x I: silu of the first I columns, times the last I. `kept_BP2I` as `rms_norm` has it."""
+    _keep_last(gate_up_N2I, kept_BP2I)
     gate_NI, up_NI = _widen(gate_up_N2I).chunk(2, dim=-1)
     return (silu(gate_NI) * up_NI).to(gate_up_N2I.dtype)
 

@@ -10,15 +10,21 @@ import triton.language as tl
 
 
 @triton.jit
-def rms_norm_kernel(x, delta, weight, sum_out, y, x_row, delta_row, width, eps, BLOCK: tl.constexpr):
+def _kept_row(row, tokens, patches):
+    """Which row of the kept ones a row is, and whether it is one: the last `patches` of each sample's tokens are."""
+    place = row % tokens - (tokens - patches)
+    return row // tokens * patches + place, place >= 0
+
+
+@triton.jit
+def rms_norm_kernel(x, weight, y, kept, tokens, patches, x_row, width, eps, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     mask = column < width
     values = tl.load(x + row * x_row + column, mask=mask, other=0)
-    if delta is not None:
-        added = tl.load(delta + row * delta_row + column, mask=mask, other=0)
-        values = (values.to(tl.float32) + added.to(tl.float32)).to(sum_out.dtype.element_ty)
-        tl.store(sum_out + row * width + column, values, mask=mask)
+    if kept is not None:
+        target, is_kept = _kept_row(row, tokens, patches)
+        tl.store(kept + target * width + column, values, mask=mask & is_kept)
     wide = values.to(tl.float32)
     rstd = tl.rsqrt(tl.sum(wide * wide) / width + eps)
     scale = tl.load(weight + column, mask=mask, other=0).to(tl.float32)
@@ -86,8 +92,8 @@ def split_heads_kernel(
     first, second = first * c - second * s, second * c + first * s
     rows = head_tokens + tokens
     if head < heads:
-        out = query + (sample * heads + head) * tokens * (2 * HALF)
-        _store_halves(out + row[:, None] * (2 * HALF) + column[None, :], first, second, mask, HALF)
+        out = query + (sample * tokens * heads + head) * (2 * HALF)
+        _store_halves(out + row[:, None] * (heads * 2 * HALF) + column[None, :], first, second, mask, HALF)
     elif head < heads + kv:
         k = head - heads
         prompt_head = head_keys + k * head_tokens * (2 * HALF)
@@ -112,9 +118,8 @@ def merge_heads_kernel(
     column = tl.arange(0, PADDED)
     mask = (token < tokens)[:, None] & (column < HALF)[None, :]
     if head < heads:
-        groups = heads // kv
-        row = (head % groups) * tokens + token
-        source = query + sample * query_sample + (head // groups) * query_kv
+        row = token * (heads // kv) + head // kv
+        source = query + sample * query_sample + (head % kv) * query_kv
         first, second = _load_halves(source + row[:, None] * query_row + column[None, :], mask, HALF)
     elif head < heads + kv:
         source = keys + sample * keys_sample + (head - heads) * keys_kv
@@ -131,14 +136,20 @@ def merge_heads_kernel(
 
 
 @triton.jit
-def swiglu_kernel(grad_act, gate_up, out, grad_row, gate_up_row, out_row, width, COLUMNS: tl.constexpr):
+def swiglu_kernel(
+    grad_act, gate_up, out, kept, tokens, patches, grad_row, gate_up_row, out_row, width, COLUMNS: tl.constexpr
+):  # fmt: skip
     """Forward where there is no gradient, else backward; `out` may be `gate_up`, whose elements one thread owns."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     mask = column < width
     source = gate_up + row * gate_up_row + column
-    gate = tl.load(source, mask=mask, other=0).to(tl.float32)
-    up = tl.load(source + width, mask=mask, other=0).to(tl.float32)
+    gate, up = tl.load(source, mask=mask, other=0), tl.load(source + width, mask=mask, other=0)
+    if kept is not None:
+        kept_row, is_kept = _kept_row(row, tokens, patches)
+        tl.store(kept + kept_row * 2 * width + column, gate, mask=mask & is_kept)
+        tl.store(kept + kept_row * 2 * width + width + column, up, mask=mask & is_kept)
+    gate, up = gate.to(tl.float32), up.to(tl.float32)
     target = out + row * out_row + column
     sigmoid = tl.sigmoid(gate)
     if grad_act is None:

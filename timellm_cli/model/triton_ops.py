@@ -13,7 +13,7 @@ from timellm_cli.model import triton_kernels as kernels
 from timellm_cli.model.ops import NESTED_BLOCK, NF4_BLOCK, merge_output, split_output
 
 __all__ = [
-    "add_rms_norm", "dequantize_int8", "dequantize_nf4", "merge_heads", "merge_output", "rms_norm", "rms_norm_backward",
+    "dequantize_int8", "dequantize_nf4", "merge_heads", "merge_output", "rms_norm", "rms_norm_backward",
     "split_heads", "split_output", "swiglu", "swiglu_backward",
 ]  # fmt: skip
 
@@ -39,36 +39,41 @@ def _row_block(width: int) -> dict[str, int]:
     return {"BLOCK": block, "num_warps": min(16, max(1, block // 256))}
 
 
-def rms_norm(x_NE: Tensor, weight_E: Tensor, eps: float) -> Tensor:
+def _keeping(x_NX: Tensor, kept_BPX: Tensor | None) -> tuple[Tensor | None, int, int]:
+    """Where the last tokens of each sample go, how many tokens a sample has, and how many of them go there."""
+    if kept_BPX is None:
+        return None, 1, 0
+    assert kept_BPX.is_contiguous(), "kept tokens must lie side by side"
+    return kept_BPX, x_NX.shape[1], kept_BPX.shape[1]
+
+
+def rms_norm(x_NE: Tensor, weight_E: Tensor, eps: float, kept_BPE: Tensor | None = None) -> Tensor:
     rows, width = _rows(x_NE)
     y_NE = x_NE.new_empty(x_NE.shape)
     kernels.rms_norm_kernel[(rows,)](
-        x_NE, None, weight_E, None, y_NE, _row_stride(x_NE), 0, width, eps, **_row_block(width)
-    )  # fmt: skip
+        x_NE, weight_E, y_NE, *_keeping(x_NE, kept_BPE), _row_stride(x_NE), width, eps, **_row_block(width)
+    )
     return y_NE
 
 
-def add_rms_norm(x_NE: Tensor, delta_NE: Tensor, weight_E: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    rows, width = _rows(x_NE)
-    sum_NE, y_NE = x_NE.new_empty(x_NE.shape), x_NE.new_empty(x_NE.shape)
-    kernels.rms_norm_kernel[(rows,)](
-        x_NE, delta_NE, weight_E, sum_NE, y_NE, _row_stride(x_NE), _row_stride(delta_NE), width, eps,
-        **_row_block(width),
-    )  # fmt: skip
-    return sum_NE, y_NE
-
-
 def rms_norm_backward(
-    grad_y_NE: Tensor, x_NE: Tensor, weight_E: Tensor, eps: float, residual_NE: Tensor | None
+    grad_y_NE: Tensor,
+    x_NE: Tensor,
+    weight_E: Tensor,
+    eps: float,
+    residual_NE: Tensor | None,
+    out_NE: Tensor | None = None,
 ) -> Tensor:
+    """`out_NE` must be contiguous."""
     rows, width = _rows(x_NE)
-    grad_x_NE = x_NE.new_empty(x_NE.shape)
+    out_NE = x_NE.new_empty(x_NE.shape) if out_NE is None else out_NE
+    assert out_NE.is_contiguous()
     residual_row = 0 if residual_NE is None else _row_stride(residual_NE)
     kernels.rms_norm_backward_kernel[(rows,)](
-        grad_y_NE, x_NE, weight_E, residual_NE, grad_x_NE, _row_stride(grad_y_NE), _row_stride(x_NE), residual_row,
+        grad_y_NE, x_NE, weight_E, residual_NE, out_NE, _row_stride(grad_y_NE), _row_stride(x_NE), residual_row,
         width, eps, **_row_block(width),
     )  # fmt: skip
-    return grad_x_NE
+    return out_NE
 
 
 def _head_tile(features: int) -> dict[str, int]:
@@ -88,7 +93,7 @@ def split_heads(
     samples, tokens, _ = qkv_BSW.shape
     kv, head_tokens, features = head_keys_kKR.shape
     assert qkv_BSW.stride(2) == 1 and head_keys_kKR.is_contiguous() and head_values_kKR.is_contiguous()
-    query_BkQR = qkv_BSW.new_empty(samples, kv, groups * tokens, features)
+    query_BkQR = qkv_BSW.new_empty(samples, tokens * groups, kv, features).transpose(1, 2)
     keys_BkCR = qkv_BSW.new_empty(samples, kv, head_tokens + tokens, features)
     values_BkCR = torch.empty_like(keys_BkCR)
     tile, heads = _head_tile(features), kv * groups
@@ -115,12 +120,13 @@ def merge_heads(
     return grad_qkv_BSW
 
 
-def swiglu(gate_up_N2I: Tensor) -> Tensor:
+def swiglu(gate_up_N2I: Tensor, kept_BP2I: Tensor | None = None) -> Tensor:
     rows, width = _rows(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
     act_NI = gate_up_N2I.new_empty(*gate_up_N2I.shape[:-1], width)
     kernels.swiglu_kernel[(rows, triton.cdiv(width, COLUMNS))](
-        None, gate_up_N2I, act_NI, 0, _row_stride(gate_up_N2I), width, width, COLUMNS=COLUMNS
-    )
+        None, gate_up_N2I, act_NI, *_keeping(gate_up_N2I, kept_BP2I), 0, _row_stride(gate_up_N2I), width, width,
+        COLUMNS=COLUMNS,
+    )  # fmt: skip
     return act_NI
 
 
@@ -128,8 +134,8 @@ def swiglu_backward(grad_act_NI: Tensor, gate_up_N2I: Tensor, out_N2I: Tensor | 
     rows, width = _rows(grad_act_NI)
     out_N2I = gate_up_N2I.new_empty(gate_up_N2I.shape) if out_N2I is None else out_N2I
     kernels.swiglu_kernel[(rows, triton.cdiv(width, COLUMNS))](
-        grad_act_NI, gate_up_N2I, out_N2I, _row_stride(grad_act_NI), _row_stride(gate_up_N2I), _row_stride(out_N2I),
-        width, COLUMNS=COLUMNS,
+        grad_act_NI, gate_up_N2I, out_N2I, None, 1, 0,
+        _row_stride(grad_act_NI), _row_stride(gate_up_N2I), _row_stride(out_N2I), width, COLUMNS=COLUMNS,
     )  # fmt: skip
     return out_N2I
 
