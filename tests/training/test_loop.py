@@ -74,13 +74,13 @@ def test_the_left_over_steps_are_averaged_over_their_own_number(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shares = []
-    take = Stepper.take
+    launch = Stepper.launch
 
     def record_share(stepper: Stepper, batch: object, update: int, share: float, *rest: bool, **named: bool) -> object:
         shares.append(share)
-        return take(stepper, batch, update, share, *rest, **named)
+        return launch(stepper, batch, update, share, *rest, **named)
 
-    monkeypatch.setattr(Stepper, "take", record_share)
+    monkeypatch.setattr(Stepper, "launch", record_share)
     train(make_config(train__epochs=1))
     assert shares == [1 / 3] * 9 + [1 / 2] * 2
 

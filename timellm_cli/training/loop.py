@@ -5,7 +5,6 @@ configuration and the step's number (the order of the samples, the learning rate
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from torch.utils.data import DataLoader
 
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData
@@ -22,13 +20,13 @@ from timellm_cli.errors import ModelError, listed
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
-from timellm_cli.model.batch import Batch, Collate
+from timellm_cli.model.batch import Batch
 from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.training.batches import load_batches, prefetch
 from timellm_cli.training.checkpoint import Checkpoint, TrainingState, save_checkpoint
 from timellm_cli.training.early_stopping import EarlyStopping
-from timellm_cli.training.interruption import Interruption, ignore_interruptions
+from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.optim import Schedule
-from timellm_cli.training.order import EpochOrder
 from timellm_cli.training.pace import Pace
 from timellm_cli.training.random_state import capture_random_state, restore_random_state
 from timellm_cli.training.records import (
@@ -45,7 +43,7 @@ from timellm_cli.training.records import (
     StepTaken,
 )
 from timellm_cli.training.run_directory import RunDirectory
-from timellm_cli.training.step import NotFiniteError, Stepper
+from timellm_cli.training.step import NotFiniteError, Outcome, Stepper
 
 
 @dataclass
@@ -64,6 +62,17 @@ class Losses:
     epoch: float = 0.0
     logged: float = 0.0
     logged_steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A step that was started: its number in the run and in the epoch."""
+
+    step: int
+    position: int
+    learning_rate: float
+    batch: Batch
+    outcome: Outcome
 
 
 class _Stopped(Exception):
@@ -101,6 +110,7 @@ class Trainer:
         scored = len(data.windows("val")) + len(data.windows("test"))
         self._place, self._losses, self._pace = Place(), Losses(), Pace(scored_batches=scored / train.batch_size)
         self._stopping = EarlyStopping(train.patience)
+        self._scorer = ModelForecaster(forecaster, accelerator.device)
         self._finished = ""
 
     def resume(self, state: TrainingState) -> None:
@@ -143,39 +153,33 @@ class Trainer:
         place = self._place
         stop = min(self._steps, self._total - (place.step - place.position))
         self._forecaster.train()
+        unread: Taken | None = None
         started = time.perf_counter()
-        for batch in self._load(stop):
-            learning_rate = self._schedule.learning_rate(self._update())
-            loss, wants_stop = self._step(batch, stop)
+        for batch in self._batches(stop):
+            taken = self._launch(batch, stop)
+            if unread:
+                yield from self._tell(unread)
             self._pace.step(time.perf_counter() - started)
-            place.step, place.position = place.step + 1, place.position + 1
-            yield from self._tell(loss, learning_rate)
-            if self._config.run.save_steps and place.step % self._config.run.save_steps == 0:
+            unread = taken
+            saves = self._config.run.save_steps and place.step % self._config.run.save_steps == 0
+            if saves or taken.outcome.wants_stop or not self._stepper.runs_ahead:
+                yield from self._tell(taken)
+                unread = None
+            if saves:
                 yield from self._save_step()
-            if wants_stop:
+            if taken.outcome.wants_stop:
                 raise _Stopped
             started = time.perf_counter()
+        if unread:
+            yield from self._tell(unread)
 
-    def _load(self, stop: int) -> Iterable[Batch]:
+    def _batches(self, stop: int) -> Iterable[Batch]:
         """The batches of this epoch that are still to come, up to step `stop` of it."""
-        train, accelerator = self._config.train, self._accelerator
-        if train.workers:  # the tokenisers' threads and forked processes do not go together
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        return DataLoader(
-            self._samples,
-            batch_sampler=EpochOrder(
-                len(self._samples),
-                train.batch_size,
-                (train.seed, self._place.epoch),
-                range(self._place.position, stop),
-                accelerator.process_index,
-                accelerator.num_processes,
-            ),
-            collate_fn=Collate(self._forecaster.encoder),
-            num_workers=train.workers,
-            worker_init_fn=ignore_interruptions,
-            generator=torch.Generator(),  # else the loader draws from the global one, and a resumed run would differ
+        steps = range(self._place.position, stop)
+        batches = load_batches(
+            self._samples, self._config.train, self._place.epoch, steps, self._forecaster.encoder, self._accelerator
         )
+        return prefetch(batches) if self._stepper.runs_ahead else batches
 
     def _update(self) -> int:
         """Number of the weight update that the next step belongs to."""
@@ -183,35 +187,41 @@ class Trainer:
             self._place.epoch * self._schedule.updates_per_epoch + self._place.position // self._config.train.accumulate
         )
 
-    def _step(self, batch: Batch, stop: int) -> tuple[float, bool]:
-        accumulate, position = self._config.train.accumulate, self._place.position
-        first = position - position % accumulate
+    def _launch(self, batch: Batch, stop: int) -> Taken:
+        place, accumulate = self._place, self._config.train.accumulate
+        first = place.position - place.position % accumulate
         last = min(first + accumulate, stop) - 1
-        try:
-            return self._stepper.take(
-                batch,
-                self._update(),
-                share=1 / (last - first + 1),
-                completes=position == last,
-                wants_stop=self._interruption.requested,
-            )
-        except NotFiniteError as error:
-            raise self._diverged(f"the loss became {error.loss}", self._name_samples(batch, error.samples)) from None
+        update = self._update()
+        outcome = self._stepper.launch(
+            batch,
+            update,
+            share=1 / (last - first + 1),
+            completes=place.position == last,
+            wants_stop=self._interruption.requested,
+        )
+        place.step, place.position = place.step + 1, place.position + 1
+        return Taken(place.step, place.position, self._schedule.learning_rate(update), batch, outcome)
 
-    def _tell(self, loss: float, learning_rate: float) -> Iterator[Record]:
-        place, losses, pace = self._place, self._losses, self._pace
+    def _tell(self, taken: Taken) -> Iterator[Record]:
+        place, losses, pace, log_steps = self._place, self._losses, self._pace, self._config.run.log_steps
+        try:
+            loss = taken.outcome.loss()
+        except NotFiniteError as error:
+            where = self._name_samples(taken.batch, error.samples)
+            raise self._diverged(f"the loss became {error.loss}", where, taken.step) from None
         losses.epoch += loss
         losses.logged += loss
         losses.logged_steps += 1
-        epoch = place.epoch + 1
-        speed = self._config.train.batch_size / pace.per_step
+        epoch, rate = place.epoch + 1, taken.learning_rate
+        speed = self._config.train.batch_size / pace.per_step if pace.per_step else 0.0
         scorings = math.ceil(self._total / self._steps) - place.epoch
-        left = pace.left(self._total - place.step, scorings)
-        yield StepTaken(place.step, epoch, place.position, loss, learning_rate, speed, left)
-        if place.step % self._config.run.log_steps == 0 or place.step == self._total:
+        left = pace.left(self._total - taken.step, scorings)
+        yield StepTaken(taken.step, epoch, taken.position, loss, rate, speed, left)
+        if taken.step % log_steps == 0 or taken.step == self._total:
             mean = losses.logged / losses.logged_steps
             losses.logged, losses.logged_steps = 0.0, 0
-            yield StepLogged(place.step, epoch, mean, learning_rate, speed, left, pace.seconds)
+            busy = pace.share_of(self._stepper.gpu_time.take()) if self._stepper.runs_ahead else None
+            yield StepLogged(taken.step, epoch, mean, rate, speed, left, pace.seconds, busy)
 
     def _score_epoch(self) -> Iterator[Record]:
         place = self._place
@@ -247,8 +257,7 @@ class Trainer:
             if self._interruption.requested and self._accelerator.num_processes == 1:
                 raise _Stopped
 
-        forecaster = ModelForecaster(self._forecaster, self._accelerator.device)
-        return score(forecaster, self._data, split, self._config.train.batch_size, on_batch=hear)
+        return score(self._scorer, self._data, split, self._config.train.batch_size, on_batch=hear)
 
     def _summarise(self, scores: dict[str, Scores]) -> EpochFinished:
         val, test = scores["val"], scores["test"]
@@ -322,11 +331,11 @@ class Trainer:
         ]
         return f"; samples: {listed(named, 3)}" if named else ""
 
-    def _diverged(self, what: str, where: str = "") -> ModelError:
-        place = self._place
+    def _diverged(self, what: str, where: str = "", step: int | None = None) -> ModelError:
+        step = self._place.step if step is None else step
         last = self._directory.newest_checkpoint()
         good = f"the last good checkpoint is '{last}'" if last else "no checkpoint had been written yet"
         return ModelError(
-            f"{what} at step {place.step + 1:,} (epoch {place.epoch + 1}){where}",
+            f"{what} at step {step:,} (epoch {self._place.epoch + 1}){where}",
             f"{good}; try a lower --learning-rate, --clip 1, or --precision bf16 or fp32",
         )

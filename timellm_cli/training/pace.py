@@ -16,12 +16,20 @@ class Pace:
     per_scoring: float = 0.0
     seconds: float = 0.0
     _steps: int = 0
+    _stepping: float = 0.0
 
     def step(self, seconds: float) -> None:
         """Take in one more step, the wait for its batch included."""
         self._steps += 1
         self.per_step += (seconds - self.per_step) * max(1 / self._steps, 0.05)
         self.seconds += seconds
+        self._stepping += seconds
+
+    def share_of(self, seconds: float) -> float:
+        """What share these seconds are of those that went into steps since the last call; at most 1."""
+        share = min(seconds / self._stepping, 1.0) if self._stepping else 0.0
+        self._stepping = 0.0
+        return share
 
     def scored(self, seconds: float) -> None:
         """Take in the scoring of an epoch."""

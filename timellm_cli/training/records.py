@@ -33,7 +33,10 @@ class StepTaken:
 
 @dataclass(frozen=True)
 class StepLogged:
-    """The mean loss of the steps since the last such record. `seconds` of training so far, pauses left out."""
+    """The mean loss of the steps since the last such record. `seconds` of training so far, pauses left out.
+
+    `gpu_busy` is the share of the time since then in which the GPU had a step to compute; None without a GPU.
+    """
 
     step: int
     epoch: int
@@ -42,6 +45,7 @@ class StepLogged:
     samples_per_second: float
     seconds_left: float
     seconds: float
+    gpu_busy: float | None = None
 
 
 @dataclass(frozen=True)

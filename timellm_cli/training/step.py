@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,7 @@ from timellm_cli.model.batch import Batch
 from timellm_cli.model.captured import Captured
 from timellm_cli.model.forecaster import Constants, TimeLLM
 from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.training.gpu_time import GpuTime
 from timellm_cli.training.optim import LOSSES, Schedule, make_optimizer, set_rates
 
 
@@ -23,8 +25,28 @@ class NotFiniteError(Exception):
         self.loss, self.samples = loss, samples
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a step that was started tells once it is done. `wants_stop`: a process wants the run to end here."""
+
+    told: Tensor
+    wants_stop: bool
+    known: torch.cuda.Event | None
+
+    def loss(self) -> float:
+        """The loss in standardised units; waits for the GPU. Raises NotFiniteError where it is no finite number."""
+        if self.known is not None:
+            self.known.synchronize()
+        loss, *faulty_B = self.told.tolist()
+        if not math.isfinite(loss):
+            raise NotFiniteError(loss, [place for place, faulty in enumerate(faulty_B) if faulty])
+        return float(loss)
+
+
 class Stepper:
     """Owns the optimizer. `weights` are the trainable parameters by name.
+
+    `runs_ahead` says that a step should be started before the last one's loss is asked for: so the GPU never waits.
 
     Where the model can be captured, forward and backward are one CUDA graph, which adds to gradients that stay where
     they are. The optimizer is outside of it, so any optimizer, gradient scaler and number of accumulated steps will do.
@@ -42,32 +64,42 @@ class Stepper:
         if forecaster.captures and accelerator.num_processes == 1:
             self._captured = Captured(self._forward_and_backward, accelerator.device, self._rehearse)
         self._between_updates = True
+        self.runs_ahead = accelerator.device.type == "cuda" and accelerator.num_processes == 1
         self.gpu_time = GpuTime(accelerator.device)
 
-    def take(self, batch: Batch, update: int, share: float, completes: bool, wants_stop: bool) -> tuple[float, bool]:
-        """Returns the loss, in standardised units, and whether any process wants to stop.
+    def launch(self, batch: Batch, update: int, share: float, completes: bool, wants_stop: bool) -> Outcome:
+        """Start a step; on a GPU it may still be running on return.
 
         The step belongs to weight update number `update` with weight `share`; `completes` it if it is its last.
-        Raises NotFiniteError, before any weight has changed, where the loss is no finite number.
         """
         inputs = (batch.history_BT, batch.future_BH, *batch.prompt.tensors, torch.tensor(share))
         self._forecaster.backbone.admit(batch.prompt)
+        constants = self._forecaster.constants_of(batch.prompt)
         with self.gpu_time:
             if self._captured:
-                loss, forecast_BH = self._captured(self._forecaster.constants_of(batch.prompt), inputs)
+                (told,) = self._captured(constants, inputs)
             else:
-                on_device = [tensor.to(self._accelerator.device, non_blocking=True) for tensor in inputs]
-                constants = self._forecaster.constants_of(batch.prompt)
-                loss, forecast_BH = self._forward_and_backward(constants, *on_device)
-        self._between_updates = False
-        told = torch.stack([loss, loss.new_tensor(float(wants_stop))])
-        value, stop = self._accelerator.reduce(told, "mean").tolist()
-        if not math.isfinite(value):
-            error_B = (forecast_BH - batch.future_BH.to(forecast_BH.device)).abs().sum(dim=1)
-            raise NotFiniteError(value, (~error_B.isfinite()).nonzero().flatten().tolist())
-        if completes:
-            self._change_weights(update)
-        return value, stop > 0
+                device = self._accelerator.device
+                (told,) = self._forward_and_backward(
+                    constants, *(tensor.to(device, non_blocking=True) for tensor in inputs)
+                )
+            self._between_updates = False
+            outcome = self._outcome(told, wants_stop)
+            if completes:
+                self._change_weights(update)
+        return outcome
+
+    def _outcome(self, told: Tensor, wants_stop: bool) -> Outcome:
+        if self._accelerator.num_processes > 1:
+            agreed = torch.stack([told[0], told.new_tensor(float(wants_stop))])
+            loss, stop = self._accelerator.reduce(agreed, "mean").tolist()
+            return Outcome(torch.cat([told.new_tensor([loss]), told[1:]]).cpu(), stop > 0, None)
+        if told.device.type != "cuda":
+            return Outcome(told, wants_stop, None)
+        on_cpu = torch.empty(told.shape, pin_memory=True).copy_(told, non_blocking=True)
+        known = torch.cuda.Event()
+        known.record()
+        return Outcome(on_cpu, wants_stop, known)
 
     def _forward_and_backward(
         self,
@@ -77,14 +109,19 @@ class Stepper:
         ids_BK: Tensor,
         mask_BK: Tensor,
         share: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Loss and forecast; `share` of the loss's gradient is added to what the weights have gathered."""
+    ) -> tuple[Tensor]:
+        """The loss, and of each sample whether its error is no finite number (1) or is (0), in one tensor of 1 + B.
+
+        `share` of the loss's gradient is added to what the weights have gathered.
+        """
         forecast_BH = self._model(history_BT, PromptTokens(ids_BK, mask_BK, constants.head))
         loss = self._loss(forecast_BH, future_BH)
         # Gradients are averaged over the processes at every step, not only at the last one of an update: they are a few
         # MB, and so they are the same everywhere when a checkpoint keeps them.
         self._accelerator.backward(loss * share)
-        return loss.detach(), forecast_BH.detach()
+        with torch.no_grad():
+            faulty_B = (~(forecast_BH - future_BH).isfinite().all(dim=1)).to(loss.dtype)
+            return (torch.cat([loss.unsqueeze(0), faulty_B]),)
 
     def _rehearse(self, call: Callable[[], object]) -> None:
         """Run a step and take back what it did: to the gradients, which it may create, and to the random numbers."""
@@ -123,32 +160,3 @@ class Stepper:
                 weight.grad = torch.empty_like(weight)
             weight.grad.copy_(gradient)
         self._between_updates = not gradients
-
-
-class GpuTime:
-    """Seconds from the first to the last operation of each step on the GPU; nothing where there is none.
-
-    A recorded step leaves no gaps, so against the time that passed this is the share in which the GPU computes.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
-        self._running: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        self._seconds = 0.0
-
-    def __enter__(self) -> None:
-        if self._on_gpu:
-            self._start = torch.cuda.Event(enable_timing=True)
-            self._start.record()
-
-    def __exit__(self, *_: object) -> None:
-        if self._on_gpu:
-            end = torch.cuda.Event(enable_timing=True)
-            end.record()
-            self._running.append((self._start, end))
-
-    def take(self) -> float:
-        """The seconds since the last call, of steps whose loss has been read."""
-        seconds = sum(start.elapsed_time(end) for start, end in self._running) / 1000
-        self._running.clear()
-        return seconds
