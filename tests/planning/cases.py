@@ -44,8 +44,10 @@ TINY: dict[str, dict[str, Any]] = {
 """A small config.json for each family, by model type."""
 
 
-def tiny_shape(family: str) -> LLMShape:
-    shape = shape_of(f"tiny-{family}", {"model_type": family, **TINY[family]}, origin="test", tokenizer="other")
+def tiny_shape(family: str, keys: dict[str, Any] | None = None) -> LLMShape:
+    shape = shape_of(
+        f"tiny-{family}", {"model_type": family, **(keys or TINY[family])}, origin="test", tokenizer="other"
+    )
     assert shape is not None
     return shape
 

@@ -58,7 +58,7 @@ def test_without_a_card_the_bill_is_of_a_card_without_a_verdict_and_of_the_cpu_w
 
 
 def test_memory_to_plan_for_gives_a_verdict() -> None:
-    small, smaller = plan(hardware={"vram": "6GiB"}), plan(hardware={"vram": "1GiB"})
+    small, smaller = plan(hardware={"vram": "6GiB"}), plan(hardware={"vram": "900MiB"})
     assert small.memory is not None and smaller.memory is not None
     assert (small.memory.fits, small.memory.source) == (True, "hardware.vram")
     assert small.cpu_memory is not None and small.cpu_memory.source == "RAM", "the run would start on the CPU"

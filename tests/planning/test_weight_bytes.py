@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.planning.cases import known_shape, step, tiny_shape
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import FAMILIES, Linear
+from timellm_cli.planning.tokens import TokenCount
 from timellm_cli.planning.weight_bytes import (
     frozen_parts,
     linear_weights,
@@ -16,6 +17,8 @@ from timellm_cli.planning.weight_bytes import (
     trainable_parts,
     trainable_tensors,
 )
+
+NO_TOKENS = TokenCount(0, 0, exact=True, error=0.0)
 
 
 def by_key(parts: list[Part]) -> dict[str, int]:
@@ -91,7 +94,7 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
         )
         forecaster = load_forecaster(config, torch.device("cpu"))
         sizes = [weights.numel() for weights in forecaster.trainable_state().values()]
-        case = Case.of(config, known_shape(name) if name != "none" else None, 0, None)
+        case = Case.of(config, known_shape(name) if name != "none" else None, NO_TOKENS, None)
         assert sorted(trainable_tensors(case).values()) == sorted(sizes)
 
 

@@ -1,11 +1,15 @@
 """Memory that a step adds: what autograd keeps for the backward pass, and what is needed on the way. Light.
 
-Derived from the code that runs: transformers' layers with `scaled_dot_product_attention`, bitsandbytes' matrices, and
-frozen weights (a frozen matrix has no gradient that would need its input, so it keeps none). A test counts the same on
-real layers. Left out: the keys and values of the constant head of the prompt, kept once a run (a few MB).
+Our own decoder's memory is in `decoder_bytes.py`. Here is what autograd keeps in transformers' layers with
+`scaled_dot_product_attention`, bitsandbytes' matrices, and frozen weights (a frozen matrix has no gradient that would
+need its input, so it keeps none). A test counts the same on real layers. Left out: the keys and values of the constant
+head of the prompt, which transformers' layers keep once a run (a few MB).
 """
 
+from dataclasses import replace
+
 from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.decoder_bytes import decoder_parts, decoder_scoring_parts
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.units import GIB
 
@@ -21,12 +25,40 @@ CPU_PROCESS = GIB // 2
 
 def step_parts(case: Case) -> list[Part]:
     """Everything a step adds to the weights, at the moment when most is allocated."""
-    return [
-        reprogramming_activations(case),
-        *([llm_activations(case), prompt_keys_values(case)] if case.shape else []),
-        workspace(case),
-        context(case),
-    ]
+    if case.shape is None:
+        llm = [workspace(case)]
+    elif case.decoder:
+        llm = decoder_parts(case, matrix_products(case))
+    else:
+        llm = [llm_activations(case), prompt_keys_values(case), workspace(case)]
+    return [reprogramming_activations(case), *llm, context(case)]
+
+
+def scoring_parts(case: Case) -> list[Part]:
+    """What forecasts add to the weights where nothing is kept for a backward pass.
+
+    Through transformers: the keys and values of all layers, one MLP and with NF4 or int8 one matrix in full numbers.
+    Of the trainable parts everything is counted as if it were alive at once.
+    """
+    blas = matrix_products(case)
+    if case.shape is None:
+        llm = [workspace(case)]
+    elif case.decoder:
+        llm = decoder_scoring_parts(case, blas)
+    else:
+        shape, tokens = case.shape, case.batch * (case.prompt + case.patches)
+        cache = tokens * case.layers * 2 * shape.kv_heads * shape.head_dim if case.shape.causal else 0
+        mlp = tokens * (shape.kept_in_mlp * shape.intermediate + 2 * shape.hidden)
+        size = case.number_bytes * (cache + mlp) + _matrix_in_full(case, shape)
+        llm = [Part("workspace", "workspace", blas + size, "matrix products, keys and values of all layers, one MLP")]
+    undropped = replace(case, model=case.model.model_copy(update={"dropout": 0.0}))
+    return [reprogramming_activations(undropped), *llm, context(case)]
+
+
+def matrix_products(case: Case) -> int:
+    """What cuBLAS takes on a GPU."""
+    major = case.capability[0] if case.capability else None
+    return CUBLAS_WORKSPACE.get(major, CUBLAS_WORKSPACE[None]) if case.on_gpu else 0
 
 
 def reprogramming_activations(case: Case) -> Part:
@@ -108,12 +140,11 @@ def workspace(case: Case) -> Part:
     backward pass holds three gradients as wide as the MLP, and with NF4 or int8 the largest matrix in full numbers. The
     prompt pass holds the same without gradients, but before anything else is kept.
     """
-    blas = CUBLAS_WORKSPACE.get(case.capability[0] if case.capability else None, CUBLAS_WORKSPACE[None])
-    blas = blas if case.on_gpu else 0
+    blas = matrix_products(case)
     if case.shape is None:
         return Part("workspace", "workspace", blas, "matrix products")
     shape, size = case.shape, case.number_bytes
-    matrix = 0 if case.quantization == "none" else size * max(linear.weights for linear in shape.linears)
+    matrix = _matrix_in_full(case, shape)
     repeated = shape.heads != shape.kv_heads and case.reads_in_two_passes
     tokens = case.prompt + case.patches
     cache = case.batch * tokens * case.layers * 2 * shape.kv_heads * shape.head_dim * size if repeated else 0
@@ -132,6 +163,11 @@ def context(case: Case) -> Part:
     major = case.capability[0] if case.capability else None
     size = CUDA_CONTEXT.get(major, CUDA_CONTEXT[None])
     return Part("cuda_context", "CUDA context", size, "rough, by the class of the card")
+
+
+def _matrix_in_full(case: Case, shape: LLMShape) -> int:
+    """The largest matrix, which bitsandbytes writes out in full numbers."""
+    return 0 if case.quantization == "none" else case.number_bytes * max(linear.weights for linear in shape.linears)
 
 
 def _norm_bytes(case: Case, shape: LLMShape) -> int:

@@ -3,12 +3,14 @@
 Left out: what the allocator rounds up and cannot join again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from timellm_cli.planning.activation_bytes import (
     context,
     layer_token_bytes,
     reprogramming_activations,
+    scoring_parts,
     step_parts,
     workspace,
 )
@@ -37,6 +39,14 @@ def our_bill(case: Case) -> Bill:
     return Bill(tuple(part for part in parts if part.bytes))
 
 
+def scoring_bill(case: Case) -> Bill:
+    """What forecasts of a batch take where no training goes on: nothing is kept for a backward pass."""
+    weights = sum(trainable_tensors(case).values())
+    trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
+    parts = [*frozen_parts(case), trained, *scoring_parts(case)]
+    return Bill(tuple(part for part in parts if part.bytes))
+
+
 def plain_bill(case: Case, prompt: int) -> Bill | None:
     """What the same step takes at least in the published implementation; None without an LLM, which it cannot do.
 
@@ -47,6 +57,7 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
     if case.shape is None:
         return None
     shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
+    case = replace(case, decoder=False)
     layer = layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
     parts = [
@@ -66,10 +77,15 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
 
 def largest_batch(case: Case, budget: int, limit: int) -> int:
     """The most samples a step may hold within `budget` bytes, `limit` at most; 0 if not even one fits."""
+    return _largest(lambda batch: our_bill(replace(case, batch=batch)).total <= budget, limit)
 
-    def fits(batch: int) -> bool:
-        return our_bill(replace(case, batch=batch)).total <= budget
 
+def largest_scoring_batch(case: Case, budget: int, limit: int = 256) -> int:
+    """The most samples that may be forecast at a time within `budget` bytes, `limit` at most; 0 if none fits."""
+    return _largest(lambda batch: scoring_bill(replace(case, batch=batch)).total <= budget, limit)
+
+
+def _largest(fits: Callable[[int], bool], limit: int) -> int:
     low, high = 0, 1
     while high < limit and fits(high):
         low, high = high, 2 * high

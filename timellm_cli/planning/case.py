@@ -7,6 +7,11 @@ from timellm_cli.config import Config, ModelConfig
 from timellm_cli.geometry import count_patches
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.planning.machine import Gpu
+from timellm_cli.planning.run_path import why_no_decoder
+from timellm_cli.planning.tokens import TokenCount
+
+ALIGNED = 8
+"""On a GPU our decoder pads prompts until prompt and patches are a multiple of so many tokens."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,9 @@ class Part:
 class Case:
     """A training step. `prompt` is K and `patches` P, both of one sample; `layers` are those used.
 
-    `shape` is None for the model without an LLM. `capability` is the card's, None if it is not known.
+    `shape` is None for the model without an LLM. `capability` is the card's, None if it is not known. Of the prompt,
+    `head` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with `recompute` computes
+    layers again in the backward pass.
     """
 
     shape: LLMShape | None
@@ -39,10 +46,13 @@ class Case:
     optimizer: str
     on_gpu: bool
     capability: tuple[int, int] | None = None
+    head: int = 0
+    decoder: bool = False
+    recompute: bool = False
 
     @classmethod
-    def of(cls, config: Config, shape: LLMShape | None, prompt: int, gpu: Gpu | None) -> Self:
-        """The case of a settled configuration (no 'auto' left)."""
+    def of(cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None) -> Self:
+        """The case of a settled configuration (no 'auto' left). Raises ModelError for an unreadable config.json."""
         window, model, llm, train = config.window, config.model, config.llm, config.train
         assert llm.quantization != "auto"
         assert train.precision != "auto"
@@ -50,7 +60,7 @@ class Case:
             shape=shape,
             layers=shape.used_layers(llm.layers) if shape else 0,
             batch=train.batch_size,
-            prompt=prompt,
+            prompt=tokens.total,
             patches=count_patches(window.seq_len, model.patch_len, model.patch_stride),
             pred_len=window.pred_len,
             model=model,
@@ -60,6 +70,9 @@ class Case:
             optimizer=train.optimizer,
             on_gpu=config.hardware.device == "cuda",
             capability=gpu.capability if gpu else None,
+            head=tokens.static,
+            decoder=why_no_decoder(llm) is None,
+            recompute=config.hardware.recompute == "on",
         )
 
     @property
@@ -81,3 +94,14 @@ class Case:
     def reads_in_two_passes(self) -> bool:
         """Whether the prompt is read without gradients, before the patches: by every LLM that reads left to right."""
         return self.shape is not None and self.shape.causal
+
+    @property
+    def context(self) -> int:
+        """C: prompt and patches, with the padding that our own decoder adds on a GPU."""
+        tokens = self.prompt + self.patches
+        return -(-tokens // ALIGNED) * ALIGNED if self.decoder and self.on_gpu else tokens
+
+    @property
+    def tail(self) -> int:
+        """Tokens of a prompt that are its own, padding included."""
+        return self.context - self.head - self.patches

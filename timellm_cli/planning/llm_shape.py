@@ -116,6 +116,15 @@ def look_up_llm(name: str) -> LLMShape | None:
     return shape_of(name, known, origin="table", tokenizer=known["tokenizer"]) if known else None
 
 
+def look_up_keys(name: str) -> Keys | None:
+    """The keys of an LLM's config.json, by its folder on this computer, else by the table; None if neither has it.
+
+    Raises ModelError for a folder whose config.json cannot be read.
+    """
+    folder = find_llm(name)
+    return read_llm_config(folder) if folder else _table().get(name)
+
+
 def known_llms() -> tuple[str, ...]:
     """Names in the table of well-known models."""
     return tuple(_table())

@@ -36,7 +36,7 @@ class Memory:
 
 def weigh(config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, most: int) -> Memory:
     """The bill of a settled configuration against the memory there is; no batch can be larger than `most`."""
-    case = Case.of(config, shape, prompt.tokens.total, machine.gpu)
+    case = Case.of(config, shape, prompt.tokens, machine.gpu)
     budget, source = _find_budget(config, machine)
     return Memory(
         kind="GPU" if case.on_gpu else "RAM",

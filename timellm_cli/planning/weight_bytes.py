@@ -1,6 +1,7 @@
 """Memory that stays all run long: the frozen LLM, trainable weights, their gradients and optimizer states. Light."""
 
 from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.llm_shape import Linear
 
 NF4_BLOCK = 64
 """Weights that share one scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
@@ -10,6 +11,8 @@ OPTIMIZER_BLOCK = 256
 """States that share one scale in bitsandbytes' 8-bit optimizers."""
 SMALLEST_8BIT = 4096
 """Tensors of fewer weights keep 32-bit states (bitsandbytes' `min_8bit_size`)."""
+EMBEDDING_ROOM = 1024
+"""Rows of the embedding table that our own decoder holds on a GPU; prompts of more different tokens take more."""
 
 
 def frozen_parts(case: Case) -> list[Part]:
@@ -21,13 +24,40 @@ def frozen_parts(case: Case) -> list[Part]:
     return [
         linear_weights(case),
         quantization_constants(case),
-        Part(
-            "embedding", f"embedding, {8 * size}-bit", shape.embedding_parameters * size,
-            f"{shape.embedding_parameters:,} parameters x {size} bytes (never quantized)",
-        ),
+        embedding(case),
         Part("norms", "norms and biases", norms * size, f"{norms:,} parameters x {size} bytes"),
         prototype_factor(case),
     ]  # fmt: skip
+
+
+def embedding(case: Case) -> Part:
+    """The table of token embeddings, never quantized.
+
+    Our own decoder reads it from its file: on a CPU in the file's numbers; on a GPU only the rows that prompts use, and
+    of every word the place of its row.
+    """
+    assert case.shape is not None
+    count, size = case.shape.embedding_parameters, case.number_bytes
+    if case.decoder and case.on_gpu:
+        rows = EMBEDDING_ROOM * case.hidden * size
+        how = f"{EMBEDDING_ROOM:,} rows x {case.hidden:,} x {size} bytes, and {case.shape.vocab:,} places x 8 bytes"
+        return Part("embedding", "embedding of prompts", rows + 8 * case.shape.vocab, how)
+    size = case.shape.file_bytes_per_weight if case.decoder else size
+    how = f"{count:,} parameters x {size} bytes (never quantized)"
+    return Part("embedding", f"embedding, {8 * size}-bit", count * size, how)
+
+
+def matrices(case: Case) -> tuple[Linear, ...]:
+    """The matrices of a layer as they are kept: our own decoder makes one of q, k and v, and one of gate and up."""
+    assert case.shape is not None
+    if not case.decoder:
+        return case.shape.linears
+    q, k, v, out, gate, up, down = case.shape.linears
+    return _join("qkv", q, k, v), out, _join("gate_up", gate, up), down
+
+
+def _join(name: str, *linears: Linear) -> Linear:
+    return Linear(name, linears[0].inputs, sum(linear.outputs for linear in linears), linears[0].bias)
 
 
 def linear_weights(case: Case) -> Part:
@@ -46,9 +76,8 @@ def quantization_constants(case: Case) -> Part:
     bytes, so 0.127 instead of 0.5 bit a weight; each matrix adds its code books (16 and 256 float32) and an offset.
     int8: one float32 for each output row (Dettmers et al., LLM.int8(), 2022).
     """
-    assert case.shape is not None
     size, how = 0, ""
-    for linear in case.shape.linears:
+    for linear in matrices(case):
         blocks = -(-linear.weights // NF4_BLOCK)
         if case.quantization == "nf4" and case.double_quant:
             size += blocks + 4 * -(-blocks // NF4_NESTED_BLOCK) + 4 * (16 + 256 + 1)

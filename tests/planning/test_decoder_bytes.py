@@ -1,0 +1,138 @@
+"""The memory of our own decoder: equal to what real steps keep, and to the most they ever have at once."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.planning.cases import TINY, step, tiny_shape
+from tests.planning.live_bytes import LiveBytes
+from timellm_cli.config import LLMConfig
+from timellm_cli.model import decoder_layer
+from timellm_cli.model import ops as plain_ops
+from timellm_cli.model.decoder import Decoder
+from timellm_cli.model.decoder_files import build_decoder
+from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.planning import decoder_bytes
+from timellm_cli.planning.case import Case
+from timellm_cli.planning.decoder_bytes import (
+    backward_moments,
+    forward_moments,
+    keys_values,
+    patch_activations,
+)
+
+BATCH, PROMPT, HEAD, PATCHES = 3, 20, 8, 12
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WIDE = {**TINY["llama"], "intermediate_size": 512}
+MANY_HEADED = {**TINY["llama"], "num_attention_heads": 16, "intermediate_size": 64}
+
+
+def build(keys: dict[str, Any], precision: str = "fp32", quantization: str = "none") -> Decoder:
+    torch.manual_seed(0)
+    llm = LLMConfig(name="tiny", layers="all", quantization=quantization)  # type: ignore[arg-type]
+    keys = {"model_type": "llama", **keys}
+    shape = tiny_shape("llama", keys)
+    sizes = {
+        f"{name}_proj": (linear.outputs, linear.inputs) for name, linear in zip("qkvo", shape.linears[:4], strict=True)
+    }
+    sizes |= {f"{linear.name}_proj": (linear.outputs, linear.inputs) for linear in shape.linears[4:]}
+
+    def read(name: str) -> Tensor:
+        part = name.removesuffix(".weight").split(".")[-1]
+        size = sizes.get(part, (shape.vocab, shape.hidden) if part == "embed_tokens" else (shape.hidden,))
+        return torch.randn(size) * 0.1
+
+    return build_decoder(keys, read, shape.layers, llm, DTYPES[precision], torch.device("cpu"))
+
+
+def prompt() -> PromptTokens:
+    ids = torch.arange(PROMPT).repeat(BATCH, 1)
+    mask = torch.ones_like(ids)
+    mask[0, HEAD] = 0
+    return PromptTokens(ids[:, HEAD:], mask[:, HEAD:], tuple(range(HEAD)))
+
+
+def case_of(keys: dict[str, Any], **changes: Any) -> Case:
+    values = {
+        "layers": 3, "batch": BATCH, "prompt": PROMPT, "head": HEAD, "patches": PATCHES, "quantization": "none",
+        "precision": "fp32", "on_gpu": False, "decoder": True,
+    }  # fmt: skip
+    return step(tiny_shape("llama", keys), **(values | changes))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_layers_keep_what_the_trace_holds(precision: str, recompute: bool) -> None:
+    decoder = build(WIDE, precision)
+    decoder.recompute = recompute
+    decoder.admit(prompt())
+    _, trace = decoder.read(prompt(), torch.randn(BATCH, PATCHES, 64, dtype=DTYPES[precision]), keep=True)
+    tensors = [tensor for kept in trace.kept for tensor in (kept.tokens_BPE, kept.keys_BkCR, kept.values_BkCR)]
+    tensors += [tensor for kept in trace.kept if kept.inside for tensor in vars(kept.inside).values()]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    case = case_of(WIDE, precision=precision, recompute=recompute)
+    assert decoder._head is not None
+    head = sum(part.untyped_storage().nbytes() for pair in decoder._head[1] for part in pair)
+    assert keys_values(case, 0).bytes == head
+    assert patch_activations(case).bytes + keys_values(case, BATCH).bytes == sum(storages.values()) + head
+
+
+def peaks(decoder: Decoder, keeps: bool = True) -> Iterator[int]:
+    """The most bytes that are alive during a forward pass, and during a backward pass."""
+    decoder.admit(prompt())
+    live, prompts = LiveBytes(), prompt()
+    decoder.ops = live.fuse(plain_ops)
+    before, weights = torch.randn(BATCH, PATCHES, 64, requires_grad=keeps), torch.randn(BATCH, PATCHES, 64)
+    with live:
+        tokens = before * 1
+        hidden = decoder(prompts, tokens)
+        yield live.peak
+        loss = (hidden * weights).sum()
+        del tokens, hidden
+        live.peak = 0
+        loss.backward()
+        yield live.peak - 2 * loss.nbytes
+
+
+def in_parts(monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], precision: str, samples: int) -> None:
+    """Let so many samples of prompt and patches go through the MLP at a time."""
+    tokens = PROMPT - HEAD + PATCHES
+    wide = samples * tokens * 2 * keys["intermediate_size"] * DTYPES[precision].itemsize
+    monkeypatch.setattr(decoder_layer, "_WIDE_BYTES", wide)
+    monkeypatch.setattr(decoder_bytes, "WIDE_BYTES", wide)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+@pytest.mark.parametrize("samples", [1, 2, 3])
+@pytest.mark.parametrize("keys", [WIDE, MANY_HEADED], ids=["wide", "many-headed"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_worst_moments_of_a_step_are_the_most_that_is_alive(
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    keys: dict[str, Any],
+    samples: int,
+    quantization: str,
+    recompute: bool,
+) -> None:
+    in_parts(monkeypatch, keys, precision, samples)
+    decoder = build(keys, precision, quantization)
+    decoder.recompute = recompute
+    case = case_of(keys, precision=precision, quantization=quantization, recompute=recompute)
+    kept = patch_activations(case).bytes + keys_values(case, BATCH).bytes - keys_values(case, 0).bytes
+    forward, backward = peaks(decoder)
+    assert forward - kept == max(moment.bytes for moment in forward_moments(case, keeps=True))
+    assert backward - kept == max(moment.bytes for moment in backward_moments(case))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("keys", [WIDE, MANY_HEADED], ids=["wide", "many-headed"])
+def test_scoring_holds_one_layer_at_a_time(monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], samples: int) -> None:
+    in_parts(monkeypatch, keys, "bf16", samples)
+    case = case_of(keys, precision="bf16", quantization="int8")
+    (forward, *_) = islice(peaks(build(keys, "bf16", "int8"), keeps=False), 1)
+    assert forward == max(moment.bytes for moment in forward_moments(case, keeps=False))

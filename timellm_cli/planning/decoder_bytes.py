@@ -1,0 +1,166 @@
+"""Memory that a step takes in our own decoder, derived from `model/decoder.py` and `decoder_layer.py`. Light.
+
+What is kept for the backward pass is exact. What is needed on the way is that of the worst of four moments: attention
+and MLP of the last layer, in either direction. Each sums up what is alive there at once, as the fused operations of a
+GPU allocate it, namely their results alone. Tests hold both against real steps. Left out: what attention's own kernels
+use inside, and what a CPU's plain operations need in between.
+
+Letters are those of `decoder_layer.py`: S tokens read (the prompt's tail, then P patches) after Kh of its head.
+"""
+
+from dataclasses import dataclass
+
+from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.llm_shape import LLMShape
+
+WIDE_BYTES = 2**28
+"""What gate and up of the MLP may take at a time; tokens go through it in parts (`decoder_layer.py`)."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Bytes that are alive at once, beyond the weights and what trainable parts keep."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Sizes of a layer's tensors for the whole batch, in bytes; `tokens` counts those of one sample."""
+
+    case: Case
+    shape: LLMShape
+
+    def vectors(self, tokens: int) -> int:
+        """B x tokens x E."""
+        return self.case.batch * tokens * self.shape.hidden * self.case.number_bytes
+
+    def queries(self, tokens: int) -> int:
+        """B x tokens x all query heads; as many as attention gives."""
+        return self.case.batch * tokens * self.shape.heads * self.shape.head_dim * self.case.number_bytes
+
+    def keys_values(self, tokens: int) -> int:
+        """Keys and values, B x tokens x key-value heads each."""
+        return 2 * self.case.batch * tokens * self.shape.kv_heads * self.shape.head_dim * self.case.number_bytes
+
+    def places(self, tokens: int) -> int:
+        """The mask (G x tokens x C), and cosines and sines in float32."""
+        groups = self.shape.heads // self.shape.kv_heads
+        mask = groups * tokens * self.case.context * self.case.number_bytes
+        return self.case.batch * (mask + 2 * 4 * tokens * self.shape.head_dim)
+
+    def written_out(self, *names: str) -> int:
+        """Matrices in full numbers for as long as they are used; one that is not quantized is used as it is."""
+        if self.case.quantization == "none":
+            return 0
+        return self.case.number_bytes * sum(linear.weights for linear in self.shape.linears if linear.name in names)
+
+    def incoming(self) -> int:
+        """The patches' tokens as reprogramming gives them, in float32, and in the LLM's own numbers."""
+        size = self.case.number_bytes
+        return self.vectors(self.case.patches) * (4 + (size if size < 4 else 0)) // size
+
+    def mlp(self, tokens: int, most: int, another: int = 0) -> int:
+        """What the loop over parts of the MLP's tokens needs at `most` numbers a token. Where it makes gate and up, it
+        holds those of a part until the next one has made its own, with `another` numbers a token.
+        """
+        made = 2 * self.shape.intermediate
+        samples = min(max(WIDE_BYTES // (made * tokens * self.case.number_bytes), 1), self.case.batch)
+        others = min(self.case.batch - samples, samples)
+        next_part = made * samples + another * others if another and others else 0
+        return self.case.number_bytes * tokens * max(most * samples, next_part)
+
+
+def decoder_parts(case: Case, on_the_way: int) -> list[Part]:
+    """What the LLM adds to a training step; `on_the_way` is what else its workspace holds."""
+    moments = [*forward_moments(case, keeps=True), *backward_moments(case)]
+    return [patch_activations(case), keys_values(case, case.batch), _workspace(moments, on_the_way)]
+
+
+def decoder_scoring_parts(case: Case, on_the_way: int) -> list[Part]:
+    """What the LLM adds to forecasts without a backward pass: each layer is read and forgotten."""
+    return [keys_values(case, 0), _workspace(forward_moments(case, keeps=False), on_the_way)]
+
+
+def layer_patch_bytes(case: Case) -> int:
+    """What one layer keeps of one patch beside its key and value: what it read, and without recomputation also its
+    query, what the MLP read, and its gate and up.
+    """
+    shape = _shape(case)
+    inside = 0 if case.recompute else shape.heads * shape.head_dim + shape.hidden + 2 * shape.intermediate
+    return case.number_bytes * (shape.hidden + inside)
+
+
+def patch_activations(case: Case) -> Part:
+    """What all layers keep of the patches."""
+    layer = layer_patch_bytes(case)
+    again = ", where layers are computed again" if case.recompute else ""
+    return Part(
+        "patch_activations", "activations of patch tokens", case.batch * case.patches * case.layers * layer,
+        f"{case.batch} samples x {case.patches} patches x {case.layers} layers x {layer:,} bytes{again}",
+    )  # fmt: skip
+
+
+def keys_values(case: Case, samples: int) -> Part:
+    """Keys and values of the prompts' head, once a run, and of all tokens of so many samples, head included."""
+    shape = _shape(case)
+    token = 2 * shape.kv_heads * shape.head_dim * case.number_bytes
+    return Part(
+        "keys_values", "keys and values", (case.head + samples * case.context) * case.layers * token,
+        f"({case.head} + {samples} samples x {case.context}) tokens x {case.layers} layers x {token:,} bytes",
+    )  # fmt: skip
+
+
+def forward_moments(case: Case, keeps: bool) -> list[Moment]:
+    """The last layer's attention and its MLP. With `keeps`, beside all that layers keep for a backward pass."""
+    shape, patches, tokens = _shape(case), case.patches, case.tail + case.patches
+    size = Tensors(case, shape)
+    around = size.vectors(tokens) + size.incoming() + size.places(tokens)
+    query, context = size.queries(tokens), size.keys_values(case.context)
+    qkv = query + size.keys_values(tokens)
+    sums = 4 * case.batch * tokens * shape.heads  # of attention's softmax, in float32
+    attention = size.vectors(tokens) + qkv
+    attention += max(size.written_out("q", "k", "v"), 2 * query + context + max(sums, size.written_out("o")))
+    if keeps:  # the layer keeps what it read, and not yet the rest
+        attention -= case.batch * patches * layer_patch_bytes(case) - size.vectors(patches) + context
+    mlp = query + (0 if keeps else context) + size.written_out("gate", "up", "down")
+    made = 2 * shape.intermediate
+    mlp += size.mlp(tokens, made + max(shape.hidden, shape.intermediate), another=made + shape.hidden)
+    return [
+        Moment("attention of the last layer", around + attention),
+        Moment("MLP of the last layer", around + mlp),
+    ]
+
+
+def backward_moments(case: Case) -> list[Moment]:
+    """The last layer's MLP and its attention, beside all that layers keep."""
+    shape, patches = _shape(case), case.patches
+    size = Tensors(case, shape)
+    query, own, vectors = size.queries(patches), size.keys_values(patches), size.vectors(patches)
+    sums = 4 * case.batch * patches * shape.heads  # of attention's softmax, in float32
+    # The last layer's result, its gradient and the one before its norm; what attention gives.
+    around = 3 * vectors + size.places(patches) + query + size.written_out("q", "k", "v", "o")
+    widest = max(shape.hidden, shape.intermediate)
+    if case.recompute:  # query, key and value side by side, query and value apart, and what the MLP read
+        around += 2 * query + own + own // 2 + vectors
+        made = 2 * shape.intermediate + widest
+        loop = size.mlp(patches, made, another=made)
+    else:
+        loop = size.mlp(patches, widest)
+    mlp = sums + vectors + size.written_out("gate", "up", "down") + loop
+    attention = vectors + 2 * query + size.keys_values(case.context) + max(2 * sums, query + own + 2 * vectors)
+    return [
+        Moment("gradient of the last layer's MLP", around + mlp),
+        Moment("gradient of the last layer's attention", around + attention),
+    ]
+
+
+def _workspace(moments: list[Moment], on_the_way: int) -> Part:
+    worst = max(moments, key=lambda moment: moment.bytes)
+    return Part("workspace", "workspace", on_the_way + worst.bytes, f"matrix products, and {worst.name}")
+
+
+def _shape(case: Case) -> LLMShape:
+    assert case.shape is not None
+    return case.shape
