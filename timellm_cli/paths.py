@@ -22,3 +22,8 @@ def data_directory() -> Path:
 def llm_directory() -> Path:
     """LLMs that do not come from a hub, one folder each."""
     return cache_directory() / "llms"
+
+
+def prepared_directory() -> Path:
+    """What was prepared of LLMs for faster starts, one folder each; it may be deleted at any time."""
+    return cache_directory() / "prepared"

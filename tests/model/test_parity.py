@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from timellm_cli.config import Config
+from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.mapping import vocabulary_factor
 from timellm_cli.model.normalise import normalise
@@ -27,9 +28,10 @@ class Golden:
     folder: Path
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
+@pytest.fixture(scope="module", params=["llama auto", "llama transformers", "gpt2 auto"])
 def golden(request: pytest.FixtureRequest, shared_dir: Path) -> Golden:
-    folder = shared_dir / "golden" / request.param
+    name, implementation = request.param.split()
+    folder = shared_dir / "golden" / name
     arguments = json.loads((folder / "args.json").read_text(encoding="utf-8"))
     config = Config.model_validate(
         {
@@ -39,12 +41,18 @@ def golden(request: pytest.FixtureRequest, shared_dir: Path) -> Golden:
                 **{name: arguments[name] for name in ("patch_len", "d_model", "d_ff", "n_heads", "dropout")},
                 "patch_stride": arguments["stride"],
             },
-            "llm": {"name": str(folder / "llm"), "layers": arguments["llm_layers"], "quantization": "none"},
+            "llm": {
+                "name": str(folder / "llm"),
+                "layers": arguments["llm_layers"],
+                "quantization": "none",
+                "implementation": implementation,
+            },
             "prompt": {"description": arguments["_meta"]["description_used"], "decimals": "all"},
             "train": {"precision": "fp32"},
         }
     )
     forecaster = load_forecaster(config, torch.device("cpu"))
+    assert isinstance(forecaster.backbone, Decoder) == (request.param == "llama auto")
     forecaster.load_trainable_state(read_original(folder / "checkpoint", forecaster))
     numbers = {name: torch.from_numpy(values) for name, values in np.load(folder / "golden.npz").items()}
     prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))["samples"]
@@ -82,7 +90,7 @@ def test_the_prompt_is_the_originals_to_the_letter_and_to_the_token(golden: Gold
         text = encoder.text.render(replace(statistics, lags=tuple(lags)))
         assert text == sample["prompt"]
         assert text.startswith(encoder.text.head)
-        assert encoder.encode_texts([text]).ids_BK[0].tolist() == sample["input_ids"]
+        assert encoder.encode_texts([text]).joined().ids_BK[0].tolist() == sample["input_ids"]
 
 
 def test_patches_and_reprogrammed_tokens_equal_the_originals(golden: Golden) -> None:

@@ -1,32 +1,38 @@
 """What reads prompt and patches: our decoder where it knows the LLM, else the LLM's own code in transformers."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import Tensor
 
 from timellm_cli.config import LLMConfig
+from timellm_cli.console import print_note
 from timellm_cli.errors import ModelError
-from timellm_cli.llm_files import read_llm_config, weight_files
+from timellm_cli.llm_files import read_llm_config
 from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.decoder_files import build_decoder
-from timellm_cli.model.decoder_support import why_not_decoder
+from timellm_cli.model.implementation import why_transformers
+from timellm_cli.model.llm_tensors import Read, has_tensors, open_tensors
 from timellm_cli.model.no_llm import NoLLM
+from timellm_cli.model.prepared import Prepared
+from timellm_cli.model.seam import seam_difference
+from timellm_cli.model.seam_record import record_difference, recorded_difference, why_not_equal
 from timellm_cli.model.transformers_backbone import DTYPES, TransformersBackbone, load_with_transformers
 
 Backbone = Decoder | TransformersBackbone | NoLLM
 
 
-def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.device) -> Decoder | TransformersBackbone:
+def load_backbone(
+    llm: LLMConfig, precision: str, folder: Path, device: torch.device, prepared: Prepared
+) -> Decoder | TransformersBackbone:
     """Read the first `llm.layers` layers of the LLM in `folder` and freeze them.
 
-    `precision` is fp32, bf16 or fp16; with nf4 or int8 it is the format of the arithmetic. Raises ModelError where the
-    files are missing or broken.
+    `precision` is fp32, bf16 or fp16; with nf4 or int8 it is the format of the arithmetic. What is `prepared` of the
+    LLM is used and added to. Raises ModelError where the files are missing or broken.
     """
     keys = read_llm_config(folder)
-    if llm.implementation == "transformers" or why_not_decoder(keys):
+    if why_transformers(llm, keys) or not has_tensors(folder):
         return load_with_transformers(llm, precision, folder, device)
     available = keys["num_hidden_layers"]
     layers = available if llm.layers == "all" else llm.layers
@@ -34,16 +40,20 @@ def load_backbone(llm: LLMConfig, precision: str, folder: Path, device: torch.de
         raise ModelError(
             f"llm.layers is {layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
         )
-    return build_decoder(keys, _reader(folder), layers, llm, DTYPES[precision], device)
+    read = open_tensors(folder, keys)
+    if reason := why_not_equal(_difference(keys, read, folder, prepared.fingerprint)):
+        print_note(f"transformers reads {llm.name} in place of our own decoder: {reason}")
+        return load_with_transformers(llm, precision, folder, device)
+    return build_decoder(keys, read, layers, llm, DTYPES[precision], device, prepared)
 
 
-def _reader(folder: Path) -> Callable[[str], Tensor]:
-    files = [safe_open(path, framework="pt") for path in weight_files(folder)]
-    places = {name.removeprefix("model."): (file, name) for file in files for name in file.keys()}  # noqa: SIM118
-
-    def read(name: str) -> Tensor:
-        file, stored = places[name]
-        tensor: Tensor = file.get_tensor(stored)
-        return tensor
-
-    return read
+def _difference(keys: Mapping[str, Any], read: Read, folder: Path, fingerprint: str) -> float:
+    """Between our decoder and transformers' code: measured at the first start with an LLM, and remembered."""
+    difference = recorded_difference(fingerprint, keys)
+    if difference is None:
+        difference = seam_difference(keys, read, folder)
+        try:
+            record_difference(fingerprint, keys, difference)
+        except OSError as error:
+            print_note(f"the check of {folder.name} will be repeated: {error.strerror or error}")
+    return difference

@@ -1,7 +1,7 @@
-"""From an LLM's folder to our decoder: its tensors by their published names, quantised layer by layer."""
+"""From an LLM's tensors to our decoder."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,46 +10,68 @@ from torch import Tensor
 from timellm_cli.config import LLMConfig
 from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.decoder_layer import DecoderLayer
-from timellm_cli.model.decoder_support import rope_of
+from timellm_cli.model.decoder_support import heads_of, rope_of
 from timellm_cli.model.embedding import Embedding
-from timellm_cli.model.frozen_matrix import FrozenMatrix, freeze
-
-Read = Callable[[str], Tensor]
+from timellm_cli.model.frozen_layers import layer_tensors, matrix_shapes
+from timellm_cli.model.frozen_matrix import FrozenMatrix, FullMatrix, Int8Matrix, Nf4Matrix
+from timellm_cli.model.llm_tensors import Read
+from timellm_cli.model.prepared import Prepared
 
 
 def build_decoder(
-    keys: Mapping[str, Any], read: Read, layers: int, llm: LLMConfig, dtype: torch.dtype, device: torch.device
+    keys: Mapping[str, Any],
+    read: Read,
+    layers: int,
+    llm: LLMConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    prepared: Prepared | None = None,
 ) -> Decoder:
-    """`read` gives a tensor on the CPU by its name, such as 'layers.0.mlp.up_proj.weight'."""
+    """The decoder's first `layers` layers; `read` gives a tensor on the CPU by its name, such as 'norm.weight'.
 
-    def build(index: int) -> DecoderLayer:
-        def fetch(*names: str) -> Tensor:
-            return torch.cat([read(f"layers.{index}.{name}").to(device, dtype) for name in names])
-
-        def frozen(*names: str) -> FrozenMatrix:
-            assert llm.quantization != "auto"
-            return freeze(fetch(*(f"{name}.weight" for name in names)), llm.quantization, llm.double_quant)
-
-        qkv = [f"self_attn.{name}_proj" for name in "qkv"]
-        return DecoderLayer(
-            qkv=frozen(*qkv),
-            out=frozen("self_attn.o_proj"),
-            gate_up=frozen("mlp.gate_proj", "mlp.up_proj"),
-            down=frozen("mlp.down_proj"),
-            input_norm_E=fetch("input_layernorm.weight"),
-            middle_norm_E=fetch("post_attention_layernorm.weight"),
-            qkv_bias=fetch(*(f"{name}.bias" for name in qkv)) if keys["model_type"] == "qwen2" else None,
-            heads=keys["num_attention_heads"],
-            kv_heads=keys.get("num_key_value_heads") or keys["num_attention_heads"],
-            eps=keys.get("rms_norm_eps", 1e-6),
-        )
-
+    Quantised layers are read from `prepared`, where it has them, and else left there for the next start. Each is
+    quantised before the next is read, so memory holds little more than the quantised layers.
+    """
     return Decoder(
         Embedding(read("embed_tokens.weight"), device, dtype),
-        [build(index) for index in range(layers)],
+        [
+            _assemble(keys, layer_tensors(keys, read, index, llm, dtype, device, prepared), dtype, device)
+            for index in range(layers)
+        ],
         read("norm.weight").to(device, dtype),
         rotary_frequencies(keys).to(device),
         keys.get("max_position_embeddings", 2048),
+    )
+
+
+def _assemble(
+    keys: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
+) -> DecoderLayer:
+    heads, kv_heads, _ = heads_of(keys)
+    shapes = matrix_shapes(keys)
+    bias = tensors.get("qkv_bias")
+
+    def matrix(ours: str) -> FrozenMatrix:
+        parts = {
+            name.removeprefix(f"{ours}."): tensor.to(device)
+            for name, tensor in tensors.items()
+            if name.startswith(f"{ours}.")
+        }
+        if "packed" in parts:
+            return Nf4Matrix(shapes[ours], parts)
+        return Int8Matrix(**parts) if "bytes_OI" in parts else FullMatrix(**parts)
+
+    return DecoderLayer(
+        qkv=matrix("qkv"),
+        out=matrix("out"),
+        gate_up=matrix("gate_up"),
+        down=matrix("down"),
+        input_norm_E=tensors["input_norm_E"].to(device, dtype),
+        middle_norm_E=tensors["middle_norm_E"].to(device, dtype),
+        qkv_bias=None if bias is None else bias.to(device, dtype),
+        heads=heads,
+        kv_heads=kv_heads,
+        eps=keys.get("rms_norm_eps", 1e-6),
     )
 
 
@@ -58,7 +80,7 @@ def rotary_frequencies(keys: Mapping[str, Any]) -> Tensor:
 
     'llama3' slows low frequencies down by `factor`, with a smooth passage between two wavelengths (Llama 3.1).
     """
-    width = keys.get("head_dim") or keys["hidden_size"] // keys["num_attention_heads"]
+    width = heads_of(keys)[2]
     rope = rope_of(keys)
     frequencies = rope["rope_theta"] ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
     if rope["rope_type"] != "llama3":

@@ -1,26 +1,57 @@
 """Which LLMs `model/decoder.py` reads, told from their config.json alone. Light."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _FAMILIES = ("llama", "mistral", "qwen2")
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_LLAMA3_NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_MISTRAL_WINDOW = 4096
+"""What transformers takes where a Mistral's config.json says nothing of a window."""
 
 
 def why_not_decoder(keys: Mapping[str, Any]) -> str | None:
-    """Why our own decoder cannot read the LLM of a config.json, or None if it can."""
+    """Why our own decoder cannot read the LLM of a config.json, or None if it can.
+
+    Another LLM is read through transformers, which also says what is wrong with a nonsensical config.json.
+    """
+    return next(_obstacles(keys), None)
+
+
+def _obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
+    """Each one may rely on those before not being there."""
     family = str(keys.get("model_type", "unnamed"))
     if family not in _FAMILIES:
-        return f"{family} is none of {', '.join(_FAMILIES)}"
+        yield f"{family} is none of {', '.join(_FAMILIES)}"
+    unsaid = [name for name in _SIZES if not (isinstance(keys.get(name), int) and keys[name] > 0)]
+    if unsaid:
+        yield f"its config.json does not say {', '.join(unsaid)}"
+    heads, kv_heads, _ = heads_of(keys)
+    if heads % kv_heads:
+        yield f"its {heads} query heads are no multiple of its {kv_heads} key-value heads"
+    if keys.get("quantization_config"):
+        yield "its weights are quantised already"
     if keys.get("hidden_act", "silu") != "silu":
-        return f"its MLP uses {keys['hidden_act']}, not silu"
-    if keys.get("sliding_window") and keys.get("use_sliding_window", family == "mistral"):
-        return "its attention has a sliding window"
+        yield f"its MLP uses {keys['hidden_act']}, not silu"
+    default_window = _MISTRAL_WINDOW if family == "mistral" else None
+    if keys.get("sliding_window", default_window) and keys.get("use_sliding_window", family == "mistral"):
+        yield "its attention has a sliding window"
     if keys.get("attention_bias") or keys.get("mlp_bias"):
-        return "its matrices have biases"
-    kind = rope_of(keys).get("rope_type", "default")
-    if kind not in ("default", "llama3"):
-        return f"its rotary positions are scaled by '{kind}'"
-    return None
+        yield "its matrices have biases"
+    rope = rope_of(keys)
+    if rope["rope_type"] not in ("default", "llama3"):
+        yield f"its rotary positions are scaled by '{rope['rope_type']}'"
+    needed = ("rope_theta", *(_LLAMA3_NUMBERS if rope["rope_type"] == "llama3" else ()))
+    if unsaid := [name for name in needed if not isinstance(rope.get(name), int | float)]:
+        yield f"its rotary positions lack {', '.join(unsaid)}"
+    if rope.get("partial_rotary_factor", 1) != 1:
+        yield "its rotary positions leave features out"
+
+
+def heads_of(keys: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Query heads, key-value heads and the width of a head."""
+    heads = keys["num_attention_heads"]
+    return heads, keys.get("num_key_value_heads") or heads, keys.get("head_dim") or keys["hidden_size"] // heads
 
 
 def rope_of(keys: Mapping[str, Any]) -> dict[str, Any]:

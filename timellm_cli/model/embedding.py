@@ -16,11 +16,16 @@ class Embedding(nn.Module):
     rows_NE: Tensor
     row_of_V: Tensor
 
-    def __init__(self, table_VE: Tensor, device: torch.device, dtype: torch.dtype) -> None:
-        """`table_VE` lies on the CPU, in any number format; embeddings come out on `device` in `dtype`."""
+    def __init__(
+        self, table_VE: Tensor, device: torch.device, dtype: torch.dtype, copies: bool | None = None
+    ) -> None:
+        """`table_VE` lies on the CPU, in any number format; embeddings come out on `device` in `dtype`.
+
+        `copies=None` copies rows where the device is another than the table's.
+        """
         super().__init__()
         self.table_VE = table_VE  # no buffer: `.to(device)` must not move it
-        self._copies = device.type != "cpu"
+        self._copies = device.type != "cpu" if copies is None else copies
         self._dtype, self._used = dtype, 0
         words, width = table_VE.shape
         room = _ROOM if self._copies else 0

@@ -13,10 +13,11 @@ from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm
 from timellm_cli.model.backbone import Backbone, load_backbone
 from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.head import ForecastHead
-from timellm_cli.model.mapping import FreePrototypes, VocabularyMapping, vocabulary_factor
+from timellm_cli.model.mapping import FreePrototypes, VocabularyMapping, prepared_factor
 from timellm_cli.model.no_llm import NoLLM
 from timellm_cli.model.normalise import normalise
 from timellm_cli.model.patches import PatchEmbedding, cut_patches
+from timellm_cli.model.prepared import Prepared
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.reprogram import Reprogramming
 from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens, load_tokenizer
@@ -128,7 +129,8 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
     folder = find_llm(config.llm.name)
     if folder is None:
         raise ModelError(f"LLM '{config.llm.name}' is not on this computer", f"timellm fetch {config.llm.name}")
-    backbone = load_backbone(config.llm, config.train.precision, folder, device)
+    prepared = Prepared(fingerprint_llm(folder))
+    backbone = load_backbone(config.llm, config.train.precision, folder, device, prepared)
     if config.model.d_ff > backbone.hidden_size:
         raise ModelError(
             f"model.d_ff {config.model.d_ff} is more than the hidden size {backbone.hidden_size} of {config.llm.name}",
@@ -139,11 +141,13 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
     multiple = _CONTEXT_MULTIPLE if device.type == "cuda" else 1
     encoder = PromptEncoder(text, load_tokenizer(folder), backbone.max_positions - patches, multiple, beside=patches)
     embedding_VE = backbone.embedding_VE
-    mapping = VocabularyMapping(vocabulary_factor(embedding_VE), config.model.num_prototypes, len(embedding_VE))
-    forecaster = TimeLLM(config.window, config.model, backbone, mapping, encoder, fingerprint_llm(folder))
+    mapping = VocabularyMapping(prepared_factor(embedding_VE, prepared), config.model.num_prototypes, len(embedding_VE))
+    forecaster = TimeLLM(config.window, config.model, backbone, mapping, encoder, prepared.fingerprint)
     for name, module in forecaster.named_children():
         if name != "backbone":
             module.to(device)
+    # What the LLM rounds to 8 or 11 bits, the parts around it may multiply with 11.
+    torch.set_float32_matmul_precision("highest" if config.train.precision == "fp32" else "high")
     if isinstance(backbone, Decoder):
         backbone.recompute = config.hardware.recompute == "on"
         forecaster.captures = config.hardware.capture == "on" and device.type == "cuda"

@@ -9,8 +9,13 @@ steps in S that gradient descent on W takes.
 import torch
 from torch import Tensor, nn
 
+from timellm_cli.model.prepared import Prepared, sample
+
 _RIDGE = 1e-12
 """Share of the mean squared embedding added where the embeddings do not span their space, so that R exists."""
+
+_SAMPLED_CHUNKS = 16
+"""Parts of the table that are sampled to tell whether a factor is its own."""
 
 
 def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
@@ -29,6 +34,18 @@ def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
             lower, failed = torch.linalg.cholesky_ex(gram_EE + ridge * torch.eye(len(gram_EE), dtype=torch.float64))
             ridge *= 10
     return lower.T.contiguous().float()
+
+
+def prepared_factor(embedding_VE: Tensor, prepared: Prepared) -> Tensor:
+    """`vocabulary_factor` of an LLM's table, computed at the first start with the LLM and read at the next."""
+    chunks = embedding_VE.chunk(_SAMPLED_CHUNKS)
+    name, source = f"factor-{str(embedding_VE.dtype).removeprefix('torch.')}", sample(chunks)
+    found = (prepared.read(name, source) or {}).get("factor_EE")
+    if found is not None and found.shape == (embedding_VE.shape[1],) * 2:
+        return found
+    factor_EE = vocabulary_factor(embedding_VE)
+    prepared.write(name, {"factor_EE": factor_EE}, source)
+    return factor_EE
 
 
 def compact_mapping(full_UV: Tensor, embedding_VE: Tensor, factor_EE: Tensor) -> Tensor:

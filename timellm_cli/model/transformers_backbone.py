@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.errors import ModelError
+from timellm_cli.model.llm_tensors import LOADING_FAULTS, unloadable
 from timellm_cli.model.tokens import PromptTokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -134,7 +135,6 @@ def load_with_transformers(llm: LLMConfig, precision: str, folder: Path, device:
     `precision` is fp32, bf16 or fp16; with nf4 or int8 it is the format of the arithmetic. Raises ModelError where the
     files are missing or broken.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -152,11 +152,8 @@ def load_with_transformers(llm: LLMConfig, precision: str, folder: Path, device:
             local_files_only=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        raise ModelError(
-            f"the LLM in '{folder}' cannot be loaded: {str(error).strip().splitlines()[0]}",
-            "fetch the LLM again, or check that the folder holds config.json and all its safetensors files",
-        ) from error
+    except LOADING_FAULTS as error:
+        raise unloadable(folder, error) from error
     _keep_backward_on_cpu(model)
     return TransformersBackbone(model)
 

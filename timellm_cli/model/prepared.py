@@ -1,0 +1,102 @@
+"""What the first start with an LLM leaves on disk for the next ones.
+
+`<cache>/prepared/<fingerprint of the LLM>/` holds safetensors files: the factor of its vocabulary (4 E^2 bytes, 16 MiB
+for Qwen2.5-3B) and each layer that was ever quantised (about 0.52 bytes a weight in NF4, 1 in int8: 40 MiB a layer of
+Qwen2.5-3B in NF4, 1.4 GiB for all 36). Everything can be deleted at any time and is then made again; without room for
+it, or where nothing can be written, a start goes on without it.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from timellm_cli.console import print_note
+from timellm_cli.files import replacing
+from timellm_cli.paths import prepared_directory
+
+_FORMAT = 1
+"""To be raised whenever the meaning of a file changes: files of another format are made again."""
+
+_SPARE = 2**30
+"""Bytes that are left free on the disk."""
+
+_SAMPLES, _SAMPLED = 2, 1024
+
+
+def sample(tensors: Iterable[Tensor]) -> str:
+    """A hash of some numbers of each tensor: a `source` that tells what was made of them from what was not.
+
+    Fine-tuning changes all numbers of the matrices it changes, and reading all would take as long as making anew.
+    """
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        flat = tensor.detach().reshape(-1)
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        for part in range(1, _SAMPLES + 1):
+            at = max(len(flat) - _SAMPLED, 0) * part // (_SAMPLES + 1)
+            digest.update(flat[at : at + _SAMPLED].cpu().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+class Prepared:
+    """The files prepared of one LLM, which is known by its `llm_files.fingerprint_llm`."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self.folder = prepared_directory() / fingerprint
+        self._gave_up = False
+
+    def read(self, name: str, source: str) -> dict[str, Tensor] | None:
+        """Tensors that were written under this name, mapped from the file; None if they must be made.
+
+        `source` stands for what they were made of, and must be what it was. A damaged file is removed.
+        """
+        path = self._path(name)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("source") != f"{_FORMAT} {source}":
+                    return None
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, RuntimeError, SafetensorError) as error:
+            print_note(f"'{path}' is damaged and is made again ({str(error).strip().splitlines()[0]})")
+            self._remove(path)
+            return None
+
+    def write(self, name: str, tensors: dict[str, Tensor], source: str) -> None:
+        """Keep tensors, made of `source`, for the next start. A disk that refuses is noted once, then left alone."""
+        if self._gave_up:
+            return
+        path = self._path(name)
+        content = save(
+            {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, {"source": f"{_FORMAT} {source}"}
+        )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.folder).free < len(content) + _SPARE:
+                self._give_up("the disk is nearly full")
+                return
+            with replacing(path) as file:
+                file.write(content)
+        except OSError as error:
+            self._give_up(error.strerror or str(error))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def _give_up(self, why: str) -> None:
+        self._gave_up = True
+        print_note(f"nothing more is kept in '{self.folder}' for a faster next start: {why}")
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._give_up(error.strerror or str(error))
