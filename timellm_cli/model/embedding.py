@@ -16,9 +16,7 @@ class Embedding(nn.Module):
     rows_NE: Tensor
     row_of_V: Tensor
 
-    def __init__(
-        self, table_VE: Tensor, device: torch.device, dtype: torch.dtype, copies: bool | None = None
-    ) -> None:
+    def __init__(self, table_VE: Tensor, device: torch.device, dtype: torch.dtype, copies: bool | None = None) -> None:
         """`table_VE` lies on the CPU, in any number format; embeddings come out on `device` in `dtype`.
 
         `copies=None` copies rows where the device is another than the table's.

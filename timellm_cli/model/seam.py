@@ -16,6 +16,7 @@ from timellm_cli.config import LLMConfig
 from timellm_cli.model.decoder_files import build_decoder
 from timellm_cli.model.llm_tensors import LOADING_FAULTS, Read, unloadable
 from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.model.transformers_backbone import read_config
 
 _HEAD, _TAIL, _PATCHES, _PADDING = 8, 24, 8, 5
 
@@ -52,9 +53,9 @@ def seam_difference(keys: Mapping[str, Any], read: Read, folder: Path) -> float:
 
 def _first_layer_in_transformers(folder: Path) -> nn.Module:
     """Of random weights (drawn without disturbing the caller's seed), with next to no vocabulary."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = read_config(folder)
     config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, 1, None
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:1]

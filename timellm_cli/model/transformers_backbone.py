@@ -167,10 +167,18 @@ def _keep_backward_on_cpu(model: nn.Module) -> None:
             vars(module)["support_avx512bf16_for_cpu"] = False
 
 
-def _truncated_config(llm: LLMConfig, folder: Path) -> Any:
+def read_config(folder: Path) -> Any:
+    """An LLM's config.json as transformers understands it. Raises ModelError where it does not."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each family has checks of its own, and they raise what they like
+        raise unloadable(folder, error) from error
+
+
+def _truncated_config(llm: LLMConfig, folder: Path) -> Any:
+    config = read_config(folder)
     if config.is_encoder_decoder:
         raise ModelError(
             f"{llm.name} is an encoder-decoder, and patches can go through one of them only",
