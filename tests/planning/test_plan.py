@@ -65,6 +65,17 @@ def test_memory_to_plan_for_gives_a_verdict() -> None:
     assert (smaller.memory.fits, smaller.memory.largest_batch) == (False, 0)
 
 
+def test_the_largest_batch_may_compute_layers_again_where_that_is_left_to_us() -> None:
+    left = plan(hardware={"vram": "6GiB"}).memory
+    on, off = (plan(hardware={"vram": "6GiB", "recompute": choice}).memory for choice in ("on", "off"))
+    assert left is not None and on is not None and off is not None
+    assert (left.largest_keeping, left.largest_batch) == (off.largest_batch, on.largest_batch)
+    assert off.largest_batch < on.largest_batch  # type: ignore[operator]
+    assert (on.largest_keeping, off.largest_keeping) == (None, None)
+    other = plan(hardware={"vram": "6GiB"}, llm={"name": "gpt2"}).memory
+    assert other is not None and other.largest_keeping is None
+
+
 def test_a_card_that_is_here_gives_its_free_memory_and_its_precision() -> None:
     here = plan(T4)
     assert here.memory is not None

@@ -156,6 +156,37 @@ def test_what_a_run_cannot_ask_for_is_found(
     assert remedy in found.remedy
 
 
+@pytest.mark.parametrize(
+    ("llm", "sections", "name", "reason"),
+    [
+        ("tiny", {"hardware": {"capture": "on"}}, "capture", "a CPU has no CUDA graphs"),
+        ("none", {"hardware": {"capture": "on"}}, "capture", "does not run the LLM: there is no LLM"),
+        (
+            "tiny",
+            {"hardware": {"recompute": "on"}, "llm": {"implementation": "transformers"}},
+            "recompute",
+            "does not run the LLM: llm.implementation says so",
+        ),
+    ],
+)
+def test_what_only_our_own_decoder_does_is_refused_elsewhere(
+    small_csv: Path, tiny_llm: Path, llm: str, sections: dict[str, Any], name: str, reason: str
+) -> None:
+    config = settled(small_csv, tiny_llm if llm == "tiny" else llm, **sections)
+    checks = check_readiness(config, CPU_ONLY)
+    (found,) = [found for found in checks if not found.ok]
+    assert (found.name, found.remedy) == (name, f"use --{name} auto")
+    assert reason in found.detail
+    with pytest.raises(ConfigError, match=f"hardware.{name} is on"):
+        require_ready(checks)
+
+
+def test_recompute_is_fine_with_our_own_decoder(small_csv: Path, tiny_llm: Path) -> None:
+    assert all(
+        found.ok for found in check_readiness(settled(small_csv, tiny_llm, hardware={"recompute": "on"}), CPU_ONLY)
+    )
+
+
 def test_an_impossible_run_name_alone_is_a_config_error(small_csv: Path) -> None:
     with pytest.raises(ConfigError, match="run name: "):
         require_ready(check_readiness(settled(small_csv, "none", run={"name": "{seqlen}"}), CPU_ONLY))

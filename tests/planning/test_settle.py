@@ -69,6 +69,52 @@ def test_without_an_llm_nothing_is_quantized() -> None:
     assert settled(with_card(4), "none")[2] == "none"
 
 
+def path_of(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[str, str]:
+    values = {"llm": {"name": name, "layers": "all", "quantization": "nf4"}, **sections}
+    config = settle(Config.model_validate(values), machine, known_shape(name) if name != "none" else None)
+    return config.hardware.capture, config.hardware.recompute
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "capture"),
+    [
+        (with_card(24), "Qwen/Qwen2.5-3B", "on"),
+        (with_card(24), "gpt2", "off"),
+        (with_card(24), "none", "off"),
+        (CPU_ONLY, "Qwen/Qwen2.5-3B", "off"),
+    ],
+)
+def test_steps_are_captured_on_a_gpu_with_our_own_decoder(machine: Machine, name: str, capture: str) -> None:
+    assert path_of(machine, name)[0] == capture
+
+
+def test_layers_are_computed_again_where_keeping_them_would_not_fit() -> None:
+    assert path_of(with_card(6)) == ("on", "off")
+    assert path_of(with_card(6), train={"batch_size": 64}) == ("on", "on")
+    assert path_of(with_card(80), train={"batch_size": 64}) == ("on", "off")
+    assert path_of(with_card(80), hardware={"vram": "6GiB"}, train={"batch_size": 64}) == ("on", "on")
+
+
+def test_nothing_is_computed_again_where_it_would_not_help_or_nobody_knows() -> None:
+    large = {"train": {"batch_size": 4096}}
+    assert path_of(CPU_ONLY, **large)[1] == "off"
+    assert path_of(CPU_ONLY, hardware={"device": "cuda"}, **large)[1] == "off"
+    assert path_of(with_card(6), "gpt2", **large)[1] == "off"
+    assert path_of(with_card(6), "none", **large)[1] == "off"
+    assert path_of(with_card(6), prompt={"template": "{no such field}"}, **large)[1] == "off"
+
+
+def test_explicit_capture_and_recompute_stay() -> None:
+    assert path_of(with_card(80), hardware={"capture": "off", "recompute": "on"}) == ("off", "on")
+    assert path_of(CPU_ONLY, hardware={"capture": "on"})[0] == "on"
+
+
+def test_no_auto_is_left() -> None:
+    for machine in (CPU_ONLY, with_card(6)):
+        config = settle(Config(), machine, known_shape("Qwen/Qwen2.5-3B"))
+        assert [key for key, value in config.values().items() if value == "auto"] == ["llm.implementation"]
+
+
 def test_the_given_configuration_is_left_as_it_was() -> None:
     config = Config()
     settle(config, CPU_ONLY, known_shape("Qwen/Qwen2.5-3B"))

@@ -1,6 +1,7 @@
 """Memory that stays: equal to what bitsandbytes and torch allocate for the same weights."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,10 @@ from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import FAMILIES, Linear
 from timellm_cli.planning.tokens import TokenCount
 from timellm_cli.planning.weight_bytes import (
+    embedding,
     frozen_parts,
     linear_weights,
+    matrices,
     quantization_constants,
     trainable_parts,
     trainable_tensors,
@@ -48,6 +51,35 @@ def test_nf4_weights_and_constants_are_what_bitsandbytes_keeps(family: str, doub
     case = step(shape, layers=3, double_quant=double_quant)
     weights, constants = quantized_bytes(shape.linears, double_quant)
     assert (linear_weights(case).bytes, quantization_constants(case).bytes) == (3 * weights, 3 * constants)
+
+
+@pytest.mark.parametrize("double_quant", [True, False])
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_our_own_decoder_keeps_what_its_matrices_hold(quantization: Any, double_quant: bool) -> None:
+    import torch
+
+    from timellm_cli.model.frozen_matrix import freeze
+
+    case = step(tiny_shape("llama"), layers=3, quantization=quantization, double_quant=double_quant, decoder=True)
+    kept = 0
+    for linear in matrices(case):
+        matrix = freeze(torch.randn(linear.outputs, linear.inputs), quantization, double_quant)
+        kept += sum(buffer.nbytes for buffer in matrix.buffers())
+    assert len(matrices(case)) == 4
+    assert linear_weights(case).bytes + quantization_constants(case).bytes == 3 * kept
+
+
+def test_our_own_decoder_holds_the_rows_of_its_prompts_on_a_gpu_and_the_files_table_on_a_cpu() -> None:
+    import torch
+
+    from timellm_cli.model.embedding import Embedding
+
+    shape = tiny_shape("llama")
+    on_gpu = Embedding(torch.zeros(shape.vocab, shape.hidden), torch.device("cpu"), torch.bfloat16, copies=True)
+    assert embedding(step(shape, decoder=True)).bytes == sum(buffer.nbytes for buffer in on_gpu.buffers())
+    qwen = known_shape("Qwen/Qwen2.5-3B")
+    on_cpu = step(qwen, decoder=True, on_gpu=False, precision="fp32", quantization="none")
+    assert embedding(on_cpu).bytes == 151_936 * 2048 * 2
 
 
 @pytest.mark.parametrize(("double_quant", "bits"), [(True, 0.127), (False, 0.5)])

@@ -40,7 +40,7 @@ def test_every_line_is_one_object_with_all_figures(path: Path) -> None:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert lines[0] == {
         "event": "step", "step": 5, "epoch": 1, "loss": 0.5, "learning_rate": 1e-3, "samples_per_second": 9.0,
-        "seconds_left": 1.0, "seconds": 2.0,
+        "seconds_left": 1.0, "seconds": 2.0, "gpu_busy": None,
     }  # fmt: skip
     assert (lines[2]["event"], lines[2]["train_loss"], lines[2]["test_mae"]) == ("epoch", 1.0, 2.5)
 

@@ -1,6 +1,6 @@
 """The memory bill of a run against the memory there is, or is planned for. Light."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from timellm_cli.config import Config
@@ -18,7 +18,8 @@ class Memory:
     """The bill against what there is. `budget` is in bytes, None where no card is known; then there is no verdict.
 
     `source` says whose it is: 'hardware.vram', or what is free on the card of that name or of the 'RAM'. `plain` is the
-    published implementation's bill.
+    published implementation's bill. Where recomputing layers is left to us, `largest_batch` may do so, and
+    `largest_keeping` is the largest that does not; else that is None.
     """
 
     kind: Literal["GPU", "RAM"]
@@ -27,6 +28,7 @@ class Memory:
     budget: int | None
     source: str | None
     largest_batch: int | None
+    largest_keeping: int | None = None
 
     @property
     def fits(self) -> bool | None:
@@ -34,18 +36,46 @@ class Memory:
         return None if self.budget is None else self.bill.total <= self.budget
 
 
-def weigh(config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, most: int) -> Memory:
-    """The bill of a settled configuration against the memory there is; no batch can be larger than `most`."""
+def weigh(
+    config: Config,
+    machine: Machine,
+    shape: LLMShape | None,
+    prompt: Prompt,
+    most: int,
+    may_recompute: bool = False,
+) -> Memory:
+    """The bill of a settled configuration against the memory there is; no batch can be larger than `most`.
+
+    `may_recompute`: a larger batch may have its layers computed again, whatever this one has.
+    """
     case = Case.of(config, shape, prompt.tokens, machine.gpu)
-    budget, source = _find_budget(config, machine)
+    budget, source = find_budget(config, machine)
+    largest = keeping = None
+    if budget is not None:
+        largest = largest_batch(case, budget, most)
+        if may_recompute and case.decoder and case.on_gpu:
+            keeping = largest_batch(replace(case, recompute=False), budget, most)
+            largest = max(keeping, largest_batch(replace(case, recompute=True), budget, most))
     return Memory(
         kind="GPU" if case.on_gpu else "RAM",
         bill=our_bill(case),
         plain=plain_bill(case, prompt.published_tokens.total),
         budget=budget,
         source=source,
-        largest_batch=None if budget is None else largest_batch(case, budget, most),
+        largest_batch=largest,
+        largest_keeping=keeping,
     )
+
+
+def find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
+    """Bytes that a settled run may take, and whose they are; None where no card is known."""
+    if config.hardware.device == "cpu":
+        return machine.ram_free, "RAM"
+    if config.hardware.vram is not None:
+        return parse_memory(config.hardware.vram), "hardware.vram"
+    if machine.gpu:
+        return machine.gpu.free_bytes, machine.gpu.name
+    return None, None
 
 
 def is_sized(config: Config, shape: LLMShape | None) -> bool:
@@ -61,13 +91,3 @@ def how_to_need_less(config: Config, largest: int | None) -> str:
         return "use a smaller --d-model, --d-ff or --seq-len"
     smaller = "" if config.llm.quantization == "nf4" or config.hardware.device == "cpu" else ", --quantization nf4"
     return f"use fewer --layers{smaller} or a smaller --llm"
-
-
-def _find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
-    if config.hardware.device == "cpu":
-        return machine.ram_free, "RAM"
-    if config.hardware.vram is not None:
-        return parse_memory(config.hardware.vram), "hardware.vram"
-    if machine.gpu:
-        return machine.gpu.free_bytes, machine.gpu.name
-    return None, None

@@ -14,6 +14,7 @@ from timellm_cli.planning.machine import Machine
 from timellm_cli.planning.memory import Memory, is_sized, weigh
 from timellm_cli.planning.prompt_size import Prompt, read_prompt
 from timellm_cli.planning.readiness import Check, check_readiness
+from timellm_cli.planning.run_path import RunPath, find_path
 from timellm_cli.planning.settle import settle
 
 
@@ -40,6 +41,7 @@ class Plan:
     geometry: Geometry
     shape: LLMShape | None
     layers: int
+    path: RunPath
     prompt: Prompt
     memory: Memory | None
     cpu_memory: Memory | None
@@ -72,7 +74,7 @@ def make_plan(config: Config, machine: Machine, from_file: bool) -> Plan:
     geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), config)
     prompt = read_prompt(config, shape, data.probe if from_file else None)
     here, planned = settle(config, machine, shape), settle(_prefer_gpu(config), machine, shape)
-    sized = is_sized(config, shape)
+    sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
     return Plan(
         config=planned,
@@ -80,8 +82,9 @@ def make_plan(config: Config, machine: Machine, from_file: bool) -> Plan:
         geometry=geometry,
         shape=shape,
         layers=shape.used_layers(config.llm.layers) if shape else 0,
+        path=find_path(planned, shape),
         prompt=prompt,
-        memory=weigh(planned, machine, shape, prompt, geometry.dataset_len) if sized else None,
+        memory=weigh(planned, machine, shape, prompt, geometry.dataset_len, may_recompute) if sized else None,
         cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
         checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned)),
     )

@@ -20,11 +20,14 @@ from timellm_cli.planning.machine import Machine
 from timellm_cli.planning.memory import Memory, how_to_need_less, is_sized, weigh
 from timellm_cli.planning.prompt_size import read_prompt
 from timellm_cli.planning.run_name import run_name
+from timellm_cli.planning.run_path import why_no_decoder
 from timellm_cli.units import format_memory
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _CUDA_TORCH = "install the CUDA build of torch (pytorch.org/get-started)"
-_ERRORS: dict[str, type[TimellmError]] = {"data": DataError, "run name": ConfigError}
+_ERRORS: dict[str, type[TimellmError]] = {
+    "data": DataError, "run name": ConfigError, "capture": ConfigError, "recompute": ConfigError,
+}  # fmt: skip
 _SPARE_DISK = 200 * 10**6
 """Room for the checkpoints and logs of a run, in bytes: the trainable part is a few MB, thrice with optimizer state."""
 
@@ -73,6 +76,7 @@ def _faults(config: Config, shape: LLMShape | None) -> Iterator[Check]:
         yield Check("run name", False, error.message, error.hint)
     if config.hardware.device == "cpu" and "8bit" in train.optimizer:
         yield Check("optimizer", False, f"{train.optimizer} needs a GPU", "use --optimizer adam or adamw on a CPU")
+    yield from _faults_of_path(config)
     if shape is None:
         return
     if llm.layers != "all" and llm.layers > shape.layers:
@@ -81,6 +85,17 @@ def _faults(config: Config, shape: LLMShape | None) -> Iterator[Check]:
     if model.d_ff > shape.hidden:
         detail = f"model.d_ff {model.d_ff} is more than the hidden size {shape.hidden} of {shape.name}"
         yield Check("d_ff", False, detail, f"use --d-ff {shape.hidden} or less")
+
+
+def _faults_of_path(config: Config) -> Iterator[Check]:
+    """What only our own decoder can do, asked for where it does not run."""
+    hardware, reason = config.hardware, why_no_decoder(config.llm)
+    no_decoder = f"but our own decoder does not run the LLM: {reason}"
+    if hardware.capture == "on" and (reason or hardware.device == "cpu"):
+        detail = no_decoder if reason else "but a CPU has no CUDA graphs"
+        yield Check("capture", False, f"hardware.capture is on, {detail}", "use --capture auto")
+    if hardware.recompute == "on" and reason:
+        yield Check("recompute", False, f"hardware.recompute is on, {no_decoder}", "use --recompute auto")
 
 
 def _weigh(config: Config, planned: Config, machine: Machine, shape: LLMShape | None) -> Iterator[Check]:

@@ -3,11 +3,18 @@
 `train`, `eval` and `predict` settle for the machine they run on; `inspect` for the machine that is planned for.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from timellm_cli.config import Config
+from timellm_cli.errors import ConfigError, ModelError
+from timellm_cli.planning.bill import our_bill
+from timellm_cli.planning.case import Case
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.planning.machine import Machine
+from timellm_cli.planning.memory import find_budget
+from timellm_cli.planning.prompt_size import read_prompt
+from timellm_cli.planning.run_path import why_no_decoder
 from timellm_cli.units import GIB, parse_memory
 
 LARGE_SHARE = 1 / 3
@@ -18,10 +25,11 @@ SMALLEST_CARD = 4 * GIB
 
 
 def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
-    """The same configuration without 'auto' in hardware.device, train.precision and llm.quantization.
+    """The same configuration without 'auto' in device, precision, quantization, capture and recompute.
 
     An explicit choice is kept, even one that this machine cannot do: readiness says so.
-    `shape` is None where there is no LLM, or none whose size is known; then nothing is quantized.
+    `shape` is None where there is no LLM, or none whose size is known; then nothing is quantized. Raises ModelError
+    where the LLM's config.json cannot be read.
     """
     device = config.hardware.device
     if device == "auto":
@@ -32,9 +40,33 @@ def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
     quantization = config.llm.quantization
     if quantization == "auto":
         quantization = _settle_quantization(config, device, machine, shape)
-    return config.with_values(
-        {"hardware.device": device, "train.precision": precision, "llm.quantization": quantization}
+    capture = config.hardware.capture
+    if capture == "auto":
+        capture = "on" if device == "cuda" and why_no_decoder(config.llm) is None else "off"
+    settled = config.with_values(
+        {
+            "hardware.device": device,
+            "train.precision": precision,
+            "llm.quantization": quantization,
+            "hardware.capture": capture,
+        }
     )
+    if config.hardware.recompute != "auto":
+        return settled
+    return settled.with_values({"hardware.recompute": _settle_recompute(settled, machine, shape)})
+
+
+def _settle_recompute(config: Config, machine: Machine, shape: LLMShape | None) -> Literal["on", "off"]:
+    """On where a step that keeps its layers would not fit into the card: recomputing takes time."""
+    budget, _ = find_budget(config, machine)
+    if config.hardware.device == "cpu" or budget is None or shape is None or why_no_decoder(config.llm):
+        return "off"
+    try:
+        prompt = read_prompt(config, shape)
+    except (ConfigError, ModelError):  # readiness says what is wrong with the prompt
+        return "off"
+    case = replace(Case.of(config, shape, prompt.tokens, machine.gpu), recompute=False)
+    return "off" if our_bill(case).total <= budget else "on"
 
 
 def _settle_precision(device: str, machine: Machine) -> Literal["fp32", "bf16", "fp16"]:

@@ -20,8 +20,12 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `prompt`: the text of the first training sample's prompt, with --show-prompt and a file
     - `llm`: `name`, `origin`, `architecture`, `exact`, `layers_used`, `layers`, `hidden_size`, `vocabulary`,
       `parameters_used`, `parameters`, `quantization`, `precision`
+    - `path`: `implementation` ('decoder', 'transformers_two_passes', 'transformers_one_pass', 'transformers' where the
+      passes are not known, or 'none' without an LLM; null for an unknown one), `reason` why it is not 'decoder',
+      `captured`, `recompute`
     - `memory`: `kind` ('GPU' or 'RAM'), `parts` (bytes by name), `total`, `budget`, `budget_source`, `fits`,
-      `largest_batch`, `published_total`, `published_parts`; null for an LLM whose size is not known
+      `largest_batch`, `largest_batch_without_recompute` (null unless that is left to 'auto'), `published_total`,
+      `published_parts`; null for an LLM whose size is not known
     - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
     - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
     """
@@ -86,6 +90,7 @@ def _estimates(plan: Plan) -> dict[str, Any]:
             "quantization": config.llm.quantization,
             "precision": config.train.precision,
         },
+        "path": vars(plan.path),
         "memory": _memory(plan.memory) if plan.memory else None,
         "cpu_memory": _memory(plan.cpu_memory) if plan.cpu_memory else None,
         "ready": plan.ready,
@@ -102,6 +107,7 @@ def _memory(memory: Memory) -> dict[str, Any]:
         "budget_source": memory.source,
         "fits": memory.fits,
         "largest_batch": memory.largest_batch,
+        "largest_batch_without_recompute": memory.largest_keeping,
         "published_total": memory.plain.total if memory.plain else None,
         "published_parts": {part.key: part.bytes for part in memory.plain.parts} if memory.plain else None,
     }

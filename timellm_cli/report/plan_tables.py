@@ -16,6 +16,13 @@ from timellm_cli.report.tables import line_up, section
 from timellm_cli.units import format_count, format_memory
 
 Row = tuple[str, str, str]
+_PATHS = {
+    "decoder": ("our own decoder", "prompt and patches in one pass"),
+    "transformers_two_passes": ("transformers", "prompt read apart"),
+    "transformers_one_pass": ("transformers", "one pass, with gradients for the prompt"),
+    "transformers": ("transformers", "prompt read apart where the LLM allows it"),
+    "none": ("no LLM", "patches go from reprogramming to the head"),
+}
 _FORMATS = {"nf4": "NF4 weights", "int8": "int8 weights", "none": "not quantized"}
 
 
@@ -119,11 +126,8 @@ def _llm_rows(plan: Plan) -> Iterator[Row]:
     shape, llm = plan.shape, plan.config.llm
     if shape is None:
         if llm.name != NO_LLM:
-            yield (
-                "size",
-                "not known",
-                _unsized(plan),
-            )
+            yield "size", "not known", _unsized(plan)
+        yield from _path_rows(plan)
         return
     yield "layers used", f"{plan.layers:,}", f"of {shape.layers:,}"
     yield "hidden size", f"{shape.hidden:,}", ""
@@ -134,6 +138,19 @@ def _llm_rows(plan: Plan) -> Iterator[Row]:
     yield "format", plan.config.train.precision, f"arithmetic; {_FORMATS[llm.quantization]}{doubled}"
     if not shape.exact:
         yield "estimate", "", f"the architecture {shape.family} is not known and counted like a Llama"
+    yield from _path_rows(plan)
+
+
+def _path_rows(plan: Plan) -> Iterator[Row]:
+    """What runs the LLM and why, and how a step runs."""
+    path = plan.path
+    if path.implementation is None:
+        return
+    runner, how = _PATHS[path.implementation]
+    why = f": {path.reason}" if path.implementation not in ("decoder", "none") else ""
+    yield "path", runner, how + why
+    layers = "layers are computed again" if path.recompute else "layers are kept"
+    yield "step", *(("captured", f"as a CUDA graph; {layers}") if path.captured else ("not captured", layers))
 
 
 def _unsized(plan: Plan) -> str:
@@ -171,8 +188,12 @@ def _fits(memory: Memory, budget: int) -> Text:
 
 
 def _largest(plan: Plan, memory: Memory) -> str:
-    if memory.largest_batch:
-        return f"Largest batch that fits: {memory.largest_batch:,} samples"
+    largest, keeping = memory.largest_batch, memory.largest_keeping
+    if largest and keeping is not None and keeping < largest:
+        without = f"{keeping:,} samples, or " if keeping else ""
+        return f"Largest batch that fits: {without}{largest:,} with recompute"
+    if largest:
+        return f"Largest batch that fits: {largest:,} samples"
     return f"Not even one sample fits: {how_to_need_less(plan.config, None)}"
 
 

@@ -1,0 +1,42 @@
+"""How many samples to forecast at a time where nothing is trained. It changes no figure. Light."""
+
+from timellm_cli.config import Config
+from timellm_cli.errors import ConfigError, ModelError
+from timellm_cli.planning.bill import largest_scoring_batch, our_bill
+from timellm_cli.planning.case import Case
+from timellm_cli.planning.llm_shape import look_up_llm
+from timellm_cli.planning.machine import Machine
+from timellm_cli.planning.memory import find_budget, is_sized
+from timellm_cli.planning.prompt_size import read_prompt
+
+_USUAL = 32
+_SHARE = 0.9
+"""Of the memory there is; the rest is for what the allocator cannot join and for what the bill leaves out."""
+_OF_TRAINING = ("gradients", "optimizer_states")
+_OF_RECORDED_STEPS = ("reprogramming_activations", "patch_activations", "keys_values", "workspace")
+
+
+def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -> int:
+    """The batch for forecasts by the model of a settled configuration; `machine` is as it was before that was loaded.
+
+    On a GPU as many samples as fit, 256 at most. `in_training` leaves room for gradients, optimizer states, and what a
+    captured step holds between its replays. On a CPU, and where the LLM's size is not known, the training batch, and 32
+    at least: more would not be faster.
+    """
+    usual = max(config.train.batch_size, _USUAL)
+    if config.hardware.device == "cpu":
+        return usual
+    shape = look_up_llm(config.llm.name)
+    budget, _ = find_budget(config, machine)
+    if budget is None or not is_sized(config, shape):
+        return usual
+    try:
+        tokens = read_prompt(config, shape).tokens
+    except (ConfigError, ModelError):  # encoding the first batch will say what is wrong with it
+        return usual
+    case = Case.of(config, shape, tokens, machine.gpu)
+    room = int(_SHARE * budget)
+    if in_training:
+        stays = _OF_TRAINING + (_OF_RECORDED_STEPS if config.hardware.capture == "on" else ())
+        room -= sum(part.bytes for part in our_bill(case).parts if part.key in stays)
+    return max(largest_scoring_batch(case, room), 1)
