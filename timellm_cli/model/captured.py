@@ -55,7 +55,7 @@ class Captured:
         torch.cuda.current_stream(self._device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         # Another thread may be preparing batches, which must not break the recording.
-        with torch.cuda.graph(graph, pool=_anchor().pool(), capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=_anchor().pool(), stream=beside, capture_error_mode="thread_local"):
             outputs = self._function(constants, *places)
         return _Recording(graph, places, outputs)
 

@@ -154,25 +154,27 @@ class DecoderLayer(nn.Module):
 
     def _apply_mlp(self, ops: ModuleType, tokens_BSE: Tensor, inside: Inside | None = None) -> None:
         """Adds the MLP to the tokens, in place, and fills in what `inside` keeps of it."""
-        gate_up, down = self.gate_up.dense(ops, tokens_BSE.dtype), self.down.dense(ops, tokens_BSE.dtype)
+        dtype = tokens_BSE.dtype
         for part in self._parts(tokens_BSE):
             part_BSE = tokens_BSE[part]
             kept_middle, kept_wide = (inside.middle_BPE[part], inside.gate_up_BPI[part]) if inside else (None, None)
-            wide_BSI = F.linear(ops.rms_norm(part_BSE, self.middle_norm_E, self.eps, kept_middle), gate_up)
-            part_BSE.flatten(0, 1).addmm_(ops.swiglu(wide_BSI, kept_wide).flatten(0, 1), down.T)
+            normed = ops.rms_norm(part_BSE, self.middle_norm_E, self.eps, kept_middle)
+            active = ops.swiglu(F.linear(normed, self.gate_up.dense(ops, dtype)), kept_wide)
+            part_BSE.flatten(0, 1).addmm_(active.flatten(0, 1), self.down.dense(ops, dtype).T)
 
     def _mlp_backward(
         self, ops: ModuleType, middle_BPE: Tensor, gate_up_BPI: Tensor | None, grad_BPE: Tensor
     ) -> Tensor:
         """The gradient of what the MLP block reads, B x P x E. Uses up `gate_up_BPI`."""
-        gate_up, down = self.gate_up.dense(ops, grad_BPE.dtype), self.down.dense(ops, grad_BPE.dtype)
-        result_BPE = torch.empty_like(grad_BPE)
+        dtype, result_BPE = grad_BPE.dtype, torch.empty_like(grad_BPE)
         for part in self._parts(grad_BPE):
+            grad_active = grad_BPE[part] @ self.down.dense(ops, dtype)
+            gate_up = self.gate_up.dense(ops, dtype)
             if gate_up_BPI is None:
                 wide_BPI = F.linear(ops.rms_norm(middle_BPE[part], self.middle_norm_E, self.eps), gate_up)
             else:
                 wide_BPI = gate_up_BPI[part]
-            grad_wide = ops.swiglu_backward(grad_BPE[part] @ down, wide_BPI, wide_BPI)
+            grad_wide = ops.swiglu_backward(grad_active, wide_BPI, wide_BPI)
             ops.rms_norm_backward(
                 grad_wide @ gate_up, middle_BPE[part], self.middle_norm_E, self.eps, grad_BPE[part], result_BPE[part]
             )

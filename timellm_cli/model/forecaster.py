@@ -72,8 +72,9 @@ class TimeLLM(nn.Module):
     def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
         """Standardised history, B x T, to standardised forecast, B x H, both float32.
 
-        The trainable parts compute in float32 and the LLM in its own format, in training and in evaluation alike: an
-        autocast around the model changes nothing.
+        The trainable parts compute in float32 (on a GPU beside an LLM in 16 bits: in TF32, their attention in the LLM's
+        format) and the LLM in its own format, in training and in evaluation alike: an autocast around the model changes
+        nothing.
         """
         with torch.autocast(history_BT.device.type, enabled=False):
             scaled_BT, moments = normalise(history_BT)
@@ -146,8 +147,10 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
     for name, module in forecaster.named_children():
         if name != "backbone":
             module.to(device)
-    # What the LLM rounds to 8 or 11 bits, the parts around it may multiply with 11.
-    torch.set_float32_matmul_precision("highest" if config.train.precision == "fp32" else "high")
+    if device.type == "cuda":
+        # An LLM in 16 bits rounds what it reads to 8 or 11 bits: the parts around it may multiply with 11 (TF32).
+        torch.set_float32_matmul_precision("highest" if config.train.precision == "fp32" else "high")
+        forecaster.reprogramming.attention_dtype = backbone.dtype
     if isinstance(backbone, Decoder):
         backbone.recompute = config.hardware.recompute == "on"
         forecaster.captures = config.hardware.capture == "on" and device.type == "cuda"
