@@ -65,13 +65,13 @@ class Outcome:
     samples_per_second: float
 
 
-def make_llm(folder: Path, shape: dict, tokenizer: Path) -> None:
+def make_llm(folder: Path, shape: dict, tokenizer: Path, device: str = "cuda") -> None:
     """An LLM folder of the given shape with random bf16 weights; layers beyond the used ones included."""
     import torch
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.for_model(**shape)
-    with torch.device("cuda"):
+    with torch.device(device):
         torch.set_default_dtype(torch.bfloat16)
         model = AutoModel.from_config(config)
         torch.set_default_dtype(torch.float32)

@@ -1,0 +1,150 @@
+"""LLMs of a given shape with random weights that are drawn where they are used: no file, no download.
+
+Time and memory of a step do not depend on the values of the weights. A tensor is drawn from its name, so transformers'
+model and our decoder get the very same weights.
+"""
+
+import json
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from gpu_profiles import LLAMA_8B, QWEN_3B
+from torch import Tensor, nn
+
+from timellm_cli.config import LLMConfig
+from timellm_cli.model import forecaster as forecaster_module
+from timellm_cli.model.decoder import Decoder
+from timellm_cli.model.decoder_files import build_decoder
+from timellm_cli.model.transformers_backbone import DTYPES, TransformersBackbone
+
+SMOLLM2 = {
+    "model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49_152, "tie_word_embeddings": True,
+    "max_position_embeddings": 8192, "rope_theta": 100_000.0,
+}  # fmt: skip
+TOY = {
+    "model_type": "qwen2", "hidden_size": 128, "num_hidden_layers": 36, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 256, "vocab_size": 49_152, "tie_word_embeddings": True,
+    "max_position_embeddings": 8192,
+}  # fmt: skip
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen2.5-3b": QWEN_3B, "llama-3-8b": LLAMA_8B, "smollm2-135m": SMOLLM2, "toy": TOY,
+}  # fmt: skip
+
+
+def linear_parameters(shape: str) -> int:
+    """Weights of one layer's matrices."""
+    keys = SHAPES[shape]
+    hidden = keys["hidden_size"]
+    of_keys = hidden * keys["num_key_value_heads"] // keys["num_attention_heads"]
+    return hidden * (2 * hidden + 2 * of_keys + 3 * keys["intermediate_size"])
+
+
+def make_folder(folder: Path, shape: str, tokenizer: Path) -> None:
+    """What an LLM's folder holds, except that the weights are a stub to tell one shape from another."""
+    folder.mkdir(parents=True)
+    keys = json.dumps(SHAPES[shape])
+    (folder / "config.json").write_text(keys, encoding="utf-8")
+    (folder / "model.safetensors").write_text(keys, encoding="utf-8")
+    for file in tokenizer.glob("tokenizer*"):
+        shutil.copy(file, folder)
+
+
+class RandomLLM:
+    """The LLM of one shape, on one device; builds its backbones as often as asked."""
+
+    def __init__(self, shape: str, device: torch.device) -> None:
+        self.shape, self.keys, self.device = shape, SHAPES[shape], device
+        self._sizes = {name: weight.shape for name, weight in self._skeleton(1, "sdpa").named_parameters()}
+        self._embedding_VE: Tensor | None = None
+        self._factor_EE: Tensor | None = None
+
+    def read(self, name: str) -> Tensor:
+        """A tensor by its published name, bf16: on the device, the embedding table on the CPU."""
+        if name == "embed_tokens.weight":
+            if self._embedding_VE is None:
+                self._embedding_VE = self._draw(name).cpu()
+            return self._embedding_VE
+        return self._draw(name)
+
+    def factor_EE(self) -> Tensor:
+        """What `vocabulary_factor` gives, summed on the device."""
+        if self._factor_EE is None:
+            gram_EE = torch.zeros((self.keys["hidden_size"],) * 2, dtype=torch.float64, device=self.device)
+            for rows in self.read("embed_tokens.weight").split(8192):
+                rows64 = rows.to(self.device, torch.float64)
+                gram_EE.addmm_(rows64.T, rows64)
+            self._factor_EE = torch.linalg.cholesky(gram_EE.cpu()).T.contiguous().float()
+        return self._factor_EE
+
+    def build_decoder(self, llm: LLMConfig, precision: str) -> Decoder:
+        """Our decoder of the first layers."""
+        return build_decoder(self.keys, self.read, self._layers(llm), llm, DTYPES[precision], self.device)
+
+    def build_transformers(self, llm: LLMConfig, precision: str, attention: str = "sdpa") -> nn.Module:
+        """The model of transformers, with bitsandbytes' linear layers for NF4, as `from_pretrained` makes it."""
+        dtype = DTYPES[precision]
+        model = self._skeleton(self._layers(llm), attention)
+        for name, module in list(model.named_modules()):
+            if isinstance(module, nn.Linear) and llm.quantization == "nf4":
+                model.set_submodule(name, self._quantize(name, module, llm.double_quant, dtype))
+        for name, weight in list(model.named_parameters()):
+            if weight.is_meta:
+                owner, _, leaf = name.rpartition(".")
+                drawn = nn.Parameter(self.read(name).to(self.device, dtype), requires_grad=False)
+                setattr(model.get_submodule(owner), leaf, drawn)
+        model.rotary_emb = type(model.rotary_emb)(config=model.config).to(self.device)
+        return model.eval()
+
+    def _layers(self, llm: LLMConfig) -> int:
+        return self.keys["num_hidden_layers"] if llm.layers == "all" else llm.layers
+
+    def _skeleton(self, layers: int, attention: str) -> Any:
+        from transformers import AutoConfig, AutoModel
+
+        config = AutoConfig.for_model(**{**self.keys, "num_hidden_layers": layers})
+        with torch.device("meta"):
+            return AutoModel.from_config(config, attn_implementation=attention)
+
+    def _quantize(self, name: str, linear: nn.Linear, double_quant: bool, dtype: torch.dtype) -> nn.Module:
+        from bitsandbytes.nn import Linear4bit, Params4bit
+
+        quantized = Linear4bit(
+            linear.in_features, linear.out_features, linear.bias is not None, dtype, double_quant, "nf4", device="meta"
+        )
+        weight_OI = self.read(f"{name}.weight").to(dtype)
+        quantized.weight = Params4bit(
+            weight_OI, requires_grad=False, compress_statistics=double_quant, quant_type="nf4", module=quantized
+        ).to(self.device)
+        quantized.support_avx512bf16_for_cpu = False  # that form has no backward pass
+        return quantized
+
+    def _draw(self, name: str) -> Tensor:
+        parts = name.split(".")
+        if parts[0] == "layers":
+            parts[1] = "0"
+        size = self._sizes[".".join(parts)]
+        drawn = torch.empty(size, dtype=torch.bfloat16, device=self.device)
+        if "norm" in name:
+            return drawn.fill_(1.0)
+        return drawn.normal_(0, 0.02, generator=torch.Generator(self.device).manual_seed(zlib.crc32(name.encode())))
+
+
+@contextmanager
+def standing_in_for_files(llm: RandomLLM) -> Iterator[None]:
+    """Inside, `load_forecaster` builds its backbone from this LLM; all else of it is as ever."""
+
+    def load_backbone(config: LLMConfig, precision: str, *_: Any) -> Decoder | TransformersBackbone:
+        if config.implementation == "transformers":
+            return TransformersBackbone(llm.build_transformers(config, precision))
+        return llm.build_decoder(config, precision)
+
+    replaced: Mapping[str, Any] = {"load_backbone": load_backbone, "prepared_factor": lambda *_: llm.factor_EE()}
+    with patch.multiple(forecaster_module, **replaced):
+        yield

@@ -1,0 +1,165 @@
+"""One training run of a variant, step by step: the plain path's steps, or the project's `Trainer` as users get it."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from plain import PlainTimeLLM, PlainTraining
+from random_llm import RandomLLM, standing_in_for_files
+from torch import Tensor
+from variants import VARIANTS, Job, Variant
+
+from timellm_cli.config import Config
+from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import description_of
+from timellm_cli.geometry import count_patches
+from timellm_cli.model import captured
+from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.model.prompt import PromptText
+from timellm_cli.model.tokens import PromptEncoder, PromptTokens, load_tokenizer
+from timellm_cli.settings import resolve
+from timellm_cli.training.accelerator import make_accelerator, seed_everything
+from timellm_cli.training.loop import Trainer
+from timellm_cli.training.records import StepTaken
+from timellm_cli.training.run_directory import RunDirectory
+
+
+class Run(Protocol):
+    """Something that trains."""
+
+    def step(self) -> float:
+        """Take one step; returns its loss."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class ProjectTraining:
+    """The project's own loop: its loader, its step, its optimizer. A step ends when its record comes."""
+
+    def __init__(self, config: Config, data: ForecastData, forecaster: TimeLLM) -> None:
+        trainer = Trainer(config, data, forecaster, make_accelerator(config), RunDirectory.of(config))
+        self._records = iter(trainer.run())
+
+    def step(self) -> float:
+        """Take one step; returns its loss."""
+        return next(record.loss for record in self._records if isinstance(record, StepTaken))
+
+    def close(self) -> None:
+        """End it."""
+        self._records.close()  # type: ignore[attr-defined]
+
+
+class WholePrompt:
+    """Encodes like another encoder, and leaves nothing to be read once."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.inner = encoder
+
+    def encode(self, history_BT: Tensor) -> PromptTokens:
+        """Prompts without a head."""
+        return self.inner.encode(history_BT).joined()
+
+
+class Workplace:
+    """The folder of a call (`ett.csv`, an LLM folder for each shape) and the device; starts the run of any job."""
+
+    def __init__(self, folder: Path, device: torch.device, precision: str) -> None:
+        self.folder, self.device, self.precision = folder, device, precision
+        self._llms: dict[str, RandomLLM] = {}
+
+    def llm(self, shape: str) -> RandomLLM:
+        """The LLM of a shape, drawn once."""
+        if shape not in self._llms:
+            self._llms[shape] = RandomLLM(shape, self.device)
+        return self._llms[shape]
+
+    def config(self, job: Job) -> Config:
+        """The profile `ettm1-qwen3b-6gb` with what the job changes."""
+        values = {
+            "data.path": self.folder / "ett.csv", "window.seq_len": job.seq_len,
+            "llm.name": str(self.folder / job.shape), "llm.layers": job.layers, "llm.quantization": job.quantization,
+            "train.batch_size": job.batch, "train.precision": self.precision, "train.epochs": 1000,
+            "hardware.device": self.device.type, "hardware.vram": None, "run.directory": self.folder / "runs",
+            "run.name": "run", "run.save_steps": 0, "run.log_steps": 10**9, **VARIANTS[job.variant].settings,
+        }  # fmt: skip
+        return resolve("ettm1-qwen3b-6gb").config.with_values(values)
+
+    @contextmanager
+    def running(self, job: Job) -> Iterator[Run]:
+        """The run of a job, on the device while inside."""
+        seed_everything(0)
+        torch.set_float32_matmul_precision("highest")  # torch's default, which the project changes for its own runs
+        config, variant = self.config(job), VARIANTS[job.variant]
+        data = _load_data(config.data.path, config.window.seq_len)
+        run = self._start_plain(config, variant, data, job) if variant.is_plain else self._start_ours(config, data, job)
+        try:
+            yield run
+        finally:
+            run.close()
+
+    def count_prompt(self, job: Job) -> tuple[float, int]:
+        """Mean tokens of a prompt, and those of its constant head."""
+        config = self.config(job)
+        samples = _load_data(config.data.path, config.window.seq_len).windows("train")
+        some = torch.stack([samples[place * (len(samples) // 64)].history_T for place in range(64)])
+        tokens = make_encoder(config).encode(some)
+        return len(tokens.head) + float(tokens.mask_BK.sum()) / 64, len(tokens.head)
+
+    def _start_plain(self, config: Config, variant: Variant, data: ForecastData, job: Job) -> Run:
+        llm = self.llm(job.shape)
+        attention = "eager" if variant.published else "sdpa"
+        model = PlainTimeLLM(
+            config,
+            llm.build_transformers(config.llm, config.train.precision, attention),
+            llm.factor_EE() if variant.compact_mapping else None,
+            variant.published,
+        ).to(self.device)
+        return PlainTraining(config, model, data.windows("train"), make_encoder(config))
+
+    def _start_ours(self, config: Config, data: ForecastData, job: Job) -> Run:
+        variant = VARIANTS[job.variant]
+        with standing_in_for_files(self.llm(job.shape)):
+            forecaster = load_forecaster(config, self.device)
+        if variant.whole_prompt:
+            forecaster.encoder = WholePrompt(forecaster.encoder)  # type: ignore[assignment]
+        if variant.ops != "auto":
+            forecaster.backbone.ops = _operations(variant.ops)
+        return ProjectTraining(config, data, forecaster)
+
+
+def give_memory_back(device: torch.device) -> None:
+    """After a run that nothing refers to any more: the next one starts with the GPU as it was."""
+    if device.type == "cuda":
+        captured._anchor.cache_clear()  # else memory of its recordings would count as the next run's
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def make_encoder(config: Config) -> PromptEncoder:
+    """The project's encoder, without the padding to round numbers of tokens."""
+    text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
+    patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
+    return PromptEncoder(text, load_tokenizer(Path(config.llm.name)), 8192 - patches)
+
+
+def _operations(name: str) -> Any:
+    from timellm_cli.model import ops
+
+    if name == "plain" or not torch.cuda.is_available():
+        return ops
+    from timellm_cli.model import triton_ops
+
+    return triton_ops
+
+
+@cache
+def _load_data(path: Path, seq_len: int) -> ForecastData:
+    values = {"data.path": path, "window.seq_len": seq_len}
+    return load_data(resolve("ettm1-qwen3b-6gb").config.with_values(values))
