@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_a_logged_step_is_one_line_of_the_usual_form() -> None:
         "iters: 100, epoch: 1 | loss: 0.4523 | lr 9.80e-04 | 12.3 samples/s | left 0:03:20 | GPU 4.6 of 80.0 GiB"
     ]
     assert plain(logged, memory=None)[0].endswith("| left 0:03:20")
+    assert plain(replace(logged, gpu_busy=0.974))[0].endswith("| GPU 4.6 of 80.0 GiB | computing 97%")
 
 
 def test_an_epoch_gives_its_losses_and_what_became_of_the_model() -> None:

@@ -67,14 +67,23 @@ class PlainProgress:
             case RunStarted(step=step) if step:
                 return f"Going on after step {step:,} of {record.total_steps:,}"
             case StepLogged():
-                memory = self._read_memory()
-                return (
-                    f"iters: {record.step}, epoch: {record.epoch} | loss: {record.loss:.4f} | "
-                    f"lr {record.learning_rate:.2e} | {record.samples_per_second:.1f} samples/s | "
-                    f"left {format_duration(record.seconds_left)}" + (f" | {memory}" if memory else "")
-                )
+                parts = [
+                    f"iters: {record.step}, epoch: {record.epoch}",
+                    f"loss: {record.loss:.4f}",
+                    f"lr {record.learning_rate:.2e}",
+                    f"{record.samples_per_second:.1f} samples/s",
+                    f"left {format_duration(record.seconds_left)}",
+                    *self._machine(record.gpu_busy),
+                ]
+                return " | ".join(parts)
             case _:
                 return milestone(record)
+
+    def _machine(self, gpu_busy: float | None) -> list[str]:
+        """What the memory holds, and the share of the time in which the GPU computes, where they are known."""
+        memory = self._read_memory()
+        busy = f"computing {gpu_busy:.0%}" if gpu_busy is not None else ""
+        return [part for part in (str(memory or ""), busy) if part]
 
 
 class LiveProgress(PlainProgress):
@@ -86,6 +95,7 @@ class LiveProgress(PlainProgress):
         self._step: StepTaken | None = None
         self._scoring: ScoringStarted | None = None
         self._scored = 0
+        self._gpu_busy: float | None = None
         self._is_stopping = False
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
@@ -105,6 +115,8 @@ class LiveProgress(PlainProgress):
                 self._started = record
             case StepTaken():
                 self._step, self._scoring = record, None
+            case StepLogged():
+                self._gpu_busy = record.gpu_busy
             case ScoringStarted():
                 self._scoring, self._scored = record, 0
             case _ if line := milestone(record):
@@ -145,8 +157,7 @@ class LiveProgress(PlainProgress):
                 f"lr {step.learning_rate:.2e}",
                 f"{step.samples_per_second:.1f} samples/s",
             ]
-        if memory := self._read_memory():
-            parts.append(str(memory))
+        parts += self._machine(self._gpu_busy)
         if step:
             parts.append(f"left {format_duration(step.seconds_left)}")
         return Text("  ".join(parts), style="cyan")

@@ -1,0 +1,81 @@
+"""Recorded steps do what launched ones do: the same losses, weights and forecasts, in every setting."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from tests.gpu import GPU, needs_gpu
+from tests.training.conftest import MakeConfig, Run, train
+from timellm_cli.config import Config
+from timellm_cli.model.captured import Captured
+from timellm_cli.training.records import EpochFinished, StepLogged
+
+pytestmark = needs_gpu
+
+SETTINGS = {
+    "plain": {},
+    "accumulated and clipped": {"train__accumulate": 3, "train__clip": 0.5},
+    "bf16, NF4": {"train__precision": "bf16", "llm__quantization": "nf4"},
+    "fp16 with its scaler": {"train__precision": "fp16"},
+    "8-bit Adam, int8": {"train__optimizer": "adamw8bit", "train__precision": "bf16", "llm__quantization": "int8"},
+    "recomputed": {"hardware__recompute": "on"},
+}
+
+
+@pytest.fixture(autouse=True)
+def another_precision() -> None:
+    """Accelerate remembers that of the first run in a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def configure(make_config: MakeConfig, llm: Path, capture: str, **changes: object) -> Config:
+    settings = {"train__precision": "fp32", "hardware__recompute": "off", "llm__quantization": "none"} | changes
+    return make_config(
+        llm__name=str(llm),
+        llm__layers=2,
+        hardware__device="cuda",
+        hardware__capture=capture,
+        run__log_steps=1,
+        **settings,
+    )
+
+
+def losses(run: Run) -> list[float]:
+    return [record.loss for record in run.of(StepLogged)] + [record.val_mse for record in run.of(EpochFinished)]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_recorded_run_is_the_launched_one(make_config: MakeConfig, tiny_llm: Path, setting: str) -> None:
+    launched = train(configure(make_config, tiny_llm, "off", **SETTINGS[setting]), "launched")
+    recorded = train(configure(make_config, tiny_llm, "on", **SETTINGS[setting]), "recorded")
+    assert len(losses(launched)) > 10
+    tolerance = 1e-4 if SETTINGS[setting].get("train__precision", "fp32") == "fp32" else 1e-2
+    assert losses(recorded) == pytest.approx(losses(launched), rel=tolerance)
+
+
+@pytest.mark.parametrize("capture", ["on", "off"])
+def test_a_resumed_run_goes_on_as_the_undisturbed_one(make_config: MakeConfig, tiny_llm: Path, capture: str) -> None:
+    changes = {"train__accumulate": 3, "train__schedule": "constant", "train__max_steps": 15}
+    whole = train(configure(make_config, tiny_llm, capture, **changes), "whole")
+    changes["train__max_steps"] = 7
+    first = train(configure(make_config, tiny_llm, capture, **changes), "parts")
+    changes["train__max_steps"] = 15
+    rest = train(configure(make_config, tiny_llm, capture, **changes), "parts", resume=first.directory.last)
+    assert losses(rest)[-1] == pytest.approx(losses(whole)[-1], rel=1e-4)
+
+
+def test_every_shape_has_a_recording_and_every_call_its_own_outputs() -> None:
+    calls: list[int] = []
+
+    def double(constant: float, values: torch.Tensor) -> tuple[torch.Tensor]:
+        calls.append(len(values))
+        return (2 * values + constant,)
+
+    captured = Captured(double, GPU)  # type: ignore[arg-type]
+    for length in (3, 5, 3, 5):
+        values = torch.randn(length)
+        assert torch.equal(captured(1.0, [values])[0].cpu(), 2 * values + 1)
+    assert torch.equal(captured(4.0, [values])[0].cpu(), 2 * values + 4)
+    assert calls == [3, 3, 5, 5, 5, 5]  # rehearsed and recorded, once for each shape and constant
