@@ -48,6 +48,7 @@ class PlainTimeLLM(nn.Module):
         patches = count_patches(window.seq_len, model.patch_len, model.patch_stride)
         self.patch_embedding = PatchEmbedding(model.patch_len, model.d_model, model.dropout)
         self.reprogramming = Reprogramming(model.d_model, hidden, model.n_heads, model.d_ff, model.dropout)
+        self.reprogramming.attention_dtype = llm.get_input_embeddings().weight.dtype
         self.head = ForecastHead(model.d_ff, patches, window.pred_len, model.dropout)
 
     def train(self, mode: bool = True) -> "PlainTimeLLM":
