@@ -8,7 +8,7 @@ from torch import Tensor
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.model.decoder_support import heads_of
-from timellm_cli.model.frozen_matrix import NF4_BLOCK, Quantization, freeze
+from timellm_cli.model.frozen_matrix import NF4_BLOCK, freeze
 from timellm_cli.model.llm_tensors import Read
 from timellm_cli.model.prepared import Prepared, sample
 
@@ -90,7 +90,7 @@ def matrix_shapes(keys: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _is_whole(keys: Mapping[str, Any], tensors: Mapping[str, Tensor], biased: bool, kind: Quantization | str) -> bool:
+def _is_whole(keys: Mapping[str, Any], tensors: Mapping[str, Tensor], biased: bool, kind: str) -> bool:
     """Whether what came from the cache has all numbers of a layer of this shape."""
     counts = dict.fromkeys(_NORMS, keys["hidden_size"])
     for ours, (outputs, inputs) in matrix_shapes(keys).items():

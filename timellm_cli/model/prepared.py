@@ -1,8 +1,8 @@
 """What the first start with an LLM leaves on disk for the next ones.
 
 `<cache>/prepared/<fingerprint of the LLM>/` holds safetensors files: the factor of its vocabulary (4 E^2 bytes, 16 MiB
-for Qwen2.5-3B) and each layer that was ever quantised (about 0.52 bytes a weight in NF4, 1 in int8: 40 MiB a layer of
-Qwen2.5-3B in NF4, 1.4 GiB for all 36). Everything can be deleted at any time and is then made again; without room for
+for Qwen2.5-3B) and each layer that was ever quantised (about 0.52 bytes a weight in NF4, 1 in int8: 38 MiB a layer of
+Qwen2.5-3B in NF4, 1.3 GiB for all 36). Everything can be deleted at any time and is then made again; without room for
 it, or where nothing can be written, a start goes on without it.
 """
 
