@@ -112,6 +112,23 @@ def test_the_trainable_parts_keep_what_autograd_saves(dropout: float) -> None:
     assert saved.bytes - counted == 4 * BATCH
 
 
+def test_a_gpus_attention_to_prototypes_is_in_the_numbers_of_the_llm() -> None:
+    backbone = build("llama", "bf16")
+    model = ModelConfig(dropout=0.0, d_model=24, d_ff=16, n_heads=8, num_prototypes=50)
+    mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE.float()), 50, 300)
+    window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
+    forecaster = TimeLLM(window, model, backbone, mapping, NoPromptEncoder()).train()
+    forecaster.reprogramming.attention_dtype = torch.bfloat16
+    with SavedByAutograd(forecaster) as saved:
+        forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))
+    case = step(
+        tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, pred_len=PRED_LEN, model=model,
+        quantization="none", precision="bf16",
+    )  # fmt: skip
+    counted = sum(part(case).bytes for part in (llm_activations, prompt_keys_values, reprogramming_activations))
+    assert saved.bytes - counted == 4 * BATCH
+
+
 def scaled(**changes: Any) -> int:
     return workspace(step(known_shape("Qwen/Qwen2.5-3B"), **changes)).bytes
 

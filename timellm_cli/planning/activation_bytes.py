@@ -62,19 +62,22 @@ def matrix_products(case: Case) -> int:
 
 
 def reprogramming_activations(case: Case) -> Part:
-    """Patch embedding, reprogramming attention and head, in float32.
+    """Patch embedding, reprogramming attention and head, in float32; on a GPU attention in the LLM's numbers.
 
-    A patch keeps its embedding, its query, what the attention gives and what the head reads; the prototypes, their keys
-    and values are kept once for the batch. The fused attention of a GPU keeps no attention weights; a CPU has none with
-    dropout, and keeps B x P x heads x U of them three times (softmax, dropout mask, product).
+    A patch keeps its embedding, its query, what the attention gives (once more in float32 where it is in 16 bits) and
+    what the head reads; the prototypes, their keys and values are kept once for the batch. The fused attention of a GPU
+    keeps no attention weights; a CPU has none with dropout, and keeps B x P x heads x U of them three times (softmax,
+    dropout mask, product).
     """
     model, drops = case.model, case.model.dropout > 0
     mask = (1 if case.on_gpu else 4) if drops else 0
     fused = case.on_gpu or not drops
     weights = 4 * model.n_heads if fused else 3 * 4 * model.n_heads * model.num_prototypes
-    patch = 4 * model.d_model + mask * model.d_model + 2 * 4 * case.inner + weights + 4 * model.d_ff
+    size = case.number_bytes if case.on_gpu else 4
+    attention = case.inner * (2 * size + (4 if size < 4 else 0))
+    patch = 4 * model.d_model + mask * model.d_model + attention + weights + 4 * model.d_ff
     sample = case.patches * patch + 4 * model.patch_len * (case.patches + 2) + mask * case.pred_len
-    prototypes = 4 * model.num_prototypes * (case.hidden + 2 * case.inner)
+    prototypes = model.num_prototypes * (4 * case.hidden + 2 * size * case.inner)
     return Part(
         "reprogramming_activations", "activations of reprogramming", case.batch * sample + prototypes,
         f"{case.batch} samples x {case.patches} patches x {sample // case.patches:,} bytes"

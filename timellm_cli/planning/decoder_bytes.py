@@ -9,6 +9,7 @@ Letters are those of `decoder_layer.py`: S tokens read (the prompt's tail, then 
 """
 
 from dataclasses import dataclass
+from itertools import starmap
 
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import LLMShape
@@ -61,15 +62,46 @@ class Tensors:
         size = self.case.number_bytes
         return self.vectors(self.case.patches) * (4 + (size if size < 4 else 0)) // size
 
-    def mlp(self, tokens: int, most: int, another: int = 0) -> int:
-        """What the loop over parts of the MLP's tokens needs at `most` numbers a token. Where it makes gate and up, it
-        holds those of a part until the next one has made its own, with `another` numbers a token.
+    def mlp(self, tokens: int) -> int:
+        """What the loop over parts of the MLP's tokens needs: of a part what the MLP reads and its activation, and in
+        between gate and up or a matrix. The activation of the part before is held until the next one is there.
         """
-        made = 2 * self.shape.intermediate
-        samples = min(max(WIDE_BYTES // (made * tokens * self.case.number_bytes), 1), self.case.batch)
+        gate_up, down = self.written_out("gate", "up"), self.written_out("down")
+
+        def most(now: int, before: int) -> int:
+            width, inner = now * self.shape.hidden, now * self.shape.intermediate
+            held = before * self.shape.intermediate
+            return width + max(gate_up + 2 * inner + held, 3 * inner + held, inner + down)
+
+        return max(starmap(most, self._parts(tokens)))
+
+    def mlp_backward(self, tokens: int) -> int:
+        """The same of the loop in the backward pass, which holds its gate and up matrix from one part to the next, and
+        with recomputation gate and up.
+        """
+        gate_up, down = self.written_out("gate", "up"), self.written_out("down")
+        made = 2 * self.shape.intermediate if self.case.recompute else 0
+
+        def most(now: int, before: int) -> int:
+            width, inner = now * self.shape.hidden, now * self.shape.intermediate
+            held = before * made
+            matrix = gate_up if before else 0
+            return inner + max(
+                down + before * self.shape.intermediate + matrix + held,
+                matrix + gate_up + held,
+                gate_up + held + now * made + width,
+            )
+
+        return max(starmap(most, self._parts(tokens)))
+
+    def _parts(self, tokens: int) -> list[tuple[int, int]]:
+        """Bytes of one number a token, in the first part of the MLP's tokens and in the second, each with the part
+        before it.
+        """
+        token = tokens * self.case.number_bytes
+        samples = min(max(WIDE_BYTES // (2 * self.shape.intermediate * token), 1), self.case.batch)
         others = min(self.case.batch - samples, samples)
-        next_part = made * samples + another * others if another and others else 0
-        return self.case.number_bytes * tokens * max(most * samples, next_part)
+        return [(samples * token, 0), *([(others * token, samples * token)] if others else [])]
 
 
 def decoder_parts(case: Case, on_the_way: int) -> list[Part]:
@@ -124,9 +156,7 @@ def forward_moments(case: Case, keeps: bool) -> list[Moment]:
     attention += max(size.written_out("q", "k", "v"), 2 * query + context + max(sums, size.written_out("o")))
     if keeps:  # the layer keeps what it read, and not yet the rest
         attention -= case.batch * patches * layer_patch_bytes(case) - size.vectors(patches) + context
-    mlp = query + (0 if keeps else context) + size.written_out("gate", "up", "down")
-    made = 2 * shape.intermediate
-    mlp += size.mlp(tokens, made + max(shape.hidden, shape.intermediate), another=made + shape.hidden)
+    mlp = query + (0 if keeps else context) + size.mlp(tokens)
     return [
         Moment("attention of the last layer", around + attention),
         Moment("MLP of the last layer", around + mlp),
@@ -141,14 +171,9 @@ def backward_moments(case: Case) -> list[Moment]:
     sums = 4 * case.batch * patches * shape.heads  # of attention's softmax, in float32
     # The last layer's result, its gradient and the one before its norm; what attention gives.
     around = 3 * vectors + size.places(patches) + query + size.written_out("q", "k", "v", "o")
-    widest = max(shape.hidden, shape.intermediate)
     if case.recompute:  # query, key and value side by side, query and value apart, and what the MLP read
         around += 2 * query + own + own // 2 + vectors
-        made = 2 * shape.intermediate + widest
-        loop = size.mlp(patches, made, another=made)
-    else:
-        loop = size.mlp(patches, widest)
-    mlp = sums + vectors + size.written_out("gate", "up", "down") + loop
+    mlp = sums + vectors + size.mlp_backward(patches)
     attention = vectors + 2 * query + size.keys_values(case.context) + max(2 * sums, query + own + 2 * vectors)
     return [
         Moment("gradient of the last layer's MLP", around + mlp),
