@@ -10,7 +10,7 @@ from tests.gpu import GPU, needs_gpu
 from tests.training.conftest import MakeConfig, Run, train
 from timellm_cli.config import Config
 from timellm_cli.model.captured import Captured
-from timellm_cli.training.records import EpochFinished, StepLogged
+from timellm_cli.training.records import EpochFinished, RunInterrupted, StepLogged, StepTaken
 
 pytestmark = needs_gpu
 
@@ -57,13 +57,13 @@ def test_a_recorded_run_is_the_launched_one(make_config: MakeConfig, tiny_llm: P
 
 @pytest.mark.parametrize("capture", ["on", "off"])
 def test_a_resumed_run_goes_on_as_the_undisturbed_one(make_config: MakeConfig, tiny_llm: Path, capture: str) -> None:
-    changes = {"train__accumulate": 3, "train__schedule": "constant", "train__max_steps": 15}
-    whole = train(configure(make_config, tiny_llm, capture, **changes), "whole")
-    changes["train__max_steps"] = 7
-    first = train(configure(make_config, tiny_llm, capture, **changes), "parts")
-    changes["train__max_steps"] = 15
-    rest = train(configure(make_config, tiny_llm, capture, **changes), "parts", resume=first.directory.last)
-    assert losses(rest)[-1] == pytest.approx(losses(whole)[-1], rel=1e-4)
+    config = configure(make_config, tiny_llm, capture)
+    whole = train(config, "whole")
+    first = train(config, "parts", stop_at=6)  # one more is under way by then: inside an update of three steps
+    rest = train(config, "parts", resume=first.directory.last)
+    parts = {record.step: record.loss for record in first.of(StepTaken) + rest.of(StepTaken)}
+    assert first.records[-1] == RunInterrupted(7, first.directory.last)
+    assert parts == pytest.approx({record.step: record.loss for record in whole.of(StepTaken)}, rel=1e-3)
 
 
 def test_every_shape_has_a_recording_and_every_call_its_own_outputs() -> None:
@@ -78,4 +78,4 @@ def test_every_shape_has_a_recording_and_every_call_its_own_outputs() -> None:
         values = torch.randn(length)
         assert torch.equal(captured(1.0, [values])[0].cpu(), 2 * values + 1)
     assert torch.equal(captured(4.0, [values])[0].cpu(), 2 * values + 4)
-    assert calls == [3, 3, 5, 5, 5, 5]  # rehearsed and recorded, once for each shape and constant
+    assert calls == [1, 3, 1, 5, 1, 5]  # rehearsed on one sample and recorded, once for each shape and constant

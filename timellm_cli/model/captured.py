@@ -24,10 +24,16 @@ class _Recording:
 
 
 class Captured:
-    """Calls `function` by replaying it. Tensors it uses besides its inputs must stay where they are."""
+    """Calls `function` by replaying it. Tensors it uses besides its inputs must stay where they are.
+
+    The first dimension of an input, if it has any, is the batch.
+    """
 
     def __init__(self, function: Function, device: torch.device, rehearse: Rehearse | None = None) -> None:
-        """Before it is recorded, the function runs once; `rehearse` makes that call so that no trace of it remains."""
+        """Before it is recorded, the function runs once on one sample, so that all it needs is compiled and loaded.
+
+        `rehearse` makes that call so that no trace of it remains.
+        """
         self._function, self._device = function, device
         self._rehearse = rehearse or (lambda call: call())
         self._recordings: dict[Hashable, _Recording] = {}
@@ -51,7 +57,7 @@ class Captured:
         beside = torch.cuda.Stream(self._device)
         beside.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(beside):
-            self._rehearse(lambda: self._function(constants, *places))
+            self._rehearse(lambda: self._function(constants, *(place[:1] if place.ndim else place for place in places)))
         torch.cuda.current_stream(self._device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         # Another thread may be preparing batches, which must not break the recording.

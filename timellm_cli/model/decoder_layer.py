@@ -124,7 +124,8 @@ class DecoderLayer(nn.Module):
             query = inside.query_BkQR
         else:
             qkv = F.linear(ops.rms_norm(kept.tokens_BPE, self.input_norm_E, self.eps), qkv_WE, self.qkv_bias)
-            query, _, _ = ops.split_heads(qkv, cos, sin, *nothing, self.groups)
+            query = ops.split_heads(qkv, cos, sin, *nothing, self.groups)[0]
+            del qkv
         query, keys, values = (part.detach().requires_grad_() for part in (query, kept.keys_BkCR, kept.values_BkCR))
         with torch.enable_grad():
             mixed = attend(query, keys, values, patch_places.mask_B1QC)
@@ -145,8 +146,11 @@ class DecoderLayer(nn.Module):
         kept_BPE: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Adds attention to the tokens, in place. Returns queries, B x k x Q x R, keys and values, B x k x C x R."""
-        normed = ops.rms_norm(tokens_BSE, self.input_norm_E, self.eps, kept_BPE)
-        qkv = F.linear(normed, self.qkv.dense(ops, tokens_BSE.dtype), self.qkv_bias)
+        qkv = F.linear(
+            ops.rms_norm(tokens_BSE, self.input_norm_E, self.eps, kept_BPE),
+            self.qkv.dense(ops, tokens_BSE.dtype),
+            self.qkv_bias,
+        )
         query, keys, values = ops.split_heads(qkv, places.cos_BSR, places.sin_BSR, *head, self.groups)
         mixed = ops.merge_output(attend(query, keys, values, places.mask_B1QC), tokens_BSE.shape[1])
         tokens_BSE.flatten(0, 1).addmm_(mixed.flatten(0, 1), self.out.dense(ops, tokens_BSE.dtype).T)
@@ -156,29 +160,39 @@ class DecoderLayer(nn.Module):
         """Adds the MLP to the tokens, in place, and fills in what `inside` keeps of it."""
         dtype = tokens_BSE.dtype
         for part in self._parts(tokens_BSE):
-            part_BSE = tokens_BSE[part]
-            kept_middle, kept_wide = (inside.middle_BPE[part], inside.gate_up_BPI[part]) if inside else (None, None)
-            normed = ops.rms_norm(part_BSE, self.middle_norm_E, self.eps, kept_middle)
-            active = ops.swiglu(F.linear(normed, self.gate_up.dense(ops, dtype)), kept_wide)
-            part_BSE.flatten(0, 1).addmm_(active.flatten(0, 1), self.down.dense(ops, dtype).T)
+            rows_NE = tokens_BSE[part].flatten(0, 1)
+            rows_NE.addmm_(self._activate(ops, tokens_BSE, part, inside), self.down.dense(ops, dtype).T)
+
+    def _activate(self, ops: ModuleType, tokens_BSE: Tensor, part: slice, inside: Inside | None) -> Tensor:
+        """What the last matrix of the MLP reads of some samples' tokens, N x I."""
+        kept_middle, kept_wide = (inside.middle_BPE[part], inside.gate_up_BPI[part]) if inside else (None, None)
+        wide_BSI = F.linear(
+            ops.rms_norm(tokens_BSE[part], self.middle_norm_E, self.eps, kept_middle),
+            self.gate_up.dense(ops, tokens_BSE.dtype),
+        )
+        return ops.swiglu(wide_BSI, kept_wide).flatten(0, 1)
 
     def _mlp_backward(
         self, ops: ModuleType, middle_BPE: Tensor, gate_up_BPI: Tensor | None, grad_BPE: Tensor
     ) -> Tensor:
         """The gradient of what the MLP block reads, B x P x E. Uses up `gate_up_BPI`."""
-        dtype, result_BPE = grad_BPE.dtype, torch.empty_like(grad_BPE)
+        result_BPE = torch.empty_like(grad_BPE)
         for part in self._parts(grad_BPE):
-            grad_active = grad_BPE[part] @ self.down.dense(ops, dtype)
-            gate_up = self.gate_up.dense(ops, dtype)
-            if gate_up_BPI is None:
-                wide_BPI = F.linear(ops.rms_norm(middle_BPE[part], self.middle_norm_E, self.eps), gate_up)
-            else:
-                wide_BPI = gate_up_BPI[part]
-            grad_wide = ops.swiglu_backward(grad_active, wide_BPI, wide_BPI)
+            wide_BPI = None if gate_up_BPI is None else gate_up_BPI[part]
+            grad_normed = self._wide_backward(ops, middle_BPE[part], wide_BPI, grad_BPE[part])
             ops.rms_norm_backward(
-                grad_wide @ gate_up, middle_BPE[part], self.middle_norm_E, self.eps, grad_BPE[part], result_BPE[part]
+                grad_normed, middle_BPE[part], self.middle_norm_E, self.eps, grad_BPE[part], result_BPE[part]
             )
         return result_BPE
+
+    def _wide_backward(self, ops: ModuleType, middle_BPE: Tensor, wide_BPI: Tensor | None, grad_BPE: Tensor) -> Tensor:
+        """The gradient of what gate and up read, B x P x E. A matrix is written out no longer than it is used."""
+        dtype, gate_up = grad_BPE.dtype, None
+        if wide_BPI is None:
+            gate_up = self.gate_up.dense(ops, dtype)
+            wide_BPI = F.linear(ops.rms_norm(middle_BPE, self.middle_norm_E, self.eps), gate_up)
+        grad_wide = ops.swiglu_backward(grad_BPE @ self.down.dense(ops, dtype), wide_BPI, wide_BPI)
+        return grad_wide @ (self.gate_up.dense(ops, dtype) if gate_up is None else gate_up)
 
     def _parts(self, tokens_BSE: Tensor) -> list[slice]:
         """The samples that go through the MLP together."""
