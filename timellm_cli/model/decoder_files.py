@@ -12,7 +12,7 @@ from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.decoder_layer import DecoderLayer
 from timellm_cli.model.decoder_support import heads_of, rope_of
 from timellm_cli.model.embedding import Embedding
-from timellm_cli.model.frozen_layers import layer_tensors, matrix_shapes
+from timellm_cli.model.frozen_layers import layer_tensors, matrix_shapes, prepared_name
 from timellm_cli.model.frozen_matrix import FrozenMatrix, FullMatrix, Int8Matrix, Nf4Matrix
 from timellm_cli.model.llm_tensors import Read
 from timellm_cli.model.prepared import Prepared
@@ -32,6 +32,8 @@ def build_decoder(
     Quantised layers are read from `prepared`, where it has them, and else left there for the next start. Each is
     quantised before the next is read, so memory holds little more than the quantised layers.
     """
+    if prepared and llm.quantization != "none":
+        prepared.read_ahead(prepared_name(llm, index) for index in range(layers))
     return Decoder(
         Embedding(read("embed_tokens.weight"), device, dtype),
         [

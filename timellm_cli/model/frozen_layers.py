@@ -40,14 +40,19 @@ def layer_tensors(
     biased = keys["model_type"] == "qwen2"
     if prepared is None or llm.quantization == "none":
         return _freeze_layer(keys, read, index, llm, dtype, device)
-    kind = "nf4-double" if llm.quantization == "nf4" and llm.double_quant else llm.quantization
-    name, source = f"{kind}-layer-{index}", sample(map(read, _names(index, biased)))
+    name, source = prepared_name(llm, index), sample(map(read, _names(index, biased)))
     found = prepared.read(name, source)
     if found is not None and _is_whole(keys, found, biased, llm.quantization):
         return found
     made = _freeze_layer(keys, read, index, llm, dtype, device)
     prepared.write(name, made, source)
     return made
+
+
+def prepared_name(llm: LLMConfig, index: int) -> str:
+    """Under which name a quantised layer is kept."""
+    kind = "nf4-double" if llm.quantization == "nf4" and llm.double_quant else llm.quantization
+    return f"{kind}-layer-{index}"
 
 
 def _freeze_layer(
