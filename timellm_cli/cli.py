@@ -107,7 +107,10 @@ def eval_command(
     split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Which rows to score.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first so many windows.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Samples at a time; changes no figure.")
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="Samples at a time; changes no figure. Default: what fits, 256 at most."
+        ),
     ] = None,
     device: Device = "auto",
     llm: MovedLLM = None,

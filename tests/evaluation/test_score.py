@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +153,30 @@ def test_parts_cover_the_horizon_once_and_evenly(pred_len: int) -> None:
 
 def test_parts_of_96_steps_are_quarters() -> None:
     assert parts_of(96) == [Part(1, 24), Part(25, 48), Part(49, 72), Part(73, 96)]
+
+
+def test_a_recorded_forecast_is_of_as_many_rows_as_were_asked_for_at_first(
+    data: ForecastData, small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven channels are seven rows; only the short batch at the end of many is filled up."""
+    rows = []
+
+    class Recording:
+        def __init__(self, function: Callable[..., tuple[Tensor]], device: torch.device) -> None:
+            self.function = function
+
+        def __call__(self, constants: Hashable, inputs: Sequence[Tensor]) -> tuple[Tensor]:
+            rows.append(len(inputs[0]))
+            return self.function(constants, *inputs)
+
+    monkeypatch.setattr("timellm_cli.evaluation.model_forecaster.Captured", Recording)
+    model = load_forecaster(make_config(small_csv, tiny_llm), CPU)
+    model.captures = True
+    windows = [data.windows("test")[item] for item in range(20)]
+    forecaster, launched = ModelForecaster(model, CPU), ModelForecaster(model, CPU)
+    launched._captured = None
+    with torch.inference_mode():
+        for start, stop in ((0, 7), (7, 14), (14, 17), (0, 20), (17, 20)):
+            expected = launched(windows[start:stop])
+            torch.testing.assert_close(forecaster(windows[start:stop]), expected, rtol=1e-4, atol=1e-4)
+    assert rows == [7, 7, 7, 20, 20]

@@ -66,8 +66,12 @@ def test_training_leaves_less_room_and_a_captured_step_the_least() -> None:
     assert least < beside <= alone
 
 
-def test_elsewhere_it_is_the_training_batch_and_32_at_least() -> None:
+def test_a_cpu_scores_32_whatever_it_trains() -> None:
     assert batch(0) == 32
-    assert batch(0, train={"batch_size": 128}) == 128
+    assert batch(0, train={"batch_size": 128}) == 32
+
+
+def test_where_nothing_can_be_weighed_it_is_the_training_batch_and_32_at_least() -> None:
     assert batch(80, llm={"name": "Qwen/Qwen9-1T"}) == 32
+    assert batch(80, llm={"name": "Qwen/Qwen9-1T"}, train={"batch_size": 128}) == 128
     assert batch(80, prompt={"template": "{no such field}"}) == 32

@@ -7,10 +7,10 @@ import torch
 
 from tests.training.conftest import MakeConfig, assert_same_weights, prescribe_scores, train
 from timellm_cli.config import Config
-from timellm_cli.data.windows import load_data
+from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
-from timellm_cli.evaluation.score import score
+from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import (
     BestSoFar,
@@ -176,6 +176,18 @@ def test_the_scores_of_an_epoch_are_those_of_the_one_code_path(make_config: Make
     scores = score(ModelForecaster(run.forecaster, torch.device("cpu")), load_data(config), "test", 8)
     record = run.of(EpochFinished)[0]
     assert (record.test_mse, record.test_mae) == (scores.mse, scores.mae)
+
+
+def test_scoring_has_a_batch_of_its_own(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+
+    def record_batch(forecaster: object, data: ForecastData, split: str, batch_size: int, **named: object) -> Scores:
+        batches.append(batch_size)
+        return score(forecaster, data, split, batch_size, **named)
+
+    monkeypatch.setattr("timellm_cli.training.loop.score", record_batch)
+    train(make_config(train__max_steps=1))
+    assert batches == [32, 32], "and not the 8 of a step"
 
 
 def test_the_saved_steps_are_multiples_and_only_the_newest_stay(make_config: MakeConfig) -> None:

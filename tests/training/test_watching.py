@@ -56,7 +56,9 @@ def test_the_time_left_counts_steps_and_scorings() -> None:
     for seconds in (3.0, 1.0, 2.0):
         pace.step(seconds)
     assert pace.per_step == pytest.approx(2.0)
-    assert pace.left(steps=5, scorings=2) == pytest.approx(10.0 + 2 * 6 * 2.0 / 3), "a guess, as none has been timed"
+    assert pace.left(steps=5, scorings=2) == pytest.approx(10.0 + 2 * 6 * 2.0 * 2 / 3), (
+        "a guess, as none has been timed"
+    )
     pace.scored(10.0)
     assert pace.left(steps=5, scorings=2) == pytest.approx(30.0)
     assert pace.seconds == pytest.approx(16.0)

@@ -21,11 +21,12 @@ from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on,
 from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.forecasting.forecast_input import require_columns
+from timellm_cli.planning.machine import Machine, look_at_machine
 from timellm_cli.report.score_table import render
 from timellm_cli.report.scoring_progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 
-_MODEL_BATCH, _BASELINE_BATCH = 32, 1024
+_BASELINE_BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,9 @@ def run(
         config = config_for(checkpoint, device, data_path, llm).with_values({"data.window_stride": 1})
         contest.append(_Trained(subject, checkpoint, config, _load(subject, config, data_path, offline)))
 
+    machine = look_at_machine()
     entries = [
-        entry_of_model(trained.subject, _score_model(trained, split, batch_size or _MODEL_BATCH, limit, offline))
+        entry_of_model(trained.subject, _score_model(trained, machine, split, batch_size, limit, offline))
         for trained in contest
     ]
     longest = max((trained.data for trained in contest), key=lambda data: data.config.window.seq_len)
@@ -98,13 +100,16 @@ def _load(subject: Subject, config: Config, given: Path | None, offline: bool) -
     return load_data(config, scaler=subject.scaler, columns=subject.columns)
 
 
-def _score_model(trained: _Trained, split: str, batch_size: int, limit: int | None, offline: bool) -> Scores:
+def _score_model(
+    trained: _Trained, machine: Machine, split: str, batch_size: int | None, limit: int | None, offline: bool
+) -> Scores:
     """Loads the model, scores it and lets it go, so that one LLM at a time is in memory."""
     name = trained.subject.name
     with err.status(Text(f"Loading {name}")):
-        model, device = open_forecaster(trained.checkpoint, trained.config, offline)
+        opened = open_forecaster(trained.checkpoint, trained.config, machine, offline)
+    batch_size = batch_size or opened.batch_size
     try:
-        return _score(name, ModelForecaster(model, device), trained.data, split, batch_size, limit)
+        return _score(name, ModelForecaster(opened.model, opened.device), trained.data, split, batch_size, limit)
     except torch.OutOfMemoryError:
         raise ModelError(
             f"the GPU's memory does not hold a batch of {batch_size} samples of {name}",

@@ -10,6 +10,7 @@ from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError
 from timellm_cli.model.forecaster import load_forecaster
 from timellm_cli.model.original import read_original
+from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.readiness import require_ready
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
@@ -23,7 +24,7 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
     """
     if output.exists():
         raise ConfigError(f"'{output}' exists already", "name another file with -o, or move this one away")
-    config, checks = settle_here(settings.config, offline)
+    config, checks = settle_here(settings.config, look_at_machine(), offline)
     require_ready(checks)
     data = load_data(config)
     forecaster = load_forecaster(config, torch.device(config.hardware.device))

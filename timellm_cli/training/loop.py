@@ -91,8 +91,11 @@ class Trainer:
         directory: RunDirectory,
         interruption: Interruption | None = None,
         on_scored: Callable[[int], None] | None = None,
+        scoring_batch: int = 32,
     ) -> None:
-        """`on_scored` is told how many more samples have been scored. Raises DataError for too few samples."""
+        """`on_scored` is told how many more samples have been scored, `scoring_batch` of them at a time, which changes
+        no figure. Raises DataError for too few samples.
+        """
         train = config.train
         self._config, self._data, self._directory = config, data, directory
         self._forecaster, self._accelerator = forecaster, accelerator
@@ -110,7 +113,7 @@ class Trainer:
         scored = len(data.windows("val")) + len(data.windows("test"))
         self._place, self._losses, self._pace = Place(), Losses(), Pace(scored_batches=scored / train.batch_size)
         self._stopping = EarlyStopping(train.patience)
-        self._scorer = ModelForecaster(forecaster, accelerator.device)
+        self._scorer, self._scoring_batch = ModelForecaster(forecaster, accelerator.device), scoring_batch
         self._finished = ""
 
     def resume(self, state: TrainingState) -> None:
@@ -257,7 +260,7 @@ class Trainer:
             if self._interruption.requested and self._accelerator.num_processes == 1:
                 raise _Stopped
 
-        return score(self._scorer, self._data, split, self._config.train.batch_size, on_batch=hear)
+        return score(self._scorer, self._data, split, self._scoring_batch, on_batch=hear)
 
     def _summarise(self, scores: dict[str, Scores]) -> EpochFinished:
         val, test = scores["val"], scores["test"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Pace:
     """Seconds a step (a mean that forgets slowly), seconds to score an epoch (the latest), seconds trained in all.
 
-    `scored_batches` make up one scoring. Until one has been timed, a batch is taken for a third of a step, as it has no
-    backward pass.
+    `scored_batches`, as large as a step's, make up one scoring. Until one has been timed, each counts as two thirds of
+    a step: its prompts are read as well, and a backward pass is of the patches alone.
     """
 
     scored_batches: float = 0.0
@@ -38,5 +38,5 @@ class Pace:
 
     def left(self, steps: int, scorings: int) -> float:
         """Seconds that so many steps and scorings will take."""
-        per_scoring = self.per_scoring or self.scored_batches * self.per_step / 3
+        per_scoring = self.per_scoring or self.scored_batches * self.per_step * 2 / 3
         return steps * self.per_step + scorings * per_scoring
