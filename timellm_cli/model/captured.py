@@ -54,7 +54,7 @@ class Captured:
 
     def _record(self, constants: Hashable, inputs: Sequence[Tensor]) -> _Recording:
         places = tuple(tensor.to(self._device, copy=True) for tensor in inputs)
-        beside = torch.cuda.Stream(self._device)
+        beside = _side_stream()
         beside.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(beside):
             self._rehearse(lambda: self._function(constants, *(place[:1] if place.ndim else place for place in places)))
@@ -76,3 +76,9 @@ def _anchor() -> torch.cuda.CUDAGraph:
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         torch.zeros(1, device="cuda")
     return graph
+
+
+@cache
+def _side_stream() -> torch.cuda.Stream:
+    """Where everything is recorded: each stream that multiplies matrices has a workspace of up to 32 MiB for good."""
+    return torch.cuda.Stream()
