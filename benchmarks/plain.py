@@ -4,10 +4,10 @@ Each step applies the full vocabulary mapping (V to U, trainable, float32, with 
 embedding table, tokenises the prompts, reads prompt and patches in one pass with autograd over all of them through
 transformers, updates with `torch.optim.Adam`, and reads the loss.
 
-It is spared what would flatter a comparison: the fork keeps the attention maps and hidden states of every layer
-(`published` switches that on, with the eager attention it needs), reads its statistics value by value from the GPU,
-prints them with all digits, which makes prompts longer, and pads without a mask. Here the prompts are ours, padding is
-masked, and attention is fused, in the LLM and in the reprogramming.
+It is spared what would flatter a comparison: the fork keeps the attention maps and hidden states of every layer and
+prints statistics with all digits, which makes prompts longer (the variant `published` does both, with the eager
+attention it needs), reads those statistics value by value from the GPU, and pads without a mask. Here the prompts are
+ours, padding is masked, and attention is fused, in the LLM and in the reprogramming.
 """
 
 from collections.abc import Iterator

@@ -28,7 +28,13 @@ def _ours(capture: str = "on", recompute: str = "off", implementation: str = "au
 
 
 VARIANTS = {
-    "published": Variant("plain, keeps attention maps", is_plain=True, compact_mapping=False, published=True),
+    "published": Variant(
+        "plain, keeps attention maps, prints all digits",
+        is_plain=True,
+        compact_mapping=False,
+        published=True,
+        settings={"prompt.decimals": "all"},
+    ),
     "plain": Variant("plain", is_plain=True, compact_mapping=False),
     "compact": Variant("+ compact mapping", is_plain=True),
     "two-passes": Variant(
