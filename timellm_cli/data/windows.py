@@ -3,6 +3,7 @@
 A window is `seq_len` rows of history and the `pred_len` rows after them; a sample is one channel of one window.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,26 @@ class Window(NamedTuple):
     future_H: Tensor
     channel: int
     start: int
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """B samples, copied out of the table: what `Window` has of one."""
+
+    history_BT: Tensor
+    future_BH: Tensor
+    channel_B: Tensor
+    start_B: Tensor
+
+    @classmethod
+    def stack(cls, windows: Sequence[Window]) -> "Windows":
+        """The same samples together."""
+        return cls(
+            torch.stack([window.history_T for window in windows]),
+            torch.stack([window.future_H for window in windows]),
+            torch.tensor([window.channel for window in windows]),
+            torch.tensor([window.start for window in windows]),
+        )
 
 
 class WindowDataset(Dataset[Window]):
@@ -57,6 +78,18 @@ class WindowDataset(Dataset[Window]):
         split = start + self.window.seq_len
         channel_N = self.values_CN[channel]
         return Window(channel_N[start:split], channel_N[split : split + self.window.pred_len], channel, start)
+
+    def __getitems__(self, samples: Sequence[int]) -> Windows:
+        """Many samples in one go: a loader asks for a whole batch by this name."""
+        sample_B = torch.as_tensor(samples)
+        if len(sample_B) and not 0 <= int(sample_B.min()) <= int(sample_B.max()) < len(self):
+            raise IndexError(f"samples {int(sample_B.min())} to {int(sample_B.max())} of {len(self)}")
+        channel_B = sample_B // self.windows + (len(self.values_CN) - self.channels)
+        start_B = sample_B % self.windows * self.stride + self.span.start
+        seq_len, pred_len = self.window.seq_len, self.window.pred_len
+        history_BT = self.values_CN.unfold(1, seq_len, 1)[channel_B, start_B]
+        future_BH = self.values_CN.unfold(1, pred_len, 1)[channel_B, start_B + seq_len]
+        return Windows(history_BT, future_BH, channel_B, start_B)
 
 
 @dataclass(frozen=True, eq=False)

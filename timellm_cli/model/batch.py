@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from timellm_cli.data.windows import Window
+from timellm_cli.data.windows import Window, Windows
 from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens
 
 
@@ -42,17 +42,18 @@ class Batch:
 
 
 class Collate:
-    """Turns a list of windows into a batch. An object, so that loader processes can receive it."""
+    """Turns windows into a batch. An object, so that loader processes can receive it."""
 
     def __init__(self, encoder: PromptEncoder | NoPromptEncoder) -> None:
         self.encoder = encoder
 
-    def __call__(self, windows: Sequence[Window]) -> Batch:
-        history_BT = torch.stack([window.history_T for window in windows])
+    def __call__(self, windows: Windows | Sequence[Window]) -> Batch:
+        if not isinstance(windows, Windows):
+            windows = Windows.stack(windows)
         return Batch(
-            history_BT=history_BT,
-            future_BH=torch.stack([window.future_H for window in windows]),
-            channel_B=torch.tensor([window.channel for window in windows]),
-            start_B=torch.tensor([window.start for window in windows]),
-            prompt=self.encoder.encode(history_BT),
+            history_BT=windows.history_BT,
+            future_BH=windows.future_BH,
+            channel_B=windows.channel_B,
+            start_B=windows.start_B,
+            prompt=self.encoder.encode(windows.history_BT),
         )

@@ -1,6 +1,7 @@
 """From histories to prompt tokens with their mask."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from timellm_cli.errors import ModelError
 from timellm_cli.model.normalise import normalise
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.statistics import window_statistics
+from timellm_cli.model.tokenise import Tokenise
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,8 @@ class PromptEncoder:
         """
         self.text = text
         self.max_tokens = max_tokens
-        self._tokenizer = tokenizer
+        self._tokenise = Tokenise(text, tokenizer)
         self._multiple_of, self._beside = multiple_of, beside
-        self._head_ids: list[int] = tokenizer(text.head, add_special_tokens=False)["input_ids"] if text.head else []
 
     def encode(self, history_BT: Tensor) -> PromptTokens:
         """Prompts of standardised histories. Raises ModelError where a prompt is too long: it is never cut."""
@@ -76,31 +77,19 @@ class PromptEncoder:
 
     def encode_texts(self, prompts: list[str]) -> PromptTokens:
         """Tokens of ready prompts, with the tokeniser's own special tokens."""
-        sequences: list[list[int]] = self._tokenizer(prompts)["input_ids"]
-        longest = max(map(len, sequences))
+        head, tails = self._tokenise(prompts)
+        lengths_B = np.fromiter(map(len, tails), dtype=np.int64, count=len(tails))
+        longest = len(head) + int(lengths_B.max())
         if longest > self.max_tokens:
             raise ModelError(
                 f"a prompt has {longest:,} tokens, but the LLM has room for {self.max_tokens:,} before the patches",
                 "shorten prompt.description or prompt.template, or take fewer prompt.decimals",
             )
-        head = self._common_head(sequences)
         width = longest - len(head) + -(longest + self._beside) % self._multiple_of
-        ids_BK = np.zeros((len(sequences), width), dtype=np.int64)
-        mask_BK = np.zeros_like(ids_BK)
-        for row, sequence in enumerate(sequences):
-            start = width - (len(sequence) - len(head))
-            ids_BK[row, start:] = sequence[len(head) :]
-            mask_BK[row, start:] = 1
-        return PromptTokens(torch.from_numpy(ids_BK), torch.from_numpy(mask_BK), head)
-
-    def _common_head(self, sequences: list[list[int]]) -> tuple[int, ...]:
-        """The template's head with the special tokens before it, if every sequence begins with all of it, else nothing.
-
-        Read off the tokens themselves, because a tokeniser may join the end of the head with what follows.
-        """
-        specials = next((at for at in range(3) if sequences[0][at : at + 1] == self._head_ids[:1]), 0)
-        head = sequences[0][:specials] + self._head_ids
-        return tuple(head) if all(sequence[: len(head)] == head for sequence in sequences) else ()
+        mask_BK = np.arange(width) >= width - lengths_B[:, None]
+        ids_BK = np.zeros((len(tails), width), dtype=np.int64)
+        ids_BK[mask_BK] = np.fromiter(chain.from_iterable(tails), dtype=np.int64, count=lengths_B.sum())
+        return PromptTokens(torch.from_numpy(ids_BK), torch.from_numpy(mask_BK.astype(np.int64)), head)
 
 
 class NoPromptEncoder:
