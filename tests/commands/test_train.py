@@ -9,6 +9,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import torch
 
 from tests.conftest import Cli
 from timellm_cli.report.metrics_log import read_metrics
-from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
 Arguments = Callable[..., list[str]]
 
@@ -108,6 +109,27 @@ def test_resuming_a_run_that_max_steps_ended_amid_an_epoch_changes_nothing(
     assert again.returncode == 0, again.stderr
     assert (folder / "metrics.jsonl").read_bytes() == before
     assert (folder / "curves.png").read_bytes() == curves
+
+
+def test_a_run_of_another_machine_goes_on_here(cli: Cli, arguments: Arguments, tmp_path: Path) -> None:
+    """Captured steps and recomputed layers are of the machine, so that a CPU goes on with what a GPU began."""
+    assert cli(*arguments("--max-steps=5", "--schedule=constant")).returncode == 0
+    last = tmp_path / "checkpoints" / "run" / "last.pt"
+    begun = load_checkpoint(last)
+    on_gpu = {"hardware.device": "cuda", "hardware.capture": "on", "hardware.recompute": "on"}
+    save_checkpoint(last, replace(begun, config=begun.config.with_values(on_gpu)))
+
+    elsewhere = cli("train", "--resume", last, CUDA_VISIBLE_DEVICES="")
+    assert elsewhere.returncode == 4
+    assert "capture" not in elsewhere.stderr
+    assert "--device cpu" in elsewhere.stderr
+    assert cli("eval", last, "--limit=1", CUDA_VISIBLE_DEVICES="").returncode == 0
+    here = cli("train", "--resume", last, "--device=cpu", "--max-steps=9")
+    assert here.returncode == 0, here.stderr
+    ended = load_checkpoint(last)
+    assert ended.training.step == 9
+    hardware = ended.config.hardware
+    assert (hardware.device, hardware.capture, hardware.recompute) == ("cpu", "off", "off")
 
 
 def disturb(

@@ -56,6 +56,7 @@ def test_a_gpu_scores_as_many_as_fit() -> None:
     assert batch(80) == 256
     assert 8 < batch(3) < 256
     assert batch(0.1) == 1
+    assert batch(80, hardware={"vram": "3GiB"}) == batch(3) == batch(3, hardware={"vram": "80GiB"})
 
 
 def test_training_leaves_less_room_and_a_captured_step_the_least() -> None:

@@ -1,5 +1,6 @@
 """What may change when a run goes on, and from where it goes on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_what_makes_no_other_run_may_change(last: Path) -> None:
 def test_auto_means_what_it_meant_when_the_run_began(last: Path) -> None:
     config = go_on(last, llm__quantization="auto", train__precision="auto")
     assert (config.llm.quantization, config.train.precision) == ("none", "fp32")
+
+
+def test_capture_and_recompute_belong_to_the_machine(last: Path) -> None:
+    saved = load_checkpoint(last)
+    settled = replace(saved, config=saved.config.with_values({"hardware.capture": "on", "hardware.recompute": "on"}))
+    again, off = (continue_config(resolve(flags=flags), settled, last) for flags in ({}, {"hardware.capture": "off"}))
+    assert (again.hardware.capture, again.hardware.recompute) == ("auto", "auto")
+    assert (off.hardware.capture, off.hardware.recompute) == ("off", "auto")
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine"])

@@ -28,12 +28,19 @@ class Opened:
 
 
 def config_for(checkpoint: Checkpoint, device: str, csv: Path | None, llm: str | None) -> Config:
-    """The checkpoint's configuration for this machine: device and precision are settled anew, the rest holds.
+    """The checkpoint's configuration for this machine: precision, device and how it computes are settled anew.
 
-    The quantization stays what the weights were trained with. `csv`, if given, stands in for the configured file, and
-    `llm` for an LLM that is not where it was; its fingerprint is compared when it is loaded.
+    The rest holds; the quantization stays what the weights were trained with. `csv`, if given, stands in for the
+    configured file, and `llm` for an LLM that is not where it was; its fingerprint is compared when it is loaded.
     """
-    config = checkpoint.config.with_values({"train.precision": "auto", "hardware.device": device})
+    config = checkpoint.config.with_values(
+        {
+            "train.precision": "auto",
+            "hardware.device": device,
+            "hardware.capture": "auto",
+            "hardware.recompute": "auto",
+        }
+    )
     if csv is not None:
         config = config.with_values({"data.path": csv})
     if llm is not None and config.llm.name != NO_LLM and find_llm(config.llm.name) is None:

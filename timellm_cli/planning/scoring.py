@@ -36,6 +36,8 @@ def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -
         tokens = read_prompt(config, shape).tokens
     except (ConfigError, ModelError):  # encoding the first batch will say what is wrong with it
         return usual
+    if machine.gpu:  # hardware.vram may be of a larger card
+        budget = min(budget, machine.gpu.free_bytes)
     case = Case.of(config, shape, tokens, machine.gpu)
     room = int(_SHARE * budget)
     if in_training:

@@ -24,8 +24,13 @@ FREE = (
     "run.log_steps",
     "hardware.device",
     "hardware.vram",
+    "hardware.capture",
+    "hardware.recompute",
 )
 """Keys that may change when a run goes on. The file of the data may have moved; its numbers are compared."""
+
+_OF_MACHINE = ("hardware.capture", "hardware.recompute")
+"""Keys that are settled anew wherever a run goes on."""
 
 _PLACE = ("run.name", "run.directory")
 _LENGTH = ("train.epochs", "train.max_steps")
@@ -64,12 +69,14 @@ def load_resumable(path: Path) -> Checkpoint:
 def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> Config:
     """The checkpoint's configuration with the free settings that the user states now.
 
-    What is not stated, or is 'auto', stays as it was. Raises ConfigError naming every setting that would make it
-    another run, and where the run would be shorter than it is, or longer than its schedule was laid out for.
+    What is not stated, or is 'auto', stays as it was, but for what belongs to the machine. Raises ConfigError naming
+    every setting that would make it another run, and where the run would be shorter than it is, or longer than its
+    schedule was laid out for.
     """
     saved, now = checkpoint.config.values(), settings.config.values()
     stated = {key: now[key] for key, origin in settings.origins.items() if origin != "default" and now[key] != "auto"}
     _stay_in_folder(settings, path)
+    stated |= {key: now[key] for key in _OF_MACHINE}
     changed = {key: value for key, value in stated.items() if key not in _PLACE and value != saved[key]}
     refused = [key for key in changed if key not in FREE]
     if refused:
