@@ -10,6 +10,9 @@ from timellm_cli.errors import ModelError
 from timellm_cli.paths import llm_directory
 
 NO_LLM = "none"
+TENSORS, TENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+"""The weights in safetensors, in one piece or as shards that an index names."""
+
 _SAMPLED_BYTES, _SAMPLES = 65_536, 16
 
 
@@ -42,10 +45,15 @@ def has_weights(folder: Path) -> bool:
     return bool(weight_files(folder))
 
 
+def has_tensors(folder: Path) -> bool:
+    """Whether a folder holds safetensors files at all, under the names that our own decoder reads."""
+    return (folder / TENSORS).is_file() or (folder / TENSORS_INDEX).is_file()
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The weight files of an LLM folder, sorted; empty where there are none or a shard is missing."""
     for pattern, index in (
-        ("*.safetensors", "model.safetensors.index.json"),
+        ("*.safetensors", TENSORS_INDEX),
         ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
     ):
         files = sorted(path for path in folder.glob(pattern) if path.is_file())

@@ -298,3 +298,16 @@ def test_another_llm_has_another_fingerprint_and_the_same_files_the_same(tiny_ll
     transformers.LlamaModel(config).save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes((tiny_llm / "tokenizer.json").read_bytes())
     assert fingerprint_llm(tiny_llm) == fingerprint_llm(tiny_llm) != fingerprint_llm(tmp_path)
+
+
+def test_nf4_of_matrices_that_are_no_whole_blocks_is_left_to_transformers(tmp_path: Path) -> None:
+    odd = {**SMALL, "hidden_size": 36, "intermediate_size": 50, "num_attention_heads": 2, "num_key_value_heads": 1}
+    torch.manual_seed(3)
+    transformers.AutoModel.from_config(transformers.LlamaConfig(**odd, pad_token_id=256)).save_pretrained(tmp_path)
+    write_byte_tokenizer(tmp_path)
+    history = histories(2)
+    quantised, whole = (forecaster_on(tmp_path, quantization).eval() for quantization in ("nf4", "none"))
+    assert (type(quantised.backbone), type(whole.backbone)) == (TransformersBackbone, Decoder)
+    forecasts = [model(history, model.encoder.encode(history)) for model in (quantised, whole)]
+    assert torch.isfinite(forecasts[0]).all()
+    torch.testing.assert_close(*forecasts, rtol=0.2, atol=0.2)

@@ -190,6 +190,7 @@ class TestSeam:
         assert "transformers reads" in capsys.readouterr().err
         monkeypatch.setattr("timellm_cli.model.backbone.seam_difference", None)
         assert not isinstance(forecaster_on(tiny_llm).backbone, Decoder), "without comparing again"
+        assert "transformers reads" not in capsys.readouterr().err, "as `inspect` says it from now on"
         fingerprint, keys = fingerprint_llm(tiny_llm), read_llm_config(tiny_llm)
         assert "away from transformers'" in why_not_equal(recorded_difference(fingerprint, keys))
 

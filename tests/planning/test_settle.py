@@ -1,11 +1,14 @@
 """Every 'auto' becomes what it means on a machine; what was chosen explicitly stays."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.planning.cases import known_shape
+from tests.planning.cases import TINY, known_shape
 from timellm_cli.config import Config
+from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.machine import Gpu, Machine
 from timellm_cli.planning.settle import settle
 from timellm_cli.units import GIB
@@ -86,6 +89,18 @@ def path_of(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict
 )
 def test_steps_are_captured_on_a_gpu_with_our_own_decoder(machine: Machine, name: str, capture: str) -> None:
     assert path_of(machine, name)[0] == capture
+
+
+def test_capture_is_settled_after_quantization(tmp_path: Path) -> None:
+    """An LLM whose matrices NF4 cannot divide is our decoder's only where it is not quantized."""
+    odd = {**TINY["llama"], "model_type": "llama", "num_hidden_layers": 1000, "hidden_size": 36, "head_dim": 9}
+    (tmp_path / "config.json").write_text(json.dumps({**odd, "intermediate_size": 500_050}), encoding="utf-8")
+    shape = look_up_llm(str(tmp_path))
+    for card, quantization, capture in ((80, "nf4", "off"), (2000, "none", "on")):
+        config = settle(
+            Config.model_validate({"llm": {"name": str(tmp_path), "layers": "all"}}), with_card(card), shape
+        )
+        assert (config.llm.quantization, config.hardware.capture) == (quantization, capture)
 
 
 def test_layers_are_computed_again_where_keeping_them_would_not_fit() -> None:

@@ -13,7 +13,7 @@ from timellm_cli.llm_files import read_llm_config
 from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.decoder_files import build_decoder
 from timellm_cli.model.implementation import why_transformers
-from timellm_cli.model.llm_tensors import Read, has_tensors, open_tensors
+from timellm_cli.model.llm_tensors import Read, open_tensors
 from timellm_cli.model.no_llm import NoLLM
 from timellm_cli.model.prepared import Prepared
 from timellm_cli.model.seam import seam_difference
@@ -32,7 +32,7 @@ def load_backbone(
     LLM is used and added to. Raises ModelError where the files are missing or broken.
     """
     keys = read_llm_config(folder)
-    if why_transformers(llm, keys) or not has_tensors(folder):
+    if why_transformers(llm, keys, folder):
         return load_with_transformers(llm, precision, folder, device)
     available = keys["num_hidden_layers"]
     layers = available if llm.layers == "all" else llm.layers

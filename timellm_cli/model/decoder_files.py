@@ -10,9 +10,9 @@ from torch import Tensor
 from timellm_cli.config import LLMConfig
 from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.decoder_layer import DecoderLayer
-from timellm_cli.model.decoder_support import heads_of, rope_of
+from timellm_cli.model.decoder_support import heads_of, matrix_shapes, rope_of
 from timellm_cli.model.embedding import Embedding
-from timellm_cli.model.frozen_layers import layer_tensors, matrix_shapes, prepared_name
+from timellm_cli.model.frozen_layers import layer_tensors, prepared_name
 from timellm_cli.model.frozen_matrix import FrozenMatrix, FullMatrix, Int8Matrix, Nf4Matrix
 from timellm_cli.model.llm_tensors import Read
 from timellm_cli.model.prepared import Prepared

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+NF4_BLOCK = 64
+"""Weights that share a scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
+
 _FAMILIES = ("llama", "mistral", "qwen2")
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _LLAMA3_NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -10,15 +13,15 @@ _MISTRAL_WINDOW = 4096
 """What transformers takes where a Mistral's config.json says nothing of a window."""
 
 
-def why_not_decoder(keys: Mapping[str, Any]) -> str | None:
-    """Why our own decoder cannot read the LLM of a config.json, or None if it can.
+def why_not_decoder(keys: Mapping[str, Any], quantization: str) -> str | None:
+    """Why our own decoder cannot read the LLM of a config.json in a quantization, or None if it can.
 
     Another LLM is read through transformers, which also says what is wrong with a nonsensical config.json.
     """
-    return next(_obstacles(keys), None)
+    return next(_obstacles(keys, quantization), None)
 
 
-def _obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
+def _obstacles(keys: Mapping[str, Any], quantization: str) -> Iterator[str]:
     """Each one may rely on those before not being there."""
     family = str(keys.get("model_type", "unnamed"))
     if family not in _FAMILIES:
@@ -29,6 +32,8 @@ def _obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
     heads, kv_heads, _ = heads_of(keys)
     if heads % kv_heads:
         yield f"its {heads} query heads are no multiple of its {kv_heads} key-value heads"
+    if quantization == "nf4" and any(rows * columns % NF4_BLOCK for rows, columns in matrix_shapes(keys).values()):
+        yield f"its matrices do not divide into blocks of {NF4_BLOCK} weights"
     if keys.get("quantization_config"):
         yield "its weights are quantised already"
     if keys.get("hidden_act", "silu") != "silu":
@@ -52,6 +57,18 @@ def heads_of(keys: Mapping[str, Any]) -> tuple[int, int, int]:
     """Query heads, key-value heads and the width of a head."""
     heads = keys["num_attention_heads"]
     return heads, keys.get("num_key_value_heads") or heads, keys.get("head_dim") or keys["hidden_size"] // heads
+
+
+def matrix_shapes(keys: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Rows and columns of each of a layer's matrices, in the form that our own decoder keeps them in."""
+    hidden, middle = keys["hidden_size"], keys["intermediate_size"]
+    heads, kv_heads, width = heads_of(keys)
+    return {
+        "qkv": ((heads + 2 * kv_heads) * width, hidden),
+        "out": (hidden, heads * width),
+        "gate_up": (2 * middle, hidden),
+        "down": (hidden, middle),
+    }
 
 
 def rope_of(keys: Mapping[str, Any]) -> dict[str, Any]:

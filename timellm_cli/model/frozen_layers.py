@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.decoder_support import heads_of
-from timellm_cli.model.frozen_matrix import NF4_BLOCK, freeze
+from timellm_cli.model.decoder_support import NF4_BLOCK, heads_of, matrix_shapes
+from timellm_cli.model.frozen_matrix import freeze
 from timellm_cli.model.llm_tensors import Read
 from timellm_cli.model.prepared import Prepared, sample
 
@@ -81,18 +81,6 @@ def _by_group(keys: Mapping[str, Any], name: str, tensor: Tensor) -> Tensor:
     if ".o_proj." in name:
         return tensor.unflatten(1, (kv_heads, -1, width)).transpose(1, 2).reshape(tensor.shape)
     return tensor
-
-
-def matrix_shapes(keys: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Rows and columns of each of a layer's matrices."""
-    hidden, middle = keys["hidden_size"], keys["intermediate_size"]
-    heads, kv_heads, width = heads_of(keys)
-    return {
-        "qkv": ((heads + 2 * kv_heads) * width, hidden),
-        "out": (hidden, heads * width),
-        "gate_up": (2 * middle, hidden),
-        "down": (hidden, middle),
-    }
 
 
 def _is_whole(keys: Mapping[str, Any], tensors: Mapping[str, Tensor], biased: bool, kind: str) -> bool:

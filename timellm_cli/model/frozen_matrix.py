@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Quantization = Literal["nf4", "int8", "none"]
+from timellm_cli.model.decoder_support import NF4_BLOCK
 
-NF4_BLOCK, NF4_NESTED_BLOCK = 64, 256
+Quantization = Literal["nf4", "int8", "none"]
 
 
 class FullMatrix(nn.Module):

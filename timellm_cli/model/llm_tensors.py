@@ -13,14 +13,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from timellm_cli.errors import ModelError
+from timellm_cli.llm_files import TENSORS, TENSORS_INDEX
 from timellm_cli.model.decoder_support import heads_of
 
 Read = Callable[[str], Tensor]
 
 LOADING_FAULTS = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, AttributeError, SafetensorError)
 """What safetensors, transformers and json raise where the files of an LLM are missing or broken."""
-
-_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def unloadable(folder: Path, fault: object) -> ModelError:
@@ -29,11 +28,6 @@ def unloadable(folder: Path, fault: object) -> ModelError:
         f"the LLM in '{folder}' cannot be loaded: {str(fault).strip().splitlines()[0]}",
         "fetch the LLM again, or check that the folder holds config.json and all its safetensors files",
     )
-
-
-def has_tensors(folder: Path) -> bool:
-    """Whether the folder holds safetensors files at all, in one piece or in shards with their index."""
-    return (folder / _WHOLE).is_file() or (folder / _INDEX).is_file()
 
 
 def open_tensors(folder: Path, keys: Mapping[str, Any]) -> Read:
@@ -67,11 +61,11 @@ def open_tensors(folder: Path, keys: Mapping[str, Any]) -> Read:
 
 def _places(folder: Path) -> dict[str, tuple[Any, str]]:
     """The open file of each tensor and the name it is stored under, by its name without 'model.'."""
-    if (folder / _WHOLE).is_file():
-        file = safe_open(folder / _WHOLE, framework="pt")
+    if (folder / TENSORS).is_file():
+        file = safe_open(folder / TENSORS, framework="pt")
         stored = dict.fromkeys(file.keys(), file)
     else:
-        file_of: dict[str, str] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"]
+        file_of: dict[str, str] = json.loads((folder / TENSORS_INDEX).read_text(encoding="utf-8"))["weight_map"]
         files = {name: safe_open(folder / name, framework="pt") for name in sorted(set(file_of.values()))}
         stored = {name: files[shard] for name, shard in file_of.items()}
     return {name.removeprefix("model."): (file, name) for name, file in stored.items()}

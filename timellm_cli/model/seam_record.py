@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from timellm_cli.files import replacing
+from timellm_cli.llm_files import fingerprint_llm
 from timellm_cli.paths import prepared_directory
 
 TOLERANCE = 1e-4
@@ -16,10 +18,29 @@ _FORMAT = 1
 """To be raised whenever our decoder computes differently: then every LLM is compared again."""
 
 
+_NAME = "seam.json"
+
+
 def recorded_difference(fingerprint: str, keys: Mapping[str, Any]) -> float | None:
     """The relative difference found for the LLM of this fingerprint and config.json; None before its first start."""
+    return _read(_path(fingerprint), keys)
+
+
+def recorded_verdict(folder: Path, keys: Mapping[str, Any]) -> str | None:
+    """Why our decoder is not to read the LLM in a folder, as an earlier start found; None if it may or was not tried.
+
+    The LLM's own files are looked into only where one with this config.json did come out otherwise.
+    """
+    found = [_read(path, keys) for path in prepared_directory().glob(f"*/{_NAME}")]
+    if not any(difference is not None and why_not_equal(difference) for difference in found):
+        return None
+    difference = recorded_difference(fingerprint_llm(folder), keys)
+    return None if difference is None else why_not_equal(difference)
+
+
+def _read(path: Path, keys: Mapping[str, Any]) -> float | None:
     try:
-        record = json.loads(_path(fingerprint).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
         if (record["format"], record["config"]) != (_FORMAT, _hash(keys)):
             return None
         return float(record["difference"])
@@ -40,11 +61,13 @@ def why_not_equal(difference: float) -> str | None:
     """Why our decoder is not to read an LLM for which this difference was found, or None if it may."""
     if difference <= TOLERANCE:
         return None
+    if math.isinf(difference):
+        return "it has weights whose names our decoder does not know"
     return f"its first layer comes out {difference:.0e} away from transformers'"
 
 
 def _path(fingerprint: str) -> Path:
-    return prepared_directory() / fingerprint / "seam.json"
+    return prepared_directory() / fingerprint / _NAME
 
 
 def _hash(keys: Mapping[str, Any]) -> str:

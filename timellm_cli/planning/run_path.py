@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from timellm_cli.config import Config, LLMConfig
-from timellm_cli.llm_files import NO_LLM
+from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.implementation import why_transformers
 from timellm_cli.planning.llm_shape import LLMShape, look_up_keys
 
@@ -45,4 +45,4 @@ def why_no_decoder(llm: LLMConfig) -> str | None:
     if llm.name == NO_LLM:
         return "there is no LLM"
     keys = look_up_keys(llm.name)
-    return "the LLM is not known" if keys is None else why_transformers(llm, keys)
+    return "the LLM is not known" if keys is None else why_transformers(llm, keys, find_llm(llm.name))

@@ -40,20 +40,15 @@ def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
     quantization = config.llm.quantization
     if quantization == "auto":
         quantization = _settle_quantization(config, device, machine, shape)
-    capture = config.hardware.capture
-    if capture == "auto":
-        capture = "on" if device == "cuda" and why_no_decoder(config.llm) is None else "off"
     settled = config.with_values(
-        {
-            "hardware.device": device,
-            "train.precision": precision,
-            "llm.quantization": quantization,
-            "hardware.capture": capture,
-        }
+        {"hardware.device": device, "train.precision": precision, "llm.quantization": quantization}
     )
-    if config.hardware.recompute != "auto":
-        return settled
-    return settled.with_values({"hardware.recompute": _settle_recompute(settled, machine, shape)})
+    if config.hardware.capture == "auto":
+        captures = device == "cuda" and why_no_decoder(settled.llm) is None
+        settled = settled.with_values({"hardware.capture": "on" if captures else "off"})
+    if config.hardware.recompute == "auto":
+        settled = settled.with_values({"hardware.recompute": _settle_recompute(settled, machine, shape)})
+    return settled
 
 
 def _settle_recompute(config: Config, machine: Machine, shape: LLMShape | None) -> Literal["on", "off"]:

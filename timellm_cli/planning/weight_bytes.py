@@ -1,12 +1,11 @@
 """Memory that stays all run long: the frozen LLM, trainable weights, their gradients and optimizer states. Light."""
 
+from timellm_cli.model.decoder_support import NF4_BLOCK
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import Linear
 
-NF4_BLOCK = 64
-"""Weights that share one scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
 NF4_NESTED_BLOCK = 256
-"""Scales that share one scale of scales under double quantization (the same place)."""
+"""Scales that share one scale of scales under double quantization (QLoRA, section 3)."""
 OPTIMIZER_BLOCK = 256
 """States that share one scale in bitsandbytes' 8-bit optimizers."""
 SMALLEST_8BIT = 4096
