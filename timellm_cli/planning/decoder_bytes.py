@@ -9,7 +9,6 @@ Letters are those of `decoder_layer.py`: S tokens read (the prompt's tail, then 
 """
 
 from dataclasses import dataclass
-from itertools import starmap
 
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import LLMShape
@@ -63,45 +62,32 @@ class Tensors:
         return self.vectors(self.case.patches) * (4 + (size if size < 4 else 0)) // size
 
     def mlp(self, tokens: int) -> int:
-        """What the loop over parts of the MLP's tokens needs: of a part what the MLP reads and its activation, and in
-        between gate and up or a matrix. The activation of the part before is held until the next one is there.
-        """
-        gate_up, down = self.written_out("gate", "up"), self.written_out("down")
-
-        def most(now: int, before: int) -> int:
-            width, inner = now * self.shape.hidden, now * self.shape.intermediate
-            held = before * self.shape.intermediate
-            return width + max(gate_up + 2 * inner + held, 3 * inner + held, inner + down)
-
-        return max(starmap(most, self._parts(tokens)))
+        """What the largest part of the tokens needs in the MLP: what gate and up read and give, what `down` reads."""
+        part, _ = self._parts(tokens)
+        width, inner = part * self.shape.hidden, part * self.shape.intermediate
+        return max(width + self.written_out("gate", "up") + 2 * inner, 3 * inner, inner + self.written_out("down"))
 
     def mlp_backward(self, tokens: int) -> int:
-        """The same of the loop in the backward pass, which holds its gate and up matrix from one part to the next, and
-        with recomputation gate and up.
+        """The same in the backward pass, where the gradient of one part is held until that of the next is there.
+
+        Gate and up are computed again with `recompute`, and then their matrix stays for their gradient.
         """
         gate_up, down = self.written_out("gate", "up"), self.written_out("down")
-        made = 2 * self.shape.intermediate if self.case.recompute else 0
 
-        def most(now: int, before: int) -> int:
-            width, inner = now * self.shape.hidden, now * self.shape.intermediate
-            held = before * made
-            matrix = gate_up if before else 0
-            return inner + max(
-                down + before * self.shape.intermediate + matrix + held,
-                matrix + gate_up + held,
-                gate_up + held + now * made + width,
-            )
+        def most(part: int) -> int:
+            width, inner = part * self.shape.hidden, part * self.shape.intermediate
+            if self.case.recompute:
+                return gate_up + 2 * inner + max(width, down + inner)
+            return max(down + inner, gate_up + width)
 
-        return max(starmap(most, self._parts(tokens)))
+        first, second = self._parts(tokens)
+        return max(most(first), first * self.shape.hidden + most(second) if second else 0)
 
-    def _parts(self, tokens: int) -> list[tuple[int, int]]:
-        """Bytes of one number a token, in the first part of the MLP's tokens and in the second, each with the part
-        before it.
-        """
+    def _parts(self, tokens: int) -> tuple[int, int]:
+        """Bytes of one number a token, in the first part of the MLP's tokens and in the second."""
         token = tokens * self.case.number_bytes
         samples = min(max(WIDE_BYTES // (2 * self.shape.intermediate * token), 1), self.case.batch)
-        others = min(self.case.batch - samples, samples)
-        return [(samples * token, 0), *([(others * token, samples * token)] if others else [])]
+        return samples * token, min(self.case.batch - samples, samples) * token
 
 
 def decoder_parts(case: Case, on_the_way: int) -> list[Part]:
@@ -152,8 +138,10 @@ def forward_moments(case: Case, keeps: bool) -> list[Moment]:
     query, context = size.queries(tokens), size.keys_values(case.context)
     qkv = query + size.keys_values(tokens)
     sums = 4 * case.batch * tokens * shape.heads  # of attention's softmax, in float32
-    attention = size.vectors(tokens) + qkv
-    attention += max(size.written_out("q", "k", "v"), 2 * query + context + max(sums, size.written_out("o")))
+    attention = qkv + max(
+        size.vectors(tokens) + size.written_out("q", "k", "v"),
+        2 * query + context + max(sums, size.written_out("o")),
+    )
     if keeps:  # the layer keeps what it read, and not yet the rest
         attention -= case.batch * patches * layer_patch_bytes(case) - size.vectors(patches) + context
     mlp = query + (0 if keeps else context) + size.mlp(tokens)
@@ -171,8 +159,8 @@ def backward_moments(case: Case) -> list[Moment]:
     sums = 4 * case.batch * patches * shape.heads  # of attention's softmax, in float32
     # The last layer's result, its gradient and the one before its norm; what attention gives.
     around = 3 * vectors + size.places(patches) + query + size.written_out("q", "k", "v", "o")
-    if case.recompute:  # query, key and value side by side, query and value apart, and what the MLP read
-        around += 2 * query + own + own // 2 + vectors
+    if case.recompute:  # the query, and what the MLP read
+        around += query + vectors
     mlp = sums + vectors + size.mlp_backward(patches)
     attention = vectors + 2 * query + size.keys_values(case.context) + max(2 * sums, query + own + 2 * vectors)
     return [
