@@ -127,12 +127,16 @@ class Decoder(nn.Module):
 
 
 def fastest_ops(device: torch.device) -> ModuleType:
-    """The fused operations on a GPU, where Triton is installed; else those in plain PyTorch, which compute the same."""
-    if device.type == "cuda" and find_spec("triton"):
+    """The fused operations on a GPU, where Triton is installed; else those of libraries, on a CPU of PyTorch alone."""
+    if device.type != "cuda":
+        return plain_ops
+    if find_spec("triton"):
         from timellm_cli.model import triton_ops
 
         return triton_ops
-    return plain_ops
+    from timellm_cli.model import cuda_ops
+
+    return cuda_ops
 
 
 @dataclass(frozen=True)

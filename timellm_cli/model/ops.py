@@ -25,13 +25,14 @@ def rms_norm(x_NE: Tensor, weight_E: Tensor, eps: float, kept_BPE: Tensor | None
 
     `kept_BPE`, where given, is filled with the last P tokens of each sample of x, which is B x S x E then.
     """
-    _keep_last(x_NE, kept_BPE)
+    keep_last(x_NE, kept_BPE)
     wide_NE = _widen(x_NE)
     rstd_N1 = torch.rsqrt(wide_NE.square().mean(-1, keepdim=True) + eps)
-    return (wide_NE * rstd_N1 * _widen(weight_E)).to(x_NE.dtype)
+    return (wide_NE * rstd_N1).mul_(_widen(weight_E)).to(x_NE.dtype)
 
 
-def _keep_last(x_BSX: Tensor, kept_BPX: Tensor | None) -> None:
+def keep_last(x_BSX: Tensor, kept_BPX: Tensor | None) -> None:
+    """Copy the last P tokens of each sample, where there is room for them."""
     if kept_BPX is not None:
         kept_BPX.copy_(x_BSX[:, -kept_BPX.shape[1] :])
 
@@ -51,7 +52,7 @@ def rms_norm_backward(
     along_N1 = (scaled_NE * wide_NE).mean(-1, keepdim=True) * rstd_N1.square()
     grad_NE = rstd_N1 * (scaled_NE - wide_NE * along_N1)
     if residual_NE is not None:
-        grad_NE = grad_NE + _widen(residual_NE)
+        grad_NE += _widen(residual_NE)
     return grad_NE.to(x_NE.dtype) if out_NE is None else out_NE.copy_(grad_NE)
 
 
@@ -73,19 +74,20 @@ def split_heads(
     samples, tokens, _ = qkv_BSW.shape
     kv, _, features = head_keys_kKR.shape
     heads_BhSR = qkv_BSW.view(samples, tokens, -1, features).transpose(1, 2)
-    query_BhSR, keys_BkSR, values_BkSR = heads_BhSR.split((kv * groups, kv, kv), dim=1)
+    turned_BhSR, values_BkSR = heads_BhSR.split((kv * (groups + 1), kv), dim=1)
     cos_B1SR, sin_B1SR = cos_BSR[:, None], sin_BSR[:, None]
 
     def rotate(x: Tensor) -> Tensor:
         wide = _widen(x)
-        return (wide * cos_B1SR + _rotate_half(wide) * sin_B1SR).to(x.dtype)
+        return (wide * cos_B1SR).add_(_rotate_half(wide).mul_(sin_B1SR)).to(x.dtype)
 
     def after_head(head_kKR: Tensor, x_BkSR: Tensor) -> Tensor:
         return torch.cat((head_kKR.expand(samples, -1, -1, -1), x_BkSR), dim=2)
 
-    query_BShR = rotate(query_BhSR).transpose(1, 2).contiguous()
+    query_BhSR, keys_BkSR = rotate(turned_BhSR).split((kv * groups, kv), dim=1)
+    query_BShR = query_BhSR.transpose(1, 2).contiguous()
     query_BkQR = query_BShR.view(samples, tokens * groups, kv, features).transpose(1, 2)
-    return query_BkQR, after_head(head_keys_kKR, rotate(keys_BkSR)), after_head(head_values_kKR, values_BkSR)
+    return query_BkQR, after_head(head_keys_kKR, keys_BkSR), after_head(head_values_kKR, values_BkSR)
 
 
 def merge_heads(
@@ -97,7 +99,7 @@ def merge_heads(
 
     def unrotate(grad: Tensor) -> Tensor:
         wide = _widen(grad)
-        return (wide * cos_B1SR - _rotate_half(wide * sin_B1SR)).to(grad.dtype)
+        return (wide * cos_B1SR).sub_(_rotate_half(wide * sin_B1SR)).to(grad.dtype)
 
     query_grad_BhSR = query_grad_BkQR.transpose(1, 2).reshape(samples, tokens, -1, features).transpose(1, 2)
     grads = (unrotate(query_grad_BhSR), unrotate(keys_grad_BkSR), values_grad_BkSR)
@@ -116,9 +118,9 @@ def split_output(grad_BSO: Tensor, kv: int, features: int) -> Tensor:
 
 def swiglu(gate_up_N2I: Tensor, kept_BP2I: Tensor | None = None) -> Tensor:
     """N x I: silu of the first I columns, times the last I. `kept_BP2I` as `rms_norm` has it."""
-    _keep_last(gate_up_N2I, kept_BP2I)
+    keep_last(gate_up_N2I, kept_BP2I)
     gate_NI, up_NI = _widen(gate_up_N2I).chunk(2, dim=-1)
-    return (silu(gate_NI) * up_NI).to(gate_up_N2I.dtype)
+    return silu(gate_NI).mul_(up_NI).to(gate_up_N2I.dtype)
 
 
 def swiglu_backward(grad_act_NI: Tensor, gate_up_N2I: Tensor, out_N2I: Tensor | None = None) -> Tensor:
