@@ -93,6 +93,8 @@ def test_the_path_of_a_run_is_told(cli: Cli) -> None:
     assert re.search(r"Largest batch that fits: \d+ samples, or \d+ with recompute", shown)
     assert f"prompt read apart: {reason}" in cli("inspect", "--llm", "gpt2").stdout
     assert re.search(r"step +not captured +layers are kept", cli("inspect", "--device", "cpu").stdout)
+    without = cli("inspect", "--llm", "none").stdout
+    assert re.search(r"path +no LLM", without) and not re.search("step +not captured", without)
 
 
 def test_capture_on_a_cpu_is_refused_with_its_reason(cli: Cli) -> None:

@@ -160,7 +160,7 @@ def test_what_a_run_cannot_ask_for_is_found(
     ("llm", "sections", "name", "reason"),
     [
         ("tiny", {"hardware": {"capture": "on"}}, "capture", "a CPU has no CUDA graphs"),
-        ("none", {"hardware": {"capture": "on"}}, "capture", "does not run the LLM: there is no LLM"),
+        ("none", {"hardware": {"capture": "on"}}, "capture", "capture is on, but there is no LLM"),
         (
             "tiny",
             {"hardware": {"recompute": "on"}, "llm": {"implementation": "transformers"}},

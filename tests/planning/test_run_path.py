@@ -14,9 +14,11 @@ from timellm_cli.model import seam_record
 from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.run_path import RunPath, find_path
 
+HARDWARE = {"device": "cuda", "capture": "on", "recompute": "on"}
 
-def path(name: str, **llm: Any) -> RunPath:
-    config = Config.model_validate({"llm": {"name": name, **llm}, "hardware": {"capture": "on", "recompute": "off"}})
+
+def path(name: str, hardware: dict[str, str] | None = None, **llm: Any) -> RunPath:
+    config = Config.model_validate({"llm": {"name": name, **llm}, "hardware": HARDWARE | (hardware or {})})
     return find_path(config, look_up_llm(name))
 
 
@@ -35,7 +37,16 @@ def path(name: str, **llm: Any) -> RunPath:
     ],
 )
 def test_the_table_tells_the_path(name: str, implementation: str | None, reason: str | None) -> None:
-    assert path(name) == RunPath(implementation, reason, captured=True, recompute=False)  # type: ignore[arg-type]
+    ours = implementation == "decoder"
+    assert path(name) == RunPath(implementation, reason, captured=ours, recompute=ours)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_is_not_told() -> None:
+    """Readiness refuses it; the path is what there would be."""
+    on_cpu = path("smollm2-135m", {"device": "cpu"})
+    assert (on_cpu.captured, on_cpu.recompute) == (False, True)
+    launched = path("smollm2-135m", {"capture": "off", "recompute": "off"})
+    assert (launched.captured, launched.recompute) == (False, False)
 
 
 def test_transformers_can_be_asked_for() -> None:

@@ -91,6 +91,8 @@ def _faults_of_path(config: Config) -> Iterator[Check]:
     """What only our own decoder can do, asked for where it does not run."""
     hardware, reason = config.hardware, why_no_decoder(config.llm)
     no_decoder = f"but our own decoder does not run the LLM: {reason}"
+    if config.llm.name == NO_LLM:
+        no_decoder = "but there is no LLM"
     if hardware.capture == "on" and (reason or hardware.device == "cpu"):
         detail = no_decoder if reason else "but a CPU has no CUDA graphs"
         yield Check("capture", False, f"hardware.capture is on, {detail}", "use --capture auto")

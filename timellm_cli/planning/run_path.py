@@ -37,7 +37,9 @@ def find_path(config: Config, shape: LLMShape | None) -> RunPath:
         implementation = "transformers_two_passes" if shape.causal else "transformers_one_pass"
     else:
         implementation = "transformers" if look_up_keys(config.llm.name) else None
-    return RunPath(implementation, reason, hardware.capture == "on", hardware.recompute == "on")
+    ours = reason is None
+    captured = ours and hardware.device == "cuda" and hardware.capture == "on"
+    return RunPath(implementation, reason, captured, ours and hardware.recompute == "on")
 
 
 def why_no_decoder(llm: LLMConfig) -> str | None:

@@ -149,6 +149,8 @@ def _path_rows(plan: Plan) -> Iterator[Row]:
     runner, how = _PATHS[path.implementation]
     why = f": {path.reason}" if path.implementation not in ("decoder", "none") else ""
     yield "path", runner, how + why
+    if path.implementation == "none":
+        return
     layers = "layers are computed again" if path.recompute else "layers are kept"
     yield "step", *(("captured", f"as a CUDA graph; {layers}") if path.captured else ("not captured", layers))
 
