@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.model import forecaster as forecaster_module
-from timellm_cli.model.decoder import Decoder
-from timellm_cli.model.decoder_files import build_decoder
-from timellm_cli.model.transformers_backbone import DTYPES, TransformersBackbone
+from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.decoder_files import build_decoder
+from timellm_cli.model.llm.transformers_backbone import DTYPES, TransformersBackbone
 
 SMOLLM2 = {
     "model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,

@@ -150,11 +150,11 @@ def make_encoder(config: Config) -> PromptEncoder:
 
 
 def _operations(name: str) -> Any:
-    from timellm_cli.model import ops
+    from timellm_cli.model.llm import ops
 
     if name == "plain" or not torch.cuda.is_available():
         return ops
-    from timellm_cli.model import triton_ops
+    from timellm_cli.model.llm import triton_ops
 
     return triton_ops
 

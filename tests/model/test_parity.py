@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from timellm_cli.config import Config
-from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.mapping import vocabulary_factor
 from timellm_cli.model.normalise import normalise
 from timellm_cli.model.original import read_original

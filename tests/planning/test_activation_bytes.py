@@ -8,9 +8,9 @@ import torch
 from tests.planning.cases import TINY, known_shape, step, tiny_shape
 from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.model.llm.transformers_backbone import TransformersBackbone
 from timellm_cli.model.mapping import VocabularyMapping, vocabulary_factor
 from timellm_cli.model.tokens import NoPromptEncoder, PromptTokens
-from timellm_cli.model.transformers_backbone import TransformersBackbone
 from timellm_cli.planning.activation_bytes import (
     CUDA_CONTEXT,
     context,

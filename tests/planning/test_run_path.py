@@ -10,7 +10,7 @@ import pytest
 from tests.planning.cases import TINY
 from timellm_cli.config import Config
 from timellm_cli.llm_files import fingerprint_llm
-from timellm_cli.model import seam_record
+from timellm_cli.model.llm import seam_record
 from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.run_path import RunPath, find_path
 

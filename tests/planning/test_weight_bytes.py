@@ -58,7 +58,7 @@ def test_nf4_weights_and_constants_are_what_bitsandbytes_keeps(family: str, doub
 def test_our_own_decoder_keeps_what_its_matrices_hold(quantization: Any, double_quant: bool) -> None:
     import torch
 
-    from timellm_cli.model.frozen_matrix import freeze
+    from timellm_cli.model.llm.frozen_matrix import freeze
 
     case = step(tiny_shape("llama"), layers=3, quantization=quantization, double_quant=double_quant, decoder=True)
     kept = 0
@@ -72,7 +72,7 @@ def test_our_own_decoder_keeps_what_its_matrices_hold(quantization: Any, double_
 def test_our_own_decoder_holds_the_rows_of_its_prompts_on_a_gpu_and_the_files_table_on_a_cpu() -> None:
     import torch
 
-    from timellm_cli.model.embedding import Embedding
+    from timellm_cli.model.llm.embedding import Embedding
 
     shape = tiny_shape("llama")
     on_gpu = Embedding(torch.zeros(shape.vocab, shape.hidden), torch.device("cpu"), torch.bfloat16, copies=True)

@@ -10,14 +10,14 @@ from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm
-from timellm_cli.model.backbone import Backbone, load_backbone
-from timellm_cli.model.decoder import Decoder
 from timellm_cli.model.head import ForecastHead
+from timellm_cli.model.llm.backbone import Backbone, load_backbone
+from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.no_llm import NoLLM
+from timellm_cli.model.llm.prepared import Prepared
 from timellm_cli.model.mapping import FreePrototypes, VocabularyMapping, prepared_factor
-from timellm_cli.model.no_llm import NoLLM
 from timellm_cli.model.normalise import normalise
 from timellm_cli.model.patches import PatchEmbedding, cut_patches
-from timellm_cli.model.prepared import Prepared
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.reprogram import Reprogramming
 from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens, load_tokenizer

@@ -9,7 +9,7 @@ steps in S that gradient descent on W takes.
 import torch
 from torch import Tensor, nn
 
-from timellm_cli.model.prepared import Prepared, sample
+from timellm_cli.model.llm.prepared import Prepared, sample
 
 _RIDGE = 1e-12
 """Share of the mean squared embedding added where the embeddings do not span their space, so that R exists."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from timellm_cli.errors import ModelError
 from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.model.llm.no_llm import NoLLM
 from timellm_cli.model.mapping import VocabularyMapping, compact_mapping
-from timellm_cli.model.no_llm import NoLLM
 
 _NAMES = {
     "patch_embedding.value_embedding.tokenConv.weight": "patch_embedding.convolution.weight",

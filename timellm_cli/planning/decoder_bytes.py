@@ -1,4 +1,4 @@
-"""Memory that a step takes in our own decoder, derived from `model/decoder.py` and `decoder_layer.py`. Light.
+"""Memory that a step takes in our own decoder, derived from `model/llm/decoder.py` and `decoder_layer.py`. Light.
 
 What is kept for the backward pass is exact. What is needed on the way is that of the worst of four moments: attention
 and MLP of the last layer, in either direction. Each sums up what is alive there at once, as the fused operations of a

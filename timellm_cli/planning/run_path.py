@@ -5,7 +5,7 @@ from typing import Literal
 
 from timellm_cli.config import Config, LLMConfig
 from timellm_cli.llm_files import NO_LLM, find_llm
-from timellm_cli.model.implementation import why_transformers
+from timellm_cli.model.llm.implementation import why_transformers
 from timellm_cli.planning.llm_shape import LLMShape, look_up_keys
 
 Implementation = Literal["decoder", "transformers_two_passes", "transformers_one_pass", "transformers", "none"]

@@ -1,6 +1,6 @@
 """Memory that stays all run long: the frozen LLM, trainable weights, their gradients and optimizer states. Light."""
 
-from timellm_cli.model.decoder_support import NF4_BLOCK
+from timellm_cli.model.llm.decoder_support import NF4_BLOCK
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import Linear
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import TENSORS, TENSORS_INDEX
-from timellm_cli.model.decoder_support import heads_of
+from timellm_cli.model.llm.decoder_support import heads_of
 
 Read = Callable[[str], Tensor]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, apply_rotary_pos_emb
 
-from timellm_cli.model import ops
+from timellm_cli.model.llm import ops
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -25,13 +25,13 @@ EPS = 1e-6
 @pytest.fixture(scope="module", params=["triton_ops", "cuda_ops"])
 def fused(request: pytest.FixtureRequest) -> ModuleType:
     if request.param == "cuda_ops":  # made for GPUs, but PyTorch's operations are on CPUs as well
-        from timellm_cli.model import cuda_ops
+        from timellm_cli.model.llm import cuda_ops
 
         return cuda_ops
     pytest.importorskip("triton", reason="Triton is not installed: it comes with CUDA builds of PyTorch")
     if DEVICE == "cpu" and not INTERPRETED:
         pytest.skip("Triton needs a CUDA device, or TRITON_INTERPRET=1")
-    from timellm_cli.model import triton_ops
+    from timellm_cli.model.llm import triton_ops
 
     return triton_ops
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from timellm_cli.model import ops as plain_ops
-from timellm_cli.model.decoder_layer import DecoderLayer, Kept, KeysValues, Places
-from timellm_cli.model.embedding import Embedding
+from timellm_cli.model.llm import ops as plain_ops
+from timellm_cli.model.llm.decoder_layer import DecoderLayer, Kept, KeysValues, Places
+from timellm_cli.model.llm.embedding import Embedding
 from timellm_cli.model.tokens import PromptTokens
 
 
@@ -131,10 +131,10 @@ def fastest_ops(device: torch.device) -> ModuleType:
     if device.type != "cuda":
         return plain_ops
     if find_spec("triton"):
-        from timellm_cli.model import triton_ops
+        from timellm_cli.model.llm import triton_ops
 
         return triton_ops
-    from timellm_cli.model import cuda_ops
+    from timellm_cli.model.llm import cuda_ops
 
     return cuda_ops
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.model.test_backbone import forecaster_on, histories, read_backbone
 from timellm_cli.errors import ModelError
-from timellm_cli.model.decoder import Decoder
-from timellm_cli.model.decoder_support import why_not_decoder
-from timellm_cli.model.transformers_backbone import TransformersBackbone
+from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.decoder_support import why_not_decoder
+from timellm_cli.model.llm.transformers_backbone import TransformersBackbone
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.decoder import Decoder
-from timellm_cli.model.decoder_layer import DecoderLayer
-from timellm_cli.model.decoder_support import heads_of, matrix_shapes, rope_of
-from timellm_cli.model.embedding import Embedding
-from timellm_cli.model.frozen_layers import layer_tensors, prepared_name
-from timellm_cli.model.frozen_matrix import FrozenMatrix, FullMatrix, Int8Matrix, Nf4Matrix
-from timellm_cli.model.llm_tensors import Read
-from timellm_cli.model.prepared import Prepared
+from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.decoder_layer import DecoderLayer
+from timellm_cli.model.llm.decoder_support import heads_of, matrix_shapes, rope_of
+from timellm_cli.model.llm.embedding import Embedding
+from timellm_cli.model.llm.frozen_layers import layer_tensors, prepared_name
+from timellm_cli.model.llm.frozen_matrix import FrozenMatrix, FullMatrix, Int8Matrix, Nf4Matrix
+from timellm_cli.model.llm.llm_tensors import Read
+from timellm_cli.model.llm.prepared import Prepared
 
 
 def build_decoder(

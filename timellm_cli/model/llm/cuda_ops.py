@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timellm_cli.model.ops import (
+from timellm_cli.model.llm.ops import (
     NESTED_BLOCK,
     NF4_BLOCK,
     dequantize_int8,

@@ -6,8 +6,8 @@ from typing import Any
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.llm_files import has_tensors, has_weights
-from timellm_cli.model.decoder_support import why_not_decoder
-from timellm_cli.model.seam_record import recorded_verdict
+from timellm_cli.model.llm.decoder_support import why_not_decoder
+from timellm_cli.model.llm.seam_record import recorded_verdict
 
 
 def why_transformers(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> str | None:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.decoder_support import NF4_BLOCK, heads_of, matrix_shapes
-from timellm_cli.model.frozen_matrix import freeze
-from timellm_cli.model.llm_tensors import Read
-from timellm_cli.model.prepared import Prepared, sample
+from timellm_cli.model.llm.decoder_support import NF4_BLOCK, heads_of, matrix_shapes
+from timellm_cli.model.llm.frozen_matrix import freeze
+from timellm_cli.model.llm.llm_tensors import Read
+from timellm_cli.model.llm.prepared import Prepared, sample
 
 _QKV = tuple(f"self_attn.{part}_proj" for part in "qkv")
 _MATRICES = {

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timellm_cli.model.frozen_matrix import FrozenMatrix
+from timellm_cli.model.llm.frozen_matrix import FrozenMatrix
 
 _WIDE_BYTES = 2**28
 """What an MLP's gate and up may take for a moment: tokens go through it in parts that still fill a GPU."""

@@ -1,4 +1,4 @@
-"""Which LLMs `model/decoder.py` reads, told from their config.json alone. Light."""
+"""Which LLMs `model/llm/decoder.py` reads, told from their config.json alone. Light."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.errors import ModelError
-from timellm_cli.model.llm_tensors import LOADING_FAULTS, unloadable
+from timellm_cli.model.llm.llm_tensors import LOADING_FAULTS, unloadable
 from timellm_cli.model.tokens import PromptTokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

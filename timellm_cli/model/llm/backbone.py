@@ -10,15 +10,15 @@ from timellm_cli.config import LLMConfig
 from timellm_cli.console import print_note
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import read_llm_config
-from timellm_cli.model.decoder import Decoder
-from timellm_cli.model.decoder_files import build_decoder
-from timellm_cli.model.implementation import why_transformers
-from timellm_cli.model.llm_tensors import Read, open_tensors
-from timellm_cli.model.no_llm import NoLLM
-from timellm_cli.model.prepared import Prepared
-from timellm_cli.model.seam import seam_difference
-from timellm_cli.model.seam_record import record_difference, recorded_difference, why_not_equal
-from timellm_cli.model.transformers_backbone import DTYPES, TransformersBackbone, load_with_transformers
+from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.decoder_files import build_decoder
+from timellm_cli.model.llm.implementation import why_transformers
+from timellm_cli.model.llm.llm_tensors import Read, open_tensors
+from timellm_cli.model.llm.no_llm import NoLLM
+from timellm_cli.model.llm.prepared import Prepared
+from timellm_cli.model.llm.seam import seam_difference
+from timellm_cli.model.llm.seam_record import record_difference, recorded_difference, why_not_equal
+from timellm_cli.model.llm.transformers_backbone import DTYPES, TransformersBackbone, load_with_transformers
 
 Backbone = Decoder | TransformersBackbone | NoLLM
 

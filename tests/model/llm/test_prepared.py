@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.model.test_backbone import forecaster_on, histories, read_backbone
 from timellm_cli.llm_files import fingerprint_llm, read_llm_config
-from timellm_cli.model import decoder_files, frozen_layers, mapping, prepared, seam
-from timellm_cli.model.decoder import Decoder
-from timellm_cli.model.prepared import Prepared
-from timellm_cli.model.seam_record import recorded_difference, why_not_equal
+from timellm_cli.model import mapping
+from timellm_cli.model.llm import decoder_files, frozen_layers, prepared, seam
+from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.prepared import Prepared
+from timellm_cli.model.llm.seam_record import recorded_difference, why_not_equal
 
 QUANTISED = pytest.mark.parametrize(
     "settings",
@@ -170,7 +171,7 @@ class TestSeam:
 
     def test_it_is_made_once(self, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         forecaster_on(tiny_llm)
-        monkeypatch.setattr("timellm_cli.model.backbone.seam_difference", None)
+        monkeypatch.setattr("timellm_cli.model.llm.backbone.seam_difference", None)
         assert isinstance(forecaster_on(tiny_llm, "nf4").backbone, Decoder)
 
     @pytest.mark.parametrize("fault", ["other rotation", "other norm"])
@@ -188,7 +189,7 @@ class TestSeam:
             monkeypatch.setattr(seam, "build_decoder", build)
         assert not isinstance(forecaster_on(tiny_llm).backbone, Decoder)
         assert "transformers reads" in capsys.readouterr().err
-        monkeypatch.setattr("timellm_cli.model.backbone.seam_difference", None)
+        monkeypatch.setattr("timellm_cli.model.llm.backbone.seam_difference", None)
         assert not isinstance(forecaster_on(tiny_llm).backbone, Decoder), "without comparing again"
         assert "transformers reads" not in capsys.readouterr().err, "as `inspect` says it from now on"
         fingerprint, keys = fingerprint_llm(tiny_llm), read_llm_config(tiny_llm)
@@ -198,7 +199,7 @@ class TestSeam:
         compared = []
         original = seam.seam_difference
         monkeypatch.setattr(
-            "timellm_cli.model.backbone.seam_difference",
+            "timellm_cli.model.llm.backbone.seam_difference",
             lambda *arguments: (compared.append(arguments), original(*arguments))[1],
         )
         forecaster_on(folder)
