@@ -78,13 +78,18 @@ class Decoder(nn.Module):
         patches = tokens_BPE.shape[1]
         tokens_BSE = torch.cat([self.embedding(prompt.ids_BK), tokens_BPE], dim=1)
         places = self._place(prompt, patches)
+        patch_places = _patches_of(places, patches)
+        *layers, last = self.layers
+        *heads, last_head = self._head[1]
         kept: list[Kept] = []
-        for layer, head in zip(self.layers, self._head[1], strict=True):
+        for layer, head in zip(layers, heads, strict=True):
             if keep:
                 kept.append(layer.read_and_keep(self.ops, tokens_BSE, head, places, patches, self.recompute))
             else:
                 layer.read(self.ops, tokens_BSE, head, places)
-        return tokens_BSE[:, -patches:].contiguous(), Trace(kept, _patches_of(places, patches))
+        recompute = self.recompute or not keep
+        last_BPE, kept_last = last.read_last(self.ops, tokens_BSE, last_head, places, patch_places, recompute)
+        return last_BPE, Trace([*kept, kept_last] if keep else [], patch_places)
 
     @torch.no_grad()
     def propagate_back(self, trace: "Trace", grad_BPE: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ class DecoderLayer(nn.Module):
 
     def read(self, ops: ModuleType, tokens_BSE: Tensor, head: KeysValues, places: Places) -> KeysValues:
         """Change the tokens into what the layer makes of them, in place. Returns keys and values, B x k x C x R."""
-        _, keys, values = self._attend(ops, tokens_BSE, head, places)
+        query, keys, values = self._read_heads(ops, tokens_BSE, head, places)
+        self._add_attention(ops, tokens_BSE, query, keys, values, places)
         self._apply_mlp(ops, tokens_BSE)
         return keys, values
 
@@ -101,14 +102,33 @@ class DecoderLayer(nn.Module):
         """Like `read`, and returns what the backward pass needs; `recompute` leaves out what it can compute again."""
         batch, _, width = tokens_BSE.shape
         tokens_BPE = tokens_BSE.new_empty(batch, patches, width)
-        query, keys, values = self._attend(ops, tokens_BSE, head, places, tokens_BPE)
-        inside = None
-        if not recompute:
-            patch_query = query[:, :, -patches * self.groups :].transpose(1, 2).contiguous().transpose(1, 2)
-            gate_up = tokens_BSE.new_empty(batch, patches, self.gate_up.shape[0])
-            inside = Inside(patch_query, torch.empty_like(tokens_BPE), gate_up)
+        query, keys, values = self._read_heads(ops, tokens_BSE, head, places, tokens_BPE)
+        self._add_attention(ops, tokens_BSE, query, keys, values, places)
+        inside = None if recompute else self._make_inside(self._of_patches(query, patches), tokens_BPE)
         self._apply_mlp(ops, tokens_BSE, inside)
         return Kept(tokens_BPE, keys, values, inside)
+
+    def read_last(
+        self,
+        ops: ModuleType,
+        tokens_BSE: Tensor,
+        head: KeysValues,
+        places: Places,
+        patch_places: Places,
+        recompute: bool,
+    ) -> tuple[Tensor, Kept]:
+        """Like `read_and_keep` for the last layer: of the prompt it makes keys and values only, for nobody reads more.
+
+        Returns what the patches become, B x P x E, in a tensor of its own.
+        """
+        patches = patch_places.cos_BSR.shape[1]
+        tokens_BPE = tokens_BSE.new_empty(len(tokens_BSE), patches, tokens_BSE.shape[2])
+        query, keys, values = self._read_heads(ops, tokens_BSE, head, places, tokens_BPE)
+        query, last_BPE = self._of_patches(query, patches), tokens_BPE.clone()
+        self._add_attention(ops, last_BPE, query, keys, values, patch_places)
+        inside = None if recompute else self._make_inside(query, tokens_BPE)
+        self._apply_mlp(ops, last_BPE, inside)
+        return last_BPE, Kept(tokens_BPE, keys, values, inside)
 
     def backward(
         self, ops: ModuleType, kept: Kept, grad_BPE: Tensor, nothing: KeysValues, patch_places: Places
@@ -137,7 +157,7 @@ class DecoderLayer(nn.Module):
         grad_qkv = ops.merge_heads(grads[0], grads[1][:, :, -patches:], grads[2][:, :, -patches:], cos, sin)
         return ops.rms_norm_backward(grad_qkv @ qkv_WE, kept.tokens_BPE, self.input_norm_E, self.eps, grad_BPE)
 
-    def _attend(
+    def _read_heads(
         self,
         ops: ModuleType,
         tokens_BSE: Tensor,
@@ -145,16 +165,30 @@ class DecoderLayer(nn.Module):
         places: Places,
         kept_BPE: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Adds attention to the tokens, in place. Returns queries, B x k x Q x R, keys and values, B x k x C x R."""
+        """Rotated queries, B x k x Q x R, and the whole context's keys and values, B x k x C x R."""
         qkv = F.linear(
             ops.rms_norm(tokens_BSE, self.input_norm_E, self.eps, kept_BPE),
             self.qkv.dense(ops, tokens_BSE.dtype),
             self.qkv_bias,
         )
-        query, keys, values = ops.split_heads(qkv, places.cos_BSR, places.sin_BSR, *head, self.groups)
+        heads: tuple[Tensor, Tensor, Tensor] = ops.split_heads(qkv, places.cos_BSR, places.sin_BSR, *head, self.groups)
+        return heads
+
+    def _of_patches(self, query_BkQR: Tensor, patches: int) -> Tensor:
+        """The patches' queries, in memory of their own."""
+        return query_BkQR[:, :, -patches * self.groups :].transpose(1, 2).contiguous().transpose(1, 2)
+
+    def _make_inside(self, patch_query: Tensor, tokens_BPE: Tensor) -> Inside:
+        """What is kept besides; the MLP fills in its part."""
+        gate_up_BPI = tokens_BPE.new_empty(*tokens_BPE.shape[:2], self.gate_up.shape[0])
+        return Inside(patch_query, torch.empty_like(tokens_BPE), gate_up_BPI)
+
+    def _add_attention(
+        self, ops: ModuleType, tokens_BSE: Tensor, query: Tensor, keys: Tensor, values: Tensor, places: Places
+    ) -> None:
+        """Adds attention to the tokens that the queries are of, in place."""
         mixed = ops.merge_output(attend(query, keys, values, places.mask_B1QC), tokens_BSE.shape[1])
         tokens_BSE.flatten(0, 1).addmm_(mixed.flatten(0, 1), self.out.dense(ops, tokens_BSE.dtype).T)
-        return query, keys, values
 
     def _apply_mlp(self, ops: ModuleType, tokens_BSE: Tensor, inside: Inside | None = None) -> None:
         """Adds the MLP to the tokens, in place, and fills in what `inside` keeps of it."""
