@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from tests.model.test_backbone import histories
+from tests.model.llm.test_backbone import histories
 from timellm_cli.config import PromptConfig, WindowConfig
 from timellm_cli.data.windows import WindowDataset
 from timellm_cli.geometry import Span

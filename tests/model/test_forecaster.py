@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.model.test_backbone import CPU, forecaster_on, histories
+from tests.model.llm.test_backbone import CPU, forecaster_on, histories
 from timellm_cli.config import Config
 from timellm_cli.errors import ModelError
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster

@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.model.test_backbone import forecaster_on, histories, read_backbone
+from tests.model.llm.test_backbone import forecaster_on, histories, read_backbone
 from timellm_cli.errors import ModelError
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_support import why_not_decoder

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.model.test_backbone import forecaster_on, histories, read_backbone
+from tests.model.llm.test_backbone import forecaster_on, histories, read_backbone
 from timellm_cli.llm_files import fingerprint_llm, read_llm_config
 from timellm_cli.model import mapping
 from timellm_cli.model.llm import decoder_files, frozen_layers, prepared, seam
