@@ -166,7 +166,8 @@ def test_a_run_that_is_stopped_while_the_llm_loads_leaves_no_folder(
     time.sleep(0.1)
     process.send_signal(number)
     told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, told
+    # CPython ends itself by SIGINT where that came inside an exec() of a string, as dataclasses use; shells show 130.
+    assert process.returncode in (130, -signal.SIGINT), told
     assert "stopped before training began" in told
     assert not folder.exists()
 

@@ -28,6 +28,7 @@ from timellm_cli.planning.decoder_bytes import (
 BATCH, PROMPT, HEAD, PATCHES = 3, 20, 8, 12
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WIDE = {**TINY["llama"], "intermediate_size": 512}
+ONE_LAYER = {**WIDE, "num_hidden_layers": 1}
 MANY_HEADED = {**TINY["llama"], "num_attention_heads": 16, "intermediate_size": 64}
 
 
@@ -58,8 +59,8 @@ def prompt() -> PromptTokens:
 
 def case_of(keys: dict[str, Any], **changes: Any) -> Case:
     values = {
-        "layers": 3, "batch": BATCH, "prompt": PROMPT, "head": HEAD, "patches": PATCHES, "quantization": "none",
-        "precision": "fp32", "on_gpu": False, "decoder": True,
+        "layers": keys["num_hidden_layers"], "batch": BATCH, "prompt": PROMPT, "head": HEAD, "patches": PATCHES,
+        "quantization": "none", "precision": "fp32", "on_gpu": False, "decoder": True,
     }  # fmt: skip
     return step(tiny_shape("llama", keys), **(values | changes))
 
@@ -109,7 +110,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], precision: s
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 @pytest.mark.parametrize("samples", [1, 2, 3])
-@pytest.mark.parametrize("keys", [WIDE, MANY_HEADED], ids=["wide", "many-headed"])
+@pytest.mark.parametrize("keys", [WIDE, ONE_LAYER, MANY_HEADED], ids=["wide", "one-layer", "many-headed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_worst_moments_of_a_step_are_the_most_that_is_alive(
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +131,7 @@ def test_the_worst_moments_of_a_step_are_the_most_that_is_alive(
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("keys", [WIDE, MANY_HEADED], ids=["wide", "many-headed"])
+@pytest.mark.parametrize("keys", [WIDE, ONE_LAYER, MANY_HEADED], ids=["wide", "one-layer", "many-headed"])
 def test_scoring_holds_one_layer_at_a_time(monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], samples: int) -> None:
     in_parts(monkeypatch, keys, "bf16", samples)
     case = case_of(keys, precision="bf16", quantization="int8")

@@ -50,6 +50,10 @@ class Tensors:
         mask = groups * tokens * self.case.context * self.case.number_bytes
         return self.case.batch * (mask + 2 * 4 * tokens * self.shape.head_dim)
 
+    def softmax_sums(self, tokens: int) -> int:
+        """One float32 for each of attention's rows."""
+        return 4 * self.case.batch * tokens * self.shape.heads
+
     def written_out(self, *names: str) -> int:
         """Matrices in full numbers for as long as they are used; one that is not quantized is used as it is."""
         if self.case.quantization == "none":
@@ -131,24 +135,49 @@ def keys_values(case: Case, samples: int) -> Part:
 
 
 def forward_moments(case: Case, keeps: bool) -> list[Moment]:
-    """The last layer's attention and its MLP. With `keeps`, beside all that layers keep for a backward pass."""
+    """The worst layer but the last, which is the one before it, and the last, which reads patches alone after its keys.
+
+    With `keeps`, beside all that layers keep for a backward pass, the last one included.
+    """
     shape, patches, tokens = _shape(case), case.patches, case.tail + case.patches
     size = Tensors(case, shape)
-    around = size.vectors(tokens) + size.incoming() + size.places(tokens)
-    query, context = size.queries(tokens), size.keys_values(case.context)
-    qkv = query + size.keys_values(tokens)
-    sums = 4 * case.batch * tokens * shape.heads  # of attention's softmax, in float32
-    attention = qkv + max(
-        size.vectors(tokens) + size.written_out("q", "k", "v"),
-        2 * query + context + max(sums, size.written_out("o")),
-    )
-    if keeps:  # the layer keeps what it read, and not yet the rest
-        attention -= case.batch * patches * layer_patch_bytes(case) - size.vectors(patches) + context
-    mlp = query + (0 if keeps else context) + size.mlp(tokens)
-    return [
-        Moment("attention of the last layer", around + attention),
-        Moment("MLP of the last layer", around + mlp),
+    around = size.vectors(tokens) + size.incoming() + size.places(tokens) + size.places(patches)
+    context, kept = size.keys_values(case.context), case.batch * patches * layer_patch_bytes(case)
+    heads = _reading_heads(size, tokens)
+    local = 0 if keeps else context  # keys and values that nobody keeps
+    # Before the MLP, a layer keeps what its patches read, and not yet the rest.
+    not_yet = kept - size.vectors(patches) + context if keeps else 0
+    query, patch_query = size.queries(tokens), size.queries(patches)
+
+    last = max(heads, query + patch_query + size.vectors(patches) + context)
+    last = max(last, size.vectors(patches) + _attending(size, patches)) - not_yet
+    held = 0 if keeps and not case.recompute else patch_query
+    own = 0 if keeps else size.vectors(patches)
+    last_mlp = size.vectors(patches) + held + local + size.mlp(patches)
+    moments = [
+        Moment("attention of the last layer", around + own + last),
+        Moment("MLP of the last layer", around + own + last_mlp),
     ]
+    if case.layers > 1:
+        after = kept + context if keeps else 0  # the last layer's, which come later
+        moments += [
+            Moment("attention of a layer", around - after + max(heads, _attending(size, tokens)) - not_yet),
+            Moment("MLP of a layer", around - after + query + local + size.mlp(tokens)),
+        ]
+    return moments
+
+
+def _reading_heads(size: Tensors, tokens: int) -> int:
+    """What a layer has at once until queries, keys and values stand apart."""
+    qkv = size.queries(tokens) + size.keys_values(tokens)
+    norm = size.vectors(tokens) + size.written_out("q", "k", "v")
+    return qkv + max(norm, size.queries(tokens) + size.keys_values(size.case.context))
+
+
+def _attending(size: Tensors, tokens: int) -> int:
+    """Queries of so many tokens, the whole context's keys and values, and what attention gives."""
+    sums = size.softmax_sums(tokens)
+    return 2 * size.queries(tokens) + size.keys_values(size.case.context) + max(sums, size.written_out("o"))
 
 
 def backward_moments(case: Case) -> list[Moment]:
@@ -156,7 +185,7 @@ def backward_moments(case: Case) -> list[Moment]:
     shape, patches = _shape(case), case.patches
     size = Tensors(case, shape)
     query, own, vectors = size.queries(patches), size.keys_values(patches), size.vectors(patches)
-    sums = 4 * case.batch * patches * shape.heads  # of attention's softmax, in float32
+    sums = size.softmax_sums(patches)
     # The last layer's result, its gradient and the one before its norm; what attention gives.
     around = 3 * vectors + size.places(patches) + query + size.written_out("q", "k", "v", "o")
     if case.recompute:  # the query, and what the MLP read

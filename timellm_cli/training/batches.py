@@ -68,7 +68,7 @@ def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
                 if not put(batch.pin_memory()):
                     return
             put(None)
-        except BaseException as error:  # noqa: BLE001: it belongs to whoever waits for the batch
+        except BaseException as error:  # it belongs to whoever waits for the batch
             put(error)
 
     thread = Thread(target=work, name="prefetch", daemon=True)
