@@ -131,13 +131,16 @@ def compare_batches(bench: Bench, layers: int) -> None:
     bench.run([replace(job, variant=variant) for job in jobs for variant in ("plain", "ours", "ours-recompute")])
 
 
-def compare_inside(bench: Bench, job: Job, plain_start: int, ours: list[tuple[str, int]]) -> None:
-    """The plain path's largest batch inside the job's cap, found first, and ours at given ones, in turns."""
-    best = bench.largest(replace(job, variant="plain", batch=plain_start))
-    if best is None:
-        bench.rows.append({**asdict(replace(job, variant="plain", batch=1)), "fault": "not even one sample fits"})
-    found = [best] if best else []
-    bench.run([*found, *(replace(job, variant=variant, batch=batch) for variant, batch in ours)])
+def compare_inside(bench: Bench, job: Job, baselines: list[tuple[str, int]], ours: list[tuple[str, int]]) -> None:
+    """Each baseline's largest batch inside the job's cap, found first from a given one on, and ours at given ones."""
+    jobs = []
+    for variant, start in baselines:
+        best = bench.largest(replace(job, variant=variant, batch=start))
+        if best is None:
+            bench.rows.append({**asdict(replace(job, variant=variant, batch=1)), "fault": "not even one sample fits"})
+        else:
+            jobs.append(best)
+    bench.run([*jobs, *(replace(job, variant=variant, batch=batch) for variant, batch in ours)])
 
 
 def compare_capped_36(bench: Bench) -> None:
@@ -164,14 +167,14 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "batches-6": lambda bench: compare_batches(bench, 6),
     "batches-36": lambda bench: compare_batches(bench, 36),
     "cap-6": lambda bench: compare_inside(
-        bench, Job("cap-6", "", "qwen2.5-3b", 6, 0, cap=6 * GIB), 4,
+        bench, Job("cap-6", "", "qwen2.5-3b", 6, 0, cap=6 * GIB), [("published", 2), ("plain", 16)],
         [("ours", 32), ("ours", 64), ("ours", 128), ("ours-recompute", 512)],
     ),
     "cap-36": compare_capped_36,
     "large-36": measure_large,
     "smollm2": compare_smollm2,
     "llama": lambda bench: compare_inside(
-        bench, Job("llama", "", "llama-3-8b", 32, 0, seq_len=256, cap=15 * GIB), 2,
+        bench, Job("llama", "", "llama-3-8b", 32, 0, seq_len=256, cap=15 * GIB), [("plain", 2)],
         [("ours", 2), ("ours", 64), ("ours-recompute", 192)],
     ),
     "variants": lambda bench: bench.run([Job("variants", name, "qwen2.5-3b", 36, 8) for name in LADDER]),
