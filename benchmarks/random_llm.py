@@ -22,6 +22,7 @@ from timellm_cli.model import forecaster as forecaster_module
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_files import build_decoder
 from timellm_cli.model.llm.transformers_backbone import DTYPES, TransformersBackbone
+from timellm_cli.planning.llm_shape import look_up_keys
 
 SMOLLM2 = {
     "model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
@@ -33,9 +34,24 @@ TOY = {
     "num_key_value_heads": 2, "intermediate_size": 256, "vocab_size": 49_152, "tie_word_embeddings": True,
     "max_position_embeddings": 8192,
 }  # fmt: skip
-SHAPES: dict[str, dict[str, Any]] = {
-    "qwen2.5-3b": QWEN_3B, "llama-3-8b": LLAMA_8B, "smollm2-135m": SMOLLM2, "toy": TOY,
+TOY_GPT2 = {
+    "model_type": "gpt2", "n_embd": 128, "n_layer": 12, "n_head": 4, "vocab_size": 49_152, "n_positions": 1024,
 }  # fmt: skip
+
+
+def _known(name: str) -> dict[str, Any]:
+    """The keys of a well-known LLM's config.json, in the file's own number formats."""
+    keys = look_up_keys(name)
+    assert keys is not None
+    return {key: value for key, value in keys.items() if key not in ("names", "tokenizer", "dtype")}
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen2.5-0.5b": _known("Qwen/Qwen2.5-0.5B"), "qwen2.5-1.5b": _known("Qwen/Qwen2.5-1.5B"), "qwen2.5-3b": QWEN_3B,
+    "llama-3-8b": LLAMA_8B, "smollm2-135m": SMOLLM2, "gpt2": _known("gpt2"), "toy": TOY, "toy-gpt2": TOY_GPT2,
+}  # fmt: skip
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
+"""What families call their table of token embeddings."""
 
 
 def linear_parameters(shape: str) -> int:
@@ -67,7 +83,7 @@ class RandomLLM:
 
     def read(self, name: str) -> Tensor:
         """A tensor by its published name, bf16: on the device, the embedding table on the CPU."""
-        if name == "embed_tokens.weight":
+        if name in EMBEDDINGS:
             if self._embedding_VE is None:
                 self._embedding_VE = self._draw(name).cpu()
             return self._embedding_VE
@@ -76,8 +92,9 @@ class RandomLLM:
     def factor_EE(self) -> Tensor:
         """What `vocabulary_factor` gives, summed on the device."""
         if self._factor_EE is None:
-            gram_EE = torch.zeros((self.keys["hidden_size"],) * 2, dtype=torch.float64, device=self.device)
-            for rows in self.read("embed_tokens.weight").split(8192):
+            table_VE = self.read(next(name for name in EMBEDDINGS if name in self._sizes))
+            gram_EE = torch.zeros((table_VE.shape[1],) * 2, dtype=torch.float64, device=self.device)
+            for rows in table_VE.split(8192):
                 rows64 = rows.to(self.device, torch.float64)
                 gram_EE.addmm_(rows64.T, rows64)
             self._factor_EE = torch.linalg.cholesky(gram_EE.cpu()).T.contiguous().float()
@@ -92,46 +109,53 @@ class RandomLLM:
         dtype = DTYPES[precision]
         model = self._skeleton(self._layers(llm), attention)
         for name, module in list(model.named_modules()):
-            if isinstance(module, nn.Linear) and llm.quantization == "nf4":
-                model.set_submodule(name, self._quantize(name, module, llm.double_quant, dtype))
+            if isinstance(module, nn.Linear) and llm.quantization != "none":
+                model.set_submodule(name, self._quantize(name, module, llm, dtype))
         for name, weight in list(model.named_parameters()):
             if weight.is_meta:
                 owner, _, leaf = name.rpartition(".")
                 drawn = nn.Parameter(self.read(name).to(self.device, dtype), requires_grad=False)
                 setattr(model.get_submodule(owner), leaf, drawn)
-        model.rotary_emb = type(model.rotary_emb)(config=model.config).to(self.device)
+        if hasattr(model, "rotary_emb"):
+            model.rotary_emb = type(model.rotary_emb)(config=model.config).to(self.device)
         return model.eval()
 
     def _layers(self, llm: LLMConfig) -> int:
-        return self.keys["num_hidden_layers"] if llm.layers == "all" else llm.layers
+        count = self.keys["n_layer" if "n_layer" in self.keys else "num_hidden_layers"]
+        return count if llm.layers == "all" else llm.layers
 
     def _skeleton(self, layers: int, attention: str) -> Any:
         from transformers import AutoConfig, AutoModel
 
-        config = AutoConfig.for_model(**{**self.keys, "num_hidden_layers": layers})
+        config = AutoConfig.for_model(**self.keys)
+        config.num_hidden_layers = layers
         with torch.device("meta"):
             return AutoModel.from_config(config, attn_implementation=attention)
 
-    def _quantize(self, name: str, linear: nn.Linear, double_quant: bool, dtype: torch.dtype) -> nn.Module:
-        from bitsandbytes.nn import Linear4bit, Params4bit
+    def _quantize(self, name: str, linear: nn.Linear, llm: LLMConfig, dtype: torch.dtype) -> nn.Module:
+        from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
 
-        quantized = Linear4bit(
-            linear.in_features, linear.out_features, linear.bias is not None, dtype, double_quant, "nf4", device="meta"
-        )
+        size, nested = (linear.in_features, linear.out_features, linear.bias is not None), llm.double_quant
         weight_OI = self.read(f"{name}.weight").to(dtype)
+        if llm.quantization == "int8":
+            quantized = Linear8bitLt(*size, has_fp16_weights=False, threshold=6.0, device="meta")
+            kept = Int8Params(weight_OI.half().cpu(), requires_grad=False, has_fp16_weights=False)
+            quantized.weight = kept.to(self.device)
+            return quantized
+        quantized = Linear4bit(*size, dtype, nested, "nf4", device="meta")
         quantized.weight = Params4bit(
-            weight_OI, requires_grad=False, compress_statistics=double_quant, quant_type="nf4", module=quantized
+            weight_OI, requires_grad=False, compress_statistics=nested, quant_type="nf4", module=quantized
         ).to(self.device)
         quantized.support_avx512bf16_for_cpu = False  # that form has no backward pass
         return quantized
 
     def _draw(self, name: str) -> Tensor:
         parts = name.split(".")
-        if parts[0] == "layers":
+        if parts[0] in ("layers", "h"):
             parts[1] = "0"
         size = self._sizes[".".join(parts)]
         drawn = torch.empty(size, dtype=torch.bfloat16, device=self.device)
-        if "norm" in name:
+        if "norm" in name or "ln_" in name:
             return drawn.fill_(1.0)
         return drawn.normal_(0, 0.02, generator=torch.Generator(self.device).manual_seed(zlib.crc32(name.encode())))
 

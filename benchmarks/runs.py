@@ -2,12 +2,13 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.state import AcceleratorState
 from plain import PlainTimeLLM, PlainTraining
 from random_llm import RandomLLM, standing_in_for_files
 from torch import Tensor
@@ -17,6 +18,7 @@ from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import description_of
 from timellm_cli.geometry import count_patches
+from timellm_cli.llm_files import NO_LLM
 from timellm_cli.model import captured
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.prompt import PromptText
@@ -42,8 +44,9 @@ class ProjectTraining:
     """The project's own loop: its loader, its step, its optimizer. A step ends when its record comes."""
 
     def __init__(self, config: Config, data: ForecastData, forecaster: TimeLLM) -> None:
-        trainer = Trainer(config, data, forecaster, make_accelerator(config), RunDirectory.of(config))
-        self._records = iter(trainer.run())
+        self.forecaster = forecaster
+        self.trainer = Trainer(config, data, forecaster, make_accelerator(config), RunDirectory.of(config))
+        self._records = iter(self.trainer.run())
 
     def step(self) -> float:
         """Take one step; returns its loss."""
@@ -86,12 +89,14 @@ class Workplace:
             "train.batch_size": job.batch, "train.precision": self.precision, "train.epochs": 1000,
             "hardware.device": self.device.type, "hardware.vram": None, "run.directory": self.folder / "runs",
             "run.name": "run", "run.save_steps": 0, "run.log_steps": 10**9, **VARIANTS[job.variant].settings,
+            **job.settings,
         }  # fmt: skip
         return resolve("ettm1-qwen3b-6gb").config.with_values(values)
 
     @contextmanager
     def running(self, job: Job) -> Iterator[Run]:
         """The run of a job, on the device while inside."""
+        AcceleratorState._reset_state(reset_partial_state=True)  # else every run has the first one's precision
         seed_everything(0)
         torch.set_float32_matmul_precision("highest")  # torch's default, which the project changes for its own runs
         config, variant = self.config(job), VARIANTS[job.variant]
@@ -123,7 +128,7 @@ class Workplace:
 
     def _start_ours(self, config: Config, data: ForecastData, job: Job) -> Run:
         variant = VARIANTS[job.variant]
-        with standing_in_for_files(self.llm(job.shape)):
+        with nullcontext() if config.llm.name == NO_LLM else standing_in_for_files(self.llm(job.shape)):
             forecaster = load_forecaster(config, self.device)
         if variant.whole_prompt:
             forecaster.encoder = WholePrompt(forecaster.encoder)  # type: ignore[assignment]
@@ -138,6 +143,7 @@ def give_memory_back(device: torch.device) -> None:
         captured._anchor.cache_clear()  # else memory of its recordings would count as the next run's
     gc.collect()
     if device.type == "cuda":
+        torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(1.0)
 

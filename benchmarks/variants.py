@@ -1,7 +1,7 @@
 """What is measured: the plain path, ours as it is, and the steps between them, each with the settings that make it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ LADDER = (
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the table. `cap` are the bytes that the process may take of the GPU, its context included."""
+    """One row of the table. `cap` are the bytes that the process may take of the GPU, its context included.
+
+    `settings` are configuration values by their key, over those of the variant.
+    """
 
     part: str
     variant: str
@@ -68,3 +71,4 @@ class Job:
     quantization: str = "nf4"
     seq_len: int = 512
     cap: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)

@@ -154,4 +154,6 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
     if isinstance(backbone, Decoder):
         backbone.recompute = config.hardware.recompute == "on"
         forecaster.captures = config.hardware.capture == "on" and device.type == "cuda"
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the pieces that loading and quantising leave behind would hardly fit a step
     return forecaster
