@@ -1,6 +1,7 @@
 """`timellm eval` in a process of its own, on checkpoints of small models."""
 
 import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,33 @@ def test_json_agrees_with_scoring_in_this_process_at_any_batch_size(cli: Cli, ru
     assert ours["channels"]["OT"]["mae_raw"] == pytest.approx(scores.raw_of_channel(1).mae, abs=1e-6)
     assert len(ours["steps"]) == 12
     assert [(part["first"], part["last"]) for part in ours["parts"]] == [(1, 3), (4, 6), (7, 9), (10, 12)]
+    assert [(run["name"], run["seed"], run["mse"]) for run in ours["runs"]] == [("run-a", 2021, ours["mse"])]
     assert (ours["mse_raw"], plain["best_baseline"], plain["best"]) == (None, "linear", "linear")
+
+
+def test_seeds_of_one_run_become_a_mean_and_the_llm_is_judged_against_their_spread(
+    cli: Cli, small_csv: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    """Checkpoints given in any order; each seed's own figure stays visible."""
+    paths = [
+        save_untrained(tmp_path / f"{name}-seed{seed}" / "best.pt", make_config(small_csv, llm, train__seed=seed), seed)
+        for seed in (1, 2)
+        for name, llm in (("llm", tiny_llm), ("none", "none"))
+    ]
+    plain = last_json(cli("eval", *paths, "--json", "--limit", 9))
+    ours, control = plain["entries"][:2]
+    assert (ours["name"], control["name"], plain["entries"][2]["name"]) == ("llm", "none", "last value")
+    assert [run["seed"] for run in ours["runs"]] == [1, 2]
+    mses = [run["mse"] for run in ours["runs"]]
+    assert ours["mse"] == pytest.approx(statistics.mean(mses), rel=1e-9)
+    assert ours["mse_std"] == pytest.approx(statistics.stdev(mses), rel=1e-9)
+    verdict = next(verdict for verdict in plain["verdicts"] if verdict["about"] == "LLM")
+    assert (verdict["ours"], verdict["theirs"]) == ("llm", "none")
+    assert verdict["difference"]["mean"] == pytest.approx(ours["mse"] - control["mse"], rel=1e-9)
+    finished = cli("eval", *paths, "--limit", 9)
+    assert f"± {ours['mse_std']:.4f}" in finished.stdout
+    assert "deviation of 2 seeds" in " ".join(finished.stdout.split())
+    assert verdict["sentence"].split(" (")[0] in " ".join(finished.stdout.split())
 
 
 def test_every_window_is_scored_whatever_stride_the_models_were_trained_with(

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.untrained import CPU, make_config
 from timellm_cli.data.windows import ForecastData, Window, load_data
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
-from timellm_cli.evaluation.score import Part, Scores, parts_of, score, scored_windows
+from timellm_cli.evaluation.score import Part, Scores, mean_scores, parts_of, score, scored_windows
 from timellm_cli.model.forecaster import load_forecaster
 from timellm_cli.training.optim import LOSSES
 
@@ -132,6 +132,18 @@ def test_raw_errors_are_standardised_errors_times_the_deviation(data: ForecastDa
     assert scores.raw.mae == pytest.approx(sum(raw.mae for raw in per_channel) / 2, rel=1e-12)
     assert scores.raw.mse == pytest.approx(sum(raw.mse for raw in per_channel) / 2, rel=1e-12)
     assert scores.raw.rmse == pytest.approx((sum(raw.rmse**2 for raw in per_channel) / 2) ** 0.5, rel=1e-12)
+
+
+def test_the_mean_over_models_is_the_mean_of_their_figures(data: ForecastData) -> None:
+    one, two = (
+        score(reversed_history, data, "test", 64),
+        score(lambda windows: reversed_history(windows) + 1, data, "test", 64),
+    )
+    both = mean_scores([one, two])
+    assert (both.windows, both.channels) == (one.windows, one.channels)
+    assert both.mse == pytest.approx((one.mse + two.mse) / 2, rel=1e-12)
+    assert both.mae == pytest.approx((one.mae + two.mae) / 2, rel=1e-12)
+    assert both.loss("huber") == pytest.approx((one.loss("huber") + two.loss("huber")) / 2, rel=1e-12)
 
 
 def test_the_parts_average_to_the_whole(data: ForecastData) -> None:

@@ -1,33 +1,41 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 from rich.console import Console
 
-from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, Entry, PartErrors, to_json
+from timellm_cli.evaluation.comparison import Comparison, to_json
+from timellm_cli.evaluation.entries import ChannelErrors, Entry, PartErrors, Run
+from timellm_cli.evaluation.published import Published
+from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.report.score_table import render
 
 
-def entry(name: str, mse: float, path: str | None = None, channels: tuple[str, ...] = ("load", "OT")) -> Entry:
+def entry(name: str, mse: float, runs: int = 0, channels: tuple[str, ...] = ("load", "OT")) -> Entry:
     raw = (9.0, 3.0, 2.5) if len(channels) == 1 else (None, None, None)
     parts = tuple(PartErrors(first, first + 2, mse, 0.5) for first in (1, 4, 7, 10))
     return Entry(
         name=name,
-        kind="checkpoint" if path else "baseline",
+        kind="model" if runs else "baseline",
         explanation=f"explains {name}",
-        path=path,
         mse=mse,
         mae=0.5,
+        mse_std=0.0123 if runs > 1 else None,
+        mae_std=0.0045 if runs > 1 else None,
         mse_raw=raw[0],
         rmse_raw=raw[1],
         mae_raw=raw[2],
         channels={channel: ChannelErrors(mse, 0.5, 900.0, 30.0, 20.0) for channel in channels},
         parts=parts,
         steps=parts,
+        runs=tuple(Run(f"{name} {seed}", f"run/{seed}/best.pt", seed, mse, 0.5) for seed in range(runs)),
     )
 
 
-def comparison(model_mse: float, channels: tuple[str, ...] = ("load", "OT"), notes: tuple[str, ...] = ()) -> Comparison:
+def comparison(
+    model_mse: float, channels: tuple[str, ...] = ("load", "OT"), notes: tuple[str, ...] = (), runs: int = 1
+) -> Comparison:
     return Comparison(
         data="small.csv",
         csv="folder/small.csv",
@@ -37,7 +45,9 @@ def comparison(model_mse: float, channels: tuple[str, ...] = ("load", "OT"), not
         pred_len=12,
         limit=None,
         channels=channels,
-        entries=(entry("run [x]", model_mse, "run/best.pt", channels), entry("linear", 0.4, None, channels)),
+        entries=(entry("run [x]", model_mse, runs, channels), entry("linear", 0.4, 0, channels)),
+        published=(),
+        verdicts=(Verdict("LLM", "run [x]", None, "unknown", None, "The LLM [x] made no difference."),),
         notes=notes,
     )
 
@@ -58,13 +68,26 @@ def test_it_says_what_was_scored_and_marks_the_best() -> None:
     assert "best" in line_with(text, "run [x] ")
     assert "best" not in line_with(text, "linear  ")
     assert "-25.0%" in line_with(text, "run [x] ")
-    assert "The MSE of run [x] is 25.0% lower than that of the best baseline, linear." in text
+    assert "The LLM [x] made no difference." in text
+    assert "±" not in text
 
 
 def test_a_baseline_that_wins_is_marked_as_plainly() -> None:
     text = show(comparison(0.5))
     assert "best" in line_with(text, "linear  ")
-    assert "25.0% higher" in text
+    assert "+25.0%" in line_with(text, "run [x] ")
+
+
+def test_several_seeds_are_shown_with_their_deviation() -> None:
+    text = show(comparison(0.3, runs=3))
+    assert {"0.0123", "0.0045"} <= set(line_with(text, "± ").split())
+
+
+def test_published_figures_stand_below_with_their_source() -> None:
+    shown = replace(comparison(0.3), published=(Published("Time-LLM, its paper", "Jin et al.", 0.362, 0.392),))
+    text = show(shown)
+    assert {"0.362", "0.392", "-9.5%", "published"} <= set(line_with(text, "Time-LLM, its paper").split())
+    assert "Jin et al." in text
 
 
 def test_units_are_summed_up_only_where_there_is_one_channel() -> None:
@@ -94,5 +117,5 @@ def test_json_names_the_best_and_holds_no_nan() -> None:
     broken = comparison(math.nan)
     plain = json.loads(json.dumps(to_json(broken), allow_nan=False))
     assert plain["entries"][0]["mse"] is None
-    assert (plain["best"], plain["best_checkpoint"], plain["best_baseline"]) == ("linear", "run [x]", "linear")
-    assert "not all finite numbers" in show(broken)
+    assert (plain["best"], plain["best_model"], plain["best_baseline"]) == ("linear", "run [x]", "linear")
+    assert "nan" in line_with(show(broken), "run [x] ")

@@ -14,7 +14,8 @@ from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path as configured_path
 from timellm_cli.errors import DataError, ModelError
 from timellm_cli.evaluation.baselines import fit_baselines
-from timellm_cli.evaluation.comparison import compare, entry_of_baseline, entry_of_model, to_json
+from timellm_cli.evaluation.comparison import compare, to_json
+from timellm_cli.evaluation.entries import Contestant
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
@@ -69,16 +70,17 @@ def run(
         contest.append(_Trained(subject, checkpoint, config, _load(subject, config, data_path, offline)))
 
     machine = look_at_machine()
-    entries = [
-        entry_of_model(trained.subject, _score_model(trained, machine, split, batch_size, limit, offline))
+    contestants = [
+        Contestant(trained.subject, _score_model(trained, machine, split, batch_size, limit, offline))
         for trained in contest
     ]
     longest = max((trained.data for trained in contest), key=lambda data: data.config.window.seq_len)
-    for baseline in fit_baselines(longest):
-        scores = _score(baseline.name, baseline.forecaster, longest, split, _BASELINE_BATCH, limit)
-        entries.append(entry_of_baseline(baseline, scores))
+    baselines = [
+        (baseline, _score(baseline.name, baseline.forecaster, longest, split, _BASELINE_BATCH, limit))
+        for baseline in fit_baselines(longest)
+    ]
     notes = [*longest.warnings, *notes_on(subjects, contest[0].checkpoint.cadence, longest, split, limit, data_path)]
-    comparison = compare(longest, split, limit, entries, notes)
+    comparison = compare(longest, split, limit, contestants, baselines, notes, own_data=data_path is None)
     if as_json:
         print_json(to_json(comparison))
     else:

@@ -6,7 +6,7 @@ figure is made of those sums.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -115,6 +115,16 @@ class Scores:
             mse=float(self.squared_CH[channels, steps].mean() / self.windows),
             mae=float(self.absolute_CH[channels, steps].mean() / self.windows),
         )
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """The mean errors of several models on the same windows. Errors are averaged, not forecasts."""
+    return replace(
+        scores[0],
+        squared_CH=np.mean([one.squared_CH for one in scores], axis=0),
+        absolute_CH=np.mean([one.absolute_CH for one in scores], axis=0),
+        huber_CH=np.mean([one.huber_CH for one in scores], axis=0),
+    )
 
 
 def parts_of(pred_len: int, parts: int = 4) -> list[Part]:

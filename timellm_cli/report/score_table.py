@@ -1,13 +1,13 @@
 """What `timellm eval` shows on a terminal."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from timellm_cli.evaluation.comparison import ChannelErrors, Comparison, PartErrors
+from timellm_cli.evaluation.comparison import Comparison
+from timellm_cli.evaluation.entries import ChannelErrors, PartErrors
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_count
 
@@ -28,7 +28,8 @@ def _blocks(comparison: Comparison) -> Iterator[RenderableType]:
         f"{format_count(comparison.pred_len, 'step')} each",
     )
     yield _models(comparison)
-    yield Text(_verdict(comparison))
+    for verdict in comparison.verdicts:
+        yield Text(verdict.sentence)
     for note in comparison.notes:
         yield Text(f"note: {note}", style="yellow")
     if channels > 1:
@@ -48,21 +49,32 @@ def _models(comparison: Comparison) -> Table:
     lowest_mae = min(entry.mae for entry in comparison.entries)
     for entry in comparison.entries:
         is_best = entry is comparison.best
-        cells = [_figure(entry.mse, is_best), _figure(entry.mae, entry.mae == lowest_mae)]
+        cells = [
+            _figure(entry.mse, is_best, entry.mse_std),
+            _figure(entry.mae, entry.mae == lowest_mae, entry.mae_std),
+        ]
         if entry.mse_raw is not None and entry.mae_raw is not None:
             cells += [Text(f"{entry.mse_raw:.4g}"), Text(f"{entry.mae_raw:.4g}")]
         table.add_row(
-            Text.assemble((entry.name, "bold" if entry.path else ""), "\n", (entry.explanation, "dim")),
+            Text.assemble((entry.name, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
             *cells,
             "" if entry is comparison.best_baseline else _relative(entry.mse, comparison.best_baseline.mse),
             Text("best", style="bold green") if is_best else "",
-            end_section=entry.path is not None and entry is comparison.checkpoints[-1],
+            end_section=entry is comparison.models[-1] or entry is comparison.entries[-1],
+        )
+    for method in comparison.published:
+        table.add_row(
+            Text.assemble(method.name, "\n", (method.source, "dim")),
+            f"{method.mse:.3f}",
+            f"{method.mae:.3f}",
+            _relative(method.mse, comparison.best_baseline.mse),
+            Text("published", style="dim"),
         )
     return table
 
 
 def _by_channel(comparison: Comparison) -> Table:
-    entry, baseline = comparison.best_checkpoint, comparison.best_baseline
+    entry, baseline = comparison.best_model, comparison.best_baseline
     table = titled_table(f"{entry.name}, by channel")
     table.add_column("channel", overflow="fold")
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", *_RAW))
@@ -77,7 +89,7 @@ def _by_channel(comparison: Comparison) -> Table:
 
 
 def _by_part(comparison: Comparison) -> Table:
-    entry, baseline = comparison.best_checkpoint, comparison.best_baseline
+    entry, baseline = comparison.best_model, comparison.best_baseline
     table = titled_table(f"{entry.name}, by part of the horizon")
     table.add_column("steps")
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}"))
@@ -85,16 +97,6 @@ def _by_part(comparison: Comparison) -> Table:
         steps = f"{part.first} to {part.last}" if part.last > part.first else f"{part.first}"
         table.add_row(steps, *_side_by_side(part, other))
     return table
-
-
-def _verdict(comparison: Comparison) -> str:
-    entry, baseline = comparison.best_checkpoint, comparison.best_baseline
-    if not math.isfinite(entry.mse):
-        return f"The forecasts of {entry.name} are not all finite numbers: its training has diverged."
-    if entry.mse == baseline.mse or not baseline.mse > 0:
-        return f"MSE of {entry.name}: {entry.mse:.4f}; of the best baseline, {baseline.name}: {baseline.mse:.4f}."
-    change = f"{abs(entry.mse / baseline.mse - 1):.1%} {'lower' if entry.mse < baseline.mse else 'higher'}"
-    return f"The MSE of {entry.name} is {change} than that of the best baseline, {baseline.name}."
 
 
 def _add_figures(table: Table, headings: Sequence[str]) -> None:
@@ -107,8 +109,9 @@ def _side_by_side(ours: ChannelErrors | PartErrors, theirs: ChannelErrors | Part
     return _figure(ours.mse, ours.mse < theirs.mse), f"{ours.mae:.4f}", _figure(theirs.mse, theirs.mse < ours.mse)
 
 
-def _figure(value: float, is_best: bool) -> Text:
-    return Text(f"{value:.4f}", style="bold green" if is_best else "")
+def _figure(value: float, is_best: bool, spread: float | None = None) -> Text:
+    text = Text(f"{value:.4f}", style="bold green" if is_best else "")
+    return text if spread is None else Text.assemble(text, (f"\n± {spread:.4f}", "dim"))
 
 
 def _relative(value: float, reference: float) -> str:

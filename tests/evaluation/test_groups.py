@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from tests.untrained import make_config
+from timellm_cli.config import Config
+from timellm_cli.evaluation.groups import control_of, group_name, group_seeds
+
+
+def config(llm: str = "gpt2", **changes: object) -> Config:
+    return make_config(Path("a.csv"), llm, **changes)
+
+
+def test_seeds_of_one_run_are_one_group_wherever_they_were_trained() -> None:
+    first = config()
+    second = first.with_values({"train.seed": 7, "run.name": "other", "hardware.capture": "on", "train.workers": 2})
+    other = config(train__learning_rate=0.1)
+    assert group_seeds([first, other, second]) == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"llm__layers": 3}, {"train__loss": "mae"}, {"window__seq_len": 72}, {"model__d_ff": 16}]
+)
+def test_what_was_learned_otherwise_is_a_group_of_its_own(changes: dict[str, object]) -> None:
+    assert group_seeds([config(), config(**changes)]) == [[0], [1]]
+
+
+def test_without_an_llm_what_only_an_llm_reads_makes_no_group() -> None:
+    assert group_seeds([config("none"), config("none", llm__layers=9, train__precision="bf16")]) == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "control"),
+    [
+        (config(), config("none"), "no LLM"),
+        (config(llm__layers=9), config("none", train__precision="bf16"), "no LLM"),
+        (config("none"), config(), None),
+        (config(), config("none", train__loss="mae"), None),
+        (config(llm__layers=6), config(llm__layers=2), "fewer layers"),
+        (config(llm__layers="all"), config(llm__layers=2), "fewer layers"),
+        (config(llm__layers=2), config(llm__layers=6), None),
+        (config(llm__layers=2), config(llm__layers="all"), None),
+        (config(), config("other"), None),
+        (config(llm__layers=6), config(llm__layers=2, train__loss="mae"), None),
+        (config(), config(), None),
+    ],
+)
+def test_a_control_differs_in_the_llm_alone(ours: Config, theirs: Config, control: str | None) -> None:
+    assert control_of(ours, theirs) == control
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        (["only-seed1"], "only-seed1"),
+        (["etth1-seed1", "etth1-seed2"], "etth1"),
+        (["etth1_seed2021", "etth1_seed2022"], "etth1"),
+        (["a/best", "b/best"], "a/best and 1 more"),
+        (["run-1", "run-2", "run-3"], "run"),
+    ],
+)
+def test_several_seeds_are_called_by_what_their_names_share(names: list[str], name: str) -> None:
+    assert group_name(names) == name

@@ -1,0 +1,82 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.report.test_score_table import entry
+from tests.untrained import make_config
+from timellm_cli.evaluation.entries import Entry, Run
+from timellm_cli.evaluation.verdict import Contender, Verdict, judge
+
+LINEAR = entry("linear", 0.4)
+
+
+def model(name: str, mses: list[float], llm: str = "gpt2", **changes: object) -> Contender:
+    runs = tuple(Run(f"{name}-{seed}", f"{seed}.pt", seed, mse, 0.5) for seed, mse in enumerate(mses))
+    figures: Entry = replace(entry(name, sum(mses) / len(mses), len(mses)), runs=runs)
+    return figures, make_config(Path("a.csv"), llm, **changes)
+
+
+def verdicts(*models: Contender) -> list[Verdict]:
+    return list(judge(models, LINEAR))
+
+
+WITH, WITHOUT = [0.30, 0.302, 0.298], [0.32, 0.322, 0.318]
+
+
+@pytest.mark.parametrize(
+    ("mses", "controls", "outcome", "words"),
+    [
+        (WITH, WITHOUT, "lower", "The LLM (gpt2, 2 layers) helped: its MSE is 6.3% lower than without it (-0.0200 ±"),
+        (WITHOUT, WITH, "higher", "hurt: its MSE is 6.7% higher than without it (+0.0200 ±"),
+        (WITH, [0.301, 0.304, 0.297], "same", "made no difference that can be told: its MSE is 0.2% lower"),
+        ([0.3], WITHOUT, "unknown", "one seed cannot tell whether it helps. Its MSE is 6.3% lower"),
+        ([0.3], [0.32], "unknown", "1 seed against 1, so the spread is not known"),
+    ],
+)
+def test_it_says_plainly_whether_the_llm_helped(
+    mses: list[float], controls: list[float], outcome: str, words: str
+) -> None:
+    against_baseline, about_llm = verdicts(model("ours", mses), model("control", controls, "none"))
+    assert (about_llm.about, about_llm.ours, about_llm.theirs) == ("LLM", "ours", "control")
+    assert about_llm.outcome == outcome
+    assert words in about_llm.sentence
+    assert against_baseline.about == "baseline"
+
+
+def test_the_numbers_behind_a_sentence_stand_in_it() -> None:
+    sentence = verdicts(model("ours", WITH), model("control", WITHOUT, "none"))[1].sentence
+    assert "± 0.0016 standard error; 95% interval -0.0245 to -0.0155; 3 seeds against 3)" in sentence
+
+
+def test_layers_are_judged_like_the_llm_itself() -> None:
+    found = verdicts(model("deep", WITH, llm__layers=6), model("shallow", WITHOUT, llm__layers=2))
+    assert found[1].sentence.startswith("gpt2, 6 layers instead of gpt2, 2 layers helped: its MSE is 6.3% lower than")
+    assert [verdict.ours for verdict in found[2:]] == ["deep", "shallow"]
+    assert all("not tested here" in verdict.sentence for verdict in found[2:])
+
+
+@pytest.mark.parametrize(
+    ("mses", "outcome", "words"),
+    [
+        (WITH, "lower", "The MSE of ours is 25.0% lower than that of the best baseline, linear (-0.1000 ±"),
+        ([0.5], "unknown", "The MSE of ours is 25.0% higher than that of the best baseline, linear (+0.1000; 1 seed"),
+        ([0.4], "unknown", "The MSE of ours equals that of the best baseline, linear"),
+        ([0.39, 0.42, 0.36], "same", "ours and the best baseline, linear, cannot be told apart: its MSE is 2.5% lower"),
+    ],
+)
+def test_the_best_model_is_held_against_the_best_baseline(mses: list[float], outcome: str, words: str) -> None:
+    first = verdicts(model("worse", [0.9]), model("ours", mses))[0]
+    assert (first.ours, first.theirs, first.outcome) == ("ours", "linear", outcome)
+    assert words in first.sentence
+
+
+def test_a_model_without_an_llm_raises_no_question_of_it() -> None:
+    assert [verdict.about for verdict in verdicts(model("ours", [0.3], "none"))] == ["baseline"]
+
+
+def test_a_diverged_training_is_named_and_judged_no_further() -> None:
+    found = verdicts(model("broken", [math.nan, 0.3]), model("control", WITHOUT, "none"))
+    assert "forecasts of broken are not all finite numbers" in found[0].sentence
+    assert [verdict.ours for verdict in found] == ["broken", "control"]

@@ -1,0 +1,72 @@
+"""Which checkpoints are seeds of one run, and which differ in their LLM alone."""
+
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, Literal
+
+from timellm_cli.config import Config
+from timellm_cli.llm_files import NO_LLM
+
+Control = Literal["no LLM", "fewer layers"]
+
+_FREE_SECTIONS = ("run", "hardware")
+_FREE_KEYS = ("train.seed", "train.workers", "llm.implementation", "data.path")
+"""Where and how a model was trained, but not what it learned."""
+_OF_THE_LLM = ("llm", "prompt")
+
+
+def recipe(config: Config) -> dict[str, Any]:
+    """What a model learned, by key: all but the seed, and how and where it was computed.
+
+    What only an LLM reads is left out where there is none.
+    """
+    values = {
+        key: value
+        for key, value in config.values().items()
+        if key not in _FREE_KEYS and key.split(".")[0] not in _FREE_SECTIONS
+    }
+    if config.llm.name != NO_LLM:
+        return values
+    return {
+        key: value
+        for key, value in values.items()
+        if key == "llm.name" or not (key.split(".")[0] in _OF_THE_LLM or key == "train.precision")
+    }
+
+
+def group_seeds(configs: Sequence[Config]) -> list[list[int]]:
+    """The places of the configurations, those of one recipe together, in the order in which each first stands."""
+    groups: list[list[int]] = []
+    recipes = [recipe(config) for config in configs]
+    for place, ours in enumerate(recipes):
+        same = next((group for group in groups if recipes[group[0]] == ours), None)
+        if same is None:
+            groups.append([place])
+        else:
+            same.append(place)
+    return groups
+
+
+def group_name(names: Sequence[str]) -> str:
+    """What the names of several seeds have in common: 'etth1' of 'etth1-seed1' and 'etth1-seed2'."""
+    if len(names) == 1:
+        return names[0]
+    letters = (set(column) for column in zip(*names, strict=False))
+    prefix = "".join(column.pop() for column in takewhile(lambda column: len(column) == 1, letters))
+    shared = re.sub(r"[-_ ./\\]+(seed|s)?[-_ ]?\d*$", "", prefix)
+    return shared or f"{names[0]} and {len(names) - 1} more"
+
+
+def control_of(ours: Config, theirs: Config) -> Control | None:
+    """What `theirs` lacks of `ours` where they are alike otherwise: the LLM, or some of its layers; else None."""
+    if ours.llm.name == NO_LLM:
+        return None
+    left, right = recipe(ours), recipe(theirs)
+    if theirs.llm.name == NO_LLM:
+        shared = [key for key in right if key != "llm.name"]
+        return "no LLM" if all(left[key] == right[key] for key in shared) else None
+    if {key for key in left if left[key] != right[key]} != {"llm.layers"}:
+        return None
+    deeper = ours.llm.layers == "all" or (theirs.llm.layers != "all" and ours.llm.layers > theirs.llm.layers)
+    return "fewer layers" if deeper else None
