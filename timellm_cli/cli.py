@@ -70,6 +70,9 @@ def version_or_help(
 @with_config_flags
 def inspect_command(
     settings: Settings,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="NAME", help="Plan for this card, such as 'RTX 4060' or T4.")
+    ] = None,
     as_json: Json = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")
@@ -79,7 +82,7 @@ def inspect_command(
     """Say what a run will be before it starts: samples, steps, tokens, memory, what is missing. Loads no weights."""
     from timellm_cli.commands import inspect
 
-    inspect.run(settings, as_json=as_json, explain=explain, show_prompt=show_prompt)
+    inspect.run(settings, card=gpu, as_json=as_json, explain=explain, show_prompt=show_prompt)
 
 
 @app.command("train")

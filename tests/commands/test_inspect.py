@@ -247,3 +247,24 @@ def test_json_goes_to_stdout_alone(cli: Cli) -> None:
     finished = cli("inspect", "--json", "--explain", "--show-prompt")
     assert json.loads(finished.stdout)["dataset"] == "ETTm1"
     assert finished.stderr == ""
+
+
+def test_a_named_card_is_planned_for_without_being_here(cli: Cli) -> None:
+    record = inspected(cli, "--profile", "ettm1-qwen3b-6gb", "--gpu", "Tesla T4")
+    memory = record["memory"]
+    assert memory["budget_source"] == "T4"
+    assert 14 * 2**30 < memory["budget"] < 15 * 2**30
+    assert record["llm"]["precision"] == "fp16"
+    assert inspected(cli, "--gpu", "RTX 3060")["llm"]["precision"] == "bf16"
+
+
+def test_a_named_card_that_is_too_small_is_said_among_what_is_missing(cli: Cli) -> None:
+    record = inspected(cli, "--gpu", "RTX 2060", "--layers", "all", "--batch-size", 4096)
+    assert record["memory"]["fits"] is False
+    assert any(check["name"] == "memory" and not check["ok"] for check in record["checks"])
+
+
+def test_a_card_and_a_memory_cannot_both_be_planned_for(cli: Cli) -> None:
+    finished = cli("inspect", "--gpu", "T4", "--vram", "6GiB")
+    assert finished.returncode == 2
+    assert "--gpu T4 and --vram 6GiB" in finished.stderr

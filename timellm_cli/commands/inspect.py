@@ -4,6 +4,8 @@ import atexit
 import gc
 
 from timellm_cli.console import out, print_json
+from timellm_cli.errors import ConfigError
+from timellm_cli.planning.cards import Card, find_card
 from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.plan import make_plan
 from timellm_cli.report.plan_record import plan_record
@@ -11,14 +13,16 @@ from timellm_cli.report.plan_tables import plan_tables, shown_prompt
 from timellm_cli.settings import Settings
 
 
-def run(settings: Settings, *, as_json: bool, explain: bool, show_prompt: bool) -> None:
+def run(settings: Settings, *, card: str | None, as_json: bool, explain: bool, show_prompt: bool) -> None:
     """Plan the run and print it: as tables, as formulas in words, with a prompt, or as one JSON object.
 
-    What is missing is said, and is no error. Raises DataError where nothing can be counted.
+    `card` is the name of one to plan for. What is missing is said, and is no error. Raises DataError where nothing can
+    be counted, ConfigError for a card that is not known or has a memory of its own beside it.
     """
     # On the way out the collector would walk every object once more: a fifth of this command's time.
     atexit.register(gc.freeze)
-    plan = make_plan(settings.config, look_at_machine(), from_file=show_prompt)
+    planned_for = _find_card(card, settings) if card is not None else None
+    plan = make_plan(settings.config, look_at_machine(), from_file=show_prompt, card=planned_for)
     if as_json:
         print_json(plan_record(plan))
         return
@@ -29,3 +33,11 @@ def run(settings: Settings, *, as_json: bool, explain: bool, show_prompt: bool) 
         out.print(explanation(plan))
     if show_prompt:
         out.print(shown_prompt(plan))
+
+
+def _find_card(name: str, settings: Settings) -> Card:
+    card = find_card(name)
+    if settings.origins["hardware.vram"] in ("flag", "--set"):
+        vram = settings.config.hardware.vram
+        raise ConfigError(f"--gpu {name} and --vram {vram} both say what memory to plan for", "give one of them")
+    return card

@@ -1,6 +1,6 @@
 """Everything `inspect` says of a run, put together before any of it exists. Light."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from timellm_cli.config import Config, DataConfig
@@ -9,6 +9,7 @@ from timellm_cli.data.probe import Probe, probe_csv
 from timellm_cli.data.source import CsvSource
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.geometry import Geometry, count_run
+from timellm_cli.planning.cards import Card
 from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.machine import Machine
 from timellm_cli.planning.memory import Memory, is_sized, weigh
@@ -63,17 +64,19 @@ class Plan:
         return self.tokens_per_sample * self.geometry.batch_size
 
 
-def make_plan(config: Config, machine: Machine, from_file: bool) -> Plan:
+def make_plan(config: Config, machine: Machine, from_file: bool, card: Card | None = None) -> Plan:
     """Count, estimate and check a run on a machine; `from_file` reads the first training sample for its prompt.
 
-    Raises DataError for a custom dataset without its file, or a file that cannot be used; ConfigError for a prompt that
-    cannot be; ModelError for an LLM whose configuration cannot be read.
+    With `card` the run is planned for that card, which need not be here, and `hardware.vram` is of no account. Raises
+    DataError for a custom dataset without its file, or a file that cannot be used; ConfigError for a prompt that cannot
+    be; ModelError for an LLM whose configuration cannot be read.
     """
     shape = look_up_llm(config.llm.name)
     data = find_data(config.data)
     geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), config)
     prompt = read_prompt(config, shape, data.probe if from_file else None)
-    here, planned = settle(config, machine, shape), settle(_prefer_gpu(config), machine, shape)
+    planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
+    here, planned = settle(config, machine, shape), settle(_prefer_gpu(config, card), planned_for, shape)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
     return Plan(
@@ -84,9 +87,9 @@ def make_plan(config: Config, machine: Machine, from_file: bool) -> Plan:
         layers=shape.used_layers(config.llm.layers) if shape else 0,
         path=find_path(planned, shape),
         prompt=prompt,
-        memory=weigh(planned, machine, shape, prompt, geometry.dataset_len, may_recompute) if sized else None,
+        memory=weigh(planned, planned_for, shape, prompt, geometry.dataset_len, may_recompute) if sized else None,
         cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
-        checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned)),
+        checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned, planned_for)),
     )
 
 
@@ -111,6 +114,8 @@ def find_data(data: DataConfig) -> DataSource:
     return DataSource(path, None, dataset.rows, select_columns(unread, data))
 
 
-def _prefer_gpu(config: Config) -> Config:
-    """The configuration for a GPU, even one that is not here, unless the CPU is asked for."""
+def _prefer_gpu(config: Config, card: Card | None) -> Config:
+    """The configuration for a GPU, even one that is not here, unless the CPU is asked for and no card is named."""
+    if card:
+        return config.with_values({"hardware.device": "cuda", "hardware.vram": None})
     return config.with_values({"hardware.device": "cuda"}) if config.hardware.device == "auto" else config

@@ -42,17 +42,21 @@ class Check:
     remedy: str = ""
 
 
-def check_readiness(config: Config, machine: Machine, planned: Config | None = None) -> list[Check]:
+def check_readiness(
+    config: Config, machine: Machine, planned: Config | None = None, planned_for: Machine | None = None
+) -> list[Check]:
     """What a run of a settled configuration needs on this machine, and what it asks for that cannot be.
 
-    `planned` is the same run settled for the hardware it is planned for, which its memory is weighed for.
+    `planned` is the same run settled for the hardware it is planned for, which its memory is weighed for;
+    `planned_for` has that hardware.
     Raises ModelError where the LLM's config.json cannot be read.
     """
     shape = look_up_llm(config.llm.name)
     checks = [_check_data(config), _check_llm(config), _check_gpu(config, machine)]
     if reason := _reason_for_bitsandbytes(config):
         checks.append(_check_bitsandbytes(reason))
-    return [*checks, _check_disk(config), *_faults(config, shape), *_weigh(config, planned or config, machine, shape)]
+    weighed = _weigh(config, planned or config, machine, planned_for or machine, shape)
+    return [*checks, _check_disk(config), *_faults(config, shape), *weighed]
 
 
 def require_ready(checks: list[Check]) -> None:
@@ -100,7 +104,9 @@ def _faults_of_path(config: Config) -> Iterator[Check]:
         yield Check("recompute", False, f"hardware.recompute is on, {no_decoder}", "use --recompute auto")
 
 
-def _weigh(config: Config, planned: Config, machine: Machine, shape: LLMShape | None) -> Iterator[Check]:
+def _weigh(
+    config: Config, planned: Config, machine: Machine, planned_for: Machine, shape: LLMShape | None
+) -> Iterator[Check]:
     """Whether prompt and patches fit into the LLM's positions, and a step into the memory."""
     try:
         prompt = read_prompt(config, shape)
@@ -116,7 +122,7 @@ def _weigh(config: Config, planned: Config, machine: Machine, shape: LLMShape | 
             "shorten prompt.description, or use fewer patches: a larger --patch-stride or a smaller --seq-len",
         )  # fmt: skip
     if is_sized(config, shape):
-        memory = weigh(planned, machine, shape, prompt, planned.train.batch_size)
+        memory = weigh(planned, planned_for, shape, prompt, planned.train.batch_size)
         if memory.budget is None:
             memory, planned = weigh(config, machine, shape, prompt, config.train.batch_size), config
         if memory.fits is False:

@@ -172,7 +172,9 @@ def _verdict(plan: Plan) -> Text:
     memory, lines = plan.memory, []
     assert memory is not None
     if memory.budget is None:
-        lines.append(Text.assemble(("No GPU is here: ", "bold yellow"), "give --vram 6GiB to see what fits a card"))
+        lines.append(
+            Text.assemble(("No GPU is here: ", "bold yellow"), "give --vram 6GiB or --gpu T4 to see what fits a card")
+        )
     else:
         lines += [_fits(memory, memory.budget), Text(_largest(plan, memory))]
     if memory.plain:
