@@ -35,10 +35,16 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of 2 layers and hidden size 32 with random weights; its tokenizer maps a byte to its value."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    write_tiny_llm(folder)
+    return folder
+
+
+def write_tiny_llm(folder: Path) -> None:
+    """What `tiny_llm` describes."""
     import torch
     from transformers import LlamaConfig, LlamaModel
 
-    folder = tmp_path_factory.mktemp("tiny-llama")
     torch.manual_seed(7)
     config = LlamaConfig(
         vocab_size=257,
@@ -54,7 +60,6 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaModel(config).save_pretrained(folder)
     write_byte_tokenizer(folder)
-    return folder
 
 
 def write_byte_tokenizer(folder: Path) -> None:
@@ -81,10 +86,16 @@ def _bytes_to_characters() -> dict[int, str]:
 @pytest.fixture
 def small_csv(tmp_path: Path) -> Path:
     """Four hundred hourly rows of two channels, `load` and `OT`: daily waves with a slow drift, exact to 3 decimals."""
+    path = tmp_path / "small.csv"
+    write_small_csv(path)
+    return path
+
+
+def write_small_csv(path: Path) -> None:
+    """What `small_csv` describes."""
     import math
     from datetime import datetime, timedelta
 
-    path = tmp_path / "small.csv"
     first = datetime(2024, 1, 1)
     lines = ["date,OT,load"]
     for row in range(400):
@@ -93,7 +104,6 @@ def small_csv(tmp_path: Path) -> Path:
             f"{first + timedelta(hours=row)},{10 + 3 * wave + row / 200:.3f},{50 - 8 * wave + (row % 7) / 10:.3f}"
         )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

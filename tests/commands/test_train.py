@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.conftest import Cli
 from timellm_cli.report.metrics_log import read_metrics
@@ -69,34 +68,6 @@ def test_a_run_leaves_its_files_tells_its_story_and_is_never_overwritten(
     assert "--resume auto" in again.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are sent in the POSIX way")
-def test_a_run_that_is_killed_terminated_and_interrupted_ends_with_the_same_bits(
-    cli: Cli, arguments: Arguments, tmp_path: Path
-) -> None:
-    assert cli(*arguments("--run-name=undisturbed")).returncode == 0
-    folder = tmp_path / "checkpoints" / "run"
-    disturbed = arguments("--save-steps=2", "--workers=1", "--resume=auto")
-
-    first = disturb(tmp_path, disturbed, after_step=5, number=signal.SIGKILL)
-    assert first.returncode == -signal.SIGKILL
-    assert "Nothing is saved" in first.stderr
-    for step, number in ((9, signal.SIGTERM), (16, signal.SIGINT)):
-        stopped = disturb(tmp_path, disturbed, after_step=step, number=number)
-        assert stopped.returncode == 130, stopped.stderr
-        assert re.search(r"stopped after step \d+; everything up to it is saved in '.*run'", stopped.stderr)
-        assert f"timellm train --resume {Path('checkpoints') / 'run' / 'last.pt'}" in stopped.stderr
-        reached = load_checkpoint(folder / "last.pt").training.step
-        assert step < reached < step + 4, "it must stop after the step that was under way"
-    ended = cli("train", "--resume", folder / "last.pt")
-    assert ended.returncode == 0, ended.stderr
-
-    expected = load_checkpoint(tmp_path / "checkpoints" / "undisturbed" / "last.pt")
-    for name, weight in load_checkpoint(folder / "last.pt").weights.items():
-        assert torch.equal(weight, expected.weights[name]), name
-    assert logged_steps(folder) == list(range(1, 27))
-    assert not list(folder.glob(".*.tmp"))
-
-
 def test_resuming_a_run_that_max_steps_ended_amid_an_epoch_changes_nothing(
     cli: Cli, arguments: Arguments, tmp_path: Path
 ) -> None:
@@ -130,25 +101,6 @@ def test_a_run_of_another_machine_goes_on_here(cli: Cli, arguments: Arguments, t
     assert ended.training.step == 9
     hardware = ended.config.hardware
     assert (hardware.device, hardware.capture, hardware.recompute) == ("cpu", "off", "off")
-
-
-def disturb(
-    folder: Path, arguments: list[str], after_step: int, number: signal.Signals
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line, and send it a signal once it has logged a step."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "timellm_cli", *arguments],
-        stderr=subprocess.PIPE, text=True, cwd=folder, env={**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    lines = []
-    assert process.stderr is not None
-    for line in process.stderr:
-        lines.append(line)
-        if line.startswith(f"iters: {after_step},"):
-            process.send_signal(number)
-            break
-    rest = process.communicate(timeout=120)[1]
-    return subprocess.CompletedProcess(arguments, process.returncode, "", "".join(lines) + rest)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent in the POSIX way")

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from timellm_cli.errors import ConfigError
+from timellm_cli.files import disk_faults_of
 
 LOCK_NAME = ".lock"
 _LOCKED_BYTE = 2**20  # Windows forbids others to read a locked byte; this one lies behind the process id
@@ -17,8 +18,12 @@ _LOCKED_BYTE = 2**20  # Windows forbids others to read a locked byte; this one l
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder, and remove it if nothing was put there. Raises ConfigError naming the process that holds it."""
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    """Hold the folder, and remove it if nothing was put there.
+
+    Raises ConfigError naming the process that holds it, and ModelError where the disk refuses.
+    """
+    with disk_faults_of(folder / LOCK_NAME):
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _try_lock(descriptor):
             holder = os.read(descriptor, 20).decode("ascii", errors="replace").strip() or "unknown"
@@ -26,9 +31,10 @@ def locked(folder: Path) -> Iterator[None]:
                 f"another training, process {holder}, is writing to '{folder}'",
                 "wait for it or stop it; another --run-name gets a folder of its own",
             )
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode("ascii"))
         try:
+            with disk_faults_of(folder / LOCK_NAME):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode("ascii"))
             yield
         finally:
             _remove_if_unused(folder)
