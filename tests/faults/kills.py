@@ -19,14 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from tests.faults.full_disk import fill, make_room, refuse_writes, small_disk
 from tests.faults.victim import STEPS_AN_EPOCH, Lost, Victim, Workshop
 
 Stop = Callable[[Victim, "subprocess.Popen[str]", random.Random], None]
-MOMENTS = ("start", "step", "write")
-_SHARES = (1, 2, 2)
+MOMENTS = ("start", "step", "write", "step", "write")
 _STARTS_WITHIN = 6.0
 
 _SAVED = (
@@ -139,8 +139,9 @@ def main() -> None:
             workshop.furnish()
             with small_disk(workshop.path / "checkpoints") if way == "small-disk" else nullcontext():
                 undisturbed = workshop.run("undisturbed").finish()
-                moments = chance.choices(MOMENTS, _SHARES, k=arguments.moments)
-                t = disturb(way, undisturbed, [(way, moment) for moment in moments], chance)
+                stops = [(way, moment) for moment, _ in zip(cycle(MOMENTS), range(arguments.moments), strict=False)]
+                chance.shuffle(stops)
+                t = disturb(way, undisturbed, stops, chance)
         seconds = time.perf_counter() - started
         print(f"{way:12}{t.stops:8}{t.at_start:10}{t.in_write:10}{t.files:8}{t.runs:6}{seconds:9.0f}", flush=True)
 
