@@ -119,6 +119,10 @@ def eval_command(
     llm: MovedLLM = None,
     offline: Offline = False,
     as_json: Json = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Write one page with verdict, table, charts and forecasts."),
+    ] = None,
 ) -> None:
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
     from timellm_cli.commands import eval as evaluate
@@ -133,6 +137,7 @@ def eval_command(
         llm=llm,
         offline=offline,
         as_json=as_json,
+        report=report,
     )
 
 

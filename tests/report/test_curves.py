@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from timellm_cli.report.curves import _smooth, draw_curves
+from timellm_cli.report.curves import draw_curves, smooth
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -43,9 +43,9 @@ def test_nothing_is_drawn_before_the_first_record(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_smoothing_keeps_few_points_and_the_mean_of_many() -> None:
-    assert _smooth([3.0, 1.0, 2.0]) == [3.0, 1.0, 2.0]
-    assert _smooth([2.0] * 100) == [2.0] * 100
-    zigzag = _smooth([0.0, 1.0] * 100)
+def testsmoothing_keeps_few_points_and_the_mean_of_many() -> None:
+    assert smooth([3.0, 1.0, 2.0]) == [3.0, 1.0, 2.0]
+    assert smooth([2.0] * 100) == [2.0] * 100
+    zigzag = smooth([0.0, 1.0] * 100)
     assert len(zigzag) == 200
     assert all(abs(loss - 0.5) < 0.1 for loss in zigzag[10:-10])

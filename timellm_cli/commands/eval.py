@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.text import Text
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
+from timellm_cli.commands.output_files import check_target, writing
 from timellm_cli.config import Config
-from timellm_cli.console import err, out, print_json
+from timellm_cli.console import err, out, print_json, say
 from timellm_cli.data.source import open_source
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path as configured_path
@@ -16,6 +18,7 @@ from timellm_cli.errors import DataError, ModelError
 from timellm_cli.evaluation.baselines import fit_baselines
 from timellm_cli.evaluation.comparison import compare, to_json
 from timellm_cli.evaluation.entries import Contestant
+from timellm_cli.evaluation.examples import Example, show_examples
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
@@ -23,9 +26,13 @@ from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.forecasting.forecast_input import require_columns
 from timellm_cli.planning.machine import Machine, look_at_machine
+from timellm_cli.report.html_report import RunShown, write_report
+from timellm_cli.report.metrics_log import read_metrics
+from timellm_cli.report.run_summary import quote
 from timellm_cli.report.score_table import render
 from timellm_cli.report.scoring_progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
+from timellm_cli.training.run_directory import RunDirectory
 
 _BASELINE_BATCH = 1024
 
@@ -51,12 +58,16 @@ def run(
     llm: str | None,
     offline: bool,
     as_json: bool,
+    report: Path | None,
 ) -> None:
-    """Score every checkpoint and the baselines on every window of a split, and print the comparison.
+    """Score every checkpoint and the baselines on every window of a split; print the comparison, and write it.
 
-    Raises ConfigError for checkpoints that cannot be compared, DataError for the CSV, ModelError for LLM and hardware.
+    Raises ConfigError for checkpoints that cannot be compared and for a report that cannot be written, DataError for
+    the CSV, ModelError for LLM and hardware.
     """
     paths = list(dict.fromkeys(checkpoints))
+    if report is not None:
+        check_target("--report", report, (*paths, *([data_path] if data_path else [])))
     loaded = [load_checkpoint(path) for path in paths]
     subjects = [
         Subject(name, path, checkpoint.config, checkpoint.columns, checkpoint.scaler)
@@ -70,10 +81,8 @@ def run(
         contest.append(_Trained(subject, checkpoint, config, _load(subject, config, data_path, offline)))
 
     machine = look_at_machine()
-    contestants = [
-        Contestant(trained.subject, _score_model(trained, machine, split, batch_size, limit, offline))
-        for trained in contest
-    ]
+    scored = [_score_model(trained, machine, split, batch_size, limit, offline) for trained in contest]
+    contestants = [Contestant(trained.subject, scores) for trained, (scores, _) in zip(contest, scored, strict=True)]
     longest = max((trained.data for trained in contest), key=lambda data: data.config.window.seq_len)
     baselines = [
         (baseline, _score(baseline.name, baseline.forecaster, longest, split, _BASELINE_BATCH, limit))
@@ -85,6 +94,14 @@ def run(
         print_json(to_json(comparison))
     else:
         out.print(render(comparison))
+    if report is not None:
+        runs = [
+            RunShown(trained.subject.path, trained.checkpoint.config, examples, _metrics_of(trained))
+            for trained, (_, examples) in zip(contest, scored, strict=True)
+        ]
+        with writing(report):
+            write_report(report, comparison, runs, _command(paths, data_path, split, limit, report))
+        say(f"Report: {report}")
 
 
 def _load(subject: Subject, config: Config, given: Path | None, offline: bool) -> ForecastData:
@@ -104,14 +121,16 @@ def _load(subject: Subject, config: Config, given: Path | None, offline: bool) -
 
 def _score_model(
     trained: _Trained, machine: Machine, split: str, batch_size: int | None, limit: int | None, offline: bool
-) -> Scores:
-    """Loads the model, scores it and lets it go, so that one LLM at a time is in memory."""
+) -> tuple[Scores, tuple[Example, ...]]:
+    """Loads the model, scores it, shows some windows, and lets it go, so that one LLM at a time is in memory."""
     name = trained.subject.name
     with err.status(Text(f"Loading {name}")):
         opened = open_forecaster(trained.checkpoint, trained.config, machine, offline)
     batch_size = batch_size or opened.batch_size
+    forecaster = ModelForecaster(opened.model, opened.device)
     try:
-        return _score(name, ModelForecaster(opened.model, opened.device), trained.data, split, batch_size, limit)
+        scores = _score(name, forecaster, trained.data, split, batch_size, limit)
+        return scores, show_examples(forecaster, trained.data, split, scores)
     except torch.OutOfMemoryError:
         raise ModelError(
             f"the GPU's memory does not hold a batch of {batch_size} samples of {name}",
@@ -125,3 +144,16 @@ def _score(
     samples = scored_windows(data, split, limit) * data.windows(split).channels
     with scoring_progress(name, samples) as hear:
         return score(forecaster, data, split, batch_size, limit=limit, on_batch=hear)
+
+
+def _metrics_of(trained: _Trained) -> list[dict[str, Any]]:
+    return read_metrics(RunDirectory(trained.subject.path.parent).metrics)
+
+
+def _command(paths: list[Path], data_path: Path | None, split: str, limit: int | None, report: Path) -> str:
+    """What the user typed, as far as it decides the figures."""
+    words = ["timellm eval", *map(quote, paths)]
+    words += ["--data", quote(data_path)] if data_path else []
+    words += ["--split", split] if split != "test" else []
+    words += ["--limit", str(limit)] if limit else []
+    return " ".join([*words, "--report", quote(report)])

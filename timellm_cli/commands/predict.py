@@ -1,12 +1,11 @@
 """`timellm predict`: a checkpoint and a CSV to a dated forecast in the CSV's units."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
+from timellm_cli.commands.output_files import check_target, writing
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_json, print_note
 from timellm_cli.data.scale import Floats
@@ -61,7 +60,7 @@ def run(
     forecast = _dated(given, trained, values_HC)
 
     if output is not None:
-        with _writing(output), replacing(output) as file:
+        with writing(output), replacing(output) as file:
             file.write(to_csv(forecast, given.delimiter).encode())
     if plot is not None:
         _draw(forecast, plot)
@@ -77,14 +76,8 @@ def run(
 def _check_targets(source: Path | None, output: Path | None, plot: Path | None) -> None:
     """Before any work is done: can the results be written where they are wanted?"""
     for flag, path in (("--output", output), ("--plot", plot)):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ConfigError(f"{flag} {path} is a folder", "give the path of a file in it")
-        if not path.parent.is_dir():
-            raise ConfigError(f"{flag} {path}: there is no folder '{path.parent}'", "make the folder first")
-        if source is not None and path.resolve() == source.resolve():
-            raise ConfigError(f"{flag} {path} is the input itself, which would be lost", "give another path")
+        if path is not None:
+            check_target(flag, path, (source,) if source else ())
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
 
@@ -117,18 +110,10 @@ def _dated(given: ForecastInput, trained: Checkpoint, values_HC: Floats) -> Fore
     )
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", "give another path") from None
-
-
 def _draw(forecast: Forecast, path: Path) -> None:
     from timellm_cli.report.forecast_plot import plot_forecast
 
-    with _writing(path):
+    with writing(path):
         notes = plot_forecast(forecast, path)
     for note in notes:
         print_note(note)

@@ -52,6 +52,7 @@ class Scores:
 
     The errors are the squared, the absolute and Huber's: half the square up to one deviation, linear beyond.
     `channels` names the scored channels (in MS the target alone); `std_C` is their scale, in the CSV's units.
+    `window_mse_CW` is the mean squared error of each of the W windows over its horizon.
     """
 
     channels: tuple[str, ...]
@@ -60,6 +61,7 @@ class Scores:
     absolute_CH: Floats
     huber_CH: Floats
     std_C: Floats
+    window_mse_CW: Floats
 
     @property
     def samples(self) -> int:
@@ -124,6 +126,7 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
         squared_CH=np.mean([one.squared_CH for one in scores], axis=0),
         absolute_CH=np.mean([one.absolute_CH for one in scores], axis=0),
         huber_CH=np.mean([one.huber_CH for one in scores], axis=0),
+        window_mse_CW=np.mean([one.window_mse_CW for one in scores], axis=0),
     )
 
 
@@ -158,6 +161,7 @@ def score(
     windows = scored_windows(data, split, limit)
     # Samples are numbered channel by channel; a limit takes the first windows of each.
     items = [place * samples.windows + window for place in range(samples.channels) for window in range(windows)]
+    window_mses: list[Tensor] = []
     sums_3CH = torch.zeros(3, samples.channels, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
         for start in range(0, len(items), batch_size):
@@ -169,6 +173,7 @@ def score(
             place_B = torch.tensor([item // samples.windows for item in batch], device=error_BH.device)
             errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
             sums_3CH = sums_3CH.to(error_BH.device).index_add(1, place_B, errors_3BH)
+            window_mses.append(errors_3BH[0].mean(dim=1))
             if on_batch is not None:
                 on_batch(len(picked))
     squared_CH, absolute_CH, huber_CH = sums_3CH.cpu().numpy()
@@ -179,4 +184,5 @@ def score(
         absolute_CH=absolute_CH,
         huber_CH=huber_CH,
         std_C=data.scaler.std_C[-samples.channels :],
+        window_mse_CW=torch.cat(window_mses).cpu().numpy().reshape(samples.channels, windows),
     )

@@ -45,12 +45,12 @@ def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
 
 def _draw_training(axes: Any, steps: list[dict[str, Any]]) -> None:
     numbers, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
-    smooth = _smooth(losses)
-    if smooth == losses:
+    smoothed = smooth(losses)
+    if smoothed == losses:
         axes.plot(numbers, losses, color=_TRAIN, linewidth=1.8, label="train", marker="." if len(steps) < 3 else None)
     else:
         axes.plot(numbers, losses, color=_TRAIN, linewidth=0.8, alpha=0.3)
-        axes.plot(numbers, smooth, color=_TRAIN, linewidth=1.8, label="train, smoothed")
+        axes.plot(numbers, smoothed, color=_TRAIN, linewidth=1.8, label="train, smoothed")
 
 
 def _draw_epochs(axes: Any, epochs: list[dict[str, Any]]) -> None:
@@ -94,7 +94,7 @@ def _limit_losses(axes: Any, steps: list[dict[str, Any]], epochs: list[dict[str,
     axes.set_xlim(left=0)
 
 
-def _smooth(losses: list[float]) -> list[float]:
+def smooth(losses: list[float]) -> list[float]:
     """The mean of the points around each one; as they are while there are few."""
     if len(losses) < _POINTS_TO_SMOOTH:
         return losses

@@ -1,0 +1,47 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.untrained import make_config
+from timellm_cli.data.windows import Window, load_data
+from timellm_cli.evaluation.examples import rank_windows, show_examples
+from timellm_cli.evaluation.score import score
+
+
+def zeros(windows: Sequence[Window]) -> Tensor:
+    return torch.zeros(len(windows), 12)
+
+
+@pytest.mark.parametrize("limit", [None, 20])
+def test_best_median_and_worst_windows_are_shown_in_the_units_of_the_csv(small_csv: Path, limit: int | None) -> None:
+    """Against a plain loop over all windows, and rows read straight from the table."""
+    data = load_data(make_config(small_csv))
+    samples = data.windows("test")
+    scores = score(zeros, data, "test", 32, limit=limit)
+    windows = [samples[place * 69 + number] for place in (0, 1) for number in range(limit or 69)]
+    by_hand = [float((window.future_H.double() ** 2).mean()) for window in windows]
+    assert scores.window_mse_CW.flatten() == pytest.approx(by_hand, rel=1e-9)
+    assert scores.window_mse_CW.mean() == pytest.approx(scores.mse, rel=1e-12)
+
+    best, median, worst = show_examples(zeros, data, "test", scores)
+    assert [shown.rank for shown in (best, median, worst)] == ["best", "median", "worst"]
+    ordered = sorted(by_hand)
+    expected = (ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1])
+    assert (best.mse, median.mse, worst.mse) == pytest.approx(expected, rel=1e-9)
+    for shown in (best, median, worst):
+        channel = data.table.columns.index(shown.channel)
+        row = data.table.timestamps.tolist().index(np.datetime64(shown.first).astype("datetime64[us]").item())
+        assert shown.history == pytest.approx(data.table.values[row - 48 : row, channel], rel=1e-5)
+        assert shown.future == pytest.approx(data.table.values[row : row + 12, channel], rel=1e-5)
+        assert shown.forecast == pytest.approx([data.scaler.mean_C[channel]] * 12)
+        assert np.datetime64(shown.last) - np.datetime64(shown.first) == np.timedelta64(11, "h")
+
+
+def test_of_equal_windows_the_first_is_taken(small_csv: Path) -> None:
+    data = load_data(make_config(small_csv))
+    scores = score(lambda windows: torch.stack([window.future_H for window in windows]), data, "test", 32)
+    assert rank_windows(scores) == {"best": (0, 0), "median": (0, 68), "worst": (1, 68)}

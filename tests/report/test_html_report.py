@@ -1,0 +1,128 @@
+"""The page: whole, self-contained, and safe whatever columns and files are called."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.report.test_score_table import comparison
+from tests.untrained import make_config
+from timellm_cli.config import FIELDS
+from timellm_cli.evaluation.comparison import Comparison
+from timellm_cli.evaluation.examples import Example
+from timellm_cli.evaluation.published import Published
+from timellm_cli.evaluation.spread import Difference
+from timellm_cli.evaluation.verdict import Verdict
+from timellm_cli.report.html_report import RunShown, render_report, write_report
+
+VOID = {"meta", "br", "line", "polyline", "polygon"}
+STEP = {"event": "step", "step": 10, "epoch": 1, "loss": 0.5}
+EPOCH = {"event": "epoch", "step": 20, "epoch": 1, "val_loss": 0.4, "test_loss": 0.45}
+
+
+class Page(HTMLParser):
+    """Collects the text and the tags, and fails where they are not nested."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: dict[str, list[str]] = {}
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            self.attributes.setdefault(name, []).append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words += data
+
+
+def example(channel: str) -> Example:
+    return Example("worst", channel, 1.25, "2024-01-02", "2024-01-03", (1.0,) * 48, (2.0,) * 12, (3.0,) * 12)
+
+
+def runs_of(shown: Comparison, channel: str = "OT", metrics: tuple[dict, ...] = (STEP, EPOCH)) -> list[RunShown]:
+    return [
+        RunShown(Path(run.path), make_config(Path("a.csv"), train__seed=run.seed), (example(channel),), list(metrics))
+        for entry in shown.models
+        for run in entry.runs
+    ]
+
+
+def page_of(shown: Comparison, **changes: object) -> Page:
+    return Page(render_report(shown, runs_of(shown, **changes), "timellm eval run/0/best.pt"))
+
+
+def test_it_holds_verdict_figures_forecasts_losses_configuration_and_commands() -> None:
+    shown = replace(comparison(0.3, runs=3), published=(Published("Time-LLM, its paper", "Jin et al.", 0.362, 0.392),))
+    words = " ".join(page_of(shown).words.split())
+    for text in (
+        "The LLM [x] made no difference.", "0.3000± 0.0123", "-25.0%", "Time-LLM, its paper", "0.362",
+        "Worst: OT", "2024-01-02 to 2024-01-03", "validation", "window.seq_len", "train.seed0, 1, 2",
+        "timellm train --config run/0/config.toml --run-name 0-again", "timellm eval run/0/best.pt",
+    ):  # fmt: skip
+        assert text in words
+    assert all(key in words for key in FIELDS)
+
+
+def test_it_needs_nothing_else() -> None:
+    page = page_of(comparison(0.3))
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert not {"src", "href", "onload", "onclick"} & set(page.attributes)
+    text = render_report(comparison(0.3), runs_of(comparison(0.3)), "timellm eval")
+    assert not any(word in text for word in ("http://", "https://", "url(", "@import"))
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><b onmouseover=x>', "负荷 & 油温", "a'b"])
+def test_names_are_text_and_never_markup(name: str) -> None:
+    shown = replace(comparison(0.3, channels=(name,)), data=name, notes=(f"about {name}",))
+    page = page_of(shown, channel=name)
+    assert page.words.count(name) >= 4
+    assert page.tags == page_of(replace(comparison(0.3, channels=("OT",)), notes=("about",))).tags
+    assert "onmouseover" not in page.attributes
+
+
+def test_an_interval_is_drawn_on_its_side_of_zero() -> None:
+    difference = Difference(-0.02, -0.05, 3, 3, 0.002, -0.03, -0.01)
+    verdict = Verdict("LLM", "a", "b", "lower", difference, "It helped.")
+    text = render_report(replace(comparison(0.3), verdicts=(verdict,)), runs_of(comparison(0.3)), "timellm eval")
+    assert "the LLM helped" in text
+    assert "MSE -5.0%, 95% interval -7.5% to -2.5%" in text
+    assert 'class="dot" style="left: 21.01%"' in text
+    assert 'class="reach" style="left: 6.52%; width: 28.99%"' in text
+
+
+def test_without_metrics_it_says_so() -> None:
+    assert "There is no metrics.jsonl beside the checkpoint." in page_of(comparison(0.3), metrics=()).words
+
+
+def test_one_step_and_one_channel_make_a_page_as_well() -> None:
+    shown = replace(comparison(0.3, ("OT",)), pred_len=1)
+    assert "MSE by step" not in page_of(shown).words
+
+
+def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "报告.html"
+    write_report(path, comparison(0.3), runs_of(comparison(0.3)), "timellm eval")
+    before = path.read_bytes()
+    assert before.startswith(b"<!doctype html>")
+    with pytest.raises(KeyError):
+        write_report(path, comparison(0.3), [], "timellm eval")
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

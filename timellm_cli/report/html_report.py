@@ -1,0 +1,154 @@
+"""`eval --report`: one HTML file that needs nothing else, neither network nor scripts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from timellm_cli import __version__
+from timellm_cli.config import FIELDS, Config
+from timellm_cli.evaluation.comparison import Comparison
+from timellm_cli.evaluation.entries import Entry
+from timellm_cli.evaluation.examples import Example
+from timellm_cli.evaluation.verdict import Verdict
+from timellm_cli.files import replacing
+from timellm_cli.report.report_charts import example_chart, horizon_chart, loss_chart
+from timellm_cli.report.run_summary import quote
+
+_BADGES = {
+    ("baseline", "lower"): ("good", "beats the best baseline"),
+    ("baseline", "higher"): ("bad", "loses to the best baseline"),
+    ("baseline", "same"): ("even", "no better than the best baseline"),
+    ("baseline", "unknown"): ("open", "one seed"),
+    ("LLM", "lower"): ("good", "the LLM helped"),
+    ("LLM", "higher"): ("bad", "the LLM hurt"),
+    ("LLM", "same"): ("even", "no difference that can be told"),
+    ("LLM", "unknown"): ("open", "the LLM is not judged"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RunShown:
+    """What the report shows of one checkpoint besides its figures. `metrics` are the lines of its metrics.jsonl."""
+
+    path: Path
+    config: Config
+    examples: tuple[Example, ...]
+    metrics: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference and its 95 % interval on a track from worse to better, in per cent of the track's width."""
+
+    at: float
+    low: float
+    high: float
+    label: str
+
+
+def write_report(path: Path, comparison: Comparison, runs: Sequence[RunShown], command: str) -> None:
+    """Write the page; whatever stood at `path` is replaced in one move. Raises OSError where the disk refuses."""
+    text = render_report(comparison, runs, command)
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str) -> str:
+    """The page as text. `command` is what repeats the evaluation."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    by_path = {str(run.path): run for run in runs}
+    best = comparison.best_model
+    shown = by_path[_middle_run(best)]
+    return environment.get_template("report.html.jinja").render(
+        comparison=comparison,
+        best=best,
+        baseline=comparison.best_baseline,
+        config=shown.config,
+        verdicts=[
+            (verdict, *_BADGES[verdict.about, verdict.outcome], _interval(verdict)) for verdict in comparison.verdicts
+        ],
+        horizon=horizon_chart(comparison),
+        channels=_channels(comparison),
+        examples=[(example, example_chart(example)) for example in shown.examples],
+        examples_of=next(run for run in best.runs if run.path == str(shown.path)),
+        losses=[
+            (entry.name, by_path[entry.runs[0].path].config.train.loss, loss_chart(_metrics(entry, by_path)))
+            for entry in comparison.models
+        ],
+        settings=_settings(comparison, by_path),
+        commands=[*(_repeat(run.path) for run in runs), command],
+        today=date.today().isoformat(),
+        version=__version__,
+        relative=lambda value: f"{value / comparison.best_baseline.mse - 1:+.1%}",
+    )
+
+
+def _middle_run(entry: Entry) -> str:
+    """The path of the seed whose MSE is the middle one, the lower of two."""
+    ordered = sorted(entry.runs, key=lambda run: run.mse)
+    return ordered[(len(ordered) - 1) // 2].path
+
+
+def _metrics(entry: Entry, runs: Mapping[str, RunShown]) -> list[list[dict[str, Any]]]:
+    return [runs[run.path].metrics for run in entry.runs]
+
+
+def _interval(verdict: Verdict) -> Interval | None:
+    difference = verdict.difference
+    if difference is None or difference.low is None or difference.high is None or not difference.mean:
+        return None
+    reach = 1.15 * max(abs(difference.low), abs(difference.high))
+    low, at, high = (50 + 50 * value / reach for value in (difference.low, difference.mean, difference.high))
+    scale = difference.relative / difference.mean
+    ends = f"{difference.low * scale:+.1%} to {difference.high * scale:+.1%}"
+    return Interval(at, low, high, f"MSE {difference.relative:+.1%}, 95% interval {ends}")
+
+
+def _channels(comparison: Comparison) -> list[dict[str, Any]]:
+    """Each channel's errors, and its MSE and the best baseline's as shares of the highest of all."""
+    ours, theirs = comparison.best_model.channels, comparison.best_baseline.channels
+    highest = max(max(ours[name].mse, theirs[name].mse) for name in ours) or 1.0
+    return [
+        {
+            "name": name,
+            "ours": ours[name],
+            "theirs": theirs[name],
+            "our_share": 100 * ours[name].mse / highest,
+            "their_share": 100 * theirs[name].mse / highest,
+        }
+        for name in ours
+    ]
+
+
+def _settings(comparison: Comparison, runs: Mapping[str, RunShown]) -> list[dict[str, Any]]:
+    """Every key with its values in each model's runs; `told` marks those that differ or are no default."""
+    rows = []
+    for key in FIELDS:
+        models = [[runs[run.path].config.values()[key] for run in entry.runs] for entry in comparison.models]
+        texts = [", ".join(dict.fromkeys(map(_text, values))) for values in models]
+        differs = len(set(texts)) > 1
+        told = differs or any(value != FIELDS[key].default for values in models for value in values)
+        rows.append({"key": key, "values": texts, "told": told, "differs": differs})
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "all"
+    return "-" if value is None else str(value)
+
+
+def _repeat(path: Path) -> str:
+    config = path.parent / "config.toml"
+    name = path.resolve().parent.name
+    return f"timellm train --config {quote(config)} --run-name {quote(Path(f'{name}-again'))}"
