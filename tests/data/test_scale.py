@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from timellm_cli.data.scale import Scaler
+from timellm_cli.data.scale import FARTHEST, Scaler, require_computable
+from timellm_cli.errors import DataError
 
 VALUES = arrays(np.float64, st.tuples(st.integers(2, 40), st.integers(1, 4)), elements=st.floats(-1e6, 1e6))
 
@@ -17,12 +18,12 @@ def test_the_deviation_is_that_of_the_population() -> None:
     assert scaler.std_C.tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e-300, 123456.789])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-300, 123456.789, -1e200])
 def test_a_constant_channel_becomes_zeros(value: float) -> None:
     values_NC = np.full((1001, 1), value)
     scaler = Scaler.fit(values_NC)
     assert scaler.std_C.tolist() == [1.0]
-    np.testing.assert_allclose(scaler.standardise(values_NC), 0, atol=1e-9)
+    assert not scaler.standardise(values_NC).any()
 
 
 @given(VALUES)
@@ -46,3 +47,16 @@ def test_restore_takes_each_column_by_its_own_scale() -> None:
     restored_HC = scaler.restore(np.array([[1.0, 1.0], [2.0, 0.0], [-1.0, -3.0]]))
     assert restored_HC.tolist() == [[1, 110], [2, 100], [-1, 70]]
     assert restored_HC.dtype == np.float64
+
+
+def test_a_channel_that_float32_cannot_compute_with_is_named() -> None:
+    within = np.array([[0.0, -FARTHEST], [1.0, FARTHEST]])
+    require_computable(within, ["a", "b"], "x.csv")
+    with pytest.raises(DataError, match=r"x\.csv, column 'b': a value 2e\+15 deviations from the mean"):
+        require_computable(within * [1, -2], ["a", "b"], "x.csv")
+
+
+def test_a_channel_whose_deviation_overflows_is_named() -> None:
+    values_NC = np.array([[1.0, 1e200], [2.0, 3e200]])
+    with pytest.raises(DataError, match=r"column 'b': values too many deviations"):
+        require_computable(Scaler.fit(values_NC).standardise(values_NC), ["a", "b"], "x.csv")

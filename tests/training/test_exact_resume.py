@@ -44,9 +44,12 @@ def test_a_run_stopped_while_scoring_scores_the_epoch_again(make_config: MakeCon
     assert_same_weights(resumed.weights, undisturbed.weights)
 
 
-def test_loader_workers_and_the_save_interval_change_no_bit(make_config: MakeConfig, undisturbed: Run) -> None:
-    stopped = train(make_config(train__workers=2), "stopped", stop_at=14)
-    resumed = train(make_config(train__workers=1, run__save_steps=5), "stopped", resume=stopped.directory.last)
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 1)])
+def test_loader_workers_and_the_save_interval_change_no_bit(
+    make_config: MakeConfig, undisturbed: Run, before: int, after: int
+) -> None:
+    stopped = train(make_config(train__workers=before), "stopped", stop_at=14)
+    resumed = train(make_config(train__workers=after, run__save_steps=5), "stopped", resume=stopped.directory.last)
     assert_same_weights(resumed.weights, undisturbed.weights)
     assert [number for number, _ in resumed.directory.step_checkpoints()] == [20, 25, 30]
 
@@ -57,6 +60,9 @@ def test_a_step_checkpoint_continues_to_the_same_bits(make_config: MakeConfig, u
     assert_same_weights(again.weights, undisturbed.weights)
 
 
-def test_another_seed_gives_other_weights(make_config: MakeConfig, undisturbed: Run) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(make_config: MakeConfig, undisturbed: Run) -> None:
+    again = train(make_config(), "again")
+    assert_same_weights(again.weights, undisturbed.weights)
+    assert figures(again) == figures(undisturbed)
     other = train(make_config(train__seed=1), "other")
     assert figures(other) != figures(undisturbed)

@@ -8,7 +8,7 @@ from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.commands.output_files import check_target, writing
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_json, print_note
-from timellm_cli.data.scale import Floats
+from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.files import replacing
@@ -55,6 +55,7 @@ def run(
     with err.status("Loading the model"):
         opened = open_forecaster(trained, config, look_at_machine(), offline)
     history_TC = trained.scaler.standardise(given.table.values)
+    require_computable(history_TC, given.table.columns, source if path else "standard input")
     future_HC = roll_forward(opened.model, history_TC, steps, opened.device, opened.batch_size)
     values_HC = trained.scaler.restore(future_HC)
     forecast = _dated(given, trained, values_HC)

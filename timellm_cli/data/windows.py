@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timellm_cli.config import Config, DataConfig, WindowConfig
-from timellm_cli.data.scale import Floats, Scaler
+from timellm_cli.data.scale import Floats, Scaler, require_computable
 from timellm_cli.data.table import Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import DataError
@@ -117,7 +117,8 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     """Read, split and standardise the CSV of a configuration.
 
     `scaler` and `columns` come from a checkpoint and are of one order.
-    Raises DataError for a file that cannot be used or is too short, ConfigError for a dataset that is not known.
+    Raises DataError for a file that cannot be used, is too short or holds values too large to compute with, ConfigError
+    for a dataset that is not known.
     """
     data = config.data if columns is None else config.data.model_copy(update={"columns": columns})
     table = read_table(_expected_file(data), data)
@@ -127,7 +128,9 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     training_NC = table.values[spans.scaler.start : spans.scaler.stop]
     if scaler is None:
         scaler = Scaler.fit(training_NC)
-    standardised_CN = np.ascontiguousarray(scaler.standardise(table.values).T, dtype=np.float32)
+    standardised_NC = scaler.standardise(table.values)
+    require_computable(standardised_NC, table.columns, str(data_path(data)))
+    standardised_CN = np.ascontiguousarray(standardised_NC.T, dtype=np.float32)
     return ForecastData(
         table, scaler, spans, torch.from_numpy(standardised_CN), config, (*table.warnings, *_warn(table, training_NC))
     )
