@@ -107,6 +107,10 @@ def eval_command(
     data_path: Annotated[
         Path | None, typer.Option("--data", help="Score on this CSV instead of the trained one.")
     ] = None,
+    zero_shot: Annotated[
+        str | None,
+        typer.Option("--zero-shot", metavar="FILE.csv|DATASET", help="Score on another dataset than the trained one."),
+    ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Which rows to score.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first so many windows.")] = None,
     batch_size: Annotated[
@@ -130,6 +134,7 @@ def eval_command(
     evaluate.run(
         checkpoints,
         data_path=data_path,
+        zero_shot=zero_shot,
         split=split,
         limit=limit,
         batch_size=batch_size,

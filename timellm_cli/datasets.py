@@ -114,6 +114,12 @@ def data_path(data: DataConfig) -> Path:
     return data_directory() / f"{dataset.name}.csv"
 
 
+def name_of(data: DataConfig) -> str:
+    """What people call the rows: the known dataset's name, or that of a file which is called otherwise."""
+    path = data_path(data)
+    return data.dataset if path.stem == data.dataset else path.name
+
+
 def csv_named(text: str | Path) -> Path:
     """A path as it stands; where no such file is but a known dataset has that name, its file in the cache."""
     path = Path(text)

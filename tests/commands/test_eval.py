@@ -184,3 +184,26 @@ def test_a_report_is_one_page_and_a_bad_place_for_it_is_refused_at_once(
         refused = cli("eval", run_a, "--report", place)
         assert refused.returncode == 2
         assert words in refused.stderr
+
+
+def test_zero_shot_scores_every_channel_of_another_dataset_by_its_own_scale(
+    cli: Cli, run_a: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    """The same rows under other names and in other units give the figures of the trained dataset."""
+    lines = [line.split(",") for line in small_csv.read_text(encoding="utf-8").splitlines()[1:]]
+    rows = [f"{date},{1000 * float(load):.0f},{target},{target}" for date, target, load in lines]
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join(["时间,负荷,油温,copy", *rows]), encoding="utf-8")
+    trained = last_json(cli("eval", run_a, "--json"))
+    plain = last_json(cli("eval", run_a, "--zero-shot", other, "--json"))
+    assert (plain["data"], plain["channels"], plain["samples"]) == ("other.csv", ["负荷", "油温", "copy"], 3 * 69)
+    assert "zero-shot: trained on small.csv and scored on other.csv" in plain["notes"][0]
+    for entry, known in zip(plain["entries"][:3], trained["entries"][:3], strict=True):
+        for name, source in (("负荷", "load"), ("油温", "OT"), ("copy", "OT")):
+            assert entry["channels"][name]["mse"] == pytest.approx(known["channels"][source]["mse"], rel=1e-3)
+    refused = cli("eval", run_a, "--zero-shot", other, "--data", other)
+    assert refused.returncode == 2
+    assert "--data and --zero-shot cannot go together" in refused.stderr
+    absent = cli("eval", run_a, "--zero-shot", "ETTh2")
+    assert absent.returncode == 3
+    assert "timellm fetch ETTh2" in absent.stderr

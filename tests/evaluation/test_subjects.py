@@ -8,6 +8,7 @@ from tests.untrained import make_config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, require_comparable
+from timellm_cli.evaluation.task import Task
 
 SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
 
@@ -35,7 +36,7 @@ def test_checkpoints_have_short_names_that_differ(paths: list[str], names: list[
     "changes", [{"llm__name": "gpt2"}, {"window__seq_len": 96}, {"train__loss": "mae"}, {"data__window_stride": 7}]
 )
 def test_models_that_learned_otherwise_can_be_compared(changes: dict[str, object]) -> None:
-    require_comparable([subject("a"), subject("b", **changes)], "test", None)
+    require_comparable([subject("a"), subject("b", **changes)], Task())
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_models_that_learned_otherwise_can_be_compared(changes: dict[str, object
 )
 def test_what_differs_is_named_with_both_sides(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        require_comparable([subject("a"), subject("b", **changes)], "test", None)
+        require_comparable([subject("a"), subject("b", **changes)], Task())
     assert words in refused.value.message
     assert refused.value.hint
 
@@ -58,20 +59,20 @@ def test_what_differs_is_named_with_both_sides(changes: dict[str, object], words
 def test_all_differences_stand_in_one_message() -> None:
     others = [subject("b", window__pred_len=24, data__test_ratio=0.1), subject("c", data__features="MS")]
     with pytest.raises(ConfigError) as refused:
-        require_comparable([subject("a"), *others], "test", None)
+        require_comparable([subject("a"), *others], Task())
     assert refused.value.message.count("\n  - ") == 3
 
 
 def test_a_csv_given_for_all_makes_their_own_files_irrelevant() -> None:
-    require_comparable([subject("a"), subject("b", data__path=Path("c.csv"))], "test", Path("d.csv"))
+    require_comparable([subject("a"), subject("b", data__path=Path("c.csv"))], Task(Path("d.csv")))
 
 
 def test_the_same_columns_on_another_scale_cannot_be_compared() -> None:
     other = replace(subject("b"), scaler=Scaler(np.array([1.0, 2.0]), np.array([3.0, 5.0])))
     with pytest.raises(ConfigError, match="trained on different rows"):
-        require_comparable([subject("a"), other], "test", None)
+        require_comparable([subject("a"), other], Task())
 
 
 def test_on_the_training_split_seq_len_moves_the_forecast_rows() -> None:
     with pytest.raises(ConfigError, match="seq_len: 48 in a, 96 in b"):
-        require_comparable([subject("a"), subject("b", window__seq_len=96)], "train", None)
+        require_comparable([subject("a"), subject("b", window__seq_len=96)], Task(split="train"))

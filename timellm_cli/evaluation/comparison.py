@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.datasets import data_path
+from timellm_cli.datasets import data_path, name_of
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.entries import Contestant, Entry, entry_of_baseline, entry_of_model
 from timellm_cli.evaluation.groups import group_seeds
 from timellm_cli.evaluation.published import Published, published_for
 from timellm_cli.evaluation.score import Scores, scored_windows
+from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import Verdict, judge
 
 
@@ -58,21 +59,17 @@ class Comparison:
 
 def compare(
     data: ForecastData,
-    split: str,
-    limit: int | None,
+    task: Task,
     contestants: Sequence[Contestant],
     baselines: Sequence[tuple[Baseline, Scores]],
     notes: Sequence[str],
-    *,
-    own_data: bool = True,
 ) -> Comparison:
     """All were scored on the same windows of `data`. Seeds of one run become one entry, their mean.
 
-    `own_data` says whether the models were trained on that dataset; papers are quoted only then.
+    Papers are quoted only where all their windows were scored.
     """
-    config, samples = data.config, data.windows(split)
-    path = data_path(config.data)
-    windows = scored_windows(data, split, limit)
+    config, samples = data.config, data.windows(task.split)
+    windows = scored_windows(data, task.split, task.limit)
     groups = [
         [contestants[place] for place in places]
         for places in group_seeds([contestant.subject.config for contestant in contestants])
@@ -80,18 +77,18 @@ def compare(
     models = [(entry_of_model(group), group[0].subject.config) for group in groups]
     rivals = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     configs = [contestant.subject.config for contestant in contestants]
-    complete = own_data and split == "test" and limit is None
+    is_as_published = task.as_trained and task.split == "test" and task.limit is None
     return Comparison(
-        data=path.name if config.data.dataset == "custom" or not own_data else config.data.dataset,
-        csv=str(path),
-        split=split,
+        data=name_of(config.data),
+        csv=str(data_path(config.data)),
+        split=task.split,
         windows=windows,
         samples=windows * samples.channels,
         pred_len=config.window.pred_len,
-        limit=limit,
+        limit=task.limit,
         channels=data.table.columns[-samples.channels :],
         entries=(*(entry for entry, _ in models), *rivals),
-        published=published_for(configs) if complete else (),
+        published=published_for(configs) if is_as_published else (),
         verdicts=tuple(judge(models, lowest(rivals))),
         notes=tuple(notes),
     )

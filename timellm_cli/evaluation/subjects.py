@@ -11,7 +11,9 @@ from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.timeline import show_step
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.errors import ConfigError
+from timellm_cli.datasets import name_of
+from timellm_cli.errors import ConfigError, listed
+from timellm_cli.evaluation.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +41,17 @@ def name_checkpoints(paths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
-def require_comparable(subjects: Sequence[Subject], split: str, given_data: Path | None) -> None:
+def require_comparable(subjects: Sequence[Subject], task: Task) -> None:
     """Raise one ConfigError that names both sides of everything in which a checkpoint differs from the first.
 
     Comparable are models that forecast the same rows of the same channels in the same units. Their seq_len may differ,
-    except on the training split, where it moves the forecast rows. `given_data` replaces every checkpoint's own file.
+    except on the training split, where it moves the forecast rows. A CSV that is given replaces each checkpoint's own.
     """
     first = subjects[0]
     faults = [
         f"{fact}: {ours} in {first.name}, {theirs} in {other.name}"
         for other in subjects[1:]
-        for (fact, ours), (_, theirs) in zip(
-            _facts(first, split, given_data), _facts(other, split, given_data), strict=True
-        )
+        for (fact, ours), (_, theirs) in zip(_facts(first, task), _facts(other, task), strict=True)
         if ours != theirs
     ]
     faults += [
@@ -70,19 +70,30 @@ def notes_on(
     subjects: Sequence[Subject],
     cadence: str,
     data: ForecastData,
-    split: str,
-    limit: int | None,
-    given_data: Path | None,
+    task: Task,
 ) -> list[str]:
     """What a reader of the table has to know so as not to take it for more than it is.
 
     `cadence` is that of the rows the checkpoints were trained on, `data` what they are scored on.
     """
     notes = []
-    if given_data is not None:
+    if task.given is not None:
         notes.append(
-            f"{given_data.name} stands in for the trained CSV: it is standardised by the checkpoint's scaler, and the "
+            f"{task.given.name} stands in for the trained CSV: it is standardised by the checkpoint's scaler, and the "
             "baselines are fitted on its own training rows"
+        )
+    if task.zero_shot is not None:
+        trained_on = listed(dict.fromkeys(name_of(subject.config.data) for subject in subjects), 6)
+        notes.append(
+            f"zero-shot: trained on {trained_on} and scored on {name_of(data.config.data)}, standardised by its own "
+            "training rows; the baselines are fitted on those rows, which the models never saw"
+        )
+    percents = {subject.config.data.percent for subject in subjects} - {100}
+    if percents:
+        each = ", ".join(f"{subject.name} {subject.config.data.percent}%" for subject in subjects)
+        notes.append(
+            f"few-shot: trained on the first part of the training rows ({each}); "
+            f"the baselines are fitted on {data.config.data.percent}%"
         )
     if str(data.table.cadence) != cadence:
         trained, scored = show_step(parse_cadence(cadence)), show_step(data.table.cadence)
@@ -94,24 +105,24 @@ def notes_on(
             f"seq_len differs ({each}): all forecast the same rows, but from histories of different length; "
             f"the baselines see {max(lengths)} rows"
         )
-    if limit is not None:
-        notes.append(f"only the first {limit:,} windows of each channel were asked for: not comparable with papers")
-    if split != "test":
-        notes.append(f"this is the {split} split; papers report the test split")
+    if task.limit is not None:
+        notes.append(f"only the first {task.limit:,} windows of a channel were asked for: not comparable with papers")
+    if task.split != "test":
+        notes.append(f"this is the {task.split} split; papers report the test split")
     return notes
 
 
-def _facts(subject: Subject, split: str, given_data: Path | None) -> list[tuple[str, object]]:
+def _facts(subject: Subject, task: Task) -> list[tuple[str, object]]:
     data, window = subject.config.data, subject.config.window
     facts: list[tuple[str, object]] = [("pred_len", window.pred_len)]
-    if given_data is None:
+    if task.given is None:
         own = data.dataset if data.path is None or data.dataset != "custom" else str(data.path)
         facts.append(("dataset", own))
     facts += [
         ("scored channels", ", ".join(subject.scored)),
         ("train_ratio and test_ratio", (data.train_ratio, data.test_ratio)),
     ]
-    return [*facts, ("seq_len", window.seq_len)] if split == "train" else facts
+    return [*facts, ("seq_len", window.seq_len)] if task.split == "train" else facts
 
 
 def _same_scale(first: Subject, other: Subject) -> bool:

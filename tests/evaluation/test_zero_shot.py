@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.untrained import make_config
+from timellm_cli.config import Config
+from timellm_cli.data.windows import load_data
+from timellm_cli.datasets import DATASETS
+from timellm_cli.evaluation.zero_shot import transfer
+
+ETTH1 = Config().with_values({"data.dataset": "ETTh1", "data.columns": ("HUFL", "OT"), "data.percent": 10})
+
+
+def write_csv(path: Path, header: str, channels: int, rows: int = 300) -> Path:
+    rows_of = [",".join(f"{row % 7 + place}.5" for place in range(channels)) for row in range(rows)]
+    lines = [f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00,{values}" for row, values in enumerate(rows_of)]
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_known_dataset_comes_whole_with_its_own_borders_and_description() -> None:
+    config = transfer(ETTH1, "ETTh2")
+    assert (config.data.dataset, config.data.path, config.data.columns, config.data.percent) == ("ETTh2", None, (), 100)
+    assert config.window == ETTH1.window
+    assert config.prompt.description is None
+
+
+def test_a_file_with_a_known_datasets_name_and_columns_is_that_dataset(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "ETTh2.csv", ",".join(["date", *DATASETS["ETTh2"].columns]), 7)
+    assert (transfer(ETTH1, str(path)).data.dataset, transfer(ETTH1, str(path)).data.path) == ("ETTh2", path)
+    other = write_csv(tmp_path / "ETTm2.csv", "date,a,b", 2)
+    assert transfer(ETTH1, str(other)).data.dataset == "custom"
+
+
+def test_columns_may_be_called_otherwise_and_the_trained_description_stays(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "own.csv", "时间,负荷,油温", 2)
+    config = transfer(ETTH1, str(path))
+    assert (config.data.date_column, config.data.target) == ("时间", "油温")
+    assert config.prompt.description == DATASETS["ETTh1"].description
+    assert transfer(ETTH1, str(write_csv(path, "date,OT,load", 2))).data.target == "OT"
+
+
+def test_it_is_standardised_by_its_own_training_rows(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "own.csv", "time,a,b,c", 3)
+    data = load_data(transfer(make_config(tmp_path / "trained.csv"), str(path)))
+    assert data.table.columns == ("a", "b", "c")
+    assert data.scaler.mean_C == pytest.approx(data.table.values[:210].mean(axis=0))
+    assert data.scaler.std_C == pytest.approx(np.std(data.table.values[:210], axis=0))

