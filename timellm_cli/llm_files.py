@@ -91,6 +91,15 @@ def fingerprint_llm(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def stamp_llm(folder: Path) -> str:
+    """A short hash of the size and the time of change of each of an LLM's weight files: no byte of them is read."""
+    digest = hashlib.sha256()
+    for path in weight_files(folder):
+        status = path.stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
 def hub_cache_directory() -> Path:
     """Where huggingface_hub keeps downloads, by the environment variables it documents."""
     if cache := os.environ.get("HF_HUB_CACHE"):

@@ -9,13 +9,10 @@ steps in S that gradient descent on W takes.
 import torch
 from torch import Tensor, nn
 
-from timellm_cli.model.llm.prepared import Prepared, sample
+from timellm_cli.model.llm.prepared import Prepared
 
 _RIDGE = 1e-12
 """Share of the mean squared embedding added where the embeddings do not span their space, so that R exists."""
-
-_SAMPLED_CHUNKS = 16
-"""Parts of the table that are sampled to tell whether a factor is its own."""
 
 
 def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
@@ -38,13 +35,12 @@ def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
 
 def prepared_factor(embedding_VE: Tensor, prepared: Prepared) -> Tensor:
     """`vocabulary_factor` of an LLM's table, computed at the first start with the LLM and read at the next."""
-    chunks = embedding_VE.chunk(_SAMPLED_CHUNKS)
-    name, source = f"factor-{str(embedding_VE.dtype).removeprefix('torch.')}", sample(chunks)
-    found = (prepared.read(name, source) or {}).get("factor_EE")
+    name = f"factor-{str(embedding_VE.dtype).removeprefix('torch.')}"
+    found = (prepared.read(name) or {}).get("factor_EE")
     if found is not None and found.shape == (embedding_VE.shape[1],) * 2:
         return found
     factor_EE = vocabulary_factor(embedding_VE)
-    prepared.write(name, {"factor_EE": factor_EE}, source)
+    prepared.write(name, {"factor_EE": factor_EE})
     return factor_EE
 
 

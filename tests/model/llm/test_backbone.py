@@ -10,7 +10,7 @@ import transformers
 from tests.conftest import write_byte_tokenizer
 from timellm_cli.config import PROMPT_TEMPLATE, Config, LLMConfig
 from timellm_cli.errors import ModelError
-from timellm_cli.llm_files import fingerprint_llm
+from timellm_cli.llm_files import fingerprint_llm, stamp_llm
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.llm.backbone import load_backbone
 from timellm_cli.model.llm.decoder import Decoder
@@ -59,7 +59,9 @@ def decodes(folder: Path) -> bool:
 
 
 def read_backbone(folder: Path, **llm: Any) -> Decoder | TransformersBackbone:
-    return load_backbone(LLMConfig(name=str(folder), **llm), "fp32", folder, CPU, Prepared(fingerprint_llm(folder)))
+    return load_backbone(
+        LLMConfig(name=str(folder), **llm), "fp32", folder, CPU, Prepared(fingerprint_llm(folder), stamp_llm(folder))
+    )
 
 
 def forecaster_on(folder: Path, quantization: str = "none", template: str = PROMPT_TEMPLATE, **llm: Any) -> TimeLLM:

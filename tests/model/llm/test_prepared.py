@@ -108,12 +108,12 @@ def test_what_was_made_of_other_weights_is_not_read(folder: Path, monkeypatch: p
 
 
 def test_files_of_another_format_are_made_again(tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Prepared("some LLM")
-    store.write("thing", {"numbers": torch.arange(3)}, "source")
-    assert torch.equal(store.read("thing", "source")["numbers"], torch.arange(3))
-    assert store.read("thing", "another source") is None
+    store = Prepared("some LLM", "stamp")
+    store.write("thing", {"numbers": torch.arange(3)})
+    assert torch.equal(store.read("thing")["numbers"], torch.arange(3))
+    assert Prepared("some LLM", "another stamp").read("thing") is None
     monkeypatch.setattr(prepared, "_FORMAT", 2)
-    assert store.read("thing", "source") is None
+    assert Prepared("some LLM", "stamp").read("thing") is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "noise", "other tensors"])

@@ -10,7 +10,7 @@ from timellm_cli.config import LLMConfig
 from timellm_cli.model.llm.decoder_support import NF4_BLOCK, heads_of, matrix_shapes
 from timellm_cli.model.llm.frozen_matrix import freeze
 from timellm_cli.model.llm.llm_tensors import Read
-from timellm_cli.model.llm.prepared import Prepared, sample
+from timellm_cli.model.llm.prepared import Prepared
 
 _QKV = tuple(f"self_attn.{part}_proj" for part in "qkv")
 _MATRICES = {
@@ -40,12 +40,12 @@ def layer_tensors(
     biased = keys["model_type"] == "qwen2"
     if prepared is None or llm.quantization == "none":
         return _freeze_layer(keys, read, index, llm, dtype, device)
-    name, source = prepared_name(llm, index), sample(map(read, _names(index, biased)))
-    found = prepared.read(name, source)
+    name = prepared_name(llm, index)
+    found = prepared.read(name)
     if found is not None and _is_whole(keys, found, biased, llm.quantization):
         return found
     made = _freeze_layer(keys, read, index, llm, dtype, device)
-    prepared.write(name, made, source)
+    prepared.write(name, made)
     return made
 
 
@@ -94,9 +94,3 @@ def _is_whole(keys: Mapping[str, Any], tensors: Mapping[str, Tensor], biased: bo
     if biased:
         counts["qkv_bias"] = matrix_shapes(keys)["qkv"][0]
     return all(name in tensors and tensors[name].numel() == count for name, count in counts.items())
-
-
-def _names(index: int, biased: bool) -> list[str]:
-    matrices = [name for parts in _MATRICES.values() for name in parts]
-    names = [*_NORMS.values(), *(f"{name}.weight" for name in matrices), *(f"{name}.bias" for name in _QKV if biased)]
-    return [f"layers.{index}.{name}" for name in names]

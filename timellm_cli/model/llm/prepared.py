@@ -6,14 +6,12 @@ Qwen2.5-3B in NF4, 1.3 GiB for all 36). Everything can be deleted at any time an
 it, or where nothing can be written, a start goes on without it.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -28,29 +26,17 @@ _FORMAT = 1
 _SPARE = 2**30
 """Bytes that are left free on the disk."""
 
-_SAMPLES, _SAMPLED = 2, 1024
-
-
-def sample(tensors: Iterable[Tensor]) -> str:
-    """A hash of some numbers of each tensor: a `source` that tells what was made of them from what was not.
-
-    Fine-tuning changes all numbers of the matrices it changes, and reading all would take as long as making anew.
-    """
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        flat = tensor.detach().reshape(-1)
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        for part in range(1, _SAMPLES + 1):
-            at = max(len(flat) - _SAMPLED, 0) * part // (_SAMPLES + 1)
-            digest.update(flat[at : at + _SAMPLED].cpu().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
-
 
 class Prepared:
-    """The files prepared of one LLM, which is known by its `llm_files.fingerprint_llm`."""
+    """The files prepared of one LLM, which is known by its `llm_files.fingerprint_llm`.
 
-    def __init__(self, fingerprint: str) -> None:
+    What was made is read again only while `llm_files.stamp_llm` of the LLM stays the same: to compare the weights
+    themselves would mean a thousand small reads all over the 16-bit files, which took half of a second start.
+    """
+
+    def __init__(self, fingerprint: str, stamp: str) -> None:
         self.fingerprint = fingerprint
+        self._source = f"{_FORMAT} {stamp}"
         self.folder = prepared_directory() / fingerprint
         self._gave_up = False
 
@@ -62,17 +48,17 @@ class Prepared:
             with suppress(OSError), path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
-    def read(self, name: str, source: str) -> dict[str, Tensor] | None:
+    def read(self, name: str) -> dict[str, Tensor] | None:
         """Tensors that were written under this name, mapped from the file; None if they must be made.
 
-        `source` stands for what they were made of, and must be what it was. A damaged file is removed.
+        A damaged file is removed.
         """
         path = self._path(name)
         if not path.is_file():
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("source") != f"{_FORMAT} {source}":
+                if (file.metadata() or {}).get("source") != self._source:
                     return None
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -80,14 +66,12 @@ class Prepared:
             self._remove(path)
             return None
 
-    def write(self, name: str, tensors: dict[str, Tensor], source: str) -> None:
-        """Keep tensors, made of `source`, for the next start. A disk that refuses is noted once, then left alone."""
+    def write(self, name: str, tensors: dict[str, Tensor]) -> None:
+        """Keep tensors for the next start. A disk that refuses is noted once, then left alone."""
         if self._gave_up:
             return
         path = self._path(name)
-        content = save(
-            {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, {"source": f"{_FORMAT} {source}"}
-        )
+        content = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, {"source": self._source})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.folder).free < len(content) + _SPARE:
