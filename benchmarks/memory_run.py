@@ -94,6 +94,10 @@ def _measure(job: Job, place: Workplace, trace: PeakTrace | None) -> tuple[dict[
             torch.cuda.memory._record_memory_history(enabled=None)
         for _ in range(WARM_UP - 1):
             run.step()
+        if run.trainer._stepper._captured:  # as prompts of another length will find it: optimizer states are there
+            run.trainer._stepper._captured._recordings.clear()
+            figures |= {f"first_{name}": size for name, size in _peaks("step", on_gpu).items()}
+            _forget_peaks(on_gpu)
         figures |= _time(run, on_gpu)
         figures |= _peaks("step", on_gpu) | _prompts(watched, run) | {"kept": _allocated(on_gpu)}
         figures |= _device(on_gpu)
@@ -185,13 +189,17 @@ def driver_used() -> int:
 
 def describe_card(device: torch.device) -> dict[str, Any]:
     """The card, its measured matrix rate (operations a second) and copy bandwidth (bytes a second, read and write)."""
-    known = {"torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
+    known: dict[str, Any] = {"torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
     if device.type != "cuda":
         return {**known, "card": "CPU"}
+    torch.zeros(1, device=device)
+    free, total = torch.cuda.mem_get_info()
+    known["bare_context"] = total - free - torch.cuda.memory_reserved()
     properties = torch.cuda.get_device_properties(0)
     return {
         **known, "card": properties.name, "capability": [properties.major, properties.minor],
-        "total": properties.total_memory, "matrix_rate": matrix_rate(device), "bandwidth": _bandwidth(),
+        "total": properties.total_memory, "multiprocessors": properties.multi_processor_count,
+        "matrix_rate": matrix_rate(device), "bandwidth": _bandwidth(),
     }  # fmt: skip
 
 

@@ -48,7 +48,8 @@ def _known(name: str) -> dict[str, Any]:
 
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen2.5-0.5b": _known("Qwen/Qwen2.5-0.5B"), "qwen2.5-1.5b": _known("Qwen/Qwen2.5-1.5B"), "qwen2.5-3b": QWEN_3B,
-    "llama-3-8b": LLAMA_8B, "smollm2-135m": SMOLLM2, "gpt2": _known("gpt2"), "toy": TOY, "toy-gpt2": TOY_GPT2,
+    "qwen2.5-7b": _known("Qwen/Qwen2.5-7B"), "llama-3.2-1b": _known("meta-llama/Llama-3.2-1B"), "llama-3-8b": LLAMA_8B,
+    "smollm2-135m": SMOLLM2, "gpt2": _known("gpt2"), "toy": TOY, "toy-gpt2": TOY_GPT2,
 }  # fmt: skip
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
 """What families call their table of token embeddings."""

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from timellm_cli import __version__
+from timellm_cli.allocator import use_expandable_segments
 from timellm_cli.errors import ExitCode, TimellmError
 from timellm_cli.options import Assignments, ConfigFile, with_config_flags
 from timellm_cli.settings import Settings, resolve
@@ -266,6 +267,7 @@ def main() -> None:
         # A Windows console in a local code page must neither break a pipe nor turn the box drawing into an error.
         if hasattr(stream, "reconfigure") and not stream.isatty():
             stream.reconfigure(encoding="utf-8", errors="replace")
+    use_expandable_segments()
     app()
 
 

@@ -10,28 +10,19 @@ from dataclasses import replace
 
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.decoder_bytes import decoder_parts, decoder_scoring_parts
+from timellm_cli.planning.device_bytes import context, matrix_products
 from timellm_cli.planning.llm_shape import LLMShape
-from timellm_cli.units import GIB
-
-CUBLAS_WORKSPACE = {9: 32 * 2**20, None: 8_519_680}
-"""Bytes that PyTorch allocates for cuBLAS, by CUDA's major version of the card: 32 MiB on Hopper, else 8.125 MiB."""
-
-CUDA_CONTEXT = {7: int(0.35 * GIB), 8: int(0.45 * GIB), 9: int(0.55 * GIB), None: GIB // 2}
-"""Driver, kernels and libraries on the card, by CUDA's major version: rough, until it has been measured."""
-
-CPU_PROCESS = GIB // 2
-"""Python with torch for CPUs, transformers, pandas and matplotlib loaded: measured on Linux as 480 MiB."""
 
 
 def step_parts(case: Case) -> list[Part]:
     """Everything a step adds to the weights, at the moment when most is allocated."""
     if case.shape is None:
-        llm = [workspace(case)]
+        llm = [_reprogramming_gradients(case)]
     elif case.decoder:
-        llm = decoder_parts(case, matrix_products(case))
+        llm = decoder_parts(case)
     else:
         llm = [llm_activations(case), prompt_keys_values(case), workspace(case)]
-    return [reprogramming_activations(case), *llm, context(case)]
+    return [reprogramming_activations(case), *llm, matrix_products(case), context(case)]
 
 
 def scoring_parts(case: Case) -> list[Part]:
@@ -40,25 +31,17 @@ def scoring_parts(case: Case) -> list[Part]:
     Through transformers: the keys and values of all layers, one MLP and with NF4 or int8 one matrix in full numbers.
     Of the trainable parts everything is counted as if it were alive at once.
     """
-    blas = matrix_products(case)
-    if case.shape is None:
-        llm = [workspace(case)]
-    elif case.decoder:
-        llm = decoder_scoring_parts(case, blas)
-    else:
+    llm: list[Part] = []
+    if case.decoder:
+        llm = decoder_scoring_parts(case)
+    elif case.shape:
         shape, tokens = case.shape, case.batch * (case.prompt + case.patches)
         cache = tokens * case.layers * 2 * shape.kv_heads * shape.head_dim if case.shape.causal else 0
         mlp = tokens * (shape.kept_in_mlp * shape.intermediate + 2 * shape.hidden)
         size = case.number_bytes * (cache + mlp) + _matrix_in_full(case, shape)
-        llm = [Part("workspace", "workspace", blas + size, "matrix products, keys and values of all layers, one MLP")]
+        llm = [Part("workspace", "workspace", size, "keys and values of all layers, one MLP")]
     undropped = replace(case, model=case.model.model_copy(update={"dropout": 0.0}))
-    return [reprogramming_activations(undropped), *llm, context(case)]
-
-
-def matrix_products(case: Case) -> int:
-    """What cuBLAS takes on a GPU."""
-    major = case.capability[0] if case.capability else None
-    return CUBLAS_WORKSPACE.get(major, CUBLAS_WORKSPACE[None]) if case.on_gpu else 0
+    return [reprogramming_activations(undropped), *llm, matrix_products(case, trains=False), context(case)]
 
 
 def reprogramming_activations(case: Case) -> Part:
@@ -143,9 +126,7 @@ def workspace(case: Case) -> Part:
     backward pass holds three gradients as wide as the MLP, and with NF4 or int8 the largest matrix in full numbers. The
     prompt pass holds the same without gradients, but before anything else is kept.
     """
-    blas = matrix_products(case)
-    if case.shape is None:
-        return Part("workspace", "workspace", blas, "matrix products")
+    assert case.shape is not None
     shape, size = case.shape, case.number_bytes
     matrix = _matrix_in_full(case, shape)
     repeated = shape.heads != shape.kv_heads and case.reads_in_two_passes
@@ -156,16 +137,13 @@ def workspace(case: Case) -> Part:
     kept = llm_activations(case).bytes if case.reads_in_two_passes else reading
     most = max(cache, backward, reading - kept)
     moment = "the cache of all layers" if most == cache else "gradients of one MLP, one matrix in full numbers"
-    return Part("workspace", "workspace", blas + most, f"matrix products, and {moment}")
+    return Part("workspace", "workspace", most, moment)
 
 
-def context(case: Case) -> Part:
-    """What is taken before the first tensor."""
-    if not case.on_gpu:
-        return Part("process", "Python and its libraries", CPU_PROCESS, "rough")
-    major = case.capability[0] if case.capability else None
-    size = CUDA_CONTEXT.get(major, CUDA_CONTEXT[None])
-    return Part("cuda_context", "CUDA context", size, "rough, by the class of the card")
+def _reprogramming_gradients(case: Case) -> Part:
+    """Without an LLM most is allocated in the attention's backward pass: four tensors as large as its queries."""
+    size = 4 * 4 * case.batch * case.patches * case.inner
+    return Part("workspace", "workspace", size, "gradients of the reprogramming attention")
 
 
 def _matrix_in_full(case: Case, shape: LLMShape) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from timellm_cli.planning.activation_bytes import (
-    context,
     layer_token_bytes,
     reprogramming_activations,
     scoring_parts,
@@ -15,6 +14,7 @@ from timellm_cli.planning.activation_bytes import (
     workspace,
 )
 from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.device_bytes import context, matrix_products
 from timellm_cli.planning.weight_bytes import frozen_parts, trainable_parts, trainable_tensors
 
 
@@ -35,7 +35,10 @@ class Bill:
 
 def our_bill(case: Case) -> Bill:
     """What a step takes here: compact mapping, prompt read without gradients."""
-    parts = [*frozen_parts(case), *trainable_parts(trainable_tensors(case), case.optimizer), *step_parts(case)]
+    trained = trainable_parts(trainable_tensors(case), case.optimizer)
+    if not case.keeps_gradients:
+        trained = [part for part in trained if part.key != "gradients"]
+    parts = [*frozen_parts(case), *trained, *step_parts(case)]
     return Bill(tuple(part for part in parts if part.bytes))
 
 
@@ -57,7 +60,7 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
     if case.shape is None:
         return None
     shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
-    case = replace(case, decoder=False)
+    case = replace(case, decoder=False, captured=False)
     layer = layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
     parts = [
@@ -70,6 +73,7 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
             f"{case.batch} samples x {tokens} tokens x {case.layers} layers x {layer:,} bytes",
         ),
         workspace(case),
+        matrix_products(case),
         context(case),
     ]  # fmt: skip
     return Bill(tuple(part for part in parts if part.bytes))

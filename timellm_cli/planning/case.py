@@ -30,7 +30,8 @@ class Case:
 
     `shape` is None for the model without an LLM. `capability` is the card's, None if it is not known. Of the prompt,
     `head` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with `recompute` computes
-    layers again in the backward pass.
+    layers again in the backward pass. `captured`: steps are replayed as a CUDA graph. `accumulate` steps change the
+    weights once.
     """
 
     shape: LLMShape | None
@@ -49,6 +50,8 @@ class Case:
     head: int = 0
     decoder: bool = False
     recompute: bool = False
+    captured: bool = False
+    accumulate: int = 1
 
     @classmethod
     def of(cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None) -> Self:
@@ -56,6 +59,7 @@ class Case:
         window, model, llm, train = config.window, config.model, config.llm, config.train
         assert llm.quantization != "auto"
         assert train.precision != "auto"
+        decoder, on_gpu = why_no_decoder(llm) is None, config.hardware.device == "cuda"
         return cls(
             shape=shape,
             layers=shape.used_layers(llm.layers) if shape else 0,
@@ -68,11 +72,13 @@ class Case:
             double_quant=llm.double_quant,
             precision=train.precision,
             optimizer=train.optimizer,
-            on_gpu=config.hardware.device == "cuda",
+            on_gpu=on_gpu,
             capability=gpu.capability if gpu else None,
             head=tokens.static,
-            decoder=why_no_decoder(llm) is None,
+            decoder=decoder,
             recompute=config.hardware.recompute == "on",
+            captured=decoder and on_gpu and config.hardware.capture == "on",
+            accumulate=train.accumulate,
         )
 
     @property
@@ -94,6 +100,11 @@ class Case:
     def reads_in_two_passes(self) -> bool:
         """Whether the prompt is read without gradients, before the patches: by every LLM that reads left to right."""
         return self.shape is not None and self.shape.causal
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether gradients are there when most is allocated, and not only when what layers keep has been used up."""
+        return self.shape is None or self.captured or self.accumulate > 1
 
     @property
     def context(self) -> int:

@@ -94,15 +94,15 @@ class Tensors:
         return samples * token, min(self.case.batch - samples, samples) * token
 
 
-def decoder_parts(case: Case, on_the_way: int) -> list[Part]:
-    """What the LLM adds to a training step; `on_the_way` is what else its workspace holds."""
+def decoder_parts(case: Case) -> list[Part]:
+    """What the LLM adds to a training step."""
     moments = [*forward_moments(case, keeps=True), *backward_moments(case)]
-    return [patch_activations(case), keys_values(case, case.batch), _workspace(moments, on_the_way)]
+    return [patch_activations(case), keys_values(case, case.batch), _workspace(moments)]
 
 
-def decoder_scoring_parts(case: Case, on_the_way: int) -> list[Part]:
+def decoder_scoring_parts(case: Case) -> list[Part]:
     """What the LLM adds to forecasts without a backward pass: each layer is read and forgotten."""
-    return [keys_values(case, 0), _workspace(forward_moments(case, keeps=False), on_the_way)]
+    return [keys_values(case, 0), _workspace(forward_moments(case, keeps=False))]
 
 
 def layer_patch_bytes(case: Case) -> int:
@@ -198,9 +198,9 @@ def backward_moments(case: Case) -> list[Moment]:
     ]
 
 
-def _workspace(moments: list[Moment], on_the_way: int) -> Part:
+def _workspace(moments: list[Moment]) -> Part:
     worst = max(moments, key=lambda moment: moment.bytes)
-    return Part("workspace", "workspace", on_the_way + worst.bytes, f"matrix products, and {worst.name}")
+    return Part("workspace", "workspace", worst.bytes, worst.name)
 
 
 def _shape(case: Case) -> LLMShape:
