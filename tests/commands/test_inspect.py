@@ -268,3 +268,14 @@ def test_a_card_and_a_memory_cannot_both_be_planned_for(cli: Cli) -> None:
     finished = cli("inspect", "--gpu", "T4", "--vram", "6GiB")
     assert finished.returncode == 2
     assert "--gpu T4 and --vram 6GiB" in finished.stderr
+
+
+def test_the_time_of_an_epoch_is_estimated_where_the_card_is_named(cli: Cli) -> None:
+    profile = ("--profile", "ettm1-qwen3b-6gb")
+    slow, fast = (inspected(cli, *profile, "--gpu", card)["time"] for card in ("RTX 3060", "H100"))
+    assert slow["card"] == "RTX 3060"
+    assert slow["step"] > 3 * fast["step"]
+    assert fast["epoch"] == pytest.approx(29_708 * fast["step"] + fast["scoring"])
+    assert inspected(cli, *profile)["time"] is None
+    shown = " ".join(cli("inspect", *profile, "--gpu", "RTX 3060").stdout.split())
+    assert re.search(r"an epoch takes [\d:]+ about, on RTX 3060: estimated, [\d:]+ of it for scoring", shown)

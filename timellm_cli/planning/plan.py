@@ -9,7 +9,9 @@ from timellm_cli.data.probe import Probe, probe_csv
 from timellm_cli.data.source import CsvSource
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.geometry import Geometry, count_run
-from timellm_cli.planning.cards import Card
+from timellm_cli.planning.cards import Card, recognise
+from timellm_cli.planning.case import Case
+from timellm_cli.planning.duration import EpochTime, epoch_time
 from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.machine import Machine
 from timellm_cli.planning.memory import Memory, is_sized, weigh
@@ -34,7 +36,7 @@ class Plan:
     """A run before it starts. `config` is settled for the hardware that is planned for.
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
-    where a GPU is planned for that is not here.
+    where a GPU is planned for that is not here. `time` is None without a card whose speed is known.
     """
 
     config: Config
@@ -46,6 +48,7 @@ class Plan:
     prompt: Prompt
     memory: Memory | None
     cpu_memory: Memory | None
+    time: EpochTime | None
     checks: tuple[Check, ...]
 
     @property
@@ -89,8 +92,20 @@ def make_plan(config: Config, machine: Machine, from_file: bool, card: Card | No
         prompt=prompt,
         memory=weigh(planned, planned_for, shape, prompt, geometry.dataset_len, may_recompute) if sized else None,
         cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
+        time=_estimate_time(planned, planned_for, shape, prompt, geometry) if sized else None,
         checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned, planned_for)),
     )
+
+
+def _estimate_time(
+    config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, geometry: Geometry
+) -> EpochTime | None:
+    """The time of an epoch on the card of a machine; None where its speed is not known."""
+    card = recognise(machine.gpu.name) if machine.gpu else None
+    if card is None:
+        return None
+    case = Case.of(config, shape, prompt.tokens, machine.gpu)
+    return epoch_time(case, card, geometry.steps_per_epoch, geometry.val.samples + geometry.test.samples)
 
 
 def _check_rows(check: Check, probe: Probe | None) -> Check:

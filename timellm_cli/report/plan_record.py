@@ -26,6 +26,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `memory`: `kind` ('GPU' or 'RAM'), `parts` (bytes by name), `total`, `budget`, `budget_source`, `fits`,
       `largest_batch`, `largest_batch_without_recompute` (null unless that is left to 'auto'), `published_total`,
       `published_parts`; null for an LLM whose size is not known
+    - `time`: `card`, `step`, `scoring`, `epoch` (seconds; an epoch includes its scoring) and `samples_per_second`, all
+      estimated; null where no card is named or here, or none whose speed is known
     - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
     - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
     """
@@ -93,6 +95,7 @@ def _estimates(plan: Plan) -> dict[str, Any]:
         "path": vars(plan.path),
         "memory": _memory(plan.memory) if plan.memory else None,
         "cpu_memory": _memory(plan.cpu_memory) if plan.cpu_memory else None,
+        "time": vars(plan.time) if plan.time else None,
         "ready": plan.ready,
         "checks": [vars(check) for check in plan.checks],
     }

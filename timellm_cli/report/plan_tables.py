@@ -13,7 +13,7 @@ from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.planning.memory import Memory, how_to_need_less
 from timellm_cli.planning.plan import Plan
 from timellm_cli.report.tables import line_up, section
-from timellm_cli.units import format_count, format_memory
+from timellm_cli.units import format_count, format_duration, format_memory
 
 Row = tuple[str, str, str]
 _PATHS = {
@@ -94,6 +94,10 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
             f"{geometry.optimizer_updates:,}",
             f"of the weights, one each {train.accumulate} steps",
         )
+    if time := plan.time:
+        of_it = f"estimated, {format_duration(time.scoring)} of it for scoring"
+        yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
+        yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
     written, kept = geometry.step_checkpoints_written, geometry.step_checkpoints_kept
     if written:
         yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps, of which {kept:,} stay"
