@@ -12,6 +12,7 @@ from tests.untrained import CPU, make_config
 from timellm_cli.data.windows import ForecastData, Window, load_data
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Part, Scores, mean_scores, parts_of, score, scored_windows
+from timellm_cli.model.batch import Collate
 from timellm_cli.model.forecaster import load_forecaster
 from timellm_cli.training.optim import LOSSES
 
@@ -107,6 +108,31 @@ def test_a_models_score_is_the_same_at_any_batch_size(small_csv: Path, tiny_llm:
         scores = score(forecaster, data, "test", batch_size, limit=20)
         assert means(scores) == pytest.approx(means(one), abs=1e-6)
     assert not model.training
+
+
+@pytest.mark.parametrize("llm", ["none", "tiny"])
+def test_a_models_score_equals_a_plain_loop_over_its_forecasts(small_csv: Path, tiny_llm: Path, llm: str) -> None:
+    """One window at a time by the model's own forward, with rows of the table and nothing of `score`."""
+    config = make_config(small_csv, "none" if llm == "none" else tiny_llm)
+    data = load_data(config)
+    torch.manual_seed(0)
+    model = load_forecaster(config, CPU).eval()
+    squared, absolute = [], []
+    for channel in (0, 1):
+        for start in range(data.spans["test"].start, data.spans["test"].start + 5):
+            rows = data.values_CN[channel, start : start + 60]
+            window = Window(rows[:48], rows[48:], channel, start)
+            batch = Collate(model.encoder)([window])
+            model.backbone.admit(batch.prompt)
+            with torch.no_grad():
+                forecast_H = model(batch.history_BT, batch.prompt)[0].tolist()
+            errors = [ours - theirs for ours, theirs in zip(forecast_H, rows[48:].tolist(), strict=True)]
+            squared.append(sum(error**2 for error in errors) / 12)
+            absolute.append(sum(map(abs, errors)) / 12)
+    scores = score(ModelForecaster(model, CPU), data, "test", 4, limit=5)
+    assert scores.mse == pytest.approx(sum(squared) / 10, rel=1e-5)
+    assert scores.mae == pytest.approx(sum(absolute) / 10, rel=1e-5)
+    assert scores.window_mse_CW.flatten() == pytest.approx(squared, rel=1e-5)
 
 
 def test_forecasts_are_made_without_gradients(data: ForecastData) -> None:

@@ -1,5 +1,6 @@
 """The page: whole, self-contained, and safe whatever columns and files are called."""
 
+import math
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -106,6 +107,27 @@ def test_an_interval_is_drawn_on_its_side_of_zero() -> None:
     assert "MSE -5.0%, 95% interval -7.5% to -2.5%" in text
     assert 'class="dot" style="left: 21.01%"' in text
     assert 'class="reach" style="left: 6.52%; width: 28.99%"' in text
+
+
+def test_every_seed_stands_on_one_track_with_the_baseline() -> None:
+    several = comparison(0.3, runs=3)
+    text = render_report(several, runs_of(several), "timellm eval")
+    assert text.count('<i class="dot" style="left: 4.0%"></i>') == 3
+    assert '<i class="zero" style="left: 96.0%"></i>' in text
+    assert "MSE of every seed" not in page_of(comparison(0.3)).words
+
+
+def test_of_many_channels_the_first_have_bars_and_all_have_figures() -> None:
+    names = tuple(f"sensor {number}" for number in range(40))
+    text = render_report(comparison(0.3, names), runs_of(comparison(0.3, names), names[0]), "timellm eval")
+    assert text.count('class="channel"') == 24
+    assert "All 40 channels" in text
+    assert all(f"<td>{name}</td>" in text for name in names)
+
+
+@pytest.mark.parametrize("mse", [math.nan, math.inf])
+def test_a_diverged_model_has_a_page_as_well(mse: float) -> None:
+    assert f"{mse:.4f}" in page_of(comparison(mse, runs=2)).words
 
 
 def test_without_metrics_it_says_so() -> None:

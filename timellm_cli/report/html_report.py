@@ -1,8 +1,10 @@
 """`eval --report`: one HTML file that needs nothing else, neither network nor scripts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from timellm_cli.evaluation.entries import Entry
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
-from timellm_cli.report.report_charts import example_chart, horizon_chart, loss_chart
+from timellm_cli.report.report_charts import MODEL_STYLES, example_chart, horizon_chart, loss_chart
 from timellm_cli.report.run_summary import quote
 
 _BADGES = {
@@ -28,6 +30,10 @@ _BADGES = {
     ("LLM", "same"): ("even", "no difference that can be told"),
     ("LLM", "unknown"): ("open", "the LLM is not judged"),
 }
+
+
+_MOST_CHANNELS = 24
+"""Channels that have bars; the table below them has every one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +95,9 @@ def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str
         commands=[*(_repeat(run.path) for run in runs), command],
         today=date.today().isoformat(),
         version=__version__,
-        relative=lambda value: f"{value / comparison.best_baseline.mse - 1:+.1%}",
+        strip=_strip(comparison),
+        relative=lambda value: _relative(value, comparison.best_baseline.mse),
+        most_channels=_MOST_CHANNELS,
     )
 
 
@@ -114,10 +122,33 @@ def _interval(verdict: Verdict) -> Interval | None:
     return Interval(at, low, high, f"MSE {difference.relative:+.1%}, 95% interval {ends}")
 
 
+def _strip(comparison: Comparison) -> dict[str, Any] | None:
+    """The MSE of every seed and of the best baseline on one track; None where no model has several seeds."""
+    if all(len(entry.runs) < 2 for entry in comparison.models):
+        return None
+    baseline = comparison.best_baseline.mse
+    values = [baseline, *(run.mse for entry in comparison.models for run in entry.runs if math.isfinite(run.mse))]
+    low, high = min(values), max(values)
+
+    def place(value: float) -> float:
+        return round(4 + 92 * (value - low) / (high - low), 2) if high > low else 50.0
+
+    models = [
+        {"name": entry.name, "style": style, "places": [place(run.mse) for run in entry.runs if math.isfinite(run.mse)]}
+        for entry, style in zip(comparison.models, cycle(MODEL_STYLES), strict=False)
+    ]
+    return {"models": models, "baseline": place(baseline), "low": low, "high": high}
+
+
+def _relative(value: float, reference: float) -> str:
+    return f"{value / reference - 1:+.1%}" if reference > 0 else "-"
+
+
 def _channels(comparison: Comparison) -> list[dict[str, Any]]:
     """Each channel's errors, and its MSE and the best baseline's as shares of the highest of all."""
     ours, theirs = comparison.best_model.channels, comparison.best_baseline.channels
-    highest = max(max(ours[name].mse, theirs[name].mse) for name in ours) or 1.0
+    known = [errors.mse for entry in (ours, theirs) for errors in entry.values() if math.isfinite(errors.mse)]
+    highest = max(known, default=0.0) or 1.0
     return [
         {
             "name": name,

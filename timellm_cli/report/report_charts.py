@@ -9,16 +9,16 @@ from timellm_cli.evaluation.examples import Example
 from timellm_cli.report.chart import Chart, Series, line_chart
 from timellm_cli.report.curves import smooth
 
-_MODEL_STYLES = ("model-1", "model-2", "model-3", "model-4")
+MODEL_STYLES = ("model-1", "model-2", "model-3", "model-4")
 _TAIL = 2.5
 """History shown, in lengths of the forecast."""
 
 
 def horizon_chart(comparison: Comparison) -> Chart | None:
-    """MSE of each step of the horizon: the models and the best baseline. None where there is a single step."""
+    """MSE of each step of the horizon: the first models and the best baseline. None where there is a single step."""
     if comparison.pred_len < 2:
         return None
-    drawn = [*zip(comparison.models, _MODEL_STYLES, strict=False), (comparison.best_baseline, "baseline")]
+    drawn = [*zip(comparison.models, MODEL_STYLES, strict=False), (comparison.best_baseline, "baseline")]
     series = [_by_step(entry, style) for entry, style in drawn]
     return line_chart(series, x_label="step of the horizon")
 
