@@ -76,7 +76,7 @@ def test_seeds_of_one_run_become_a_mean_and_the_llm_is_judged_against_their_spre
     finished = cli("eval", *paths, "--limit", 9)
     assert f"± {ours['mse_std']:.4f}" in finished.stdout
     assert "deviation of 2 seeds" in " ".join(finished.stdout.split())
-    assert verdict["sentence"].split(" (")[0] in " ".join(finished.stdout.split())
+    assert f"{verdict['sentence']} ({verdict['evidence']})" in " ".join(finished.stdout.split())
 
 
 def test_every_window_is_scored_whatever_stride_the_models_were_trained_with(

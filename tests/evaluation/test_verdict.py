@@ -28,8 +28,8 @@ WITH, WITHOUT = [0.30, 0.302, 0.298], [0.32, 0.322, 0.318]
 @pytest.mark.parametrize(
     ("mses", "controls", "outcome", "words"),
     [
-        (WITH, WITHOUT, "lower", "The LLM (gpt2, 2 layers) helped: its MSE is 6.3% lower than without it (-0.0200 ±"),
-        (WITHOUT, WITH, "higher", "hurt: its MSE is 6.7% higher than without it (+0.0200 ±"),
+        (WITH, WITHOUT, "lower", "The LLM (gpt2, 2 layers) helped: its MSE is 6.3% lower than without it. (-0.0200 ±"),
+        (WITHOUT, WITH, "higher", "hurt: its MSE is 6.7% higher than without it. (+0.0200 ±"),
         (WITH, [0.301, 0.304, 0.297], "same", "made no difference that can be told: its MSE is 0.2% lower"),
         ([0.3], WITHOUT, "unknown", "one seed cannot tell whether it helps. Its MSE is 6.3% lower"),
         ([0.3], [0.32], "unknown", "1 seed against 1, so the spread is not known"),
@@ -41,13 +41,13 @@ def test_it_says_plainly_whether_the_llm_helped(
     against_baseline, about_llm = verdicts(model("ours", mses), model("control", controls, "none"))
     assert (about_llm.about, about_llm.ours, about_llm.theirs) == ("LLM", "ours", "control")
     assert about_llm.outcome == outcome
-    assert words in about_llm.sentence
+    assert words in str(about_llm)
     assert against_baseline.about == "baseline"
 
 
 def test_the_numbers_behind_a_sentence_stand_in_it() -> None:
-    sentence = verdicts(model("ours", WITH), model("control", WITHOUT, "none"))[1].sentence
-    assert "± 0.0016 standard error; 95% interval -0.0245 to -0.0155; 3 seeds against 3)" in sentence
+    verdict = verdicts(model("ours", WITH), model("control", WITHOUT, "none"))[1]
+    assert verdict.evidence.endswith("± 0.0016 standard error; 95% interval -0.0245 to -0.0155; 3 seeds against 3")
 
 
 def test_layers_are_judged_like_the_llm_itself() -> None:
@@ -60,8 +60,8 @@ def test_layers_are_judged_like_the_llm_itself() -> None:
 @pytest.mark.parametrize(
     ("mses", "outcome", "words"),
     [
-        (WITH, "lower", "The MSE of ours is 25.0% lower than that of the best baseline, linear (-0.1000 ±"),
-        ([0.5], "unknown", "The MSE of ours is 25.0% higher than that of the best baseline, linear (+0.1000; 1 seed"),
+        (WITH, "lower", "The MSE of ours is 25.0% lower than that of the best baseline, linear. (-0.1000 ±"),
+        ([0.5], "unknown", "The MSE of ours is 25.0% higher than that of the best baseline, linear. (+0.1000; 1 seed"),
         ([0.4], "unknown", "The MSE of ours equals that of the best baseline, linear"),
         ([0.39, 0.42, 0.36], "same", "ours and the best baseline, linear, cannot be told apart: its MSE is 2.5% lower"),
     ],
@@ -69,7 +69,7 @@ def test_layers_are_judged_like_the_llm_itself() -> None:
 def test_the_best_model_is_held_against_the_best_baseline(mses: list[float], outcome: str, words: str) -> None:
     first = verdicts(model("worse", [0.9]), model("ours", mses))[0]
     assert (first.ours, first.theirs, first.outcome) == ("ours", "linear", outcome)
-    assert words in first.sentence
+    assert words in str(first)
 
 
 def test_a_model_without_an_llm_raises_no_question_of_it() -> None:

@@ -101,9 +101,10 @@ def test_names_are_text_and_never_markup(name: str) -> None:
 
 def test_an_interval_is_drawn_on_its_side_of_zero() -> None:
     difference = Difference(-0.02, -0.05, 3, 3, 0.002, -0.03, -0.01)
-    verdict = Verdict("LLM", "a", "b", "lower", difference, "It helped.")
+    verdict = Verdict("LLM", "a", "b", "lower", difference, "It helped.", "by 0.02; 3 seeds")
     text = render_report(replace(comparison(0.3), verdicts=(verdict,)), runs_of(comparison(0.3)), "timellm eval")
     assert "the LLM helped" in text
+    assert "by 0.02; 3 seeds" in text
     assert "MSE -5.0%, 95% interval -7.5% to -2.5%" in text
     assert 'class="dot" style="left: 21.01%"' in text
     assert 'class="reach" style="left: 6.52%; width: 28.99%"' in text

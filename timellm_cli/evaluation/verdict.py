@@ -24,7 +24,8 @@ Contender = tuple[Entry, Config]
 class Verdict:
     """One sentence and what it rests on: the MSE of `ours` less that of `theirs`, standardised.
 
-    `outcome` is 'unknown' where one seed cannot tell, or where there is nothing to compare with.
+    `outcome` is 'unknown' where one seed cannot tell, or where there is nothing to compare with. `evidence` has the
+    numbers of `difference` in words.
     """
 
     about: Literal["baseline", "LLM"]
@@ -33,6 +34,10 @@ class Verdict:
     outcome: Outcome
     difference: Difference | None
     sentence: str
+    evidence: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sentence} ({self.evidence})" if self.evidence else self.sentence
 
 
 def judge(models: Sequence[Contender], baseline: Entry) -> Iterator[Verdict]:
@@ -73,7 +78,7 @@ def _against_baseline(entry: Entry, baseline: Entry) -> Verdict:
     else:
         sentence = f"The MSE of {entry.name} is {_change(difference)} than that of {rival}"
     return Verdict(
-        "baseline", entry.name, baseline.name, difference.outcome, difference, f"{sentence} {_evidence(difference)}."
+        "baseline", entry.name, baseline.name, difference.outcome, difference, f"{sentence}.", _evidence(difference)
     )
 
 
@@ -87,9 +92,7 @@ def _about_llm(ours: Entry, theirs: Entry, control: Control, ours_is: str, their
         "same": f"{what} made no difference that can be told: its MSE is {_change(difference)} {than}",
         "unknown": f"{what}: one seed cannot tell whether it helps. Its MSE is {_change(difference)} {than}",
     }[difference.outcome]
-    return Verdict(
-        "LLM", ours.name, theirs.name, difference.outcome, difference, f"{sentence} {_evidence(difference)}."
-    )
+    return Verdict("LLM", ours.name, theirs.name, difference.outcome, difference, f"{sentence}.", _evidence(difference))
 
 
 def _untested(entry: Entry) -> Verdict:
@@ -110,8 +113,8 @@ def _evidence(difference: Difference) -> str:
     if difference.theirs:
         seeds += f" against {difference.theirs}"
     if difference.standard_error is None:
-        return f"({difference.mean:+.4f}; {seeds}, so the spread is not known)"
+        return f"{difference.mean:+.4f}; {seeds}, so the spread is not known"
     return (
-        f"({difference.mean:+.4f} ± {difference.standard_error:.4f} standard error; 95% interval {difference.low:+.4f} "
-        f"to {difference.high:+.4f}; {seeds})"
+        f"{difference.mean:+.4f} ± {difference.standard_error:.4f} standard error; 95% interval {difference.low:+.4f} "
+        f"to {difference.high:+.4f}; {seeds}"
     )

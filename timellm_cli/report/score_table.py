@@ -29,7 +29,7 @@ def _blocks(comparison: Comparison) -> Iterator[RenderableType]:
     )
     yield _models(comparison)
     for verdict in comparison.verdicts:
-        yield Text(verdict.sentence)
+        yield Text(str(verdict))
     for note in comparison.notes:
         yield Text(f"note: {note}", style="yellow")
     if channels > 1:
