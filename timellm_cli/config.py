@@ -109,6 +109,7 @@ class ModelConfig(Section):
     n_heads: int = option(8, "Heads of the reprogramming attention.", ge=1)
     num_prototypes: int = option(1000, "Text prototypes that patches attend to (U).", ge=1)
     dropout: float = option(0.1, "Dropout of patch embedding, reprogramming attention and head.", ge=0, lt=1)
+    shortcut: bool = option(False, "Add a linear forecast of the history to the head's output. The original has none.")
 
 
 class LLMConfig(Section):
@@ -157,7 +158,11 @@ class TrainConfig(Section):
     schedule: Literal["onecycle", "cosine", "type1", "constant"] = option(
         "onecycle", "How the learning rate moves; type1 halves it after every epoch."
     )
-    loss: Literal["mse", "mae", "huber"] = option("mse", "What training minimises, in standardised units.")
+    loss: Literal["mse", "mae", "huber"] = option("mse", "What training minimises, in the units of loss_units.")
+    loss_units: Literal["standardised", "window"] = option(
+        "standardised",
+        "Units of the errors that training minimises. window: each divided by its history's standard deviation.",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto",
         "Number format of the LLM's arithmetic. auto: bf16 where the card has it, fp16 on older ones, fp32 on a CPU.",

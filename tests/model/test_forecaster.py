@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.llm.test_backbone import CPU, forecaster_on, histories
+from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.errors import ModelError
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
@@ -95,6 +96,28 @@ def test_weights_that_do_not_fit_are_all_named(tiny_llm: Path) -> None:
         model.load_trainable_state(state)
     for part in ("missing head.projection.bias", "unknown head.extra", r"(7,) instead of (32,)"):
         assert part in raised.value.message
+
+
+@pytest.mark.parametrize("llm", ["tiny", "none"])
+def test_a_shortcut_adds_the_last_value_and_a_linear_map_of_what_leads_to_it(tiny_llm: Path, llm: str) -> None:
+    models = []
+    for shortcut in (False, True):
+        torch.manual_seed(0)
+        config = make_config(Path("unread.csv"), tiny_llm if llm == "tiny" else llm, model__shortcut=shortcut)
+        models.append(load_forecaster(config, CPU).eval())
+    plain, shortened = models
+    assert plain.shortcut is None and shortened.shortcut is not None
+    history_BT = histories(3)
+    prompt = plain.encoder.encode(history_BT)
+    last_B1 = history_BT[:, -1:]
+    moments = normalise(history_BT)[1]
+    with torch.no_grad():
+        # Both were drawn under one seed: a shortcut takes no random number.
+        expected = plain(history_BT, prompt) + last_B1 - moments.mean_B1
+        torch.testing.assert_close(shortened(history_BT, prompt), expected)
+        shortened.shortcut.weight_HT[2, 5], shortened.shortcut.bias_H[2] = 3.0, 0.5
+        expected[:, 2] += 3 * (history_BT[:, 5] - history_BT[:, -1]) + 0.5 * moments.std_B1[:, 0]
+        torch.testing.assert_close(shortened(history_BT, prompt), expected)
 
 
 def test_without_an_llm_the_rest_is_the_same_and_reads_no_prompt() -> None:

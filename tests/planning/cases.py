@@ -65,6 +65,7 @@ def step(shape: LLMShape | None, **changes: Any) -> Case:
         "batch": 8,
         "prompt": 146 if shape else 0,
         "patches": 64,
+        "seq_len": 512,
         "pred_len": 96,
         "model": ModelConfig(),
         "quantization": "nf4" if shape else "none",

@@ -92,10 +92,11 @@ def test_without_two_passes_prompt_tokens_keep_activations_too() -> None:
     assert llm_activations(longer).bytes > 1.5 * llm_activations(bert).bytes
 
 
+@pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_the_trainable_parts_keep_what_autograd_saves(dropout: float) -> None:
+def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: bool) -> None:
     backbone = build("llama")
-    model = ModelConfig(dropout=dropout, d_model=24, d_ff=16, n_heads=8, num_prototypes=50)
+    model = ModelConfig(dropout=dropout, d_model=24, d_ff=16, n_heads=8, num_prototypes=50, shortcut=shortcut)
     mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE), 50, 300)
     window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
     forecaster = TimeLLM(window, model, backbone, mapping, NoPromptEncoder()).train()
@@ -103,8 +104,8 @@ def test_the_trainable_parts_keep_what_autograd_saves(dropout: float) -> None:
         forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))
     assert forecaster.patch_nums == PATCHES
     case = step(
-        tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, pred_len=PRED_LEN, model=model,
-        quantization="none", precision="fp32", on_gpu=False,
+        tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, seq_len=SEQ_LEN, pred_len=PRED_LEN,
+        model=model, quantization="none", precision="fp32", on_gpu=False,
     )  # fmt: skip
     counted = sum(part(case).bytes for part in (llm_activations, prompt_keys_values, reprogramming_activations))
     # Not counted: the deviation of each window, 4 bytes a sample.
@@ -121,8 +122,8 @@ def test_a_gpus_attention_to_prototypes_is_in_the_numbers_of_the_llm() -> None:
     with SavedByAutograd(forecaster) as saved:
         forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))
     case = step(
-        tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, pred_len=PRED_LEN, model=model,
-        quantization="none", precision="bf16",
+        tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, seq_len=SEQ_LEN, pred_len=PRED_LEN,
+        model=model, quantization="none", precision="bf16",
     )  # fmt: skip
     counted = sum(part(case).bytes for part in (llm_activations, prompt_keys_values, reprogramming_activations))
     assert saved.bytes - counted == 4 * BATCH

@@ -1,5 +1,6 @@
 """Memory that stays: equal to what bitsandbytes and torch allocate for the same weights."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,12 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
     from timellm_cli.config import Config
     from timellm_cli.model.forecaster import load_forecaster
 
-    for name in (str(tiny_llm), "none"):
+    for name, shortcut in product((str(tiny_llm), "none"), (False, True)):
         config = Config.model_validate(
             {
                 "window": {"seq_len": 96, "pred_len": 24},
                 "llm": {"name": name, "layers": 2, "quantization": "none"},
-                "model": {"d_ff": 16, "n_heads": 4},
+                "model": {"d_ff": 16, "n_heads": 4, "shortcut": shortcut},
                 "hardware": {"device": "cpu"},
                 "train": {"precision": "fp32"},
             }

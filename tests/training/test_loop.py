@@ -170,6 +170,49 @@ def test_the_loss_that_is_minimised_also_selects(make_config: MakeConfig, loss: 
     assert len({scores.loss(kind) for kind in ("mse", "mae", "huber")}) == 3
 
 
+def test_in_window_units_every_error_counts_alike_and_is_told_in_standardised_units(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = []
+
+    def record_gradient(stepper: Stepper, update: int) -> None:
+        gradients.append(8 * 12 * stepper.gradients()["head.projection.bias"])
+
+    monkeypatch.setattr(Stepper, "_change_weights", record_gradient)
+    told = []
+    for units in ("standardised", "window"):
+        settings = {"train__loss": "mae", "train__loss_units": units, "model__dropout": 0.0}
+        run = train(make_config(train__max_steps=1, train__accumulate=1, **settings), units)
+        told.append(run.of(StepTaken)[0].loss)
+    assert told[0] == told[1]
+    # The bias is in window units: its gradient is the mean sign of 8 x 12 errors, or that of signs times deviations.
+    standardised, window = gradients
+    torch.testing.assert_close(window, window.round(), rtol=0, atol=1e-4)
+    assert (standardised - standardised.round()).abs().max() > 0.01
+
+
+def test_a_history_that_hardly_moves_does_not_outweigh_the_others_in_window_units(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = []
+    take = Stepper._forward_and_backward
+
+    def flatten(stepper: Stepper, constants: object, history_BT: torch.Tensor, *rest: torch.Tensor) -> object:
+        return take(stepper, constants, torch.zeros_like(history_BT), *rest)
+
+    def record_gradient(stepper: Stepper, update: int) -> None:
+        gradients.append(8 * 12 * stepper.gradients()["head.projection.bias"])
+
+    monkeypatch.setattr(Stepper, "_forward_and_backward", flatten)
+    monkeypatch.setattr(Stepper, "_change_weights", record_gradient)
+    settings = {"train__loss": "mae", "train__loss_units": "window", "model__dropout": 0.0}
+    train(make_config(train__max_steps=1, train__accumulate=1, **settings))
+    # A flat history has a deviation of EPSILON ** 0.5, and counts as if it were 0.1.
+    signs = gradients[0] / (1e-5**0.5 / 0.1)
+    torch.testing.assert_close(signs, signs.round(), rtol=0, atol=1e-3)
+    assert signs.abs().max() > 0.5
+
+
 def test_the_scores_of_an_epoch_are_those_of_the_one_code_path(make_config: MakeConfig) -> None:
     config = make_config(train__max_steps=5)
     run = train(config)

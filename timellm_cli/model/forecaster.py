@@ -20,6 +20,7 @@ from timellm_cli.model.normalise import normalise
 from timellm_cli.model.patches import PatchEmbedding, cut_patches
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.reprogram import Reprogramming
+from timellm_cli.model.shortcut import Shortcut
 from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens, load_tokenizer
 
 _CONTEXT_MULTIPLE = 8
@@ -68,6 +69,7 @@ class TimeLLM(nn.Module):
         )
         self.backbone = backbone
         self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
+        self.shortcut = Shortcut(window.seq_len, window.pred_len) if model.shortcut else None
 
     def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
         """Standardised history, B x T, to standardised forecast, B x H, both float32.
@@ -82,7 +84,10 @@ class TimeLLM(nn.Module):
             embedded_BPD = self.patch_embedding(patches_BPL)
             tokens_BPE = self.reprogramming(embedded_BPD, self.prototypes())
             hidden_BPE = self.backbone(prompt, tokens_BPE)
-            return moments.restore(self.head(hidden_BPE))
+            forecast_BH = self.head(hidden_BPE)
+            if self.shortcut is not None:
+                forecast_BH = forecast_BH + self.shortcut(scaled_BT)
+            return moments.restore(forecast_BH)
 
     def constants_of(self, prompt: PromptTokens) -> Constants:
         """What a recorded step of admitted prompts depends on besides its tensors."""

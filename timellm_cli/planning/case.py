@@ -39,6 +39,7 @@ class Case:
     batch: int
     prompt: int
     patches: int
+    seq_len: int
     pred_len: int
     model: ModelConfig
     quantization: Literal["nf4", "int8", "none"]
@@ -66,6 +67,7 @@ class Case:
             batch=train.batch_size,
             prompt=tokens.total,
             patches=count_patches(window.seq_len, model.patch_len, model.patch_stride),
+            seq_len=window.seq_len,
             pred_len=window.pred_len,
             model=model,
             quantization=llm.quantization,

@@ -109,6 +109,7 @@ def trainable_tensors(case: Case) -> dict[str, int]:
         "value": hidden * inner, "value bias": inner,
         "out": inner * hidden, "out bias": hidden,
         "head": model.d_ff * case.patches * case.pred_len, "head bias": case.pred_len,
+        **({"shortcut": case.seq_len * case.pred_len, "shortcut bias": case.pred_len} if model.shortcut else {}),
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mae": functional.l1_loss,
     "huber": functional.huber_loss,
 }
-"""Forecast and future, both B x H in standardised units, to their mean loss. Huber turns linear at one deviation."""
+"""Forecast and future, both B x H in one unit, to their mean loss. Huber turns linear at 1, which is one deviation."""
 
 LENGTH_BOUND = ("onecycle", "cosine")
 """Schedules under which a longer run has other learning rates from the start."""

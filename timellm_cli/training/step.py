@@ -12,9 +12,13 @@ from timellm_cli.config import TrainConfig
 from timellm_cli.model.batch import Batch
 from timellm_cli.model.captured import Captured
 from timellm_cli.model.forecaster import Constants, TimeLLM
+from timellm_cli.model.normalise import normalise
 from timellm_cli.model.tokens import PromptTokens
 from timellm_cli.training.gpu_time import GpuTime
 from timellm_cli.training.optim import LOSSES, Schedule, make_optimizer, set_rates
+
+_LEAST_UNIT = 0.1
+"""In window units, a history that hardly moves counts as if its deviation were this, lest it outweigh all others."""
 
 
 class NotFiniteError(Exception):
@@ -60,6 +64,7 @@ class Stepper:
         self._model = accelerator.prepare_model(forecaster, device_placement=False)
         self._forecaster, self._accelerator, self._schedule = forecaster, accelerator, schedule
         self._loss, self._clip = LOSSES[train.loss], train.clip
+        self._in_window_units = train.loss_units == "window"
         self._captured = None
         if forecaster.captures and accelerator.num_processes == 1:
             self._captured = Captured(self._forward_and_backward, accelerator.device, self._rehearse)
@@ -112,13 +117,18 @@ class Stepper:
     ) -> tuple[Tensor]:
         """The loss, and of each sample whether its error is no finite number (1) or is (0), in one tensor of 1 + B.
 
-        `share` of the loss's gradient is added to what the weights have gathered.
+        The loss is in standardised units, in whatever units it is minimised. `share` of the gradient is added to what
+        the weights have gathered.
         """
         forecast_BH = self._model(history_BT, PromptTokens(ids_BK, mask_BK, constants.head))
         loss = self._loss(forecast_BH, future_BH)
+        minimised = loss
+        if self._in_window_units:
+            unit_B1 = normalise(history_BT)[1].std_B1.clamp_min(_LEAST_UNIT)
+            minimised = self._loss(forecast_BH / unit_B1, future_BH / unit_B1)
         # Gradients are averaged over the processes at every step, not only at the last one of an update: they are a few
         # MB, and so they are the same everywhere when a checkpoint keeps them.
-        self._accelerator.backward(loss * share)
+        self._accelerator.backward(minimised * share)
         with torch.no_grad():
             faulty_B = (~(forecast_BH - future_BH).isfinite().all(dim=1)).to(loss.dtype)
             return (torch.cat([loss.unsqueeze(0), faulty_B]),)
