@@ -1,0 +1,179 @@
+"""One training of a recipe through the project's own code, with experiments that the project does not offer.
+
+- `zero_head`: the head starts at zero, so that training starts with the shortcut alone;
+- `shortcut_dropout`: share of the history that the shortcut does not see in a step;
+- `period`: the shortcut is that of SparseTSF (Lin et al., ICML 2024): a smoothed history, and one small matrix for all
+  phases of the period;
+- `from_mean`: the shortcut starts from the mean of the history instead of its last value;
+- `average`: decay of an exponential mean of the weights, which is scored in place of them.
+"""
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from recipe_settings import Trial
+from torch import Tensor, nn
+from torch.nn import functional
+
+from timellm_cli.config import Config
+from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import DATASETS
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.score import score
+from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.model.shortcut import Shortcut
+from timellm_cli.settings import resolve
+from timellm_cli.training.accelerator import make_accelerator, seed_everything
+from timellm_cli.training.loop import Trainer
+from timellm_cli.training.records import EpochFinished, StepTaken
+from timellm_cli.training.run_directory import RunDirectory
+
+_MONTH = 720
+"""Rows of 30 days of an hourly ETT file."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trial finds its files and computes. `toy` cuts the training to a few steps on short windows."""
+
+    llm: str
+    data: Path
+    device: str
+    toy: bool = False
+
+
+def run_trial(trial: Trial, place: Place) -> list[dict[str, float]]:
+    """Figures of every epoch. Those of the test set are only told, never used to choose."""
+    with tempfile.TemporaryDirectory() as temporary:
+        config = make_config(trial, place, Path(temporary))
+        data = load_data(config)
+        seed_everything(config.train.seed)
+        accelerator = make_accelerator(config)
+        forecaster = load_forecaster(config, accelerator.device)
+        _experiment(forecaster, trial.values)
+        average = Average(forecaster, trial.values["average"]) if "average" in trial.values else None
+        directory = RunDirectory.of(config)
+        directory.create()
+        trainer = Trainer(config, data, forecaster, accelerator, directory, scoring_batch=16 if place.toy else 512)
+        epochs = []
+        started = time.perf_counter()
+        for record in trainer.run():
+            if average and isinstance(record, StepTaken):
+                average.update()
+            if isinstance(record, EpochFinished):
+                figures = {name: getattr(record, name) for name in ("val_mse", "val_mae", "test_mse", "test_mae")}
+                if average:
+                    figures |= average.score(data, accelerator.device)
+                epochs.append({**figures, "seconds": round(time.perf_counter() - started, 1)})
+        return epochs
+
+
+def make_config(trial: Trial, place: Place, folder: Path) -> Config:
+    """The profile with what the trial changes, settled."""
+    on_gpu = place.device == "cuda"
+    values = {
+        "data.path": place.data / f"{trial.dataset}.csv", "data.dataset": trial.dataset, "llm.name": place.llm,
+        "window.pred_len": trial.pred_len, "train.seed": trial.seed, "train.precision": "bf16" if on_gpu else "fp32",
+        "train.patience": 0, "hardware.device": place.device, "hardware.capture": "on" if on_gpu else "off",
+        "hardware.recompute": "off", "run.directory": folder, "run.name": "run", "run.save_steps": 0,
+        **_fold(trial, place, folder),
+        **{key: value for key, value in trial.values.items() if "." in key},
+    }  # fmt: skip
+    if place.toy:
+        values |= {"train.max_steps": 4, "train.batch_size": 4, "data.window_stride": 700, "llm.layers": 1}
+        values |= {"model.num_prototypes": 20}
+    return resolve("etth1-smollm2").config.with_values(values)
+
+
+def _fold(trial: Trial, place: Place, folder: Path) -> dict[str, Any]:
+    """The first months of a dataset as one of its own, with a month behind them that stands for the test set."""
+    if not trial.fold:
+        return {}
+    rows, train = (trial.fold + 1) * _MONTH, (trial.fold - 4) * _MONTH
+    assert rows <= 16 * _MONTH, "the real test set is never looked at"
+    lines = (place.data / f"{trial.dataset}.csv").read_text(encoding="utf-8").splitlines()[: rows + 1]
+    path = folder / "fold.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {
+        "data.dataset": "custom", "data.path": path, "data.train_ratio": train / rows, "data.test_ratio": _MONTH / rows,
+        "prompt.description": DATASETS[trial.dataset].description,
+    }  # fmt: skip
+
+
+def _experiment(forecaster: TimeLLM, values: dict[str, Any]) -> None:
+    window, device = forecaster.window, forecaster.head.projection.weight.device
+    other: Shortcut | None = None
+    if "period" in values:
+        other = PeriodicShortcut(window.seq_len, window.pred_len, values["period"])
+    elif values.get("from_mean"):
+        other = ShortcutFromMean(window.seq_len, window.pred_len)
+    if other:
+        forecaster.shortcut = other.to(device)
+    if values.get("zero_head"):
+        nn.init.zeros_(forecaster.head.projection.weight)
+        nn.init.zeros_(forecaster.head.projection.bias)
+    if share := values.get("shortcut_dropout"):
+        assert forecaster.shortcut is not None
+        forecaster.shortcut.register_forward_pre_hook(
+            lambda module, inputs: (functional.dropout(inputs[0], share, module.training),)
+        )
+
+
+class ShortcutFromMean(Shortcut):
+    """Without NLinear's subtraction of the last value."""
+
+    def forward(self, scaled_BT: Tensor) -> Tensor:
+        """B x T to B x H."""
+        return functional.linear(scaled_BT, self.weight_HT, self.bias_H)
+
+
+class PeriodicShortcut(Shortcut):
+    """SparseTSF's linear map."""
+
+    def __init__(self, seq_len: int, pred_len: int, period: int) -> None:
+        nn.Module.__init__(self)
+        self.period, self.pred_len, self.periods = period, pred_len, seq_len // period
+        self.smoothing = nn.Parameter(torch.zeros(1, 1, period + 1))
+        self.weight = nn.Parameter(torch.zeros(self.periods, math.ceil(pred_len / period)))
+
+    def forward(self, scaled_BT: Tensor) -> Tensor:
+        """B x T to B x H."""
+        smooth_BT = functional.conv1d(scaled_BT.unsqueeze(1), self.smoothing, padding=self.period // 2).squeeze(1)
+        recent_BT = (scaled_BT + smooth_BT)[:, -self.periods * self.period :]
+        phases = recent_BT.unflatten(1, (self.periods, self.period)).transpose(1, 2) @ self.weight
+        return phases.transpose(1, 2).flatten(1)[:, : self.pred_len]
+
+
+class Average:
+    """An exponential mean of a model's trainable weights."""
+
+    def __init__(self, forecaster: TimeLLM, decay: float) -> None:
+        self._forecaster, self._decay, self._updates = forecaster, decay, 0
+        self._weights = list(forecaster.trainable_weights().values())
+        self._mean = [weight.detach().clone() for weight in self._weights]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the weights in as they are now."""
+        self._updates += 1
+        share = 1 - min(self._decay, self._updates / (self._updates + 10))
+        torch._foreach_lerp_(self._mean, [weight.detach() for weight in self._weights], share)
+
+    @torch.no_grad()
+    def score(self, data: ForecastData, device: torch.device) -> dict[str, float]:
+        """The figures of the mean; the weights are as before afterwards."""
+        now = [weight.detach().clone() for weight in self._weights]
+        self._load(self._mean)
+        scorer = ModelForecaster(self._forecaster, device)
+        scores = {split: score(scorer, data, split, 512) for split in ("val", "test")}
+        self._load(now)
+        return {f"{split}_{kind}": getattr(scores[split], kind) for split in scores for kind in ("mse", "mae")}
+
+    def _load(self, values: list[Tensor]) -> None:
+        for weight, value in zip(self._weights, values, strict=True):
+            weight.copy_(value)
