@@ -20,6 +20,9 @@ PROMPT_TEMPLATE = (
     "the trend of input is {trend}, top {top_lags} lags are : {lags}<|<end_prompt>|>"
 )
 
+SAMPLES_PER_UPDATE = 32
+"""Samples that a change of the weights sees where the batch size is left to us, whatever fits at a time."""
+
 
 def option(default: Any, meaning: str, *, flag: str = "", **constraints: Any) -> Any:
     """A field whose `meaning` is its help text. `flag` replaces the default `--field-name`."""
@@ -150,8 +153,14 @@ class TrainConfig(Section):
 
     epochs: int = option(10, "Passes over the training samples.", ge=1)
     max_steps: int | None = option(None, "Stop after so many steps in all, even inside an epoch.", ge=1)
-    batch_size: int = option(8, "Samples in one step (B).", ge=1)
-    accumulate: int = option(1, "Steps whose gradients are summed before the weights change.", ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = option(
+        8,
+        f"Samples in one step (B). auto: as many as fit, {SAMPLES_PER_UPDATE} at most, "
+        f"with accumulate so that a change of the weights sees {SAMPLES_PER_UPDATE}.",
+    )
+    accumulate: int = option(
+        1, "Steps whose gradients are summed before the weights change; follows from a batch_size 'auto'.", ge=1
+    )
     optimizer: Literal["adam", "adamw", "adam8bit", "adamw8bit"] = option("adam", "The optimizer; 8bit needs a GPU.")
     learning_rate: float = option(1e-3, "Highest learning rate of the schedule.", gt=0)
     weight_decay: float = option(0.0, "Weight decay.", ge=0)
@@ -171,6 +180,12 @@ class TrainConfig(Section):
     patience: int = option(3, "Stop after so many epochs without a lower validation loss; 0 never stops early.", ge=0)
     seed: int = option(2021, "Seed of initial weights, order and dropout.", ge=0)
     workers: int = option(0, "Processes that prepare batches; 0 prepares them in the main process.", ge=0)
+
+    @property
+    def batch(self) -> int:
+        """B of a settled configuration (see `planning/settle.py`)."""
+        assert self.batch_size != "auto"
+        return self.batch_size
 
 
 class RunConfig(Section):

@@ -152,24 +152,24 @@ def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) 
         train=counts["train"],
         val=counts["val"],
         test=counts["test"],
-        batch_size=train.batch_size,
+        batch_size=train.batch,
         steps_per_epoch=steps,
         total_steps=total,
-        samples_dropped_per_epoch=counts["train"].samples - steps * train.batch_size,
+        samples_dropped_per_epoch=counts["train"].samples - steps * train.batch,
         optimizer_updates=count_updates(steps, total, train),
         step_checkpoints_written=written,
         step_checkpoints_kept=min(written, config.run.save_total_limit),
         patch_nums=patches,
-        patches_per_step=patches * train.batch_size,
+        patches_per_step=patches * train.batch,
     )
 
 
 def steps_per_epoch(samples: int, train: TrainConfig) -> int:
     """Whole batches in one pass; the short batch at the end is dropped. Raises DataError if there is none."""
-    steps = samples // train.batch_size
+    steps = samples // train.batch
     if steps == 0:
         raise DataError(
-            f"the training split has {samples:,} samples, fewer than one batch of {train.batch_size}",
+            f"the training split has {samples:,} samples, fewer than one batch of {train.batch}",
             f"use --batch-size {max(samples, 1)} or less, or more data",
         )
     return steps

@@ -82,6 +82,22 @@ def test_resuming_a_run_that_max_steps_ended_amid_an_epoch_changes_nothing(
     assert (folder / "curves.png").read_bytes() == curves
 
 
+def test_an_automatic_batch_is_a_number_in_all_files_and_its_run_is_found_again(
+    cli: Cli, arguments: Arguments, tmp_path: Path
+) -> None:
+    chosen = arguments("--batch-size=auto", "--accumulate=1", "--run-name=by {batch_size}")
+    first = cli(*chosen, "--max-steps=3")
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "checkpoints" / "by auto"
+    train = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["train"]
+    assert (train["batch_size"], train["accumulate"]) == (32, 1)
+    assert "of 32 samples each" in first.stderr
+    again = cli(*chosen, "--max-steps=3", "--resume=auto")
+    assert again.returncode == 0, again.stderr
+    assert load_checkpoint(folder / "last.pt").config.train.batch == 32
+    assert logged_steps(folder) == [1, 2, 3]
+
+
 def test_a_run_of_another_machine_goes_on_here(cli: Cli, arguments: Arguments, tmp_path: Path) -> None:
     """Captured steps and recomputed layers are of the machine, so that a CPU goes on with what a GPU began."""
     assert cli(*arguments("--max-steps=5", "--schedule=constant")).returncode == 0

@@ -1,15 +1,20 @@
 """Every 'auto' becomes what it means on a machine; what was chosen explicitly stays."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.planning.cases import TINY, known_shape
-from timellm_cli.config import Config
+from timellm_cli.config import SAMPLES_PER_UPDATE, Config
+from timellm_cli.planning.bill import our_bill
+from timellm_cli.planning.case import Case
 from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.machine import Gpu, Machine
+from timellm_cli.planning.memory import SAFE_SHARE
+from timellm_cli.planning.prompt_size import read_prompt
 from timellm_cli.planning.settle import settle
 from timellm_cli.units import GIB
 
@@ -134,3 +139,49 @@ def test_the_given_configuration_is_left_as_it_was() -> None:
     config = Config()
     settle(config, CPU_ONLY, known_shape("Qwen/Qwen2.5-3B"))
     assert (config.hardware.device, config.train.precision, config.llm.quantization) == ("auto", "auto", "auto")
+
+
+def batch_of(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[int, int, str]:
+    sections["train"] = {"batch_size": "auto", **sections.get("train", {})}
+    config = Config.model_validate({"llm": {"name": name, "layers": "all", "quantization": "nf4"}, **sections})
+    settled = settle(config, machine, known_shape(name) if name != "none" else None)
+    return settled.train.batch, settled.train.accumulate, settled.hardware.recompute
+
+
+def test_an_automatic_batch_is_what_fits_and_an_update_always_sees_as_many_samples() -> None:
+    found = [batch_of(with_card(80), hardware={"vram": vram}) for vram in ("40GiB", "3.7GiB", "3.3GiB")]
+    assert found[0] == (SAMPLES_PER_UPDATE, 1, "off")
+    assert [batch for batch, _, _ in found] == sorted((batch for batch, _, _ in found), reverse=True)
+    assert found[0] != found[1] != found[2]
+    assert {batch * accumulate for batch, accumulate, _ in found} == {SAMPLES_PER_UPDATE}
+
+
+def test_an_automatic_batch_fits_with_room_to_spare_and_twice_as_much_does_not() -> None:
+    values = {"llm": {"name": "Qwen/Qwen2.5-3B", "layers": "all"}, "train": {"batch_size": "auto"}}
+    shape, machine = known_shape("Qwen/Qwen2.5-3B"), with_card(80)
+    config = Config.model_validate({**values, "hardware": {"vram": "4GiB", "recompute": "off"}})
+    settled = settle(config, machine, shape)
+    batch = settled.train.batch
+    assert 1 < batch < SAMPLES_PER_UPDATE
+    case = Case.of(settled, shape, read_prompt(settled, shape).tokens, machine.gpu)
+    twice = replace(case, batch=2 * batch, accumulate=case.accumulate // 2)
+    assert our_bill(case).total <= SAFE_SHARE * 4 * GIB < our_bill(twice).total
+
+
+def test_an_automatic_batch_recomputes_layers_only_where_one_sample_does_not_fit_otherwise() -> None:
+    long = {"window": {"seq_len": 8192}, "model": {"patch_stride": 4}}
+    kept = batch_of(with_card(80), hardware={"vram": "12GiB"}, **long)
+    again = batch_of(with_card(80), hardware={"vram": "5GiB"}, **long)
+    assert kept[2] == "off"
+    assert again[2] == "on"
+    assert again[0] * again[1] == SAMPLES_PER_UPDATE
+
+
+def test_an_automatic_batch_stays_one_where_nothing_fits_for_readiness_to_say_so() -> None:
+    assert batch_of(with_card(80), hardware={"vram": "1GiB"}) == (1, SAMPLES_PER_UPDATE, "on")
+
+
+def test_an_automatic_batch_of_an_llm_nobody_knows_is_the_usual_one() -> None:
+    config = Config.model_validate({"llm": {"name": "nobody/knows"}, "train": {"batch_size": "auto"}})
+    settled = settle(config, with_card(8), None)
+    assert (settled.train.batch, settled.train.accumulate) == (8, 4)

@@ -43,7 +43,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
     config, checks = settle_here(config, machine, offline)
     data = _load_data(config, checkpoint, checks)
     require_ready(checks)
-    directory = RunDirectory(path.parent) if path else RunDirectory.of(config)
+    directory = RunDirectory(path.parent) if path else RunDirectory.of(settings.config)
     accelerator = make_accelerator(config)
 
     directory.create()

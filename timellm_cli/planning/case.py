@@ -64,7 +64,7 @@ class Case:
         return cls(
             shape=shape,
             layers=shape.used_layers(llm.layers) if shape else 0,
-            batch=train.batch_size,
+            batch=train.batch,
             prompt=tokens.total,
             patches=count_patches(window.seq_len, model.patch_len, model.patch_stride),
             seq_len=window.seq_len,

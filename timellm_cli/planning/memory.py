@@ -12,6 +12,9 @@ from timellm_cli.planning.machine import Machine
 from timellm_cli.planning.prompt_size import Prompt
 from timellm_cli.units import parse_memory
 
+SAFE_SHARE = 0.9
+"""Of the memory there is; the rest is for what the allocator cannot join and for what the bill leaves out."""
+
 
 @dataclass(frozen=True)
 class Memory:

@@ -76,10 +76,10 @@ def make_plan(config: Config, machine: Machine, from_file: bool, card: Card | No
     """
     shape = look_up_llm(config.llm.name)
     data = find_data(config.data)
-    geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), config)
     prompt = read_prompt(config, shape, data.probe if from_file else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
     here, planned = settle(config, machine, shape), settle(_prefer_gpu(config, card), planned_for, shape)
+    geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
     return Plan(

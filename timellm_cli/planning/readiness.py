@@ -122,9 +122,9 @@ def _weigh(
             "shorten prompt.description, or use fewer patches: a larger --patch-stride or a smaller --seq-len",
         )  # fmt: skip
     if is_sized(config, shape):
-        memory = weigh(planned, planned_for, shape, prompt, planned.train.batch_size)
+        memory = weigh(planned, planned_for, shape, prompt, planned.train.batch)
         if memory.budget is None:
-            memory, planned = weigh(config, machine, shape, prompt, config.train.batch_size), config
+            memory, planned = weigh(config, machine, shape, prompt, config.train.batch), config
         if memory.fits is False:
             yield _short_of_memory(memory, planned)
 

@@ -6,14 +6,12 @@ from timellm_cli.planning.bill import largest_scoring_batch, our_bill
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.machine import Machine
-from timellm_cli.planning.memory import find_budget, is_sized
+from timellm_cli.planning.memory import SAFE_SHARE, find_budget, is_sized
 from timellm_cli.planning.prompt_size import read_prompt
 
 _USUAL = 32
 """The fastest on a CPU: 16 to 64 are as fast there, 8 and 256 take 6 % longer."""
 
-_SHARE = 0.9
-"""Of the memory there is; the rest is for what the allocator cannot join and for what the bill leaves out."""
 _OF_TRAINING = ("gradients", "optimizer_states")
 _OF_RECORDED_STEPS = ("reprogramming_activations", "patch_activations", "keys_values", "workspace")
 
@@ -27,7 +25,7 @@ def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -
     """
     if config.hardware.device == "cpu":
         return _USUAL
-    usual = max(config.train.batch_size, _USUAL)
+    usual = max(config.train.batch, _USUAL)
     shape = look_up_llm(config.llm.name)
     budget, _ = find_budget(config, machine)
     if budget is None or not is_sized(config, shape):
@@ -39,7 +37,7 @@ def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -
     if machine.gpu:  # hardware.vram may be of a larger card
         budget = min(budget, machine.gpu.free_bytes)
     case = Case.of(config, shape, tokens, machine.gpu)
-    room = int(_SHARE * budget)
+    room = int(SAFE_SHARE * budget)
     if in_training:
         stays = _OF_TRAINING + (_OF_RECORDED_STEPS if config.hardware.capture == "on" else ())
         room -= sum(part.bytes for part in our_bill(case).parts if part.key in stays)

@@ -6,13 +6,13 @@
 from dataclasses import replace
 from typing import Literal
 
-from timellm_cli.config import Config
+from timellm_cli.config import SAMPLES_PER_UPDATE, Config, TrainConfig
 from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.planning.bill import our_bill
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.planning.machine import Machine
-from timellm_cli.planning.memory import find_budget
+from timellm_cli.planning.memory import SAFE_SHARE, find_budget, is_sized
 from timellm_cli.planning.prompt_size import read_prompt
 from timellm_cli.planning.run_path import why_no_decoder
 from timellm_cli.units import GIB, parse_memory
@@ -25,7 +25,7 @@ SMALLEST_CARD = 4 * GIB
 
 
 def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
-    """The same configuration without 'auto' in device, precision, quantization, capture and recompute.
+    """The same configuration without 'auto' in device, precision, quantization, capture, batch size and recompute.
 
     An explicit choice is kept, even one that this machine cannot do: readiness says so.
     `shape` is None where there is no LLM, or none whose size is known; then nothing is quantized. Raises ModelError
@@ -46,9 +46,34 @@ def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
     if config.hardware.capture == "auto":
         captures = device == "cuda" and why_no_decoder(settled.llm) is None
         settled = settled.with_values({"hardware.capture": "on" if captures else "off"})
+    if config.train.batch_size == "auto":
+        batch = _settle_batch(settled, machine, shape)
+        settled = settled.with_values({"train.batch_size": batch, "train.accumulate": SAMPLES_PER_UPDATE // batch})
     if config.hardware.recompute == "auto":
         settled = settled.with_values({"hardware.recompute": _settle_recompute(settled, machine, shape)})
     return settled
+
+
+def _settle_batch(config: Config, machine: Machine, shape: LLMShape | None) -> int:
+    """The largest divisor of an update's samples that fits with some room to spare; 1 where none does.
+
+    Layers are computed again only where not even one sample fits without. An unknown card is taken for the smallest;
+    where no bill can be made, the usual batch is taken.
+    """
+    if not is_sized(config, shape):
+        return TrainConfig().batch
+    one = config.with_values({"train.batch_size": 1})
+    try:
+        tokens = read_prompt(one, shape).tokens
+    except (ConfigError, ModelError):  # readiness says what is wrong with the prompt
+        return 1
+    budget, _ = find_budget(one, machine)
+    room = SAFE_SHARE * (budget or SMALLEST_CARD)
+    case = Case.of(one, shape, tokens, machine.gpu)
+    kept = [case, replace(case, recompute=True)] if one.hardware.recompute == "auto" and case.decoder else [case]
+    divisors = [batch for batch in range(SAMPLES_PER_UPDATE, 0, -1) if SAMPLES_PER_UPDATE % batch == 0]
+    cases = (replace(way, batch=b, accumulate=SAMPLES_PER_UPDATE // b) for way in kept for b in divisors)
+    return next((case.batch for case in cases if our_bill(case).total <= room), 1)
 
 
 def _settle_recompute(config: Config, machine: Machine, shape: LLMShape | None) -> Literal["on", "off"]:

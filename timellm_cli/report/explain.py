@@ -94,7 +94,7 @@ def _step_answer(plan: Plan) -> str:
     train, geometry = plan.config.train, plan.geometry
     whole = train.epochs * geometry.steps_per_epoch
     text = (
-        f"One batch of {format_count(train.batch_size, 'sample')}: forecast it, compare it with its future, take the "
+        f"One batch of {format_count(train.batch, 'sample')}: forecast it, compare it with its future, take the "
         f"gradients. An iteration is the same. {geometry.steps_per_epoch:,} steps are an epoch, and "
         f"{format_count(train.epochs, 'epoch')} {whole:,} steps"
     )

@@ -49,7 +49,7 @@ def _counts(plan: Plan) -> dict[str, Any]:
         "window_stride": config.data.window_stride,
         "patch_len": config.model.patch_len,
         "patch_stride": config.model.patch_stride,
-        "batch_size": config.train.batch_size,
+        "batch_size": config.train.batch,
         "epochs": config.train.epochs,
         "save_steps": config.run.save_steps,
         "windows": geometry.windows,

@@ -53,7 +53,7 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
     yield section(_llm_title(plan), _facts(_llm_rows(plan)))
     if plan.memory:
         kind = "GPU memory" if plan.memory.kind == "GPU" else "RAM"
-        title = f"{kind}, estimated, of a step with {plan.config.train.batch_size} samples"
+        title = f"{kind}, estimated, of a step with {plan.config.train.batch} samples"
         yield section(title, _facts(_memory_rows(plan.memory)))
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
@@ -81,7 +81,7 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
     channels = format_count(geometry.channels, "channel")
     yield "windows", f"{geometry.windows:,}", "to train on, of each channel"
     yield "dataset_len", f"{geometry.dataset_len:,}", f"training samples: windows x {channels}"
-    yield "steps_per_epoch", f"{geometry.steps_per_epoch:,}", f"steps, or iterations, of {train.batch_size} samples"
+    yield "steps_per_epoch", f"{geometry.steps_per_epoch:,}", f"steps, or iterations, of {train.batch} samples"
     yield "samples dropped", f"{geometry.samples_dropped_per_epoch:,}", "at the end of an epoch, less than a batch"
     if train.max_steps == geometry.total_steps:
         yield "total_steps", f"{geometry.total_steps:,}", "as max_steps says"

@@ -32,7 +32,7 @@ def print_start(
         "data": f"{config.data.dataset}, {geometry.windows:,} windows x {format_count(geometry.channels, 'channel')} = "
         f"{geometry.dataset_len:,} training samples",
         "steps": f"{geometry.steps_per_epoch:,} an epoch, {geometry.total_steps:,} in all, "
-        f"of {train.batch_size} samples each",
+        f"of {train.batch} samples each",
         "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
         "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen",
         "trained": f"{trainable:,} parameters with {train.optimizer}, {train.schedule} from {train.learning_rate:g}",

@@ -25,9 +25,9 @@ def make_accelerator(config: Config) -> Accelerator:
         )
     except ValueError as error:
         raise ModelError(f"train.precision {config.train.precision}: {error}", "use --precision fp32") from None
-    if config.train.batch_size % accelerator.num_processes:
+    if config.train.batch % accelerator.num_processes:
         raise ConfigError(
-            f"train.batch_size {config.train.batch_size} cannot be shared by {accelerator.num_processes} processes",
+            f"train.batch_size {config.train.batch} cannot be shared by {accelerator.num_processes} processes",
             "a step is the same samples however many processes there are: choose a multiple of their number",
         )
     return accelerator
@@ -44,10 +44,10 @@ def gpu_memory_faults(train: TrainConfig) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        half = max(train.batch_size // 2, 1)
+        half = max(train.batch // 2, 1)
         numbers = ". ".join(str(error).splitlines()[0].split(". ")[:3])  # what follows is advice on torch's allocator
         smaller = f"--batch-size {half} --accumulate {2 * train.accumulate} learns much the same in less memory; "
         raise ModelError(
-            f"the GPU's memory is too small for batches of {train.batch_size}: {numbers}",
-            (smaller if half < train.batch_size else "") + "`timellm inspect` shows what needs how much",
+            f"the GPU's memory is too small for batches of {train.batch}: {numbers}",
+            (smaller if half < train.batch else "") + "`timellm inspect` shows what needs how much",
         ) from None

@@ -33,7 +33,7 @@ def load_batches(
     if train.workers:  # the tokenisers' threads and forked processes do not go together
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     order = EpochOrder(
-        len(samples), train.batch_size, (train.seed, epoch), steps, accelerator.process_index, accelerator.num_processes
+        len(samples), train.batch, (train.seed, epoch), steps, accelerator.process_index, accelerator.num_processes
     )
     return DataLoader(
         samples,

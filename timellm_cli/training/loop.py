@@ -111,7 +111,7 @@ class Trainer:
         )
         self._stepper = Stepper(train, self._schedule, forecaster, accelerator)
         scored = len(data.windows("val")) + len(data.windows("test"))
-        self._place, self._losses, self._pace = Place(), Losses(), Pace(scored_batches=scored / train.batch_size)
+        self._place, self._losses, self._pace = Place(), Losses(), Pace(scored_batches=scored / train.batch)
         self._stopping = EarlyStopping(train.patience)
         self._scorer, self._scoring_batch = ModelForecaster(forecaster, accelerator.device), scoring_batch
         self._finished = ""
@@ -216,7 +216,7 @@ class Trainer:
         losses.logged += loss
         losses.logged_steps += 1
         epoch, rate = place.epoch + 1, taken.learning_rate
-        speed = self._config.train.batch_size / pace.per_step if pace.per_step else 0.0
+        speed = self._config.train.batch / pace.per_step if pace.per_step else 0.0
         scorings = math.ceil(self._total / self._steps) - place.epoch
         left = pace.left(self._total - taken.step, scorings)
         yield StepTaken(taken.step, epoch, taken.position, loss, rate, speed, left)
