@@ -165,6 +165,10 @@ def predict_command(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Rows to forecast; beyond pred_len it rolls forward.")
     ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option("--levels", metavar="80,95", help="Add bands that hold so many percent of what happens."),
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
     fill: Annotated[
         Literal["none", "linear"] | None, typer.Option("--fill", help="Gaps and empty cells: refuse, or interpolate.")
@@ -183,6 +187,7 @@ def predict_command(
         output=output,
         at=at,
         steps=steps,
+        levels=levels,
         plot=plot,
         fill=fill,
         device=device,

@@ -16,6 +16,7 @@ from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
+from timellm_cli.evaluation.intervals import Intervals
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, restore_forecaster, save_checkpoint
 from timellm_cli.training.random_state import capture_random_state, restore_random_state
 
@@ -30,6 +31,7 @@ def small_checkpoint() -> Checkpoint:
         cadence="0 days 01:00:00",
         metrics={"test_mse": 0.1 + 0.2},
         llm_fingerprint="abc",
+        intervals=Intervals(("x",), 24, 9, (50, 80), np.arange(192, dtype=np.float32).reshape(2, 1, 96)),
     )
 
 
@@ -47,6 +49,12 @@ def test_everything_comes_back_as_it_was(saved: Path) -> None:
     assert np.array_equal(after.scaler.std_C, before.scaler.std_C)
     for name in ("config", "columns", "cadence", "metrics", "llm_fingerprint", "version", "training"):
         assert getattr(after, name) == getattr(before, name), name
+    bands, expected = after.intervals, before.intervals
+    assert bands is not None
+    assert expected is not None
+    for name in ("channels", "period", "windows", "levels"):
+        assert getattr(bands, name) == getattr(expected, name), name
+    assert np.array_equal(bands.halves_LCH, expected.halves_LCH)
     assert after.version == __version__
 
 

@@ -1,19 +1,21 @@
 """The checkpoints of an evaluation with their windows, scored one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.text import Text
+from torch import Tensor
 
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.config import Config
 from timellm_cli.console import err
 from timellm_cli.data.source import open_source
-from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.data.windows import ForecastData, Window, load_data
 from timellm_cli.datasets import data_path
 from timellm_cli.errors import DataError, ModelError
+from timellm_cli.evaluation.coverage import Coverage, CoverageCount
 from timellm_cli.evaluation.examples import Example, show_examples
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
@@ -38,6 +40,15 @@ class Trained:
     data: ForecastData
 
 
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a checkpoint did: its scores, what its bands held (nothing where it has none), and some of its windows."""
+
+    scores: Scores
+    coverage: tuple[Coverage, ...]
+    examples: tuple[Example, ...]
+
+
 def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offline: bool) -> list[Trained]:
     """Read the checkpoints and their data. Raises ConfigError where they cannot stand in one table."""
     loaded = [load_checkpoint(path) for path in paths]
@@ -59,9 +70,7 @@ def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offli
     return contest
 
 
-def score_model(
-    trained: Trained, task: Task, machine: Machine, batch_size: int | None, offline: bool
-) -> tuple[Scores, tuple[Example, ...]]:
+def score_model(trained: Trained, task: Task, machine: Machine, batch_size: int | None, offline: bool) -> Scored:
     """Loads the model, scores it, shows some windows, and lets it go, so that one LLM at a time is in memory."""
     name = trained.subject.name
     with err.status(Text(f"Loading {name}")):
@@ -69,8 +78,11 @@ def score_model(
     batch_size = batch_size or opened.batch_size
     forecaster = ModelForecaster(opened.model, opened.device)
     try:
-        scores = score_showing(name, forecaster, trained.data, task, batch_size)
-        return scores, show_examples(forecaster, trained.data, task.split, scores)
+        count = _count_coverage(trained)
+        scores = score_showing(name, forecaster, trained.data, task, batch_size, count.add if count else None)
+        intervals = trained.checkpoint.intervals if count else None
+        examples = show_examples(forecaster, trained.data, task.split, scores, intervals)
+        return Scored(scores, count.result() if count else (), examples)
     except torch.OutOfMemoryError:
         raise ModelError(
             f"the GPU's memory does not hold a batch of {batch_size} samples of {name}",
@@ -78,11 +90,27 @@ def score_model(
         ) from None
 
 
-def score_showing(name: str, forecaster: Forecaster, data: ForecastData, task: Task, batch_size: int) -> Scores:
+def score_showing(
+    name: str,
+    forecaster: Forecaster,
+    data: ForecastData,
+    task: Task,
+    batch_size: int,
+    on_errors: Callable[[Sequence[Window], Tensor], None] | None = None,
+) -> Scores:
     """Score, and show how far it is."""
     samples = scored_windows(data, task.split, task.limit) * data.windows(task.split).channels
     with scoring_progress(name, samples) as hear:
-        return score(forecaster, data, task.split, batch_size, limit=task.limit, on_batch=hear)
+        return score(forecaster, data, task.split, batch_size, limit=task.limit, on_batch=hear, on_errors=on_errors)
+
+
+def _count_coverage(trained: Trained) -> CoverageCount | None:
+    """Bands belong to the channels that were validated, so other datasets have none."""
+    intervals, columns = trained.checkpoint.intervals, trained.data.table.columns
+    scored = columns[-trained.data.windows("test").channels :]
+    if intervals is None or not set(scored) <= set(intervals.channels):
+        return None
+    return CoverageCount(intervals, columns)
 
 
 def _load(subject: Subject, config: Config, task: Task, offline: bool) -> ForecastData:

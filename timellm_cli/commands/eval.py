@@ -48,7 +48,10 @@ def run(
     scored = [score_model(trained, task, machine, batch_size, offline) for trained in contest]
     comparison = _compare(
         contest,
-        [Contestant(trained.subject, scores) for trained, (scores, _) in zip(contest, scored, strict=True)],
+        [
+            Contestant(trained.subject, result.scores, result.coverage)
+            for trained, result in zip(contest, scored, strict=True)
+        ],
         task,
     )
     if as_json:
@@ -56,7 +59,7 @@ def run(
     else:
         out.print(render(comparison))
     if report is not None:
-        _report(report, comparison, contest, [examples for _, examples in scored], _command(paths, task, report))
+        _report(report, comparison, contest, [result.examples for result in scored], _command(paths, task, report))
 
 
 def _check(paths: list[Path], task: Task, report: Path | None) -> None:

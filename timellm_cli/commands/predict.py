@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from timellm_cli.commands.open_forecaster import config_for, open_forecaster
 from timellm_cli.commands.output_files import check_target, writing
 from timellm_cli.config import Config
@@ -11,11 +14,12 @@ from timellm_cli.console import err, print_json, print_note
 from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
+from timellm_cli.evaluation.intervals import choose_levels
 from timellm_cli.files import replacing
 from timellm_cli.forecasting.forecast_input import ForecastInput, read_input
 from timellm_cli.forecasting.roll_forward import roll_forward
 from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.report.forecast import Forecast, to_csv, to_json
+from timellm_cli.report.forecast import Band, Forecast, to_csv, to_json
 from timellm_cli.report.forecast_table import render
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 
@@ -30,6 +34,7 @@ def run(
     output: Path | None,
     at: str | None,
     steps: int | None,
+    levels: str | None,
     plot: Path | None,
     fill: str | None,
     device: str,
@@ -44,13 +49,14 @@ def run(
     path = None if source == "-" else csv_named(source)
     _check_targets(path, output, plot)
     trained = load_checkpoint(checkpoint)
+    wanted = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
     config = config_for(trained, device, path or Path(source), llm)
     if fill is not None:
         config = config.with_values({"data.fill": fill})
     content = sys.stdin.buffer.read() if path is None else path
     given = read_input(content, config, trained.columns, trained.cadence, at)
     steps = steps or config.window.pred_len
-    _tell(given, config.window.pred_len, steps)
+    _tell(given, config.window.pred_len, steps, bool(wanted))
 
     with err.status("Loading the model"):
         opened = open_forecaster(trained, config, look_at_machine(), offline)
@@ -58,7 +64,7 @@ def run(
     require_computable(history_TC, given.table.columns, source if path else "standard input")
     future_HC = roll_forward(opened.model, history_TC, steps, opened.device, opened.batch_size)
     values_HC = trained.scaler.restore(future_HC)
-    forecast = _dated(given, trained, values_HC)
+    forecast = _dated(given, trained, values_HC, _bands(trained, history_TC, values_HC, wanted))
 
     if output is not None:
         with writing(output), replacing(output) as file:
@@ -83,18 +89,41 @@ def _check_targets(source: Path | None, output: Path | None, plot: Path | None) 
         raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
 
 
-def _tell(given: ForecastInput, pred_len: int, steps: int) -> None:
+def _tell(given: ForecastInput, pred_len: int, steps: int, with_bands: bool) -> None:
     notes = list(given.notes)
     if steps > pred_len:
         notes.append(
             f"the model forecasts {pred_len} steps at a time (pred_len): from step {pred_len + 1} to {steps} it reads "
             "its own forecasts, and errors add up"
+            + (f"; bands end with step {pred_len}, as only steps up to it were validated" if with_bands else "")
         )
     for note in notes:
         print_note(note)
 
 
-def _dated(given: ForecastInput, trained: Checkpoint, values_HC: Floats) -> Forecast:
+def _bands(
+    trained: Checkpoint, history_TC: Floats, values_HC: Floats, levels: tuple[int, ...]
+) -> tuple[tuple[int, Floats], ...]:
+    """Level and half-widths (H, C) in the CSV's units; NaN beyond pred_len and for channels that were not validated."""
+    if not levels:
+        return ()
+    intervals, window = trained.intervals, trained.config.window
+    assert intervals is not None
+    validated = [trained.columns.index(channel) for channel in intervals.channels]
+    history_BT = torch.from_numpy(history_TC[-window.seq_len :, validated].T.copy())
+    known = min(len(values_HC), window.pred_len)
+    bands = []
+    for level in levels:
+        half_HC = np.full_like(values_HC, np.nan)
+        half_BH = intervals.around(level, history_BT, range(len(validated))).numpy()
+        half_HC[:known, validated] = half_BH.T[:known] * trained.scaler.std_C[validated]
+        bands.append((level, half_HC))
+    return tuple(bands)
+
+
+def _dated(
+    given: ForecastInput, trained: Checkpoint, values_HC: Floats, bands: tuple[tuple[int, Floats], ...]
+) -> Forecast:
     """Dates for the values, and the columns in the order of the input."""
     places = [trained.columns.index(column) for column in given.order]
     steps = len(values_HC)
@@ -108,6 +137,9 @@ def _dated(given: ForecastInput, trained: Checkpoint, values_HC: Floats) -> Fore
         actual_HC=given.actual(steps)[:, places],
         resolution_C=trained.scaler.std_C[places] * _DIGITS,
         style=given.style,
+        bands=tuple(
+            Band(level, (values_HC - half_HC)[:, places], (values_HC + half_HC)[:, places]) for level, half_HC in bands
+        ),
     )
 
 

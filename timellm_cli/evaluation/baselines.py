@@ -33,7 +33,7 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
     """Last value, seasonal naive where the training data show a period, and a linear model."""
     pred_len = data.config.window.pred_len
     baselines = [Baseline("last value", "repeats the last known value", LastValue(pred_len))]
-    period = _period_of(data)
+    period = period_of(data)
     if period is not None:
         explanation = f"repeats the last {period.rows} rows ({period.name})"
         baselines.append(Baseline("seasonal naive", explanation, SeasonalNaive(period.rows, pred_len)))
@@ -41,6 +41,12 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
     explanation = f"one linear map for all channels, fitted in closed form on {linear.samples:,} training windows"
     baselines.append(Baseline("linear", explanation, linear))
     return baselines
+
+
+def period_of(data: ForecastData) -> Period | None:
+    """The period of the training span that a seasonal naive forecast repeats, if it shows one."""
+    window = data.config.window
+    return find_period(_scored_values(data, "train"), data.table.cadence, window.seq_len, window.pred_len)
 
 
 class LastValue:
@@ -135,11 +141,6 @@ def _scored_values(data: ForecastData, split: str) -> Floats:
     span = data.spans[split]
     values_NC = data.scaler.standardise(data.table.values)[span.start : span.stop]
     return values_NC[:, -data.windows("test").channels :]
-
-
-def _period_of(data: ForecastData) -> Period | None:
-    window = data.config.window
-    return find_period(_scored_values(data, "train"), data.table.cadence, window.seq_len, window.pred_len)
 
 
 def _histories(windows: Sequence[Window]) -> Tensor:

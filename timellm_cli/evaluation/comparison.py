@@ -8,6 +8,7 @@ from typing import Any
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
 from timellm_cli.evaluation.baselines import Baseline
+from timellm_cli.evaluation.coverage import drift_note
 from timellm_cli.evaluation.entries import Contestant, Entry, entry_of_baseline, entry_of_model
 from timellm_cli.evaluation.groups import group_seeds
 from timellm_cli.evaluation.published import Published, published_for
@@ -77,6 +78,7 @@ def compare(
     models = [(entry_of_model(group), group[0].subject.config) for group in groups]
     rivals = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     configs = [contestant.subject.config for contestant in contestants]
+    drifts = [drift_note(entry.name, entry.coverage) for entry, _ in models]
     is_as_published = task.as_trained and task.split == "test" and task.limit is None
     return Comparison(
         data=name_of(config.data),
@@ -90,7 +92,7 @@ def compare(
         entries=(*(entry for entry, _ in models), *rivals),
         published=published_for(configs) if is_as_published else (),
         verdicts=tuple(judge(models, lowest(rivals))),
-        notes=tuple(notes),
+        notes=(*notes, *filter(None, drifts)),
     )
 
 

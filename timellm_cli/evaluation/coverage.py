@@ -11,6 +11,9 @@ from timellm_cli.data.windows import Window
 from timellm_cli.evaluation.intervals import Intervals
 from timellm_cli.evaluation.score import parts_of
 
+USUAL_LEVELS = (80, 95)
+"""Percent; what people ask for most."""
+
 TOLERANCE = 2.0
 """Percent between level and coverage from which on the data are said to have drifted."""
 
@@ -90,7 +93,7 @@ def _mean(coverages: Sequence[Coverage]) -> Coverage:
 
 def drift_note(name: str, coverages: Sequence[Coverage]) -> str | None:
     """A sentence where bands of 80 or 95 percent held another share of the values, else None."""
-    missed = [one for one in coverages if one.level in (80, 95) and not one.holds]
+    missed = [one for one in coverages if one.level in USUAL_LEVELS and not one.holds]
     if not missed:
         return None
     shares = " and ".join(f"{one.level} % bands held {one.coverage:.1f} %" for one in missed)

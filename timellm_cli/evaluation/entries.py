@@ -1,12 +1,13 @@
 """The figures of one forecaster as plain data: a baseline's, or the mean over the seeds of a trained model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from timellm_cli.config import Config
 from timellm_cli.evaluation.baselines import Baseline
+from timellm_cli.evaluation.coverage import Coverage, mean_coverage
 from timellm_cli.evaluation.groups import group_name
 from timellm_cli.evaluation.score import Figures, Part, Scores, mean_scores, parts_of
 from timellm_cli.evaluation.spread import spread_of
@@ -52,7 +53,7 @@ class Entry:
 
     Every error is the mean over `runs`, the seeds; `mse_std` and `mae_std` are their sample standard deviations, None
     for a single run. `mse` and `mae` are standardised; the raw ones are None where the channels share no unit. `steps`
-    has one part for every step of the horizon, `parts` its quarters.
+    has one part for every step of the horizon, `parts` its quarters. `coverage` is empty for a model without bands.
     """
 
     name: str
@@ -69,14 +70,16 @@ class Entry:
     parts: tuple[PartErrors, ...]
     steps: tuple[PartErrors, ...]
     runs: tuple[Run, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """A checkpoint with its scores."""
+    """A checkpoint with its scores, and what its bands held."""
 
     subject: Subject
     scores: Scores
+    coverage: tuple[Coverage, ...] = ()
 
 
 def describe_llm(config: Config) -> str:
@@ -98,7 +101,8 @@ def entry_of_model(group: Sequence[Contestant]) -> Entry:
     if len(runs) > 1:
         explanation += f"; mean ± deviation of {len(runs)} seeds"
     scores = mean_scores([one.scores for one in group])
-    return _entry(group_name([run.name for run in runs]), explanation, scores, runs)
+    coverage = mean_coverage([one.coverage for one in group])
+    return replace(_entry(group_name([run.name for run in runs]), explanation, scores, runs), coverage=coverage)
 
 
 def entry_of_baseline(baseline: Baseline, scores: Scores) -> Entry:

@@ -5,9 +5,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from timellm_cli.data.timeline import show
 from timellm_cli.data.windows import ForecastData
+from timellm_cli.evaluation.intervals import Intervals
 from timellm_cli.evaluation.score import Forecaster, Scores
 
 Rank = Literal["best", "median", "worst"]
@@ -15,7 +17,10 @@ Rank = Literal["best", "median", "worst"]
 
 @dataclass(frozen=True)
 class Example:
-    """One window in the CSV's units, with its forecast; `mse` is standardised. `first` and `last` date the forecast."""
+    """One window in the CSV's units, with its forecast; `mse` is standardised. `first` and `last` date the forecast.
+
+    `bands` are half-widths by level in percent; none for a model without bands.
+    """
 
     rank: Rank
     channel: str
@@ -25,6 +30,7 @@ class Example:
     history: tuple[float, ...]
     future: tuple[float, ...]
     forecast: tuple[float, ...]
+    bands: dict[int, tuple[float, ...]]
 
 
 def rank_windows(scores: Scores) -> dict[Rank, tuple[int, int]]:
@@ -34,7 +40,9 @@ def rank_windows(scores: Scores) -> dict[Rank, tuple[int, int]]:
     return {rank: divmod(int(order[place]), scores.windows) for rank, place in picked.items()}
 
 
-def show_examples(forecaster: Forecaster, data: ForecastData, split: str, scores: Scores) -> tuple[Example, ...]:
+def show_examples(
+    forecaster: Forecaster, data: ForecastData, split: str, scores: Scores, intervals: Intervals | None
+) -> tuple[Example, ...]:
     """The model's own best, median and worst window. `scores` are its scores on that split."""
     samples = data.windows(split)
     ranked = rank_windows(scores)
@@ -56,6 +64,15 @@ def show_examples(forecaster: Forecaster, data: ForecastData, split: str, scores
                 history=tuple((window.history_T.double().numpy() * std + mean).tolist()),
                 future=tuple((window.future_H.double().numpy() * std + mean).tolist()),
                 forecast=tuple((forecast_H * std + mean).tolist()),
+                bands=_bands(intervals, data.table.columns[window.channel], window.history_T, float(std)),
             )
         )
     return tuple(examples)
+
+
+def _bands(intervals: Intervals | None, channel: str, history_T: Tensor, std: float) -> dict[int, tuple[float, ...]]:
+    if intervals is None:
+        return {}
+    place = [intervals.channels.index(channel)]
+    halves = {level: intervals.around(level, history_T[None], place)[0] * std for level in intervals.levels}
+    return {level: tuple(half_H.tolist()) for level, half_H in halves.items()}

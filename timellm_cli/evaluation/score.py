@@ -151,11 +151,13 @@ def score(
     *,
     limit: int | None = None,
     on_batch: Callable[[int], None] | None = None,
+    on_errors: Callable[[Sequence[Window], Tensor], None] | None = None,
 ) -> Scores:
     """Score a forecaster on every window of a split, or on the first `limit` windows of every channel.
 
-    `on_batch` is told the number of samples of each batch once it is scored. Runs without gradients; a model has to be
-    in `eval()` (`ModelForecaster` sees to it).
+    `on_batch` is told the number of samples of each batch once it is scored, `on_errors` its windows and their errors
+    (B, H), forecast less future in standardised units, channel by channel. Runs without gradients; a model has to be in
+    `eval()` (`ModelForecaster` sees to it).
     """
     samples = data.windows(split)
     windows = scored_windows(data, split, limit)
@@ -174,6 +176,8 @@ def score(
             errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
             sums_3CH = sums_3CH.to(error_BH.device).index_add(1, place_B, errors_3BH)
             window_mses.append(errors_3BH[0].mean(dim=1))
+            if on_errors is not None:
+                on_errors(picked, error_BH)
             if on_batch is not None:
                 on_batch(len(picked))
     squared_CH, absolute_CH, huber_CH = sums_3CH.cpu().numpy()

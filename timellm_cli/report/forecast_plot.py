@@ -54,11 +54,21 @@ def _draw_channel(panel: Axes, forecast: Forecast, channel: int) -> list[str]:
     if forecast.known_steps:
         actual = np.concatenate([history_T[-1:], forecast.actual_HC[:, channel]])
         panel.plot(dates, actual, color=_ACTUAL, linewidth=1.6, label="what happened")
+    for band, strength in zip(reversed(forecast.bands), _strengths(len(forecast.bands)), strict=True):
+        low_H, high_H = band.low_HC[:, channel], band.high_HC[:, channel]
+        panel.fill_between(
+            forecast.dates_H, low_H, high_H, color=_FORECAST, alpha=strength, linewidth=0, label=f"{band.level} %"
+        )
     panel.plot(dates, np.concatenate([history_T[-1:], values_H]), color=_FORECAST, linewidth=1.6, label="forecast")
     panel.axvspan(dates[0], dates[-1], color=_FORECAST, alpha=0.05, linewidth=0)
     panel.axvline(dates[0], color=_QUIET, linewidth=0.8, linestyle=(0, (3, 3)))
     panel.set_xlim(history_dates_T[0], dates[-1])
     return _dress(panel, forecast.columns[channel], channel)
+
+
+def _strengths(bands: int) -> list[float]:
+    """How opaque each band is, widest first: where several lie on each other, they add up."""
+    return [0.14 + 0.06 * place for place in range(bands)]
 
 
 def _dress(panel: Axes, name: str, channel: int) -> list[str]:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.evaluation.comparison import Comparison
+from timellm_cli.evaluation.coverage import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.entries import ChannelErrors, PartErrors
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_count
@@ -30,6 +31,9 @@ def _blocks(comparison: Comparison) -> Iterator[RenderableType]:
     yield _models(comparison)
     for verdict in comparison.verdicts:
         yield Text(str(verdict))
+    for entry in comparison.models:
+        if entry.coverage:
+            yield Text(f"{entry.name}: {_coverage(entry.coverage)}")
     for note in comparison.notes:
         yield Text(f"note: {note}", style="yellow")
     if channels > 1:
@@ -71,6 +75,14 @@ def _models(comparison: Comparison) -> Table:
             Text("published", style="dim"),
         )
     return table
+
+
+def _coverage(coverages: Sequence[Coverage]) -> str:
+    """The bands of the levels that are asked for most, or else of all there are."""
+    shown = [one for one in coverages if one.level in USUAL_LEVELS] or coverages
+    return "; ".join(
+        f"{one.level} % bands held {one.coverage:.1f} % of the values, mean width {one.width:.2f}" for one in shown
+    )
 
 
 def _by_channel(comparison: Comparison) -> Table:

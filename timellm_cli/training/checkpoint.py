@@ -7,7 +7,7 @@ Not here: which checkpoint a run continues (`resume.py`), and which files of a f
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
+from timellm_cli.evaluation.intervals import Intervals
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 
@@ -61,6 +62,7 @@ class Checkpoint:
     """A trained forecaster without its LLM, and with `training` also the run that made it.
 
     `columns` are the value columns in the scaler's order, target last; `cadence` is a pandas offset or timedelta text.
+    `intervals` are there where these very weights were scored on the validation windows.
     """
 
     weights: dict[str, Tensor]
@@ -72,6 +74,7 @@ class Checkpoint:
     llm_fingerprint: str
     version: str = __version__
     training: TrainingState | None = field(default=None, repr=False)
+    intervals: Intervals | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -81,6 +84,7 @@ class Checkpoint:
         config: Config,
         metrics: dict[str, float],
         training: TrainingState | None = None,
+        intervals: Intervals | None = None,
     ) -> Self:
         """What is worth keeping of a forecaster and the data that it learned from, under their configuration."""
         return cls(
@@ -92,6 +96,7 @@ class Checkpoint:
             metrics=metrics,
             llm_fingerprint=forecaster.llm_fingerprint,
             training=training,
+            intervals=intervals,
         )
 
 
@@ -163,7 +168,26 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "training": None
         if training is None
         else {part.name: getattr(training, part.name) for part in fields(training)},
+        "intervals": None if checkpoint.intervals is None else _plain_intervals(checkpoint.intervals),
     }
+
+
+def _plain_intervals(intervals: Intervals) -> dict[str, Any]:
+    return {
+        "channels": list(intervals.channels),
+        "period": intervals.period,
+        "windows": intervals.windows,
+        "levels": list(intervals.levels),
+        "halves": torch.from_numpy(intervals.halves_LCH),
+    }
+
+
+def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: int) -> Intervals:
+    """Raises ValueError where the numbers are not of these channels and steps."""
+    channels, levels, halves = tuple(plain["channels"]), tuple(plain["levels"]), plain["halves"]
+    if tuple(halves.shape) != (len(levels), len(channels), pred_len) or not set(channels) <= set(columns):
+        raise ValueError(f"bands of shape {tuple(halves.shape)}")
+    return Intervals(channels, plain["period"], plain["windows"], levels, halves.float().numpy())
 
 
 def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
@@ -178,9 +202,10 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
         weights = dict(plain["weights"])
         if not all(isinstance(weight, Tensor) for weight in weights.values()):
             raise TypeError("a weight is no tensor")
+        config, bands = Config.model_validate_json(plain["config"]), plain["intervals"]
         return Checkpoint(
             weights=weights,
-            config=Config.model_validate_json(plain["config"]),
+            config=config,
             scaler=Scaler(plain["scaler"]["mean"].numpy(), plain["scaler"]["std"].numpy()),
             columns=tuple(plain["columns"]),
             cadence=plain["cadence"],
@@ -188,6 +213,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             llm_fingerprint=plain["llm_fingerprint"],
             version=plain["version"],
             training=None if plain["training"] is None else TrainingState(**plain["training"]),
+            intervals=None if bands is None else _intervals_from(bands, plain["columns"], config.window.pred_len),
         )
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]

@@ -6,17 +6,19 @@ configuration and the step's number (the order of the samples, the learning rate
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
 
 from timellm_cli.config import Config
-from timellm_cli.data.windows import ForecastData
+from timellm_cli.data.windows import ForecastData, Window
 from timellm_cli.errors import ModelError, listed
+from timellm_cli.evaluation.intervals import Intervals, ValidationErrors
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
@@ -229,10 +231,11 @@ class Trainer:
     def _score_epoch(self) -> Iterator[Record]:
         place = self._place
         scores: dict[str, Scores] = {}
+        errors = ValidationErrors(self._data)
         started = time.perf_counter()
-        for split in ("val", "test"):
+        for split, on_errors in (("val", errors.add), ("test", None)):
             yield ScoringStarted(place.epoch + 1, split, len(self._data.windows(split)))
-            scores[split] = self._score(split)
+            scores[split] = self._score(split, on_errors)
         self._pace.scored(time.perf_counter() - started)
         figures = self._agree(self._summarise(scores))
         if not math.isfinite(figures.val_loss):
@@ -244,14 +247,15 @@ class Trainer:
             place.epoch, place.position = place.epoch + 1, 0
             self._losses.epoch = 0.0
         self._finished = self._reason_to_end()
+        intervals = errors.intervals()
         if improved:
             yield BestSoFar(figures.epoch, before, figures.val_loss)
-            yield self._save(self._directory.best, with_state=False)
+            yield self._save(self._directory.best, intervals, with_state=False)
         else:
             yield NoImprovement(self._stopping.waited, self._stopping.patience, before)
-        yield self._save(self._directory.last)
+        yield self._save(self._directory.last, intervals)
 
-    def _score(self, split: str) -> Scores:
+    def _score(self, split: str, on_errors: Callable[[Sequence[Window], Tensor], None] | None) -> Scores:
         """Every process scores all windows by itself: the figures are the same for any number of processes."""
 
         def hear(samples: int) -> None:
@@ -260,7 +264,7 @@ class Trainer:
             if self._interruption.requested and self._accelerator.num_processes == 1:
                 raise _Stopped
 
-        return score(self._scorer, self._data, split, self._scoring_batch, on_batch=hear)
+        return score(self._scorer, self._data, split, self._scoring_batch, on_batch=hear, on_errors=on_errors)
 
     def _summarise(self, scores: dict[str, Scores]) -> EpochFinished:
         val, test = scores["val"], scores["test"]
@@ -299,13 +303,14 @@ class Trainer:
         if self._accelerator.is_main_process:
             self._directory.keep_newest(self._config.run.save_total_limit)
 
-    def _save(self, path: Path, with_state: bool = True) -> CheckpointSaved:
+    def _save(self, path: Path, intervals: Intervals | None = None, with_state: bool = True) -> CheckpointSaved:
         if not self._stepper.weights_are_finite():
             raise self._diverged("a weight is no finite number any more")
         state = self._capture() if with_state else None
         if self._accelerator.is_main_process:
             metrics = self._stopping.figures
-            save_checkpoint(path, Checkpoint.of(self._forecaster, self._data, self._config, metrics, state))
+            content = Checkpoint.of(self._forecaster, self._data, self._config, metrics, state, intervals)
+            save_checkpoint(path, content)
         return CheckpointSaved(path, self._place.step)
 
     def _capture(self) -> TrainingState:

@@ -1,0 +1,63 @@
+"""Bands from training to forecast and score, on the real command line."""
+
+import csv
+import io
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import Cli, last_json
+from timellm_cli.training.checkpoint import load_checkpoint
+
+SMALL = "--seq-len 48 --pred-len 12 --d-model 8 --d-ff 8 --n-heads 2 --num-prototypes 20 --epochs 2 --batch-size 32"
+
+
+@pytest.fixture
+def trained(cli: Cli, small_csv: Path, tiny_llm: Path, tmp_path: Path) -> Path:
+    flags = ["--dataset", "custom", "--data-path", small_csv, "--llm", tiny_llm, "--layers", 1, "--run-name", "run"]
+    finished = cli("train", *flags, *SMALL.split(), "--device", "cpu")
+    assert finished.returncode == 0, finished.stderr
+    return tmp_path / "checkpoints" / "run" / "best.pt"
+
+
+def test_training_leaves_bands_that_predict_writes_draws_and_eval_counts(
+    cli: Cli, trained: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    kept = load_checkpoint(trained).intervals
+    assert kept is not None
+    assert (kept.channels, kept.windows, kept.halves_LCH.shape) == (("load", "OT"), 29, (6, 2, 12))
+    assert load_checkpoint(trained.with_name("last.pt")).intervals is not None
+
+    files = ["-o", "out.csv", "--plot", "out.png", "--json"]
+    plain = last_json(cli("predict", trained, small_csv, "--levels", "95,80", *files))
+    rows = list(csv.reader(io.StringIO((tmp_path / "out.csv").read_text(encoding="utf-8"))))
+    names = ["OT-lo-95", "OT-lo-80", "OT-hi-80", "OT-hi-95", "load-lo-95", "load-lo-80", "load-hi-80", "load-hi-95"]
+    assert rows[0] == ["date", "OT", "load", *names]
+    table = {name: np.array([float(row[place]) for row in rows[1:]]) for place, name in enumerate(rows[0]) if place}
+    for channel in ("OT", "load"):
+        ordered = [table[name] for name in names if name.startswith(channel)]
+        assert all((low <= high).all() for low, high in pairwise(ordered))
+        middle = (table[f"{channel}-lo-80"] + table[f"{channel}-hi-80"]) / 2
+        assert middle == pytest.approx(table[channel], abs=2e-3)
+    assert plain["bands"]["95"]["hi"]["OT"] == table["OT-hi-95"].tolist()
+    assert list(plain["bands"]) == ["80", "95"]
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+    scored = last_json(cli("eval", trained, "--json"))
+    coverage = {one["level"]: one for one in scored["entries"][0]["coverage"]}
+    assert list(coverage) == list(kept.levels)
+    assert all(0 <= one["coverage"] <= 100 and one["width"] > 0 for one in coverage.values())
+    assert set(coverage[80]["channels"]) == {"OT", "load"}
+    assert len(coverage[80]["parts"]) == 4
+    text = " ".join(cli("eval", trained).stdout.split())
+    assert f"80 % bands held {coverage[80]['coverage']:.1f} % of the values" in text
+
+
+def test_beyond_pred_len_there_is_a_forecast_but_no_band(cli: Cli, trained: Path, small_csv: Path) -> None:
+    finished = cli("predict", trained, small_csv, "--levels", "80", "--steps", 15)
+    rows = list(csv.reader(io.StringIO(finished.stdout)))
+    assert [row[3] == "" for row in rows[1:]] == [False] * 12 + [True] * 3
+    assert all(row[1] for row in rows)
+    assert "bands end with step 12" in " ".join(finished.stderr.split())
