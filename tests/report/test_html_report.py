@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 
 def example(channel: str) -> Example:
-    return Example("worst", channel, 1.25, "2024-01-02", "2024-01-03", (1.0,) * 48, (2.0,) * 12, (3.0,) * 12)
+    return Example("worst", channel, 1.25, "2024-01-02", "2024-01-03", (1.0,) * 48, (2.0,) * 12, (3.0,) * 12, {})
 
 
 def runs_of(shown: Comparison, channel: str = "OT", metrics: tuple[dict, ...] = (STEP, EPOCH)) -> list[RunShown]:

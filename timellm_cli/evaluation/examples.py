@@ -41,7 +41,7 @@ def rank_windows(scores: Scores) -> dict[Rank, tuple[int, int]]:
 
 
 def show_examples(
-    forecaster: Forecaster, data: ForecastData, split: str, scores: Scores, intervals: Intervals | None
+    forecaster: Forecaster, data: ForecastData, split: str, scores: Scores, intervals: Intervals | None = None
 ) -> tuple[Example, ...]:
     """The model's own best, median and worst window. `scores` are its scores on that split."""
     samples = data.windows(split)
