@@ -94,12 +94,19 @@ def train_command(
         str | None,
         typer.Option("--resume", metavar="PATH|auto", help="Continue a checkpoint; auto: this run's last one."),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="Train under so many seeds, one run each, and report mean and spread."),
+    ] = None,
     offline: Offline = False,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
-    from timellm_cli.commands import train
+    from timellm_cli.commands import train, train_seeds
 
-    train.run(settings, resume=resume, offline=offline)
+    if seeds is None:
+        train.run(settings, resume=resume, offline=offline)
+    else:
+        train_seeds.run(settings, seeds, resume=resume, offline=offline)
 
 
 @app.command("eval")

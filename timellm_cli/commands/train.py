@@ -33,8 +33,11 @@ from timellm_cli.training.run_directory import RunDirectory
 from timellm_cli.training.run_lock import locked
 
 
-def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
-    """Train, and leave everything in the run's folder. Raises Interrupted once an interrupted run is saved."""
+def run(settings: Settings, *, resume: str | None, offline: bool) -> Record:
+    """Train, and leave everything in the run's folder; returns how it ended.
+
+    Raises Interrupted once an interrupted run is saved, in the main process; others return.
+    """
     path = find_checkpoint(resume, settings.config) if resume else None
     checkpoint = load_resumable(path) if path else None
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
@@ -49,7 +52,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
     directory.create()
     with locked(directory.path) if accelerator.is_main_process else nullcontext():
         if not resume:
-            _refuse_to_overwrite(directory)
+            refuse_to_overwrite(directory)
         elif checkpoint is None:
             err.print(Text(f"Nothing is saved in '{directory.path}' yet: starting from the beginning"), soft_wrap=True)
         with gpu_memory_faults(config.train):
@@ -62,6 +65,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> None:
             ending = _train(config, data, forecaster, accelerator, directory, checkpoint, scored_at_a_time)
     if accelerator.is_main_process:
         _conclude(ending, directory, config)
+    return ending
 
 
 def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check]) -> ForecastData:
@@ -78,7 +82,8 @@ def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check
     return data
 
 
-def _refuse_to_overwrite(directory: RunDirectory) -> None:
+def refuse_to_overwrite(directory: RunDirectory) -> None:
+    """Raise ConfigError where a new run would overwrite another one's checkpoints."""
     if directory.holds_a_run():
         raise ConfigError(
             f"'{directory.path}' already holds a run, and a new one would overwrite it",

@@ -1,0 +1,97 @@
+"""`timellm train --seeds`: several runs of one command, and what they came to together."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.commands.conftest import Arguments
+from tests.conftest import Cli
+from timellm_cli.training.checkpoint import load_checkpoint
+
+KEYS = ("val_mse", "val_mae", "test_mse", "test_mae")
+
+
+def best_of(folder: Path) -> dict[str, float]:
+    return load_checkpoint(folder / "best.pt").metrics
+
+
+def test_every_seed_has_a_run_of_its_own_and_all_have_a_mean_and_a_spread(
+    cli: Cli,
+    arguments: Arguments,
+    tmp_path: Path,
+) -> None:
+    finished = cli(*arguments("--seeds=2", "--seed=7", "--epochs=1"))
+    assert finished.returncode == 0, finished.stderr
+    checkpoints = tmp_path / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"run-seed7", "run-seed8", "run-seeds7-8.json"}
+    best = [best_of(checkpoints / f"run-seed{seed}") for seed in (7, 8)]
+    assert best[0]["test_mse"] != best[1]["test_mse"]
+    assert load_checkpoint(checkpoints / "run-seed8" / "last.pt").config.train.seed == 8
+
+    summary = json.loads((checkpoints / "run-seeds7-8.json").read_text(encoding="utf-8"))
+    assert summary["runs"] == [
+        {"seed": seed, "epoch": 1, **{key: figures[key] for key in KEYS}}
+        for seed, figures in zip((7, 8), best, strict=True)
+    ]
+    for key in KEYS:
+        values = [figures[key] for figures in best]
+        assert summary["mean"][key] == statistics.mean(values)
+        assert summary["std"][key] == statistics.stdev(values)
+    assert f"{summary['std']['test_mae']:.4f}" in finished.stdout
+    assert "run-seed7/best.pt checkpoints/run-seed8/best.pt" in finished.stdout.replace("\\", "/")
+
+    again = cli(*arguments("--seeds=3", "--seed=6", "--epochs=1"))
+    assert again.returncode == 2
+    assert "run-seed7' already holds a run" in again.stderr
+    assert not (checkpoints / "run-seed6").exists(), "nothing is trained before the refusal"
+
+
+def test_resuming_goes_on_with_a_begun_seed_leaves_finished_ones_alone_and_makes_the_rest(
+    cli: Cli,
+    arguments: Arguments,
+    tmp_path: Path,
+) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    assert cli(*arguments("--seeds=1", "--run-name=run-{seed}")).returncode == 0
+    before = (checkpoints / "run-2021" / "last.pt").stat().st_mtime_ns
+
+    endless = arguments("--seeds=3", "--run-name=run-{seed}", "--resume=auto", "--window-stride=1")
+    refused = cli(*endless)
+    assert refused.returncode == 2 and "data.window_stride" in refused.stderr
+
+    command = [sys.executable, "-m", "timellm_cli", *arguments("--seeds=3", "--run-name=run-{seed}", "--resume=auto")]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    metrics = checkpoints / "run-2022" / "metrics.jsonl"
+    while not (metrics.is_file() and metrics.read_text(encoding="utf-8").count("\n") >= 3):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert "the same command and --resume auto" in told
+    stopped = load_checkpoint(checkpoints / "run-2022" / "last.pt").training
+    assert stopped is not None and 0 < stopped.step < 26 and not stopped.finished
+    assert not (checkpoints / "run-2023").exists()
+
+    finished = cli(*arguments("--seeds=3", "--run-name=run-{seed}", "--resume=auto"))
+    assert finished.returncode == 0, finished.stderr
+    assert "run-2021' is finished: all 2 epochs are done" in finished.stderr
+    assert (checkpoints / "run-2021" / "last.pt").stat().st_mtime_ns == before
+    for seed in (2022, 2023):
+        ended = load_checkpoint(checkpoints / f"run-{seed}" / "last.pt").training
+        assert ended is not None and ended.step == 26 and ended.finished
+    summary = json.loads((checkpoints / "run-seeds2021-2023.json").read_text(encoding="utf-8"))
+    assert [run["seed"] for run in summary["runs"]] == [2021, 2022, 2023]
+
+
+def test_seeds_go_on_together_or_not_at_all(cli: Cli, arguments: Arguments) -> None:
+    refused = cli(*arguments("--seeds=2", "--resume=checkpoints/run-seed2021/last.pt"))
+    assert refused.returncode == 2
+    assert "--resume auto with --seeds" in refused.stderr

@@ -1,0 +1,108 @@
+"""`timellm train --seeds N`: the same training under several seeds, one after another, and how far they scatter."""
+
+import gc
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from rich.text import Text
+
+from timellm_cli.commands import train
+from timellm_cli.console import err, out
+from timellm_cli.errors import ConfigError, ExitCode, Interrupted
+from timellm_cli.files import disk_faults_of, replacing
+from timellm_cli.planning.run_name import run_name
+from timellm_cli.report.seed_summary import print_seeds, summarise_seeds
+from timellm_cli.settings import Settings
+from timellm_cli.training.records import RunFinished
+from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable
+from timellm_cli.training.run_directory import RunDirectory
+
+_LENGTH = ("train.epochs", "train.max_steps", "train.patience")
+"""What decides whether a run that has ended may go on."""
+
+_SEED = r"\{(train\.)?seed\}"
+
+
+def run(settings: Settings, seeds: int, *, resume: str | None, offline: bool) -> None:
+    """Train under `train.seed` and the seeds after it, each in a folder of its own.
+
+    With `resume` 'auto', finished runs are left alone, begun ones go on and missing ones are made. Raises Interrupted
+    once the run at hand is saved.
+    """
+    if resume not in (None, "auto"):
+        raise ConfigError(
+            f"--seeds {seeds} goes on with all of its runs, not with '{resume}' alone", "use --resume auto with --seeds"
+        )
+    first = settings.config.train.seed
+    every = range(first, first + seeds)
+    runs = {seed: _with_seed(settings, seed) for seed in every}
+    folders = {seed: RunDirectory.of(one.config) for seed, one in runs.items()}
+    if not resume:
+        for folder in folders.values():
+            train.refuse_to_overwrite(folder)
+    best = {}
+    for number, (seed, one) in enumerate(runs.items(), 1):
+        if _is_main():
+            err.print(Text(f"\nSeed {seed}, run {number} of {seeds}", style="bold"))
+        best[seed] = (_finished(one) if resume else None) or _train(one, resume, offline)
+    if _is_main():
+        summary = summarise_seeds(best)
+        path = _summary_path(settings, every)
+        with disk_faults_of(path), replacing(path) as file:
+            file.write(json.dumps(summary, indent=2).encode())
+        print_seeds(out, summary, path, [folder.best for folder in folders.values()])
+
+
+def _with_seed(settings: Settings, seed: int) -> Settings:
+    return replace(settings, config=settings.config.with_values({"train.seed": seed, "run.name": _name(settings)}))
+
+
+def _name(settings: Settings) -> str:
+    """The template of the folders' names: that of the run, with the seed behind it unless it says where that stands."""
+    name = settings.config.run.name
+    return name if re.search(_SEED, name) else f"{name}-seed{{seed}}"
+
+
+def _summary_path(settings: Settings, seeds: range) -> Path:
+    """Beside the folders, and named like them."""
+    template = re.sub(rf"[-_ ]?(seed)?{_SEED}", f"-seeds{seeds[0]}-{seeds[-1]}", _name(settings), count=1)
+    config = settings.config.with_values({"run.name": template})
+    return config.run.directory / f"{run_name(config)}.json"
+
+
+def _finished(settings: Settings) -> dict[str, float] | None:
+    """The best epoch of a run that has ended and is not to go on; None where there is something to train."""
+    path = find_checkpoint("auto", settings.config)
+    if path is None:
+        return None
+    checkpoint = load_resumable(path)
+    now, then = continue_config(settings, checkpoint, path).values(), checkpoint.config.values()
+    assert checkpoint.training is not None
+    if not checkpoint.training.finished or any(now[key] != then[key] for key in _LENGTH):
+        return None
+    if _is_main():
+        err.print(Text(f"'{path.parent}' is finished: {checkpoint.training.finished}"), soft_wrap=True)
+    return checkpoint.metrics
+
+
+def _train(settings: Settings, resume: str | None, offline: bool) -> dict[str, float]:
+    try:
+        ending = train.run(settings, resume=resume, offline=offline)
+    except Interrupted as stop:
+        raise Interrupted(stop.message, "go on with the same command and --resume auto") from None
+    finally:
+        gc.collect()  # the model goes before the next one comes
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    if not isinstance(ending, RunFinished):
+        raise SystemExit(ExitCode.INTERRUPTED)  # the main process says why
+    return ending.best
+
+
+def _is_main() -> bool:
+    """Whether this is the process that writes, of those under `accelerate launch`."""
+    return bool(PartialState().is_main_process)
