@@ -32,3 +32,11 @@ def format_duration(seconds: float) -> str:
 def format_count(number: int, noun: str) -> str:
     """A number of things: '1 channel', '1,200 channels'."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def format_change(value: float, reference: float) -> str:
+    """How far a value is from a positive reference: '-4.5%', '+12.0%', or '15 x' from ten times on; '-' without one."""
+    if not reference > 0:
+        return "-"
+    ratio = value / reference
+    return f"{ratio:,.0f} x" if ratio >= 10 else f"{ratio - 1:+.1%}"

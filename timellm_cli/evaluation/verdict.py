@@ -104,6 +104,8 @@ def _untested(entry: Entry) -> Verdict:
 
 
 def _change(difference: Difference) -> str:
+    if difference.relative >= 9:
+        return f"{1 + difference.relative:,.0f} times higher"
     return f"{abs(difference.relative):.1%} {'lower' if difference.mean <= 0 else 'higher'}"
 
 

@@ -19,6 +19,7 @@ from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
 from timellm_cli.report.report_charts import MODEL_STYLES, example_chart, horizon_chart, loss_chart
 from timellm_cli.report.run_summary import quote
+from timellm_cli.units import format_change
 
 _BADGES = {
     ("baseline", "lower"): ("good", "beats the best baseline"),
@@ -96,7 +97,7 @@ def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str
         today=date.today().isoformat(),
         version=__version__,
         strip=_strip(comparison),
-        relative=lambda value: _relative(value, comparison.best_baseline.mse),
+        relative=lambda value: format_change(value, comparison.best_baseline.mse),
         most_channels=_MOST_CHANNELS,
     )
 
@@ -138,10 +139,6 @@ def _strip(comparison: Comparison) -> dict[str, Any] | None:
         for entry, style in zip(comparison.models, cycle(MODEL_STYLES), strict=False)
     ]
     return {"models": models, "baseline": place(baseline), "low": low, "high": high}
-
-
-def _relative(value: float, reference: float) -> str:
-    return f"{value / reference - 1:+.1%}" if reference > 0 else "-"
 
 
 def _channels(comparison: Comparison) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from timellm_cli.evaluation.comparison import Comparison
 from timellm_cli.evaluation.coverage import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.entries import ChannelErrors, PartErrors
 from timellm_cli.report.tables import titled_table
-from timellm_cli.units import format_count
+from timellm_cli.units import format_change, format_count
 
 _RAW = ("MSE in\nCSV units", "MAE in\nCSV units")
 _MOST_CHANNELS = 40
@@ -62,7 +62,7 @@ def _models(comparison: Comparison) -> Table:
         table.add_row(
             Text.assemble((entry.name, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
             *cells,
-            "" if entry is comparison.best_baseline else _relative(entry.mse, comparison.best_baseline.mse),
+            "" if entry is comparison.best_baseline else format_change(entry.mse, comparison.best_baseline.mse),
             Text("best", style="bold green") if is_best else "",
             end_section=entry is comparison.models[-1] or entry is comparison.entries[-1],
         )
@@ -71,7 +71,7 @@ def _models(comparison: Comparison) -> Table:
             Text.assemble(method.name, "\n", (method.source, "dim")),
             f"{method.mse:.3f}",
             f"{method.mae:.3f}",
-            _relative(method.mse, comparison.best_baseline.mse),
+            format_change(method.mse, comparison.best_baseline.mse),
             Text("published", style="dim"),
         )
     return table
@@ -124,7 +124,3 @@ def _side_by_side(ours: ChannelErrors | PartErrors, theirs: ChannelErrors | Part
 def _figure(value: float, is_best: bool, spread: float | None = None) -> Text:
     text = Text(f"{value:.4f}", style="bold green" if is_best else "")
     return text if spread is None else Text.assemble(text, (f"\n± {spread:.4f}", "dim"))
-
-
-def _relative(value: float, reference: float) -> str:
-    return f"{value / reference - 1:+.1%}" if reference > 0 else "-"
