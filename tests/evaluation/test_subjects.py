@@ -6,8 +6,9 @@ import pytest
 
 from tests.untrained import make_config
 from timellm_cli.data.scale import Scaler
+from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.subjects import Subject, name_checkpoints, require_comparable
+from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
 from timellm_cli.evaluation.task import Task
 
 SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
@@ -76,3 +77,30 @@ def test_the_same_columns_on_another_scale_cannot_be_compared() -> None:
 def test_on_the_training_split_seq_len_moves_the_forecast_rows() -> None:
     with pytest.raises(ConfigError, match="seq_len: 48 in a, 96 in b"):
         require_comparable([subject("a"), subject("b", window__seq_len=96)], Task(split="train"))
+
+
+def notes(csv: Path, task: Task, *changed: dict[str, object]) -> str:
+    configs = [make_config(csv, **changes) for changes in changed]
+    subjects = [replace(subject(f"run {place}"), config=config) for place, config in enumerate(configs)]
+    data = load_data(configs[0])
+    return " | ".join(notes_on(subjects, str(data.table.cadence), data, task))
+
+
+def test_a_table_of_all_test_windows_needs_no_note(small_csv: Path) -> None:
+    assert notes(small_csv, Task(), {}) == ""
+
+
+def test_few_shot_models_are_told_apart_with_what_the_baselines_saw(small_csv: Path) -> None:
+    said = notes(small_csv, Task(), {"data__percent": 50}, {})
+    assert "few-shot: trained on the first part of the training rows (run 0 50%, run 1 100%)" in said
+    assert "the baselines are fitted on 50%" in said
+
+
+def test_zero_shot_and_a_part_of_the_windows_are_noted(small_csv: Path) -> None:
+    said = notes(small_csv, Task(zero_shot="small.csv", split="val", limit=9), {})
+    for words in (
+        "zero-shot: trained on small.csv and scored on small.csv",
+        "first 9 windows",
+        "this is the val split",
+    ):
+        assert words in said
