@@ -159,13 +159,14 @@ def _channels(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _settings(comparison: Comparison, runs: Mapping[str, RunShown]) -> list[dict[str, Any]]:
-    """Every key with its values in each model's runs; `told` marks those that differ or are no default."""
+    """Every key with its values in each model; `told` marks those that differ or are no default, files left out."""
     rows = []
     for key in FIELDS:
         models = [[runs[run.path].config.values()[key] for run in entry.runs] for entry in comparison.models]
         texts = [", ".join(dict.fromkeys(map(_text, values))) for values in models]
         differs = len(set(texts)) > 1
-        told = differs or any(value != FIELDS[key].default for values in models for value in values)
+        is_default = all(value == FIELDS[key].default for values in models for value in values)
+        told = not key.startswith("run.") and (differs or not is_default)
         rows.append({"key": key, "values": texts, "told": told, "differs": differs})
     return rows
 
