@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from timellm_cli.config import Config
+from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import data_path
 
 
 def assert_matches(data: ForecastData, golden: dict[str, np.ndarray], variant: str) -> None:
@@ -26,11 +28,12 @@ def assert_matches(data: ForecastData, golden: dict[str, np.ndarray], variant: s
         assert samples.span.rows == expected["n_rows"]
         np.testing.assert_allclose(data.scaler.mean_C, expected["scaler_mean"], rtol=1e-13)
         np.testing.assert_allclose(data.scaler.std_C, expected["scaler_scale"], rtol=1e-13)
+        raw_NC = read_table(data_path(config.data), config.data).values
         for place, item in enumerate(expected["indices"]):
             sample = samples[int(item)]
             assert sample.channel == expected["feature"][place]
             middle = sample.start + config.window.seq_len
-            channel_N = data.scaler.standardise(data.table.values)[:, sample.channel]
+            channel_N = data.scaler.standardise(raw_NC)[:, sample.channel]
             for part, rows, key in (
                 (sample.history_T, slice(sample.start, middle), "seq_x"),
                 (sample.future_H, slice(middle, middle + config.window.pred_len), "seq_y_tail"),

@@ -1,6 +1,7 @@
 """A CSV becomes regular timestamps and finite numbers, or an error with line and column."""
 
 import io
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,18 @@ from tests.data.csv_files import CUSTOM, FILL, daily_lines, hourly, write_csv
 from timellm_cli.config import DataConfig
 from timellm_cli.data.table import Table, read_table
 from timellm_cli.errors import DataError, ExitCode
+
+
+@pytest.fixture(autouse=True, scope="module", params=["at once", "in pieces"])
+def pieces(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Small files as they are read, and as large ones are: three rows at a time, kept in blocks of a few numbers."""
+    if request.param == "at once":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("timellm_cli.data.cells._PIECE_ROWS", 3)
+        patch.setattr("timellm_cli.data.cells._BLOCK_BYTES", 80)
+        yield
 
 
 def read(header: str, lines: list[str], data: DataConfig = CUSTOM) -> Table:
@@ -201,6 +214,21 @@ def test_filling_leaves_given_values_untouched_and_stays_between_them(data: st.D
         between = table.values[left : right + 1, 0]
         assert min(between[0], between[-1]) <= between.min()
         assert between.max() <= max(between[0], between[-1])
+
+
+def test_all_cells_that_are_no_numbers_are_counted_and_the_first_one_named() -> None:
+    lines = [f"{stamp},{row if row % 4 else 'x'},{1e999 if row == 5 else row}" for row, stamp in enumerate(hourly(12))]
+    with pytest.raises(DataError, match=r"line 2, column 'load': 'x' is no number \(3 such cells in the column\)"):
+        read("date,load,OT", lines)
+    with pytest.raises(DataError, match=r"line 7, column 'OT': the value is infinite"):
+        read("date,load,OT", lines, CUSTOM.model_copy(update={"columns": ("OT",)}))
+
+
+def test_a_date_late_in_the_file_tells_day_from_month() -> None:
+    table = read("date,OT", [f"{day:02}/01/2024,{day}" for day in range(1, 20)])
+    assert table.timestamps[-1] == np.datetime64("2024-01-19")
+    with pytest.raises(DataError, match=r"line 20, column 'date': '19\.01\.2024' is no timestamp"):
+        read("date,OT", [*(f"{day:02}/01/2024,{day}" for day in range(1, 19)), "19.01.2024,19"])
 
 
 def test_the_same_file_is_the_same_table_from_a_stream(small_csv: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.data.csv_files import hourly, write_csv
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
+from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import ForecastData, load_data
-from timellm_cli.datasets import DATASETS, known_dataset
+from timellm_cli.datasets import DATASETS, data_path, known_dataset
 from timellm_cli.errors import DataError
 from timellm_cli.geometry import SPLITS, count_run
 
@@ -43,7 +44,8 @@ def assert_windows_are_slices(data: ForecastData, split: str) -> None:
     """Every sample of a split is the slice of the standardised table that it claims to be, in the order promised."""
     samples, config, span = data.windows(split), data.config, data.spans[split]
     seq_len, pred_len, stride = config.window.seq_len, config.window.pred_len, config.data.window_stride
-    table_NC = data.scaler.standardise(data.table.values).astype(np.float32)
+    raw_NC = read_table(data_path(config.data), config.data).values
+    table_NC = data.scaler.standardise(raw_NC).astype(np.float32)
     first_channel = len(data.table.columns) - samples.channels
     for item in range(len(samples)):
         sample = samples[item]
@@ -176,7 +178,7 @@ def test_an_ettm1_of_full_length_has_the_published_counts(tmp_path: Path) -> Non
     path = write_csv(tmp_path / "ETTm1.csv", ",".join(["date", *dataset.columns]), lines)
     config = Config.model_validate({"data": {"path": path}})
     data = load_data(config)
-    assert len(data.table.values) == dataset.rows
+    assert len(data.table.timestamps) == data.values_CN.shape[1] == dataset.rows
     assert (data.windows("train").windows, len(data.windows("train"))) == (33_953, 237_671)
     geometry = count_run(69_680, 7, known_dataset(config.data), config)
     assert [len(data.windows(split)) for split in SPLITS] == [getattr(geometry, split).samples for split in SPLITS]

@@ -50,7 +50,7 @@ def test_the_linear_model_is_the_ridge_regression_over_all_training_windows(data
     windows = np.concatenate(
         [
             np.lib.stride_tricks.sliding_window_view(channel[span.start : span.stop], seq_len + pred_len)
-            for channel in data.scaler.standardise(data.table.values).T
+            for channel in data.values_CN.double().numpy()
         ]
     )
     centred = windows - windows[:, :seq_len].mean(axis=1, keepdims=True)
@@ -77,9 +77,9 @@ def test_the_linear_model_continues_a_wave_it_has_seen(tmp_path: Path) -> None:
 
 
 def test_baselines_learn_nothing_from_the_test_span(data: ForecastData) -> None:
-    values = data.table.values.copy()
-    values[data.spans.test.start + 48 :] *= -3
-    changed = replace(data, table=replace(data.table, values=values))
+    values_CN = data.values_CN.clone()
+    values_CN[:, data.spans.test.start + 48 :] *= -3
+    changed = replace(data, values_CN=values_CN)
     probe = [data.windows("val")[item] for item in range(10)]
     for ours, theirs in zip(fit_baselines(data), fit_baselines(changed), strict=True):
         assert ours.explanation == theirs.explanation

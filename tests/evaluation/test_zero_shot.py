@@ -1,10 +1,10 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.untrained import make_config
 from timellm_cli.config import Config
+from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS
 from timellm_cli.evaluation.zero_shot import transfer
@@ -45,5 +45,6 @@ def test_it_is_standardised_by_its_own_training_rows(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "own.csv", "time,a,b,c", 3)
     data = load_data(transfer(make_config(tmp_path / "trained.csv"), str(path)))
     assert data.table.columns == ("a", "b", "c")
-    assert data.scaler.mean_C == pytest.approx(data.table.values[:210].mean(axis=0))
-    assert data.scaler.std_C == pytest.approx(np.std(data.table.values[:210], axis=0))
+    training_NC = read_table(path, data.config.data).values[:210]
+    assert data.scaler.mean_C == pytest.approx(training_NC.mean(axis=0))
+    assert data.scaler.std_C == pytest.approx(training_NC.std(axis=0))

@@ -1,5 +1,6 @@
 """Disks that are full from some moment on, and free again afterwards."""
 
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ def refuse_writes(victim: Victim, process: "subprocess.Popen[str]", chance: rand
 
 
 @contextmanager
-def small_disk(folder: Path, size: str = "4m") -> Iterator[None]:
-    """A disk of its own at `folder` (Linux, as root)."""
+def small_disk(folder: Path, size: str = "256m") -> Iterator[None]:
+    """A disk of its own at `folder` (Linux, as root), of the size that a training asks for before it starts."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -35,7 +36,7 @@ def fill(victim: Victim, process: "subprocess.Popen[str]", chance: random.Random
     with (victim.directory.path.parent / _BALLAST).open("wb", buffering=0) as file:
         while _took_more(file.fileno()):
             pass
-        file.truncate(max(file.tell() - chance.choice((0, 0, 4_096, 40_960)), 0))
+        file.truncate(max(os.fstat(file.fileno()).st_size - chance.choice((0, 0, 4_096, 40_960)), 0))
 
 
 def make_room(victim: Victim) -> None:
@@ -44,9 +45,7 @@ def make_room(victim: Victim) -> None:
 
 
 def _took_more(descriptor: int) -> bool:
-    import os
-
     try:
-        return os.write(descriptor, bytes(4096)) > 0
+        return os.write(descriptor, bytes(2**20)) > 0  # fewer bytes where there is room for fewer
     except OSError:
         return False

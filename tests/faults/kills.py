@@ -33,7 +33,10 @@ _SAVED = (
     r"stopped after step \d+; everything up to it is saved in '.*'\n.*go on with: timellm train --resume .*last\.pt"
     r"|stopped before training began|^interrupted$"
 )
-_FULL = r"cannot be written: (File too large|No space left on device)\n.*free some disk space.*--resume auto.*intact"
+_FULL = (
+    r"cannot be written: (File too large|No space left on device)\n.*free some disk space.*--resume auto.*intact"
+    r"|disk: .* needed, .* free in"
+)
 
 
 @dataclass(frozen=True)

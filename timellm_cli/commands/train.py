@@ -112,7 +112,7 @@ def _announce(
     print_start(
         err,
         config,
-        count_run(len(table.values), len(table.columns), known_dataset(config.data), config),
+        count_run(len(table.timestamps), len(table.columns), known_dataset(config.data), config),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         prompt_tokens=forecaster.encoder.encode(first[None]).length,
         trainable=sum(weight.numel() for weight in forecaster.trainable_weights().values()),

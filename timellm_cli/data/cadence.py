@@ -31,8 +31,10 @@ def find_grid(stamps_N: Stamps) -> Grid | None:
 
     A grid of which half is absent does not count: such a step was found by accident.
     """
-    index = pd.DatetimeIndex(stamps_N)
     steps = np.diff(stamps_N)
+    if steps.min() == steps.max() < _MONTH.to_timedelta64():
+        return Grid(stamps_N, pd.Timedelta(steps[0]))
+    index = pd.DatetimeIndex(stamps_N)
     lengths, counts = np.unique(steps, return_counts=True)
     usual = lengths[counts.argmax()]
     step = pd.Timedelta(usual)

@@ -27,23 +27,36 @@ class Scaler:
     std_C: Floats
 
     @classmethod
-    def fit(cls, values_NC: Floats) -> Self:
-        """Measure the rows of the training span, raw."""
+    def fit(cls, *blocks: Floats) -> Self:
+        """Measure the rows of the training span, raw, given as blocks (n, C)."""
+        rows = sum(map(len, blocks))
         with np.errstate(over="ignore", invalid="ignore"):
-            std_C = values_NC.std(axis=0)
-            mean_C = values_NC.mean(axis=0)
+            mean_C = np.sum([block_NC.sum(axis=0) for block_NC in blocks], axis=0) / rows
+            std_C = np.sqrt(np.sum([_squares(block_NC, mean_C) for block_NC in blocks], axis=0) / rows)
         std_C[np.isinf(std_C)] = np.nan
+        lowest_C = np.min([block_NC.min(axis=0) for block_NC in blocks], axis=0)
+        highest_C = np.max([block_NC.max(axis=0) for block_NC in blocks], axis=0)
         # The deviation of equal values can come out a little above 0, where their mean is rounded.
-        constant_C = (values_NC.min(axis=0) == values_NC.max(axis=0)) | (std_C == 0)
-        return cls(np.where(constant_C, values_NC[0], mean_C), np.where(constant_C, 1.0, std_C))
+        constant_C = (lowest_C == highest_C) | (std_C == 0)
+        return cls(np.where(constant_C, lowest_C, mean_C), np.where(constant_C, 1.0, std_C))
 
     def standardise(self, values_NC: Floats) -> Floats:
         """Raw to standardised; the last axis is the channels."""
-        return (values_NC - self.mean_C) / self.std_C
+        standardised_NC = values_NC - self.mean_C
+        standardised_NC /= self.std_C
+        return standardised_NC
 
     def restore(self, values_NC: Floats) -> Floats:
         """Standardised to raw; the last axis is the channels."""
         return values_NC * self.std_C + self.mean_C
+
+
+def _squares(values_NC: Floats, mean_C: Floats) -> Floats:
+    """Sum of the squared distances from the mean: (C)."""
+    distances_NC = values_NC - mean_C
+    distances_NC *= distances_NC
+    sums_C: Floats = distances_NC.sum(axis=0)
+    return sums_C
 
 
 def require_computable(standardised_NC: NDArray[np.floating], columns: Sequence[str], name: str) -> None:

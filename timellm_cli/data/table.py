@@ -5,7 +5,7 @@ was asked for.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -14,38 +14,47 @@ import pandas as pd
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import Cadence, Grid, Stamps
+from timellm_cli.data.cells import Numbers, read_pieces
 from timellm_cli.data.columns import select_columns
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.source import (
-    EMPTY_CELLS,
-    QUOTES_HINT,
-    CsvSource,
-    infinite_value,
-    not_a_number,
-    open_source,
-    too_wide,
-)
-from timellm_cli.data.timeline import make_grid, read_timestamps, show, show_step
+from timellm_cli.data.source import CsvSource, open_source
+from timellm_cli.data.timeline import TimestampReader, make_grid, show, show_step
 from timellm_cli.data.timestamps import has_utc_offset
 from timellm_cli.errors import DataError, did_you_mean
 from timellm_cli.units import format_count
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Regular rows in the units of the CSV.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rows:
+    """The regular rows of a table, without their values.
 
-    `timestamps` (N) are in microseconds, without a time zone; `values` (N x C) have no gaps; `columns` (C) end with the
-    target. `filled_rows` counts the timestamps that were absent, `filled_cells` the empty cells of rows that were not.
+    `timestamps` (N) are in microseconds, without a time zone; `columns` (C) end with the target. `filled_rows` counts
+    the timestamps that were absent, `filled_cells` the empty cells of rows that were not.
     """
 
     timestamps: Stamps
-    values: Floats
     columns: tuple[str, ...]
     cadence: Cadence
     filled_rows: int = 0
     filled_cells: int = 0
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Table(Rows):
+    """Rows with their values in the units of the CSV, which have no gaps: one or more blocks of rows, (n, C) each."""
+
+    blocks: list[Floats]
+
+    @property
+    def values(self) -> Floats:
+        """All values (N, C); of a large table they are copied together."""
+        return self.blocks[0] if len(self.blocks) == 1 else np.concatenate(self.blocks)
+
+    @property
+    def rows(self) -> Rows:
+        """The table without its values."""
+        return Rows(**{part.name: getattr(self, part.name) for part in fields(Rows)})
 
     def select(self, columns: Sequence[str]) -> Self:
         """The table with these columns in this order. Raises DataError for one it does not have."""
@@ -55,8 +64,10 @@ class Table:
                     f"column '{name}' is not in the table{did_you_mean(name, self.columns)}",
                     f"its columns are {', '.join(self.columns)}",
                 )
+        if tuple(columns) == self.columns:
+            return self
         places = [self.columns.index(name) for name in columns]
-        return replace(self, values=self.values[:, places], columns=tuple(columns))
+        return replace(self, blocks=[block_NC[:, places] for block_NC in self.blocks], columns=tuple(columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +98,20 @@ class RawRows:
 
 
 def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = None) -> Table:
-    """Read a CSV file, or a binary stream to its end, as far as `data` asks for it.
+    """Read a CSV file, or a binary stream to its end, as far as `data` asks for it, a piece at a time.
 
     Raises DataError for anything that is no regular table of finite numbers; `data.fill` mends gaps and empty cells.
     """
-    rows = read_rows(source, data, name=name)
-    table = make_table(rows, data.fill)
-    notes = ["timestamps have an offset from UTC and are kept as UTC"] if has_utc_offset(rows.texts.iloc[0]) else []
-    if constant := constant_columns(table.values, table.columns):
+    csv = open_source(source, name, data.date_column)
+    columns = select_columns(csv, data)
+    date, places = csv.header.index(data.date_column), [csv.header.index(column) for column in columns]
+    stamps, numbers = TimestampReader(csv, data.date_column), Numbers(csv, columns)
+    for cells in read_pieces(csv, data.date_column):
+        stamps.add(cells[date])
+        numbers.add(cells[places])
+    table = _make_table(csv, columns, stamps.finish(), numbers, data.fill)
+    notes = ["timestamps have an offset from UTC and are kept as UTC"] if has_utc_offset(stamps.first) else []
+    if constant := constant_columns(table.blocks, table.columns):
         notes.append(f"constant, so there is nothing to forecast: {', '.join(constant)}")
     return replace(table, warnings=(*table.warnings, *notes))
 
@@ -106,11 +123,11 @@ def read_rows(source: Path | BinaryIO, data: DataConfig, *, name: str | None = N
     """
     csv = open_source(source, name, data.date_column)
     columns = select_columns(csv, data)
-    cells = _read_cells(csv, data.date_column)
-    texts = cells[csv.header.index(data.date_column)].str.strip()
-    stamps = read_timestamps(csv, texts, data.date_column)
+    (cells,) = read_pieces(csv, data.date_column, at_once=True)
+    stamps = TimestampReader(csv, data.date_column)
+    texts = stamps.add(cells[csv.header.index(data.date_column)])
     chosen = cells[[csv.header.index(column) for column in columns]].set_axis(list(columns), axis="columns")
-    return RawRows(csv, columns, texts, stamps, chosen)
+    return RawRows(csv, columns, texts, stamps.finish(), chosen)
 
 
 def make_table(rows: RawRows, fill: str) -> Table:
@@ -118,62 +135,27 @@ def make_table(rows: RawRows, fill: str) -> Table:
 
     Raises DataError for anything that is no regular table of finite numbers.
     """
-    csv, stamps, columns = rows.csv, rows.stamps, rows.columns
-    values = np.column_stack([_read_numbers(csv, rows.cells[column], column) for column in columns])
+    numbers = Numbers(rows.csv, rows.columns)
+    numbers.add(rows.cells)
+    return _make_table(rows.csv, rows.columns, rows.stamps, numbers, fill)
+
+
+def constant_columns(blocks: Sequence[Floats], columns: Sequence[str]) -> list[str]:
+    """Names of the channels that hold one and the same value in every row."""
+    lowest_C = np.min([block_NC.min(axis=0) for block_NC in blocks], axis=0)
+    highest_C = np.max([block_NC.max(axis=0) for block_NC in blocks], axis=0)
+    return [name for name, constant in zip(columns, lowest_C == highest_C, strict=True) if constant]
+
+
+def _make_table(csv: CsvSource, columns: tuple[str, ...], stamps: Stamps, numbers: Numbers, fill: str) -> Table:
+    blocks = numbers.finish()
     grid = make_grid(csv, stamps)
-    table = Table(stamps, values, columns, grid.cadence)
+    table = Table(timestamps=stamps, blocks=blocks, columns=columns, cadence=grid.cadence)
     if fill != "none":
         return _fill(csv, table, grid)
     _refuse_gaps(csv, stamps, grid)
-    _refuse_empty_cells(csv, values, columns)
+    _refuse_empty_cells(csv, table)
     return table
-
-
-def constant_columns(values_NC: Floats, columns: Sequence[str]) -> list[str]:
-    """Names of the channels that hold one and the same value in every row."""
-    constant_C = values_NC.min(axis=0) == values_NC.max(axis=0)
-    return [name for name, constant in zip(columns, constant_C, strict=True) if constant]
-
-
-def _read_cells(csv: CsvSource, date_column: str) -> pd.DataFrame:
-    """All columns, named by position; the timestamps stay text."""
-    width = len(csv.header)
-    try:
-        with csv.open() as stream:
-            return pd.read_csv(
-                stream,
-                sep=csv.delimiter,
-                encoding=csv.encoding,
-                encoding_errors="replace",
-                header=0,
-                names=range(width),
-                index_col=False,
-                dtype={csv.header.index(date_column): str},
-                keep_default_na=False,
-                na_values=list(EMPTY_CELLS),
-                skipinitialspace=True,
-                low_memory=False,
-            )
-    except pd.errors.ParserError as error:
-        with csv.rows() as lines:
-            for line, cells in lines:
-                if len(cells) > width:
-                    raise too_wide(csv.name, line, len(cells), width) from None
-        raise DataError(f"{csv.name} is no valid CSV: {error}", QUOTES_HINT) from None
-
-
-def _read_numbers(csv: CsvSource, cells: "pd.Series[float]", column: str) -> Floats:
-    numbers = cells
-    if pd.api.types.is_bool_dtype(cells) or not pd.api.types.is_numeric_dtype(cells):
-        numbers = pd.to_numeric(cells.astype("object").where(cells.isna(), cells.astype(str)), errors="coerce")
-        wrong = (numbers.isna() & cells.notna()).to_numpy()
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise not_a_number(csv.name, csv.line(row), column, str(cells.iloc[row]), int(wrong.sum()))
-    values = np.asarray(numbers, dtype=np.float64)
-    if np.isinf(values).any():
-        raise infinite_value(csv.name, csv.line(int(np.isinf(values).argmax())), column)
-    return values
 
 
 def _refuse_gaps(csv: CsvSource, stamps: Stamps, grid: Grid) -> None:
@@ -187,22 +169,29 @@ def _refuse_gaps(csv: CsvSource, stamps: Stamps, grid: Grid) -> None:
         )
 
 
-def _refuse_empty_cells(csv: CsvSource, values_NC: Floats, columns: Sequence[str]) -> None:
-    empty_NC = np.isnan(values_NC)
-    if empty_NC.any():
-        row = int(empty_NC.any(axis=1).argmax())
-        column = columns[int(empty_NC[row].argmax())]
-        raise DataError(
-            f"{csv.name}, line {csv.line(row)}, column '{column}': the cell is empty; "
-            f"empty cells in all: {int(empty_NC.sum()):,}",
-            "--fill linear interpolates them",
-        )
+def _refuse_empty_cells(csv: CsvSource, table: Table) -> None:
+    before = 0
+    for block_NC in table.blocks:
+        empty_NC = np.isnan(block_NC)
+        if empty_NC.any():
+            row = int(empty_NC.any(axis=1).argmax())
+            column = table.columns[int(empty_NC[row].argmax())]
+            raise DataError(
+                f"{csv.name}, line {csv.line(before + row)}, column '{column}': the cell is empty; "
+                f"empty cells in all: {_count_empty(table):,}",
+                "--fill linear interpolates them",
+            )
+        before += len(block_NC)
+
+
+def _count_empty(table: Table) -> int:
+    return sum(int(np.isnan(block_NC).sum()) for block_NC in table.blocks)
 
 
 def _fill(csv: CsvSource, table: Table, grid: Grid) -> Table:
     """Put the rows on the grid and interpolate each channel between its neighbours in time, holding it at the ends."""
     absent = len(grid.stamps) - len(table.timestamps)
-    empty = int(np.isnan(table.values).sum())
+    empty = _count_empty(table)
     if not absent and not empty:
         return table
     values_NC = np.full((len(grid.stamps), len(table.columns)), np.nan)
@@ -220,4 +209,7 @@ def _fill(csv: CsvSource, table: Table, grid: Grid) -> Table:
         f"filled by interpolation: absent timestamps {absent:,}, empty cells {empty:,}; "
         f"the longest gap has {format_count(longest, 'row')} ({place})"
     )
-    return Table(grid.stamps, values_NC, table.columns, grid.cadence, absent, empty, (note,))
+    return Table(
+        timestamps=grid.stamps, blocks=[values_NC], columns=table.columns, cadence=grid.cadence,
+        filled_rows=absent, filled_cells=empty, warnings=(note,),
+    )  # fmt: skip

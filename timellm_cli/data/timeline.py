@@ -12,42 +12,83 @@ _SAMPLE = 200
 _NOTHING = np.timedelta64(0)
 
 
-def read_timestamps(csv: CsvSource, texts: "pd.Series[str]", column: str) -> Stamps:
-    """Timestamps without a time zone (UTC where the file gives offsets), in microseconds.
+class TimestampReader:
+    """Texts to timestamps without a time zone (UTC where the file gives offsets), in microseconds, piece by piece.
 
-    Raises DataError for a single row, an empty cell, one that is no timestamp, and dates that make sense day first and
-    month first.
+    `first` is the first text.
     """
-    if len(texts) < 2:
-        raise DataError(f"{csv.name} has a single row, which has no cadence", "at least two rows are needed")
-    empty = texts.isna().to_numpy()
-    if empty.any():
-        raise DataError(f"{csv.name}, line {csv.line(int(empty.argmax()))}: no timestamp in column '{column}'", HINT)
-    sample = [*texts.iloc[:_SAMPLE], *texts.iloc[-_SAMPLE:]]
-    formats = fitting_formats(sample) or fitting_formats(sample[:1])
-    readings = [_parse(texts, form) for form in formats]
-    whole = [stamps for stamps in readings if not np.isnat(stamps).any()]
-    if not whole:
-        row = max((int(np.isnat(stamps).argmax()) for stamps in readings), default=0)
-        raise no_timestamp(csv.name, f"line {csv.line(row)}", texts.iloc[row], column)
-    if len(whole) > 1:
-        whole = _plausible(whole)
-    if len(whole) > 1:
-        raise DataError(
-            f"{csv.name}, column '{column}': '{texts.iloc[0]}' could be day first or month first, and both make sense",
-            HINT,
-        )
-    return whole[0]
+
+    def __init__(self, csv: CsvSource, column: str) -> None:
+        self._csv, self._column = csv, column
+        self._rows = 0
+        self._empty: int | None = None
+        self._readings: dict[str, list[Stamps]] = {}
+        self._misread: dict[str, tuple[int, str]] = {}
+        self.first = ""
+
+    def add(self, texts: "pd.Series[str]") -> "pd.Series[str]":
+        """Take in the next rows; returns them without the blanks around them."""
+        texts = texts.str.strip()
+        empty = texts.isna().to_numpy()
+        if self._empty is None and empty.any():
+            self._empty = self._rows + int(empty.argmax())
+        if self._empty is None:
+            self._parse(texts)
+        self._rows += len(texts)
+        return texts
+
+    def _parse(self, texts: "pd.Series[str]") -> None:
+        if not self._rows:
+            self.first = texts.iloc[0]
+            formats = fitting_formats(list(texts.iloc[:_SAMPLE])) or fitting_formats([self.first])
+            self._readings = {form: [] for form in formats}
+            self._misread = {} if formats else {"": (0, self.first)}
+        for form, reading in self._readings.items():
+            if form in self._misread:
+                continue
+            stamps = _parse(texts, form)
+            if (unread := np.isnat(stamps)).any():
+                row = int(unread.argmax())
+                self._misread[form] = (self._rows + row, texts.iloc[row])
+                reading.clear()
+            else:
+                reading.append(stamps)
+
+    def finish(self) -> Stamps:
+        """All timestamps.
+
+        Raises DataError for a single row, an empty cell, one that is no timestamp, and dates that make sense day first
+        and month first.
+        """
+        csv = self._csv
+        if self._rows < 2:
+            raise DataError(f"{csv.name} has a single row, which has no cadence", "at least two rows are needed")
+        if self._empty is not None:
+            where = f"{csv.name}, line {csv.line(self._empty)}"
+            raise DataError(f"{where}: no timestamp in column '{self._column}'", HINT)
+        readings, self._readings = self._readings, {}  # they are as large as what is made of them
+        whole = [_join(readings.pop(form)) for form in list(readings) if form not in self._misread]
+        if not whole:
+            row, text = max(self._misread.values())
+            raise no_timestamp(csv.name, f"line {csv.line(row)}", text, self._column)
+        if len(whole) > 1:
+            whole = _plausible(whole)
+        if len(whole) > 1:
+            raise DataError(
+                f"{csv.name}, column '{self._column}': '{self.first}' could be day first or month first, "
+                "and both make sense",
+                HINT,
+            )
+        return whole[0]
 
 
 def make_grid(csv: CsvSource, stamps: Stamps) -> Grid:
     """The regular grid of a column. Raises DataError for duplicate, unsorted and irregular timestamps."""
-    steps = np.diff(stamps)
-    if (steps <= _NOTHING).any():
-        raise _disordered(csv, stamps, steps)
+    if (stamps[1:] <= stamps[:-1]).any():
+        raise _disordered(csv, stamps, np.diff(stamps))
     grid = find_grid(stamps)
     if grid is None:
-        raise _irregular(csv, stamps, steps)
+        raise _irregular(csv, stamps, np.diff(stamps))
     return grid
 
 
@@ -64,6 +105,10 @@ def show_step(cadence: Cadence) -> str:
 def _parse(texts: "pd.Series[str]", form: str) -> Stamps:
     stamps = pd.to_datetime(texts, format=form, errors="coerce", utc=True).dt.tz_localize(None)
     return stamps.to_numpy().astype("datetime64[us]")
+
+
+def _join(reading: list[Stamps]) -> Stamps:
+    return reading[0] if len(reading) == 1 else np.concatenate(reading)
 
 
 def _plausible(readings: list[Stamps]) -> list[Stamps]:

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from timellm_cli.config import Config, DataConfig, WindowConfig
 from timellm_cli.data.scale import Floats, Scaler, require_computable
-from timellm_cli.data.table import Table, constant_columns, read_table
+from timellm_cli.data.table import Rows, Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import DataError
 from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.geometry import Span, Spans, count_windows, split_rows
+
+_PIECE_VALUES = 2**18
 
 
 class Window(NamedTuple):
@@ -96,10 +97,11 @@ class WindowDataset(Dataset[Window]):
 class ForecastData:
     """A table, the rows of each split, and the scaler, which was fitted on the training span or came with a checkpoint.
 
-    `values_CN` is the table standardised, in float32. `warnings` are the table's and those of the split.
+    `values_CN` are the table's values, standardised, in float32; the raw ones are not kept. `warnings` are the table's
+    and those of the split.
     """
 
-    table: Table
+    table: Rows
     scaler: Scaler
     spans: Spans
     values_CN: Tensor
@@ -124,16 +126,45 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     table = read_table(_expected_file(data), data)
     if columns is not None:
         table = table.select(columns)
-    spans = split_rows(len(table.values), known_dataset(data), data, config.window)
-    training_NC = table.values[spans.scaler.start : spans.scaler.stop]
+    spans = split_rows(len(table.timestamps), known_dataset(data), data, config.window)
+    training = _cut(table.blocks, spans.scaler)
     if scaler is None:
-        scaler = Scaler.fit(training_NC)
-    standardised_NC = scaler.standardise(table.values)
-    require_computable(standardised_NC, table.columns, str(data_path(data)))
-    standardised_CN = np.ascontiguousarray(standardised_NC.T, dtype=np.float32)
-    return ForecastData(
-        table, scaler, spans, torch.from_numpy(standardised_CN), config, (*table.warnings, *_warn(table, training_NC))
-    )
+        scaler = Scaler.fit(*training)
+    warnings = (*table.warnings, *_warn(table, training))
+    del training
+    rows = table.rows
+    values_CN = _standardise(table, scaler, str(data_path(data)))
+    return ForecastData(rows, scaler, spans, values_CN, config, warnings)
+
+
+def _cut(blocks: Sequence[Floats], span: Span) -> list[Floats]:
+    """The rows of a span in small pieces, as views: what is computed of one takes little memory."""
+    pieces, before = [], 0
+    for block_NC in blocks:
+        rows_NC = block_NC[max(span.start - before, 0) : max(span.stop - before, 0)]
+        pieces += [rows_NC[rows] for rows in _slices(rows_NC)]
+        before += len(block_NC)
+    return pieces
+
+
+def _slices(values_NC: Floats) -> list[slice]:
+    rows = max(_PIECE_VALUES // values_NC.shape[1], 1)
+    return [slice(start, start + rows) for start in range(0, len(values_NC), rows)]
+
+
+def _standardise(table: Table, scaler: Scaler, name: str) -> Tensor:
+    """The values standardised (C, N). Takes the table's blocks away one by one: both would be too much at a time."""
+    # Not numpy's empty, whose huge pages are all taken with the first rows.
+    values_CN = torch.empty((len(table.columns), len(table.timestamps)), dtype=torch.float32)
+    start = 0
+    while table.blocks:
+        block_NC = table.blocks.pop(0)
+        for rows in _slices(block_NC):
+            standardised_NC = scaler.standardise(block_NC[rows])
+            require_computable(standardised_NC, table.columns, name)
+            values_CN[:, start : start + len(standardised_NC)] = torch.from_numpy(standardised_NC).T
+            start += len(standardised_NC)
+    return values_CN
 
 
 def _expected_file(data: DataConfig) -> Path:
@@ -143,7 +174,7 @@ def _expected_file(data: DataConfig) -> Path:
     return path
 
 
-def _warn(table: Table, training_NC: Floats) -> list[str]:
-    constant = set(constant_columns(training_NC, table.columns)) - set(constant_columns(table.values, table.columns))
+def _warn(table: Table, training: Sequence[Floats]) -> list[str]:
+    constant = set(constant_columns(training, table.columns)) - set(constant_columns(table.blocks, table.columns))
     names = [name for name in table.columns if name in constant]
     return [f"constant in the training rows, so there is nothing to learn from: {', '.join(names)}"] if names else []

@@ -138,9 +138,8 @@ def _squared_error(moments: Floats, weights_TH: Floats) -> float:
 
 def _scored_values(data: ForecastData, split: str) -> Floats:
     """Standardised rows of a split (N, C), the channels that are scored alone."""
-    span = data.spans[split]
-    values_NC = data.scaler.standardise(data.table.values)[span.start : span.stop]
-    return values_NC[:, -data.windows("test").channels :]
+    span, channels = data.spans[split], data.windows("test").channels
+    return data.values_CN[-channels:, span.start : span.stop].T.double().numpy()
 
 
 def _histories(windows: Sequence[Window]) -> Tensor:

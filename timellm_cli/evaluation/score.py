@@ -161,18 +161,18 @@ def score(
     """
     samples = data.windows(split)
     windows = scored_windows(data, split, limit)
-    # Samples are numbered channel by channel; a limit takes the first windows of each.
-    items = [place * samples.windows + window for place in range(samples.channels) for window in range(windows)]
     window_mses: list[Tensor] = []
     sums_3CH = torch.zeros(3, samples.channels, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
-        for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
-            picked = [samples[item] for item in batch]
+        for start in range(0, samples.channels * windows, batch_size):
+            # Samples are numbered channel by channel; a limit takes the first windows of each.
+            numbers = range(start, min(start + batch_size, samples.channels * windows))
+            batch = [divmod(number, windows) for number in numbers]
+            picked = [samples[place * samples.windows + window] for place, window in batch]
             forecast_BH = forecaster(picked).double()
             future_BH = torch.stack([window.future_H for window in picked]).to(forecast_BH)
             error_BH = forecast_BH - future_BH
-            place_B = torch.tensor([item // samples.windows for item in batch], device=error_BH.device)
+            place_B = torch.tensor([place for place, _ in batch], device=error_BH.device)
             errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
             sums_3CH = sums_3CH.to(error_BH.device).index_add(1, place_B, errors_3BH)
             window_mses.append(errors_3BH[0].mean(dim=1))

@@ -106,7 +106,7 @@ def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> T
     # Filling may put rows between these, and a hole at their start has its neighbour before them.
     first = max(stop - needed, 0) if fill == "none" else 0
     table = make_table(rows.cut(first, stop), fill) if stop > 1 else None
-    if (has := len(table.values) if table else stop) < needed or table is None:
+    if (has := len(table.timestamps) if table else stop) < needed or table is None:
         raise DataError(
             f"{rows.csv.name} has {format_count(has, 'row')}"
             + (f" up to {at}" if at else "")
@@ -120,7 +120,7 @@ def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> T
             f"{show(rows.stamps[first])} in line {rows.csv.line(first)}",
             "sort the rows by time",
         )
-    return replace(table, timestamps=table.timestamps[-needed:], values=table.values[-needed:])
+    return replace(table, timestamps=table.timestamps[-needed:], blocks=[table.values[-needed:]])
 
 
 def _require_cadence(name: str, table: Table, cadence: str) -> None:

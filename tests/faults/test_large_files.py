@@ -1,0 +1,24 @@
+"""Shortened runs of `tests.faults.large_files`; its full figures are in benchmarks/RESULTS.md."""
+
+from pathlib import Path
+
+from tests.faults.large_files import cut, table_size, watch, write_large
+
+LOAD = """
+import sys
+from pathlib import Path
+from timellm_cli.config import Config
+from timellm_cli.data.windows import load_data
+config = {"data": {"dataset": "custom", "path": Path(sys.argv[1])}, "window": {"seq_len": 96, "pred_len": 24}}
+data = load_data(Config.model_validate(config))
+sample = data.windows("train")[7]
+assert sample.history_T.untyped_storage().data_ptr() == data.values_CN.untyped_storage().data_ptr(), "a copy"
+"""
+
+
+def test_a_table_takes_less_than_three_times_the_memory_of_its_float32_values(tmp_path: Path) -> None:
+    """Beyond a table of half the rows, so that what any table takes does not count."""
+    path, half = tmp_path / "long.csv", 600_000
+    write_large(path, 2 * half, 8)
+    whole, first = watch("-c", LOAD, path, cwd=tmp_path), watch("-c", LOAD, cut(path, half), cwd=tmp_path)
+    assert 1 < (whole.peak - first.peak) / table_size(half, 8) < 3
