@@ -121,6 +121,12 @@ class LLMConfig(Section):
     name: str = option(
         "Qwen/Qwen2.5-3B", "Hub id, local folder, a name `timellm fetch` knows, or 'none' (no LLM).", flag="--llm"
     )
+    weights: Literal["pretrained", "random"] = option(
+        "pretrained",
+        "random: the same architecture with weights and embeddings drawn under train.seed, to see whether pretraining "
+        "helps.",
+        flag="--llm-weights",
+    )
     layers: Annotated[int, Field(ge=1)] | Literal["all"] = option(6, "Use the first so many layers, or 'all'.")
     quantization: Literal["auto", "nf4", "int8", "none"] = option(
         "auto", "How the LLM's linear weights are kept. auto: nf4 on a GPU where the LLM is large for it, else none."

@@ -91,6 +91,15 @@ def fingerprint_llm(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def fingerprint_random(folder: Path, seed: int) -> str:
+    """A short hash of an LLM's tokeniser and config.json, and the seed that its weights are drawn under."""
+    digest = hashlib.sha256(f"random {seed}".encode())
+    for name in ("tokenizer.json", "config.json"):
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:32]
+
+
 def stamp_llm(folder: Path) -> str:
     """A short hash of the size and the time of change of each of an LLM's weight files: no byte of them is read."""
     digest = hashlib.sha256()

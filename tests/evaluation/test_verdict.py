@@ -57,6 +57,14 @@ def test_layers_are_judged_like_the_llm_itself() -> None:
     assert all("not tested here" in verdict.sentence for verdict in found[2:])
 
 
+def test_what_was_learned_before_is_judged_against_random_weights() -> None:
+    found = verdicts(model("ours", WITH, llm__weights="pretrained"), model("drawn", WITHOUT, llm__weights="random"))
+    assert found[1].sentence.startswith(
+        "What the LLM (gpt2, 2 layers) had learned before helped: its MSE is 6.3% lower"
+    )
+    assert "than with random weights" in found[1].sentence
+
+
 @pytest.mark.parametrize(
     ("mses", "outcome", "words"),
     [

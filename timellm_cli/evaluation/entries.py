@@ -83,10 +83,12 @@ class Contestant:
 
 
 def describe_llm(config: Config) -> str:
-    """The LLM in a few words: 'smollm2-135m, 2 layers', or 'no LLM'."""
+    """The LLM in a few words: 'smollm2-135m, 2 layers', 'random smollm2-135m, 2 layers', or 'no LLM'."""
     llm = config.llm
-    layers = f"{llm.layers} layer{'s' * (llm.layers != 1)}"
-    return "no LLM" if llm.name == NO_LLM else f"{Path(llm.name).name}, {layers}"
+    if llm.name == NO_LLM:
+        return "no LLM"
+    drawn = "random " if llm.weights == "random" else ""
+    return f"{drawn}{Path(llm.name).name}, {llm.layers} layer{'s' * (llm.layers != 1)}"
 
 
 def entry_of_model(group: Sequence[Contestant]) -> Entry:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from timellm_cli.config import Config
 from timellm_cli.llm_files import NO_LLM
 
-Control = Literal["no LLM", "fewer layers"]
+Control = Literal["no LLM", "random LLM", "fewer layers"]
 
 _FREE_SECTIONS = ("run", "hardware")
 _FREE_KEYS = ("train.seed", "train.workers", "llm.implementation", "data.path")
@@ -59,14 +59,20 @@ def group_name(names: Sequence[str]) -> str:
 
 
 def control_of(ours: Config, theirs: Config) -> Control | None:
-    """What `theirs` lacks of `ours` where they are alike otherwise: the LLM, or some of its layers; else None."""
+    """What `theirs` lacks of `ours` where they are alike otherwise, else None.
+
+    That is the LLM, what it learned before, or some of its layers.
+    """
     if ours.llm.name == NO_LLM:
         return None
     left, right = recipe(ours), recipe(theirs)
     if theirs.llm.name == NO_LLM:
         shared = [key for key in right if key != "llm.name"]
         return "no LLM" if all(left[key] == right[key] for key in shared) else None
-    if {key for key in left if left[key] != right[key]} != {"llm.layers"}:
+    different = {key for key in left if left[key] != right[key]}
+    if different == {"llm.weights"}:
+        return "random LLM" if theirs.llm.weights == "random" else None
+    if different != {"llm.layers"}:
         return None
     deeper = ours.llm.layers == "all" or (theirs.llm.layers != "all" and ours.llm.layers > theirs.llm.layers)
     return "fewer layers" if deeper else None

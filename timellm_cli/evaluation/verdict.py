@@ -84,8 +84,13 @@ def _against_baseline(entry: Entry, baseline: Entry) -> Verdict:
 
 def _about_llm(ours: Entry, theirs: Entry, control: Control, ours_is: str, theirs_is: str) -> Verdict:
     difference = differ([run.mse for run in ours.runs], [run.mse for run in theirs.runs])
-    what = {"no LLM": f"The LLM ({ours_is})", "fewer layers": f"{ours_is} instead of {theirs_is}"}[control]
-    than = f"than {'without it' if control == 'no LLM' else 'with fewer layers'}"
+    what = {
+        "no LLM": f"The LLM ({ours_is})",
+        "random LLM": f"What the LLM ({ours_is}) had learned before",
+        "fewer layers": f"{ours_is} instead of {theirs_is}",
+    }[control]
+    less = {"no LLM": "without it", "random LLM": "with random weights", "fewer layers": "with fewer layers"}[control]
+    than = f"than {less}"
     sentence = {
         "lower": f"{what} helped: its MSE is {_change(difference)} {than}",
         "higher": f"{what} hurt: its MSE is {_change(difference)} {than}",

@@ -9,7 +9,7 @@ from timellm_cli.config import Config, ModelConfig, WindowConfig
 from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
-from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, stamp_llm
+from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint_random, stamp_llm
 from timellm_cli.model.head import ForecastHead
 from timellm_cli.model.llm.backbone import Backbone, load_backbone
 from timellm_cli.model.llm.decoder import Decoder
@@ -135,8 +135,12 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
     folder = find_llm(config.llm.name)
     if folder is None:
         raise ModelError(f"LLM '{config.llm.name}' is not on this computer", f"timellm fetch {config.llm.name}")
-    prepared = Prepared(fingerprint_llm(folder), stamp_llm(folder))
-    backbone = load_backbone(config.llm, config.train.precision, folder, device, prepared)
+    seed = config.train.seed if config.llm.weights == "random" else None
+    if seed is None:
+        prepared = Prepared(fingerprint_llm(folder), stamp_llm(folder))
+    else:
+        prepared = Prepared(fingerprint_random(folder, seed), stamp="drawn")
+    backbone = load_backbone(config.llm, config.train.precision, folder, device, prepared, seed)
     if config.model.d_ff > backbone.hidden_size:
         raise ModelError(
             f"model.d_ff {config.model.d_ff} is more than the hidden size {backbone.hidden_size} of {config.llm.name}",

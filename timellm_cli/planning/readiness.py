@@ -157,7 +157,7 @@ def _check_llm(config: Config) -> Check:
     if reads_and_writes(folder):
         return Check("LLM", False, f"{name} is an encoder-decoder", "choose an encoder-only or decoder-only --llm")
     lacking = [] if any((folder / file).is_file() for file in _TOKENIZER_FILES) else ["tokenizer"]
-    lacking += [] if has_weights(folder) else ["weights"]
+    lacking += [] if has_weights(folder) or config.llm.weights == "random" else ["weights"]
     if lacking:
         return Check("LLM", False, f"{folder} has no {' and no '.join(lacking)}", remedy)
     return Check("LLM", True, str(folder))

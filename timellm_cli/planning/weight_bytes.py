@@ -118,11 +118,12 @@ def trainable_parts(tensors: dict[str, int], optimizer: str) -> list[Part]:
     count = sum(tensors.values())
     eight_bit = "8bit" in optimizer
     states = sum(_adam_states(weights, eight_bit) for weights in tensors.values())
+    shortcut = f", {tensors['shortcut']:,} of them the shortcut's" if "shortcut" in tensors else ""
     rule = f"2 moments x {count:,} x 4 bytes"
     if eight_bit:
         rule = f"2 moments x {count:,} x 1 byte, and 4 bytes for {OPTIMIZER_BLOCK} of them"
     return [
-        Part("trainable_weights", "trainable weights", 4 * count, f"{count:,} weights x 4 bytes"),
+        Part("trainable_weights", "trainable weights", 4 * count, f"{count:,} weights x 4 bytes{shortcut}"),
         Part("gradients", "gradients", 4 * count, f"{count:,} weights x 4 bytes"),
         Part("optimizer_states", f"optimizer states ({optimizer})", states, rule),
     ]

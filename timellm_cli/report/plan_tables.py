@@ -140,6 +140,8 @@ def _llm_rows(plan: Plan) -> Iterator[Row]:
     yield "parameters", f"{shape.parameters(plan.layers):,}", whole
     doubled = ", double quantization" if llm.double_quant and llm.quantization == "nf4" else ""
     yield "format", plan.config.train.precision, f"arithmetic; {_FORMATS[llm.quantization]}{doubled}"
+    if llm.weights == "random":
+        yield "weights", "random", f"drawn under train.seed {plan.config.train.seed}; nothing is pretrained"
     if not shape.exact:
         yield "estimate", "", f"the architecture {shape.family} is not known and counted like a Llama"
     yield from _path_rows(plan)

@@ -27,6 +27,7 @@ def print_start(
     train, llm = config.train, config.llm
     patches = geometry.patch_nums
     quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
+    drawn = ", weights drawn at random" if llm.weights == "random" else ""
     layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
     lines = {
         "data": f"{config.data.dataset}, {geometry.windows:,} windows x {format_count(geometry.channels, 'channel')} = "
@@ -34,7 +35,7 @@ def print_start(
         "steps": f"{geometry.steps_per_epoch:,} an epoch, {geometry.total_steps:,} in all, "
         f"of {train.batch} samples each",
         "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
-        "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen",
+        "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen{drawn}",
         "trained": f"{trainable:,} parameters with {train.optimizer}, {train.schedule} from {train.learning_rate:g}",
         "device": f"{device}, {train.precision}",
         "files": str(folder),

@@ -41,10 +41,9 @@ def open_tensors(folder: Path, keys: Mapping[str, Any]) -> Read:
         places = _places(folder)
     except LOADING_FAULTS as error:
         raise unloadable(folder, error) from error
-    shapes = _shapes(keys)
 
     def read(name: str) -> Tensor:
-        expected = shapes[name.split(".", 2)[2] if name.startswith("layers.") else name]
+        expected = shape_of_tensor(keys, name)
         if name not in places:
             raise unloadable(folder, f"it has no tensor '{name}'")
         file, stored = places[name]
@@ -71,12 +70,12 @@ def _places(folder: Path) -> dict[str, tuple[Any, str]]:
     return {name.removeprefix("model."): (file, name) for name, file in stored.items()}
 
 
-def _shapes(keys: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """What config.json says of each tensor's shape; those of a layer by their name in it."""
+def shape_of_tensor(keys: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    """What config.json says of a tensor's shape. Raises KeyError for a name that no Llama-like LLM has."""
     hidden, middle = keys["hidden_size"], keys["intermediate_size"]
     heads, kv_heads, width = heads_of(keys)
     outputs = {"q": heads * width, "k": kv_heads * width, "v": kv_heads * width}
-    return {
+    shapes = {
         "embed_tokens.weight": (keys["vocab_size"], hidden),
         "norm.weight": (hidden,),
         "input_layernorm.weight": (hidden,),
@@ -88,3 +87,4 @@ def _shapes(keys: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj.weight": (middle, hidden),
         "mlp.down_proj.weight": (hidden, middle),
     }
+    return shapes[name.split(".", 2)[2] if name.startswith("layers.") else name]

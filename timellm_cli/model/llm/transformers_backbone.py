@@ -145,7 +145,7 @@ def load_with_transformers(llm: LLMConfig, precision: str, folder: Path, device:
     try:
         model = AutoModel.from_pretrained(
             folder,
-            config=_truncated_config(llm, folder),
+            config=truncated_config(llm, folder),
             dtype=DTYPES[precision],
             quantization_config=_quantization(llm, DTYPES[precision]),
             device_map={"": device},
@@ -177,7 +177,8 @@ def read_config(folder: Path) -> Any:
         raise unloadable(folder, error) from error
 
 
-def _truncated_config(llm: LLMConfig, folder: Path) -> Any:
+def truncated_config(llm: LLMConfig, folder: Path) -> Any:
+    """The config.json of the first `llm.layers` layers. Raises ModelError where there are fewer, or none fit."""
     config = read_config(folder)
     if config.is_encoder_decoder:
         raise ModelError(
