@@ -7,7 +7,7 @@ import pytest
 
 from timellm_cli.errors import ModelError
 from timellm_cli.report.metrics_log import MetricsLog, read_metrics
-from timellm_cli.training.records import CheckpointSaved, EpochFinished, StepLogged, StepTaken
+from timellm_cli.training.records import CheckpointSaved, EpochFinished, MemoryMeasured, StepLogged, StepTaken
 
 
 def step(number: int, epoch: int = 1) -> StepLogged:
@@ -67,6 +67,17 @@ def test_a_resumed_run_keeps_what_led_to_its_checkpoint(
 ) -> None:
     MetricsLog(path).start_after(steps, scored)
     assert places(path) == kept
+
+
+def test_measured_memory_stays_with_the_steps_it_was_measured_over(path: Path) -> None:
+    log = MetricsLog(path)
+    log.write(MemoryMeasured(20, "NVIDIA T4", 3, {"norms": 2, "cuda_context": 1}, 4, 5))
+    for scored in (True, False):  # it is told before the epoch is scored
+        log.start_after(20, scored)
+        line = next(line for line in read_metrics(path) if line["event"] == "memory")
+        assert (line["predicted"], line["allocated"], line["reserved"]) == (3, 4, 5)
+    log.start_after(15, scored=True)
+    assert places(path)[-1] == ("step", 15)
 
 
 def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_is_whole(path: Path) -> None:

@@ -52,7 +52,7 @@ def test_an_epoch_gives_its_losses_and_what_became_of_the_model() -> None:
     assert plain(
         RunStarted(0, 0, 10, 50, 500), ScoringStarted(1, "val", 9), EPOCH, BestSoFar(1, math.inf, 0.51),
         CheckpointSaved(Path("x/best.pt"), 100), CheckpointSaved(Path("x/step-100.pt"), 100), NoImprovement(2, 3, 0.51),
-        NoImprovement(2, 0, 0.51), RunFinished("all 10 epochs are done", 500, 10, {}, 3.0, 0),
+        NoImprovement(2, 0, 0.51), RunFinished("all 10 epochs are done", 500, 10, {}, 3.0, None),
     ) == [
         "Epoch: 1 | train loss: 0.4523 | val loss: 0.5100 | val MAE: 0.5000 | test loss: 0.6000 | test MAE: 0.5500",
         "Validation loss decreased (inf --> 0.510000). Saving model ...",

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from tests.untrained import make_config
 from timellm_cli.report.run_summary import print_end
-from timellm_cli.training.records import RunFinished
+from timellm_cli.training.records import MemoryMeasured, RunFinished
 
+MIB = 2**20
 BEST = {"epoch": 2, "val_mse": 0.25, "val_mae": 0.5, "test_mse": 0.36, "test_mae": 0.6}
 
 
@@ -17,9 +18,35 @@ BEST = {"epoch": 2, "val_mse": 0.25, "val_mae": 0.5, "test_mse": 0.36, "test_mae
 def test_errors_over_part_of_the_windows_are_told_as_such(tmp_path: Path, stride: int, told: bool) -> None:
     (tmp_path / "best.pt").write_bytes(bytes(2048))
     console = Console(width=120, file=io.StringIO(), force_terminal=False)
-    record = RunFinished("all 3 epochs are done", 33, 3, BEST, 5.0, 0)
+    record = RunFinished("all 3 epochs are done", 33, 3, BEST, 5.0, None)
     config = make_config(Path("some.csv"), data__window_stride=stride)
     print_end(console, record, config, tmp_path, Path("some.csv"))
     text = console.file.getvalue()
     assert "0.3600" in text and "33 steps in 0:00:05" in text
     assert ("one window in 11 (window_stride); `timellm eval` scores every window" in text) == told
+
+
+@pytest.mark.parametrize(
+    ("memory", "told"),
+    [
+        (
+            MemoryMeasured(9, "NVIDIA T4", 950 * MIB, {"cuda_context": 9}, 1000 * MIB, 1200 * MIB),
+            "950 MiB predicted (5% too little), 1000 MiB allocated by torch at most (1.17 GiB held)",
+        ),
+        (
+            MemoryMeasured(9, "CPU", 700 * MIB, {}, 500 * MIB, 500 * MIB),
+            "700 MiB predicted (40% too much), 500 MiB of RAM at most, loading included",
+        ),
+        (
+            MemoryMeasured(9, "NVIDIA T4", 1001 * MIB, {}, 1000 * MIB, 1000 * MIB),
+            "1001 MiB predicted (right to 1%), 1000 MiB allocated by torch at most (1000 MiB held)",
+        ),
+        (MemoryMeasured(9, "CPU", None, {}, 500 * MIB, 500 * MIB), "500 MiB of RAM at most, loading included"),
+    ],
+)
+def test_predicted_memory_stands_beside_what_was_measured(tmp_path: Path, memory: MemoryMeasured, told: str) -> None:
+    (tmp_path / "best.pt").write_bytes(bytes(2048))
+    console = Console(width=120, file=io.StringIO(), force_terminal=False)
+    record = RunFinished("all 3 epochs are done", 33, 3, BEST, 5.0, memory)
+    print_end(console, record, make_config(Path("some.csv")), tmp_path, Path("some.csv"))
+    assert f"Memory of a step: {told}\n" in console.file.getvalue()

@@ -11,6 +11,8 @@ import torch
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.planning.memory import predict
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 from timellm_cli.training.interruption import Interruption
@@ -88,7 +90,8 @@ def train(
         if stop_in_scoring and not interruption.requested:
             interruption.request()
 
-    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, hear)
+    bill = predict(config, look_at_machine())
+    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, hear, bill=bill)
     if checkpoint:
         trainer.resume(checkpoint.training)
     run = Run(directory, forecaster)

@@ -15,9 +15,11 @@ from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import (
     BestSoFar,
     EpochFinished,
+    MemoryMeasured,
     NoImprovement,
     RunFinished,
     RunStarted,
+    ScoringStarted,
     StepLogged,
     StepTaken,
 )
@@ -118,6 +120,18 @@ def test_a_finished_run_has_nothing_left_to_do(make_config: MakeConfig) -> None:
     again = train(make_config(train__epochs=1), resume=run.directory.last)
     assert [type(record) for record in again.records] == [RunFinished]
     assert again.of(RunFinished)[0].best == run.of(RunFinished)[0].best
+
+
+def test_the_memory_of_steps_is_told_once_before_the_first_scoring(make_config: MakeConfig) -> None:
+    run = train(make_config())
+    (told,) = run.of(MemoryMeasured)
+    kinds = [type(record) for record in run.records]
+    assert kinds.index(MemoryMeasured) < kinds.index(ScoringStarted)
+    assert (told.step, told.device, told.reserved) == (11, "CPU", told.allocated)
+    assert 100e6 < told.allocated < 20e9
+    assert 0.3 < told.predicted / told.allocated < 3
+    assert told.predicted == sum(told.parts.values())
+    assert run.of(RunFinished)[0].memory == told
 
 
 def test_training_stops_after_so_many_epochs_without_a_lower_loss(

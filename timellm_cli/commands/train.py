@@ -14,7 +14,9 @@ from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
 from timellm_cli.geometry import count_run, steps_per_epoch
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.planning.bill import Bill
 from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.planning.memory import predict
 from timellm_cli.planning.readiness import Check, require_ready
 from timellm_cli.planning.scoring import scoring_batch
 from timellm_cli.report.curves import draw_curves
@@ -62,7 +64,8 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> Record:
                 _announce(config, data, forecaster, accelerator, directory)
                 _prepare_folder(directory, config, checkpoint)
             scored_at_a_time = scoring_batch(config, machine, in_training=True)
-            ending = _train(config, data, forecaster, accelerator, directory, checkpoint, scored_at_a_time)
+            predicted = predict(config, machine)
+            ending = _train(config, data, forecaster, accelerator, directory, checkpoint, scored_at_a_time, predicted)
     if accelerator.is_main_process:
         _conclude(ending, directory, config)
     return ending
@@ -140,12 +143,15 @@ def _train(
     directory: RunDirectory,
     checkpoint: Checkpoint | None,
     scored_at_a_time: int,
+    predicted: Bill | None,
 ) -> Record:
     device = accelerator.device
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
     progress = watch(err, memory_reader(uuid))
     interruption = Interruption(progress.stopping)
-    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, progress.scored, scored_at_a_time)
+    trainer = Trainer(
+        config, data, forecaster, accelerator, directory, interruption, progress.scored, scored_at_a_time, predicted
+    )
     if checkpoint and checkpoint.training:
         trainer.resume(checkpoint.training)
     with interruption.listening():

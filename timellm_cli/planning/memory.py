@@ -7,9 +7,9 @@ from timellm_cli.config import Config
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.bill import Bill, largest_batch, our_bill, plain_bill
 from timellm_cli.planning.case import Case
-from timellm_cli.planning.llm_shape import LLMShape
+from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.machine import Machine
-from timellm_cli.planning.prompt_size import Prompt
+from timellm_cli.planning.prompt_size import Prompt, read_prompt
 from timellm_cli.units import parse_memory
 
 SAFE_SHARE = 0.9
@@ -68,6 +68,14 @@ def weigh(
         largest_batch=largest,
         largest_keeping=keeping,
     )
+
+
+def predict(config: Config, machine: Machine) -> Bill | None:
+    """The bill of a step of a settled configuration whose prompt can be read; None for an LLM of unknown size."""
+    shape = look_up_llm(config.llm.name)
+    if not is_sized(config, shape):
+        return None
+    return our_bill(Case.of(config, shape, read_prompt(config, shape).tokens, machine.gpu))
 
 
 def find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:

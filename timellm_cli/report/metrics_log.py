@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from timellm_cli.files import disk_faults_of, replacing
-from timellm_cli.training.records import EpochFinished, Record, StepLogged
+from timellm_cli.training.records import EpochFinished, MemoryMeasured, Record, StepLogged
 
-_EVENTS: dict[type, str] = {StepLogged: "step", EpochFinished: "epoch"}
+_EVENTS: dict[type, str] = {StepLogged: "step", EpochFinished: "epoch", MemoryMeasured: "memory"}
 
 
 class MetricsLog:
@@ -25,7 +25,7 @@ class MetricsLog:
         kept = [
             line
             for line in read_metrics(self._path)
-            if line["step"] < step or (line["step"] == step and (line["event"] == "step" or scored))
+            if line["step"] < step or (line["step"] == step and (line["event"] != "epoch" or scored))
         ]
         with disk_faults_of(self._path), replacing(self._path) as file:
             file.writelines((json.dumps(line) + "\n").encode("utf-8") for line in kept)

@@ -9,7 +9,7 @@ from rich.text import Text
 from timellm_cli.config import Config
 from timellm_cli.geometry import Geometry
 from timellm_cli.report.tables import titled_table
-from timellm_cli.training.records import RunFinished
+from timellm_cli.training.records import MemoryMeasured, RunFinished
 from timellm_cli.units import format_count, format_duration, format_memory
 
 
@@ -56,13 +56,13 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
     for split, name in (("val", "validation"), ("test", "test")):
         table.add_row(name, f"{best[f'{split}_mse']:.4f}", f"{best[f'{split}_mae']:.4f}")
     console.print(table)
-    peak = f"; at most {format_memory(record.peak_memory)} of GPU memory held by torch" if record.peak_memory else ""
     checkpoint = folder / "best.pt"
     stride = config.data.window_stride
     thinned = f"These errors are over one window in {stride} (window_stride); `timellm eval` scores every window."
     lines = [
         *([thinned] if stride > 1 else []),
-        f"{record.step:,} steps in {format_duration(record.seconds)}{peak}",
+        f"{record.step:,} steps in {format_duration(record.seconds)}",
+        *([_memory_line(record.memory)] if record.memory else []),
         f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
         "metrics.jsonl, curves.png",
         "Next:",
@@ -70,6 +70,21 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
         f"  timellm predict {quote(checkpoint)} {quote(source)} --plot forecast.png",
     ]
     console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _memory_line(memory: MemoryMeasured) -> str:
+    """Predicted against measured; of a GPU what torch counts."""
+    if memory.device == "CPU":
+        measured = f"{format_memory(memory.allocated)} of RAM at most, loading included"
+    else:
+        measured = (
+            f"{format_memory(memory.allocated)} allocated by torch at most ({format_memory(memory.reserved)} held)"
+        )
+    if memory.predicted is None:
+        return f"Memory of a step: {measured}"
+    error = memory.predicted / memory.allocated - 1
+    told = f"{abs(error):.0%} too {'much' if error > 0 else 'little'}" if round(100 * error) else "right to 1%"
+    return f"Memory of a step: {format_memory(memory.predicted)} predicted ({told}), {measured}"
 
 
 def quote(path: Path) -> str:

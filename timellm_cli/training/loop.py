@@ -7,10 +7,9 @@ configuration and the step's number (the order of the samples, the learning rate
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
@@ -24,12 +23,15 @@ from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
 from timellm_cli.model.batch import Batch
 from timellm_cli.model.forecaster import TimeLLM
+from timellm_cli.planning.bill import Bill
 from timellm_cli.training.batches import load_batches, prefetch
 from timellm_cli.training.checkpoint import Checkpoint, TrainingState, save_checkpoint
 from timellm_cli.training.early_stopping import EarlyStopping
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.optim import Schedule
 from timellm_cli.training.pace import Pace
+from timellm_cli.training.peak_memory import PeakMemory
+from timellm_cli.training.place import Losses, Place, Taken
 from timellm_cli.training.random_state import capture_random_state, restore_random_state
 from timellm_cli.training.records import (
     BestSoFar,
@@ -45,36 +47,7 @@ from timellm_cli.training.records import (
     StepTaken,
 )
 from timellm_cli.training.run_directory import RunDirectory
-from timellm_cli.training.step import NotFiniteError, Outcome, Stepper
-
-
-@dataclass
-class Place:
-    """How far a run is: all steps taken, whole epochs, steps taken in the epoch begun."""
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-
-
-@dataclass
-class Losses:
-    """Sums of the step losses: of the epoch begun, and since the last log record."""
-
-    epoch: float = 0.0
-    logged: float = 0.0
-    logged_steps: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Taken:
-    """A step that was started: its number in the run and in the epoch."""
-
-    step: int
-    position: int
-    learning_rate: float
-    batch: Batch
-    outcome: Outcome
+from timellm_cli.training.step import NotFiniteError, Stepper
 
 
 class _Stopped(Exception):
@@ -94,9 +67,10 @@ class Trainer:
         interruption: Interruption | None = None,
         on_scored: Callable[[int], None] | None = None,
         scoring_batch: int = 32,
+        bill: Bill | None = None,
     ) -> None:
         """`on_scored` is told how many more samples have been scored, `scoring_batch` of them at a time, which changes
-        no figure. Raises DataError for too few samples.
+        no figure. `bill` is what a step was predicted to take. Raises DataError for too few samples.
         """
         train = config.train
         self._config, self._data, self._directory = config, data, directory
@@ -116,6 +90,7 @@ class Trainer:
         self._place, self._losses, self._pace = Place(), Losses(), Pace(scored_batches=scored / train.batch)
         self._stopping = EarlyStopping(train.patience)
         self._scorer, self._scoring_batch = ModelForecaster(forecaster, accelerator.device), scoring_batch
+        self._memory = PeakMemory(accelerator.device, bill)
         self._finished = ""
 
     def resume(self, state: TrainingState) -> None:
@@ -144,15 +119,14 @@ class Trainer:
         while not self._finished:
             try:
                 yield from self._train_epoch()
+                yield from self._memory.measure(self._pace.steps, place.step)
                 yield from self._score_epoch()
             except _Stopped:
                 yield self._save(self._directory.last)
                 yield RunInterrupted(place.step, self._directory.last)
                 return
-        on_gpu = self._accelerator.device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated(self._accelerator.device) if on_gpu else 0
-        epochs = math.ceil(place.step / self._steps)
-        yield RunFinished(self._finished, place.step, epochs, self._stopping.figures, self._pace.seconds, peak)
+        epochs, figures = math.ceil(place.step / self._steps), self._stopping.figures
+        yield RunFinished(self._finished, place.step, epochs, figures, self._pace.seconds, self._memory.measured)
 
     def _train_epoch(self) -> Iterator[Record]:
         place = self._place

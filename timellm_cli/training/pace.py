@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Pace:
     """Seconds a step (a mean that forgets slowly), seconds to score an epoch (the latest), seconds trained in all.
 
+    `steps` are those timed so far.
+
     `scored_batches`, as large as a step's, make up one scoring. Until one has been timed, each counts as two thirds of
     a step: its prompts are read as well, and a backward pass is of the patches alone.
     """
@@ -15,13 +17,13 @@ class Pace:
     per_step: float = 0.0
     per_scoring: float = 0.0
     seconds: float = 0.0
-    _steps: int = 0
+    steps: int = 0
     _stepping: float = 0.0
 
     def step(self, seconds: float) -> None:
         """Take in one more step, the wait for its batch included."""
-        self._steps += 1
-        self.per_step += (seconds - self.per_step) * max(1 / self._steps, 0.05)
+        self.steps += 1
+        self.per_step += (seconds - self.per_step) * max(1 / self.steps, 0.05)
         self.seconds += seconds
         self._stepping += seconds
 

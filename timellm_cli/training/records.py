@@ -103,6 +103,23 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True)
+class MemoryMeasured:
+    """The most memory, in bytes, that steps took up to `step`, told once a process, before it scores.
+
+    `allocated` and `reserved` are torch's on a GPU; on a CPU both are the process's largest resident set, loading
+    included. `predicted` is the bill of the same, without the CUDA context that torch does not count; `parts` is the
+    whole bill by its keys. They are None and empty where the LLM's size was not known.
+    """
+
+    step: int
+    device: str
+    predicted: int | None
+    parts: dict[str, int]
+    allocated: int
+    reserved: int
+
+
+@dataclass(frozen=True)
 class RunInterrupted:
     """The user stopped the run; everything up to `step` is saved."""
 
@@ -114,8 +131,7 @@ class RunInterrupted:
 class RunFinished:
     """The end, after `step` steps in `epochs` epochs, of which the last may be cut short. `reason` says why it ended.
 
-    `best` holds the figures of the best epoch, as in `EpochFinished`.
-    `peak_memory` is the most that torch held on the GPU at once, in bytes; 0 on a CPU.
+    `best` holds the figures of the best epoch, as in `EpochFinished`. `memory` is None where this process took no step.
     """
 
     reason: str
@@ -123,7 +139,7 @@ class RunFinished:
     epochs: int
     best: dict[str, float]
     seconds: float
-    peak_memory: int
+    memory: MemoryMeasured | None
 
 
 Record = (
@@ -135,6 +151,7 @@ Record = (
     | BestSoFar
     | NoImprovement
     | CheckpointSaved
+    | MemoryMeasured
     | RunInterrupted
     | RunFinished
 )
