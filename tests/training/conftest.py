@@ -118,6 +118,7 @@ def prescribe_scores(monkeypatch: pytest.MonkeyPatch, validation: list[float]) -
         return SimpleNamespace(mse=mse, mae=mae, loss=lambda kind: {"mse": mse, "mae": mae}[kind])
 
     monkeypatch.setattr("timellm_cli.training.loop.score", fake)
+    monkeypatch.setattr("timellm_cli.training.loop.ValidationErrors.intervals", lambda errors: None)
 
 
 def assert_same_weights(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
