@@ -1,6 +1,7 @@
 """The page: whole, self-contained, and safe whatever columns and files are called."""
 
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.report.test_score_table import comparison
 from tests.untrained import make_config
 from timellm_cli.config import FIELDS
 from timellm_cli.evaluation.comparison import Comparison
+from timellm_cli.evaluation.coverage import Coverage
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.published import Published
 from timellm_cli.evaluation.spread import Difference
@@ -129,6 +131,38 @@ def test_of_many_channels_the_first_have_bars_and_all_have_figures() -> None:
 @pytest.mark.parametrize("mse", [math.nan, math.inf])
 def test_a_diverged_model_has_a_page_as_well(mse: float) -> None:
     assert f"{mse:.4f}" in page_of(comparison(mse, runs=2)).words
+
+
+def test_bands_are_counted_and_drawn_around_the_forecasts() -> None:
+    channels = {"load": 79.0, "OT": 77.5}
+    held = tuple(Coverage(level, level - 1.5, 0.9, channels, (80.0, 79.0, 78.0, 77.0)) for level in (50, 80, 95))
+    plain = comparison(0.3)
+    shown = replace(plain, entries=(replace(plain.entries[0], coverage=held), plain.entries[1]))
+    (run,) = runs_of(shown)
+    banded = replace(
+        run, examples=(replace(run.examples[0], bands={80: (0.5,) * 12, 95: (1.0,) * 12, 99: (2.0,) * 12}),)
+    )
+    text = render_report(shown, [banded], "timellm eval")
+    words = " ".join(Page(text).words.split())
+    for figure in (
+        "80 % bands held78.5 %",
+        "80 %78.5 %0.90",
+        "95 %93.5 %0.90",
+        "steps 1 to 3",
+        "OT77.5 %77.5 %",
+        "as promised",
+    ):
+        assert figure in words
+    assert [label in words for label in ("80 % band", "95 % band", "99 % band")] == [True, True, False]
+    areas = re.findall(r'class="area (.*?)" points="(.*?)"', text)
+    assert [style for style, _ in areas] == ["model-1 band-1", "model-1 band-2"]
+    heights = [{point.split(",")[1] for point in points.split()} for _, points in areas]
+    wide, narrow = (sorted(map(float, places)) for places in heights)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_without_bands_it_says_so() -> None:
+    assert "None of these checkpoints has bands" in page_of(comparison(0.3)).words
 
 
 def test_without_metrics_it_says_so() -> None:

@@ -13,11 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from timellm_cli import __version__
 from timellm_cli.config import FIELDS, Config
 from timellm_cli.evaluation.comparison import Comparison
+from timellm_cli.evaluation.coverage import USUAL_LEVELS
 from timellm_cli.evaluation.entries import Entry
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
-from timellm_cli.report.report_charts import MODEL_STYLES, example_chart, horizon_chart, loss_chart
+from timellm_cli.report.report_charts import MODEL_STYLES, coverage_chart, example_chart, horizon_chart, loss_chart
 from timellm_cli.report.run_summary import quote
 from timellm_cli.units import format_change
 
@@ -85,6 +86,9 @@ def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str
             (verdict, *_BADGES[verdict.about, verdict.outcome], _interval(verdict)) for verdict in comparison.verdicts
         ],
         horizon=horizon_chart(comparison),
+        coverage=coverage_chart(comparison),
+        usual_coverage=[one for one in best.coverage if one.level in USUAL_LEVELS],
+        parts=[f"{part.first} to {part.last}" for part in best.parts],
         channels=_channels(comparison),
         examples=[(example, example_chart(example)) for example in shown.examples],
         examples_of=next(run for run in best.runs if run.path == str(shown.path)),

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from timellm_cli.evaluation.comparison import Comparison
+from timellm_cli.evaluation.coverage import USUAL_LEVELS
 from timellm_cli.evaluation.entries import Entry
 from timellm_cli.evaluation.examples import Example
-from timellm_cli.report.chart import Chart, Series, line_chart
+from timellm_cli.report.chart import Chart, Range, Series, line_chart
 from timellm_cli.report.curves import smooth
 
 MODEL_STYLES = ("model-1", "model-2", "model-3", "model-4")
@@ -24,7 +25,10 @@ def horizon_chart(comparison: Comparison) -> Chart | None:
 
 
 def example_chart(example: Example) -> Chart:
-    """The end of a window's history, what came, and what was forecast, in the CSV's units; x is rows from its end."""
+    """The end of a window's history, what came, and what was forecast with its usual bands, in the CSV's units.
+
+    x is rows from the end of the history.
+    """
     steps = len(example.future)
     history = example.history[-min(len(example.history), max(8, round(_TAIL * steps))) :]
     past, ahead = range(1 - len(history), 1), range(steps + 1)
@@ -35,7 +39,36 @@ def example_chart(example: Example) -> Chart:
         Series("forecast", "model-1", ahead, (end, *example.forecast)),
     ]
     ticks = [(float(1 - len(history)), f"{1 - len(history)} rows"), (0.0, "0"), (float(steps), f"+{steps}")]
-    return line_chart(series, x_ticks=ticks, rule=0)
+    return line_chart(series, ranges=_bands(example), x_ticks=ticks, rule=0)
+
+
+def _bands(example: Example) -> list[Range]:
+    """The widest first, so that the narrower lies on it."""
+    levels = sorted(set(example.bands) & set(USUAL_LEVELS), reverse=True)
+    return [
+        Range(
+            f"{level} % band",
+            f"model-1 band-{place}",
+            range(1, len(example.forecast) + 1),
+            [value - half for value, half in zip(example.forecast, example.bands[level], strict=True)],
+            [value + half for value, half in zip(example.forecast, example.bands[level], strict=True)],
+        )
+        for place, level in enumerate(levels, 1)
+    ]
+
+
+def coverage_chart(comparison: Comparison) -> Chart | None:
+    """What share of the values the bands of each level held; None where no model has bands."""
+    series = [
+        Series(entry.name, style, [one.level for one in entry.coverage], [one.coverage for one in entry.coverage])
+        for entry, style in zip(comparison.models, MODEL_STYLES, strict=False)
+        if entry.coverage
+    ]
+    if not series:
+        return None
+    levels = series[0].xs
+    ticks = [(float(level), str(level)) for level in levels if level in (50, 60, 70, 80, 90, 99)]
+    return line_chart([Series("as promised", "baseline", levels, levels), *series], x_label="level, %", x_ticks=ticks)
 
 
 def loss_chart(logs: Sequence[list[dict[str, Any]]]) -> Chart | None:
