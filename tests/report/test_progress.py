@@ -14,6 +14,7 @@ from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
+    MemoryShort,
     NoImprovement,
     Record,
     RunFinished,
@@ -61,6 +62,14 @@ def test_an_epoch_gives_its_losses_and_what_became_of_the_model() -> None:
         "No lower validation loss for 2 epochs (best: 0.510000)",
         "Finished: all 10 epochs are done",
     ]  # fmt: skip
+
+
+def test_a_shortage_of_memory_is_told_with_what_follows() -> None:
+    assert plain(MemoryShort(1200, "step", 4), MemoryShort(1300, "scoring", 1)) == [
+        "The GPU's memory did not do for step 1,200: it was repeated, and steps go on, with 4 samples at a time; "
+        "batches and updates stay as they are",
+        "The GPU's memory did not do for scoring: it goes on with 1 sample at a time, which changes no figure",
+    ]
 
 
 def test_a_resumed_run_says_where_it_goes_on() -> None:

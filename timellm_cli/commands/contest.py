@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from rich.text import Text
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from timellm_cli.evaluation.zero_shot import transfer
 from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.forecasting.forecast_input import require_columns
+from timellm_cli.model.gpu_memory import is_out_of_memory
 from timellm_cli.planning.machine import Machine
 from timellm_cli.report.scoring_progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
@@ -83,10 +83,12 @@ def score_model(trained: Trained, task: Task, machine: Machine, batch_size: int 
         intervals = trained.checkpoint.intervals if count else None
         examples = show_examples(forecaster, trained.data, task.split, scores, intervals)
         return Scored(scores, count.result() if count else (), examples)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise ModelError(
-            f"the GPU's memory does not hold a batch of {batch_size} samples of {name}",
-            f"use --batch-size {max(batch_size // 2, 1)} (the figures stay the same) or --device cpu",
+            f"the GPU's memory does not hold one sample of {name}",
+            "use --device cpu; `nvidia-smi` shows what other programs hold",
         ) from None
 
 

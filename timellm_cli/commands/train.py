@@ -57,7 +57,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool) -> Record:
             refuse_to_overwrite(directory)
         elif checkpoint is None:
             err.print(Text(f"Nothing is saved in '{directory.path}' yet: starting from the beginning"), soft_wrap=True)
-        with gpu_memory_faults(config.train):
+        with gpu_memory_faults():
             with stopped_before_training():
                 forecaster = _load_forecaster(config, checkpoint, accelerator)
             if accelerator.is_main_process:

@@ -7,6 +7,7 @@ launches them all at once. The recorded function must not look at values on the 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ class Captured:
         self._function, self._device = function, device
         self._rehearse = rehearse or (lambda call: call())
         self._recordings: dict[Hashable, _Recording] = {}
+        _instances.add(self)
 
     def __call__(self, constants: Hashable, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What the function makes of inputs, which may lie on the CPU still; it holds until the next call.
@@ -52,6 +54,10 @@ class Captured:
         recording.graph.replay()
         return recording.outputs
 
+    def forget(self) -> None:
+        """Let go of what is recorded; the next call records anew."""
+        self._recordings.clear()
+
     def _record(self, constants: Hashable, inputs: Sequence[Tensor]) -> _Recording:
         places = tuple(tensor.to(self._device, copy=True) for tensor in inputs)
         beside = _side_stream()
@@ -66,11 +72,23 @@ class Captured:
         return _Recording(graph, places, outputs)
 
 
+_instances: WeakSet[Captured] = WeakSet()
+
+
+def forget_recordings() -> None:
+    """Let go of every recording there is, and of the memory they share, once no replay is under way."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    for captured in _instances:
+        captured.forget()
+    _anchor.cache_clear()
+
+
 @cache
 def _anchor() -> torch.cuda.CUDAGraph:
     """A graph whose memory pool all recordings share: no two run at the same time, and outputs are read at once.
 
-    It is never let go, as a pool ends with the last graph that uses it.
+    It is let go with all recordings alone, as a pool ends with the last graph that uses it.
     """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from timellm_cli.files import disk_faults_of, replacing
-from timellm_cli.training.records import EpochFinished, MemoryMeasured, Record, StepLogged
+from timellm_cli.training.records import EpochFinished, MemoryMeasured, MemoryShort, Record, StepLogged
 
-_EVENTS: dict[type, str] = {StepLogged: "step", EpochFinished: "epoch", MemoryMeasured: "memory"}
+_EVENTS: dict[type, str] = {
+    StepLogged: "step",
+    EpochFinished: "epoch",
+    MemoryMeasured: "memory",
+    MemoryShort: "memory_short",
+}
 
 
 class MetricsLog:

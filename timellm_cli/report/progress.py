@@ -17,6 +17,7 @@ from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
+    MemoryShort,
     NoImprovement,
     Record,
     RunFinished,
@@ -25,7 +26,7 @@ from timellm_cli.training.records import (
     StepLogged,
     StepTaken,
 )
-from timellm_cli.units import format_duration
+from timellm_cli.units import format_count, format_duration
 
 MemoryReader = Callable[[], MemoryUse | None]
 _STOPPING = "Stopping after this step; Ctrl-C once more ends at once."
@@ -181,4 +182,14 @@ def milestone(record: Record) -> str:
         case RunFinished():
             return f"Finished: {record.reason}"
         case _:
-            return ""
+            return _shortage(record) if isinstance(record, MemoryShort) else ""
+
+
+def _shortage(record: MemoryShort) -> str:
+    now = f"{format_count(record.samples, 'sample')} at a time"
+    if record.during == "step":
+        return (
+            f"The GPU's memory did not do for step {record.step:,}: it was repeated, and steps go on, with {now}; "
+            "batches and updates stay as they are"
+        )
+    return f"The GPU's memory did not do for scoring: it goes on with {now}, which changes no figure"

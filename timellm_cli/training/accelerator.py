@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from timellm_cli.config import Config, TrainConfig
+from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError, ModelError
+from timellm_cli.model.gpu_memory import is_out_of_memory
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -39,15 +39,16 @@ def seed_everything(seed: int, rank: int = 0) -> None:
 
 
 @contextmanager
-def gpu_memory_faults(train: TrainConfig) -> Iterator[None]:
-    """Turn a GPU that is too small into a ModelError that says what to try."""
+def gpu_memory_faults() -> Iterator[None]:
+    """Turn a GPU that is too small, were it for one sample, into a ModelError that says what to try."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        half = max(train.batch // 2, 1)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         numbers = ". ".join(str(error).splitlines()[0].split(". ")[:3])  # what follows is advice on torch's allocator
-        smaller = f"--batch-size {half} --accumulate {2 * train.accumulate} learns much the same in less memory; "
         raise ModelError(
-            f"the GPU's memory is too small for batches of {train.batch}: {numbers}",
-            (smaller if half < train.batch else "") + "`timellm inspect` shows what needs how much",
+            f"the GPU's memory is too small: {numbers}",
+            "`timellm inspect --explain` shows what needs how much and what would need less; `nvidia-smi` shows what "
+            "other programs hold",
         ) from None

@@ -37,6 +37,7 @@ from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
+    MemoryShort,
     NoImprovement,
     Record,
     RunFinished,
@@ -183,6 +184,8 @@ class Trainer:
 
     def _tell(self, taken: Taken) -> Iterator[Record]:
         place, losses, pace, log_steps = self._place, self._losses, self._pace, self._config.run.log_steps
+        if taken.outcome.cut_to is not None:
+            yield MemoryShort(taken.step, "step", taken.outcome.cut_to)
         try:
             loss = taken.outcome.loss()
         except NotFiniteError as error:
@@ -209,7 +212,10 @@ class Trainer:
         started = time.perf_counter()
         for split, on_errors in (("val", errors.add), ("test", None)):
             yield ScoringStarted(place.epoch + 1, split, len(self._data.windows(split)))
+            at_a_time = self._scorer.at_a_time
             scores[split] = self._score(split, on_errors)
+            if self._scorer.at_a_time is not None and self._scorer.at_a_time != at_a_time:
+                yield MemoryShort(place.step, "scoring", self._scorer.at_a_time)
         self._pace.scored(time.perf_counter() - started)
         figures = self._agree(self._summarise(scores))
         if not math.isfinite(figures.val_loss):

@@ -103,6 +103,18 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True)
+class MemoryShort:
+    """The GPU's memory did not do for a 'step', or for 'scoring' after it, which was repeated in smaller pieces.
+
+    Nothing is lost: batches and updates stay as they are. Pieces have `samples` samples for the rest of this process.
+    """
+
+    step: int
+    during: str
+    samples: int
+
+
+@dataclass(frozen=True)
 class MemoryMeasured:
     """The most memory, in bytes, that steps took up to `step`, told once a process, before it scores.
 
@@ -152,6 +164,7 @@ Record = (
     | NoImprovement
     | CheckpointSaved
     | MemoryMeasured
+    | MemoryShort
     | RunInterrupted
     | RunFinished
 )

@@ -1,7 +1,7 @@
 """One step: forward, loss, backward, and every `accumulate` steps a change of the weights."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from timellm_cli.config import TrainConfig
 from timellm_cli.model.batch import Batch
 from timellm_cli.model.captured import Captured
 from timellm_cli.model.forecaster import Constants, TimeLLM
+from timellm_cli.model.gpu_memory import free_gpu_memory, is_out_of_memory
 from timellm_cli.model.normalise import normalise
 from timellm_cli.model.tokens import PromptTokens
 from timellm_cli.training.gpu_time import GpuTime
@@ -31,11 +32,15 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a step that was started tells once it is done. `wants_stop`: a process wants the run to end here."""
+    """What a step that was started tells once it is done. `wants_stop`: a process wants the run to end here.
+
+    `cut_to` is set where the GPU's memory did not do and the step was repeated: from then on so many samples at a time.
+    """
 
     told: Tensor
     wants_stop: bool
     known: torch.cuda.Event | None
+    cut_to: int | None
 
     def loss(self) -> float:
         """The loss in standardised units; waits for the GPU. Raises NotFiniteError where it is no finite number."""
@@ -54,6 +59,9 @@ class Stepper:
 
     Where the model can be captured, forward and backward are one CUDA graph, which adds to gradients that stay where
     they are. The optimizer is outside of it, so any optimizer, gradient scaler and number of accumulated steps will do.
+
+    Where the GPU's memory does not do, since another program took of it, a step is repeated in halves, whose gradients
+    add up to the same: batches, order and updates stay as they are. (Processes that share a batch cannot do that.)
     """
 
     def __init__(self, train: TrainConfig, schedule: Schedule, forecaster: TimeLLM, accelerator: Accelerator) -> None:
@@ -69,6 +77,7 @@ class Stepper:
         if forecaster.captures and accelerator.num_processes == 1:
             self._captured = Captured(self._forward_and_backward, accelerator.device, self._rehearse)
         self._between_updates = True
+        self._at_a_time: int | None = None
         self.runs_ahead = accelerator.device.type == "cuda" and accelerator.num_processes == 1
         self.gpu_time = GpuTime(accelerator.device)
 
@@ -77,34 +86,61 @@ class Stepper:
 
         The step belongs to weight update number `update` with weight `share`; `completes` it if it is its last.
         """
-        inputs = (batch.history_BT, batch.future_BH, *batch.prompt.tensors, torch.tensor(share))
+        inputs = (batch.history_BT, batch.future_BH, *batch.prompt.tensors)
         self._forecaster.backbone.admit(batch.prompt)
         constants = self._forecaster.constants_of(batch.prompt)
         with self.gpu_time:
-            if self._captured:
-                (told,) = self._captured(constants, inputs)
-            else:
-                device = self._accelerator.device
-                (told,) = self._forward_and_backward(
-                    constants, *(tensor.to(device, non_blocking=True) for tensor in inputs)
-                )
-            self._between_updates = False
-            outcome = self._outcome(told, wants_stop)
+            before = self._at_a_time
+            told = self._gather(constants, inputs, share)
+            outcome = self._outcome(told, wants_stop, self._at_a_time if self._at_a_time != before else None)
             if completes:
                 self._change_weights(update)
         return outcome
 
-    def _outcome(self, told: Tensor, wants_stop: bool) -> Outcome:
+    def _gather(self, constants: Constants, inputs: Sequence[Tensor], share: float) -> Tensor:
+        """A step in as few pieces as memory allows. Raises what a GPU raises that is too small for one sample."""
+        gathered = {} if self._between_updates else self._copied_gradients()
+        while True:
+            at_a_time = min(self._at_a_time or len(inputs[0]), len(inputs[0]))
+            try:
+                return self._in_pieces(constants, inputs, share, at_a_time)
+            except RuntimeError as error:
+                if at_a_time == 1 or self._accelerator.num_processes > 1 or not is_out_of_memory(error):
+                    raise
+            self._at_a_time = -(-at_a_time // 2)
+            free_gpu_memory()
+            self._take_back(gathered)
+
+    def _in_pieces(self, constants: Constants, inputs: Sequence[Tensor], share: float, at_a_time: int) -> Tensor:
+        """What `_forward_and_backward` tells of the whole, from so many samples at a time."""
+        rows, told = len(inputs[0]), []
+        for pieces in zip(*(tensor.split(at_a_time) for tensor in inputs), strict=True):
+            part = len(pieces[0]) / rows
+            told.append(self._run(constants, (*pieces, torch.tensor(part * share))))
+            self._between_updates = False
+            if part == 1:
+                return told[0]
+            told[-1] = torch.cat([part * told[-1][:1], told[-1][1:]])  # a recording's own holds until the next piece
+        losses, faulty_B = torch.stack([piece[0] for piece in told]), torch.cat([piece[1:] for piece in told])
+        return torch.cat([losses.sum(dim=0, keepdim=True), faulty_B])
+
+    def _run(self, constants: Constants, inputs: Sequence[Tensor]) -> Tensor:
+        if self._captured:
+            return self._captured(constants, inputs)[0]
+        device = self._accelerator.device
+        return self._forward_and_backward(constants, *(tensor.to(device, non_blocking=True) for tensor in inputs))[0]
+
+    def _outcome(self, told: Tensor, wants_stop: bool, cut_to: int | None) -> Outcome:
         if self._accelerator.num_processes > 1:
             agreed = torch.stack([told[0], told.new_tensor(float(wants_stop))])
             loss, stop = self._accelerator.reduce(agreed, "mean").tolist()
-            return Outcome(torch.cat([told.new_tensor([loss]), told[1:]]).cpu(), stop > 0, None)
+            return Outcome(torch.cat([told.new_tensor([loss]), told[1:]]).cpu(), stop > 0, None, cut_to)
         if told.device.type != "cuda":
-            return Outcome(told, wants_stop, None)
+            return Outcome(told, wants_stop, None, cut_to)
         on_cpu = torch.empty(told.shape, pin_memory=True).copy_(told, non_blocking=True)
         known = torch.cuda.Event()
         known.record()
-        return Outcome(on_cpu, wants_stop, known)
+        return Outcome(on_cpu, wants_stop, known, cut_to)
 
     def _forward_and_backward(
         self,
@@ -139,10 +175,7 @@ class Stepper:
         random_state = torch.cuda.get_rng_state(self._accelerator.device)
         call()
         torch.cuda.set_rng_state(random_state, self._accelerator.device)
-        for weight in self.weights.values():
-            assert weight.grad is not None
-            weight.grad.zero_()
-        self.load_gradients(gathered)
+        self._take_back(gathered)
 
     def _change_weights(self, update: int) -> None:
         if self._clip:
@@ -155,6 +188,16 @@ class Stepper:
     def weights_are_finite(self) -> bool:
         """Whether the weights are worth keeping."""
         return all(bool(weight.isfinite().all()) for weight in self.weights.values())
+
+    def _copied_gradients(self) -> dict[str, Tensor]:
+        return {name: weight.grad.clone() for name, weight in self.weights.items() if weight.grad is not None}
+
+    def _take_back(self, gathered: Mapping[str, Tensor]) -> None:
+        """Let the weights have gathered these gradients and no others. A recording needs them where they are."""
+        for name, weight in self.weights.items():
+            if name not in gathered and weight.grad is not None:
+                weight.grad.zero_()
+        self.load_gradients(gathered)
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of an update begun, by parameter name; empty between updates."""

@@ -1,0 +1,145 @@
+"""A GPU whose memory no longer does: steps and scorings are repeated in halves, and nothing else changes."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
+from timellm_cli.errors import ModelError
+from timellm_cli.model.gpu_memory import is_out_of_memory
+from timellm_cli.model.patches import PatchEmbedding
+from timellm_cli.report.metrics_log import MetricsLog, read_metrics
+from timellm_cli.training.accelerator import gpu_memory_faults
+from timellm_cli.training.records import EpochFinished, MemoryShort, StepLogged, StepTaken
+
+PLAIN = {"model__dropout": 0.0, "run__log_steps": 1}
+
+Fail = Callable[..., None]
+
+
+@pytest.fixture
+def shrink(monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Lets the backward pass (or with `in_scoring` the forward pass) fail for more samples than `most`.
+
+    It begins with the call number `after` of the model, as if another program had taken the memory meanwhile. The
+    gradients of all that comes behind in the model have been added by then.
+    """
+
+    forward = PatchEmbedding.forward
+
+    def arm(most: int, after: int = 0, in_scoring: bool = False) -> None:
+        calls = 0
+
+        def limited(self: nn.Module, patches_BPL: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            short = calls > after and len(patches_BPL) > most and in_scoring != self.training
+            if short and in_scoring:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            embedded_BPD = forward(self, patches_BPL)
+            if short:
+                embedded_BPD.register_hook(_fail)
+            return embedded_BPD
+
+        monkeypatch.setattr(PatchEmbedding, "forward", limited)
+
+    return arm
+
+
+def _fail(gradient: Tensor) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def losses(run: Run) -> list[float]:
+    return [record.loss for record in run.of(StepTaken)]
+
+
+def assert_as_undisturbed(run: Run, undisturbed: Run) -> None:
+    """The same steps, each told once, and the same weights and scores but for rounding."""
+    assert [record.step for record in run.of(StepTaken)] == [record.step for record in undisturbed.of(StepTaken)]
+    assert losses(run) == pytest.approx(losses(undisturbed), rel=1e-4)
+    figures = [record.test_mse for record in run.of(EpochFinished)]
+    assert figures == pytest.approx([record.test_mse for record in undisturbed.of(EpochFinished)], rel=1e-4)
+    for name, weight in undisturbed.weights.items():
+        if not name.endswith("key.bias"):  # its gradient is zero but for rounding, which Adam makes large
+            torch.testing.assert_close(run.weights[name], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("after", [0, 4, 5, 6])  # at once, and at each place inside an update of three steps
+@pytest.mark.parametrize("most", [4, 3, 1])
+def test_a_run_that_is_short_of_memory_learns_what_an_undisturbed_one_learns(
+    make_config: MakeConfig, shrink: Fail, most: int, after: int
+) -> None:
+    undisturbed = train(make_config(**PLAIN), "undisturbed")
+    shrink(most, after)
+    run = train(make_config(**PLAIN), "disturbed")
+    assert_as_undisturbed(run, undisturbed)
+    told = [(record.step, record.during, record.samples) for record in run.of(MemoryShort)]
+    assert told == [(after + 1, "step", {4: 4, 3: 2, 1: 1}[most])]
+
+
+def test_odd_batches_are_cut_into_unequal_pieces(make_config: MakeConfig, shrink: Fail) -> None:
+    config = make_config(train__batch_size=7, **PLAIN)
+    undisturbed = train(config, "undisturbed")
+    shrink(4, after=2)
+    run = train(config, "disturbed")
+    assert_as_undisturbed(run, undisturbed)
+    assert [record.samples for record in run.of(MemoryShort)] == [4]
+
+
+def test_what_was_short_of_memory_is_resumed_exactly(make_config: MakeConfig, shrink: Fail) -> None:
+    shrink(4, after=3)
+    whole = train(make_config(**PLAIN), "whole")
+    shrink(4, after=3)
+    first = train(make_config(**PLAIN), "parts", stop_at=8)
+    shrink(4)
+    rest = train(make_config(**PLAIN), "parts", resume=first.directory.last)
+    assert losses(first) + losses(rest) == losses(whole)
+    assert_same_weights(rest.weights, whole.weights)
+    assert [record.step for record in rest.of(MemoryShort)] == [9]  # the whole batch is tried anew
+
+
+def test_scoring_goes_on_with_fewer_windows_and_the_same_figures(make_config: MakeConfig, shrink: Fail) -> None:
+    undisturbed = train(make_config(**PLAIN), "undisturbed")
+    shrink(20, in_scoring=True)
+    run = train(make_config(**PLAIN), "disturbed")
+    told = [(record.step, record.during, record.samples) for record in run.of(MemoryShort)]
+    assert told == [(11, "scoring", 16)]
+    assert_same_weights(run.weights, undisturbed.weights)
+    assert [record.val_mse for record in run.of(EpochFinished)] == pytest.approx(
+        [record.val_mse for record in undisturbed.of(EpochFinished)], rel=1e-6
+    )
+
+
+def test_a_card_too_small_for_one_sample_ends_the_run_with_a_clear_error(make_config: MakeConfig, shrink: Fail) -> None:
+    shrink(0)
+    with pytest.raises(ModelError, match="memory is too small: CUDA out of memory"), gpu_memory_faults():
+        train(make_config(**PLAIN))
+
+
+def test_the_metrics_hold_the_shortage_and_each_step_once(make_config: MakeConfig, shrink: Fail) -> None:
+    shrink(4, after=3)
+    run = train(make_config(train__max_steps=11, **PLAIN))
+    log = MetricsLog(run.directory.metrics)
+    for record in run.records:
+        log.write(record)
+    lines = read_metrics(run.directory.metrics)
+    short = [line for line in lines if line["event"] == "memory_short"]
+    assert short == [{"event": "memory_short", "step": 4, "during": "step", "samples": 4}]
+    assert [line["step"] for line in lines if line["event"] == "step"] == list(range(1, 12))
+    assert len(run.of(StepLogged)) == 11
+
+
+def test_a_shortage_shows_behind_the_error_it_leads_to() -> None:
+    try:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+    except RuntimeError as error:
+        assert is_out_of_memory(error)
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert not is_out_of_memory(RuntimeError("expected a tensor of 3 dimensions"))
+    assert not is_out_of_memory(ValueError("out of memory"))
