@@ -13,6 +13,9 @@ NO_LLM = "none"
 TENSORS, TENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 """The weights in safetensors, in one piece or as shards that an index names."""
 
+_SIZES = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
+)  # fmt: skip
 _SAMPLED_BYTES, _SAMPLES = 65_536, 16
 
 
@@ -33,11 +36,19 @@ def read_llm_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"'{path}' cannot be read: {error}", "fetch the LLM again") from None
     if not isinstance(keys, dict):
         raise ModelError(f"'{path}' cannot be read: it holds no object", "fetch the LLM again")
+    wrong = [f"{name} {keys[name]!r}" for name in _SIZES if name in keys and not _is_size(keys[name])]
+    if wrong:
+        raise ModelError(f"'{path}' says {', '.join(wrong)}: a size is a whole number from 1 on", "fetch the LLM again")
     return keys
+
+
+def _is_size(value: object) -> bool:
+    """A count of something there is; some families leave a size open, or give one for each layer."""
+    return value is None or isinstance(value, list) or (type(value) is int and value > 0)
 
 
 def has_weights(folder: Path) -> bool:
@@ -67,7 +78,7 @@ def weight_files(folder: Path) -> list[Path]:
 def _holds_all(index: Path, files: list[Path]) -> bool:
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     return shards <= {path.name for path in files}
 

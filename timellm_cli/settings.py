@@ -111,6 +111,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"configuration file '{path}' is no valid TOML: {error}", 'write texts in quotation marks: name = "none"'
         ) from None
+    except RecursionError:
+        raise ConfigError(
+            f"configuration file '{path}' is no configuration: its brackets are nested too deeply",
+            "a file has sections, and keys with plain values in them",
+        ) from None
 
 
 def _flatten(origin: str, tree: Mapping[str, Any], faults: list[str]) -> Values:

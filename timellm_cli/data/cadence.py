@@ -61,8 +61,11 @@ def continue_timestamps(last: np.datetime64 | pd.Timestamp, cadence: Cadence, st
 
 
 def parse_cadence(text: str) -> Cadence:
-    """The inverse of `str(cadence)`."""
-    return pd.Timedelta(text) if " days " in text else text
+    """The inverse of `str(cadence)`. Raises ValueError for a text that is none."""
+    if " days " in text:
+        return pd.Timedelta(text)
+    to_offset(text)
+    return text
 
 
 def _name_calendar(index: pd.DatetimeIndex) -> str | None:

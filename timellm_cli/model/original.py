@@ -4,6 +4,7 @@ Such a file is the whole state dict, the frozen LLM included, as `torch.save` wr
 comes from its own folder, and the embedding table in the file is compared with it.
 """
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -60,6 +61,10 @@ def _load(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise ModelError(
             f"checkpoint '{path}' not found", "give the path of the original's `checkpoint` file"
+        ) from None
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"'{path}' holds pickled Python objects, which could run code when loaded: refused", _HINT
         ) from None
     except Exception as error:
         raise ModelError(

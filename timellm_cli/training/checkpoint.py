@@ -6,6 +6,7 @@ Not here: which checkpoint a run continues (`resume.py`), and which files of a f
 
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from timellm_cli import __version__
 from timellm_cli.config import Config
+from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
@@ -115,7 +117,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU; pickled code never runs. Raises ModelError where it is not one of ours."""
     _refuse_unless_archive(path)
     try:
-        plain = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch wonders at pickles of other makes, which are refused
+            plain = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ModelError(
             f"'{path}' holds pickled Python objects, which could run code when loaded: refused",
@@ -182,6 +185,16 @@ def _plain_intervals(intervals: Intervals) -> dict[str, Any]:
     }
 
 
+def _scaler_from(plain: Mapping[str, Any], columns: Sequence[Any]) -> Scaler:
+    """Raises ValueError where a mean or a deviation is missing, or a column has no name."""
+    scaler = Scaler(plain["mean"].numpy(), plain["std"].numpy())
+    if not all(isinstance(column, str) for column in columns):
+        raise ValueError("a column's name is no text")
+    if not scaler.mean_C.shape == scaler.std_C.shape == (len(columns),):
+        raise ValueError(f"{scaler.mean_C.shape} means and {scaler.std_C.shape} deviations of {len(columns)} columns")
+    return scaler
+
+
 def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: int) -> Intervals:
     """Raises ValueError where the numbers are not of these channels and steps."""
     channels, levels, halves = tuple(plain["channels"]), tuple(plain["levels"]), plain["halves"]
@@ -203,10 +216,12 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
         if not all(isinstance(weight, Tensor) for weight in weights.values()):
             raise TypeError("a weight is no tensor")
         config, bands = Config.model_validate_json(plain["config"]), plain["intervals"]
+        scaler = _scaler_from(plain["scaler"], plain["columns"])
+        parse_cadence(plain["cadence"])
         return Checkpoint(
             weights=weights,
             config=config,
-            scaler=Scaler(plain["scaler"]["mean"].numpy(), plain["scaler"]["std"].numpy()),
+            scaler=scaler,
             columns=tuple(plain["columns"]),
             cadence=plain["cadence"],
             metrics=dict(plain["metrics"]),

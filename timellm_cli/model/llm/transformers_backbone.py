@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.errors import ModelError
+from timellm_cli.llm_files import read_llm_config
 from timellm_cli.model.llm.llm_tensors import LOADING_FAULTS, unloadable
 from timellm_cli.model.tokens import PromptTokens
 
@@ -174,6 +175,11 @@ def read_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each family has checks of its own, and they raise what they like
+        if "auto_map" in read_llm_config(folder):
+            raise ModelError(
+                f"the LLM in '{folder}' comes with code of its own, which is never run",
+                "choose one that transformers knows",
+            ) from None
         raise unloadable(folder, error) from error
 
 

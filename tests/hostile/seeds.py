@@ -1,0 +1,50 @@
+"""Files that are right, for a fuzzer to spoil."""
+
+import io
+import zipfile
+from pathlib import Path
+
+from timellm_cli.settings import profiles_directory
+
+CSVS = (
+    "date,OT,load\n"
+    + "".join(f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00:00,{row}.5,{row % 7}\n" for row in range(72)),
+    "date;OT\n01.02.2024;1\n02.02.2024;2\n03.02.2024;\n05.02.2024;4\n",
+    '"date"\t"OT"\n2024/1/31\t1e3\n2024/2/29\t-2\n',
+    "日期,OT\n2024年1月1日,1\n",
+)  # fmt: skip
+
+
+def seeds(target: str) -> list[bytes]:
+    """Some right files for a target."""
+    if target == "csv":
+        return [text.encode(encoding) for text in CSVS for encoding in ("utf-8", "utf-16", "gb18030")]
+    if target == "profile":
+        files = sorted(profiles_directory().glob("*.toml"))
+        return [*(path.read_bytes() for path in files), b"train.batch_size=4", b"prompt.template={min}{lags}"]
+    return [checkpoint_bytes(), zipfile.ZipFile(io.BytesIO(checkpoint_bytes())).read(_pickle_name())]
+
+
+def checkpoint_bytes() -> bytes:
+    """A checkpoint that no model fits."""
+    import tempfile
+
+    import numpy as np
+    import torch
+
+    from timellm_cli.config import Config
+    from timellm_cli.data.scale import Scaler
+    from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
+
+    scaler = Scaler(np.array([0.5]), np.array([2.0]))
+    weights = {"head.weight": torch.arange(6.0).reshape(2, 3)}
+    checkpoint = Checkpoint(weights, Config(), scaler, ("OT",), "0 days 01:00:00", {"test_mse": 0.1}, "abc")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pt"
+        save_checkpoint(path, checkpoint)
+        return path.read_bytes()
+
+
+def _pickle_name() -> str:
+    with zipfile.ZipFile(io.BytesIO(checkpoint_bytes())) as archive:
+        return next(name for name in archive.namelist() if name.endswith("data.pkl"))

@@ -1,0 +1,76 @@
+"""What is fuzzed: a reader, and bytes for it. Whatever the bytes are, a reader may raise a `TimellmError` alone."""
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from timellm_cli.config import Config, DataConfig
+from timellm_cli.errors import TimellmError
+
+Target = Callable[[bytes], None]
+
+
+@cache
+def _scratch() -> Path:
+    return Path(tempfile.mkdtemp())
+
+
+def read_csv(content: bytes) -> None:
+    """The probe of `inspect`, then the whole table, with and without filling; the first column of values is used."""
+    from timellm_cli.data.probe import probe_csv
+    from timellm_cli.data.table import read_table
+
+    path = _scratch() / "fuzzed.csv"
+    path.write_bytes(content)
+    for fill in ("none", "linear"):
+        data = DataConfig.model_validate({"dataset": "custom", "path": path, "target": "OT", "fill": fill})
+        with suppress(TimellmError):
+            probe_csv(path, data)
+        with suppress(TimellmError):
+            table = read_table(path, data)
+            assert np.isfinite(table.values).all(), "a table without a value"
+
+
+def read_profile(content: bytes) -> None:
+    """A configuration file, and the same bytes as a `--set`."""
+    from timellm_cli.settings import resolve
+
+    path = _scratch() / "fuzzed.toml"
+    path.write_bytes(content)
+    with suppress(TimellmError):
+        assert isinstance(resolve(config_file=path).config, Config)
+    with suppress(TimellmError):
+        resolve(assignments=[content.decode("utf-8", errors="replace")])
+
+
+def read_checkpoint(content: bytes) -> None:
+    """A checkpoint: the bytes as they are, and as the pickle inside an archive that is whole otherwise."""
+    from timellm_cli.training.checkpoint import load_checkpoint
+
+    path = _scratch() / "fuzzed.pt"
+    for file in (content, _archive(content)):
+        path.write_bytes(file)
+        with suppress(TimellmError):
+            load_checkpoint(path)
+
+
+def _archive(pickle: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in (
+            ("data.pkl", pickle),
+            ("byteorder", b"little"),
+            ("version", b"3\n"),
+            ("data/0", b"\0" * 64),
+        ):
+            archive.writestr(f"archive/{name}", content)
+    return file.getvalue()
+
+
+TARGETS: dict[str, Target] = {"csv": read_csv, "profile": read_profile, "checkpoint": read_checkpoint}
