@@ -165,6 +165,19 @@ def test_without_bands_it_says_so() -> None:
     assert "None of these checkpoints has bands" in page_of(comparison(0.3)).words
 
 
+def test_memory_is_shown_predicted_against_measured() -> None:
+    record = {
+        "event": "memory", "step": 9, "device": "A card", "predicted": 2**30, "parts": {"linear_weights": 2**29},
+        "allocated": 2**31, "reserved": 2**31,
+    }  # fmt: skip
+    text = render_report(comparison(0.3), runs_of(comparison(0.3), metrics=(STEP, record)), "timellm eval")
+    words = " ".join(Page(text).words.split())
+    assert "A card. Memory of a step: 1.00 GiB predicted (50% too little), 2.00 GiB allocated by torch" in words
+    assert "linear weights512 MiB" in words
+    assert re.findall(r'width: (\S+)%"></i><span>(\S+) GiB', text) == [("50.0", "1.00"), ("100.0", "2.00")]
+    assert "No record of it lies beside the checkpoint." in page_of(comparison(0.3)).words
+
+
 def test_without_metrics_it_says_so() -> None:
     assert "There is no metrics.jsonl beside the checkpoint." in page_of(comparison(0.3), metrics=()).words
 

@@ -19,8 +19,9 @@ from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
 from timellm_cli.report.report_charts import MODEL_STYLES, coverage_chart, example_chart, horizon_chart, loss_chart
-from timellm_cli.report.run_summary import quote
-from timellm_cli.units import format_change
+from timellm_cli.report.run_summary import memory_line, quote
+from timellm_cli.training.records import MemoryMeasured
+from timellm_cli.units import format_change, format_memory
 
 _BADGES = {
     ("baseline", "lower"): ("good", "beats the best baseline"),
@@ -33,6 +34,8 @@ _BADGES = {
     ("LLM", "unknown"): ("open", "the LLM is not judged"),
 }
 
+
+_UNITS = {"standardised": "standardised units", "window": "each window in its own deviations"}
 
 _MOST_CHANNELS = 24
 """Channels that have bars; the table below them has every one."""
@@ -92,10 +95,7 @@ def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str
         channels=_channels(comparison),
         examples=[(example, example_chart(example)) for example in shown.examples],
         examples_of=next(run for run in best.runs if run.path == str(shown.path)),
-        losses=[
-            (entry.name, by_path[entry.runs[0].path].config.train.loss, loss_chart(_metrics(entry, by_path)))
-            for entry in comparison.models
-        ],
+        trainings=[_training(entry, [by_path[run.path] for run in entry.runs]) for entry in comparison.models],
         settings=_settings(comparison, by_path),
         commands=[*(_repeat(run.path) for run in runs), command],
         today=date.today().isoformat(),
@@ -112,8 +112,34 @@ def _middle_run(entry: Entry) -> str:
     return ordered[(len(ordered) - 1) // 2].path
 
 
-def _metrics(entry: Entry, runs: Mapping[str, RunShown]) -> list[list[dict[str, Any]]]:
-    return [runs[run.path].metrics for run in entry.runs]
+def _training(entry: Entry, runs: Sequence[RunShown]) -> dict[str, Any]:
+    """Losses of every seed of a model, and the memory of the first seed that has a record of it."""
+    train = runs[0].config.train
+    records = [
+        MemoryMeasured(**{key: value for key, value in line.items() if key != "event"})
+        for run in runs
+        for line in run.metrics
+        if line["event"] == "memory"
+    ]
+    return {
+        "name": entry.name,
+        "loss": f"{train.loss.upper()}, {_UNITS[train.loss_units]}",
+        "chart": loss_chart([run.metrics for run in runs]),
+        "memory": _memory(records[0]) if records else None,
+    }
+
+
+def _memory(record: MemoryMeasured) -> dict[str, Any]:
+    """Predicted against measured, as bars and in words, and the parts of the bill, largest first."""
+    sizes = {"predicted": record.predicted, "measured": record.allocated}
+    known = {name: size for name, size in sizes.items() if size}
+    parts = sorted(record.parts.items(), key=lambda part: -part[1])
+    return {
+        "device": record.device,
+        "line": memory_line(record),
+        "bars": [(name, 100 * size / max(known.values()), format_memory(size)) for name, size in known.items()],
+        "parts": [(key.replace("_", " "), format_memory(size)) for key, size in parts],
+    }
 
 
 def _interval(verdict: Verdict) -> Interval | None:

@@ -62,7 +62,7 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
     lines = [
         *([thinned] if stride > 1 else []),
         f"{record.step:,} steps in {format_duration(record.seconds)}",
-        *([_memory_line(record.memory)] if record.memory else []),
+        *([memory_line(record.memory)] if record.memory else []),
         f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
         "metrics.jsonl, curves.png",
         "Next:",
@@ -72,7 +72,7 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
     console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
-def _memory_line(memory: MemoryMeasured) -> str:
+def memory_line(memory: MemoryMeasured) -> str:
     """Predicted against measured; of a GPU what torch counts."""
     if memory.device == "CPU":
         measured = f"{format_memory(memory.allocated)} of RAM at most, loading included"
