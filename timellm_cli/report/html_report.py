@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from timellm_cli.evaluation.entries import Entry
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
-from timellm_cli.report.report_charts import MODEL_STYLES, coverage_chart, example_chart, horizon_chart, loss_chart
+from timellm_cli.report.report_charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
 from timellm_cli.report.run_summary import memory_line, quote
 from timellm_cli.training.records import MemoryMeasured
 from timellm_cli.units import format_change, format_memory
@@ -164,9 +163,14 @@ def _strip(comparison: Comparison) -> dict[str, Any] | None:
     def place(value: float) -> float:
         return round(4 + 92 * (value - low) / (high - low), 2) if high > low else 50.0
 
+    styles = {entry.name: style for entry, style in style_models(comparison)}
     models = [
-        {"name": entry.name, "style": style, "places": [place(run.mse) for run in entry.runs if math.isfinite(run.mse)]}
-        for entry, style in zip(comparison.models, cycle(MODEL_STYLES), strict=False)
+        {
+            "name": entry.name,
+            "style": styles.get(entry.name, "baseline"),
+            "places": [place(run.mse) for run in entry.runs if math.isfinite(run.mse)],
+        }
+        for entry in comparison.models
     ]
     return {"models": models, "baseline": place(baseline), "low": low, "high": high}
 

@@ -1,5 +1,6 @@
 """The charts of the report: errors by step, forecasts of single windows, losses of the runs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,16 +11,22 @@ from timellm_cli.evaluation.examples import Example
 from timellm_cli.report.chart import Chart, Range, Series, line_chart
 from timellm_cli.report.curves import smooth
 
-MODEL_STYLES = ("model-1", "model-2", "model-3", "model-4")
+_MODEL_STYLES = ("model-1", "model-2", "model-3", "model-4")
 _TAIL = 2.5
 """History shown, in lengths of the forecast."""
 
 
+def style_models(comparison: Comparison) -> list[tuple[Entry, str]]:
+    """The best models that there are styles for, best first: a model looks alike in all charts."""
+    ranked = sorted(comparison.models, key=lambda entry: entry.mse if math.isfinite(entry.mse) else math.inf)
+    return list(zip(ranked, _MODEL_STYLES, strict=False))
+
+
 def horizon_chart(comparison: Comparison) -> Chart | None:
-    """MSE of each step of the horizon: the first models and the best baseline. None where there is a single step."""
+    """MSE of each step of the horizon: the best models and the best baseline. None where there is a single step."""
     if comparison.pred_len < 2:
         return None
-    drawn = [*zip(comparison.models, MODEL_STYLES, strict=False), (comparison.best_baseline, "baseline")]
+    drawn = [*style_models(comparison), (comparison.best_baseline, "baseline")]
     series = [_by_step(entry, style) for entry, style in drawn]
     return line_chart(series, x_label="step of the horizon")
 
@@ -61,12 +68,12 @@ def coverage_chart(comparison: Comparison) -> Chart | None:
     """What share of the values the bands of each level held; None where no model has bands."""
     series = [
         Series(entry.name, style, [one.level for one in entry.coverage], [one.coverage for one in entry.coverage])
-        for entry, style in zip(comparison.models, MODEL_STYLES, strict=False)
+        for entry, style in style_models(comparison)
         if entry.coverage
     ]
     if not series:
         return None
-    levels = series[0].xs
+    levels = sorted({level for line in series for level in line.xs})
     ticks = [(float(level), str(level)) for level in levels if level in (50, 60, 70, 80, 90, 99)]
     return line_chart([Series("as promised", "baseline", levels, levels), *series], x_label="level, %", x_ticks=ticks)
 
