@@ -52,6 +52,18 @@ def test_autocorrelation_equals_the_sum_of_lagged_products() -> None:
 
 
 @given(slope=st.floats(-10, 10), level=st.floats(-1e3, 1e3), scale=st.floats(0.1, 1e3))
+def test_a_long_series_is_correlated_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(4).normal(size=(1003, 2)).cumsum(axis=0)
+    at_once = autocorrelation(values, 40)
+    monkeypatch.setattr("timellm_cli.evaluation.seasonality._STRETCH", 50)
+    assert autocorrelation(values, 40) == pytest.approx(at_once, abs=1e-12)
+
+
+def test_a_ramp_in_float32_has_no_autocorrelation() -> None:
+    ramp = (np.linspace(-1.7, 1.7, 4001)[:, None] * [1, -3]).astype(np.float32)
+    assert autocorrelation(ramp, 10).tolist() == [1.0] + [0.0] * 10
+
+
 def test_trend_level_and_scale_do_not_change_the_autocorrelation(slope: float, level: float, scale: float) -> None:
     values = noise(200)
     changed = scale * (values + level + slope * np.arange(200)[:, None])

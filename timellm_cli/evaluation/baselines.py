@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from timellm_cli.data.scale import Floats
@@ -119,7 +120,9 @@ def _centred_moments(data: ForecastData, split: str) -> tuple[Floats, int]:
     window = data.config.window
     width = window.seq_len + window.pred_len
     values_NC = _scored_values(data, split)
-    moments = sum((second_moments(values_N, width) for values_N in values_NC.T), start=np.zeros((width, width)))
+    moments = np.zeros((width, width))
+    for values_N in values_NC.T:
+        moments += second_moments(values_N.astype(np.float64), width)
     centring = np.eye(width)
     centring[:, : window.seq_len] -= 1 / window.seq_len
     return centring @ moments @ centring.T, values_NC.shape[1] * (len(values_NC) - width + 1)
@@ -136,10 +139,10 @@ def _squared_error(moments: Floats, weights_TH: Floats) -> float:
     return float(((residual @ moments) * residual).sum())
 
 
-def _scored_values(data: ForecastData, split: str) -> Floats:
-    """Standardised rows of a split (N, C), the channels that are scored alone."""
+def _scored_values(data: ForecastData, split: str) -> NDArray[np.float32]:
+    """Standardised rows of a split (N, C), the channels that are scored alone, as a view."""
     span, channels = data.spans[split], data.windows("test").channels
-    return data.values_CN[-channels:, span.start : span.stop].T.double().numpy()
+    return data.values_CN[-channels:, span.start : span.stop].T.numpy()
 
 
 def _histories(windows: Sequence[Window]) -> Tensor:

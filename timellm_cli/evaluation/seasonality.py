@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
 from timellm_cli.data.cadence import Cadence
@@ -19,6 +20,8 @@ VISIBLE = 0.1
 """Autocorrelation from which on a lag counts as a period."""
 TIE = 0.02
 """Difference of expected errors, in parts of the variance, below which the shorter period is taken."""
+
+_STRETCH = 2**15
 
 _SPANS = {
     "1 minute": pd.Timedelta(minutes=1),
@@ -55,26 +58,42 @@ def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
     return [Period(rows, name) for rows, name in whole if 2 <= rows <= longest]
 
 
-def autocorrelation(values_NC: Floats, lags: int) -> Floats:
+def autocorrelation(values_NC: NDArray[np.floating], lags: int) -> Floats:
     """Mean over the channels of the autocorrelation at lags 0 to `lags`, straight trends removed: (lags + 1,).
 
-    A channel that is constant up to its trend has none and is left out; all zeros beyond lag 0 if every one is.
+    A channel that is constant up to its trend has none and is left out; all zeros beyond lag 0 if every one is. One
+    channel at a time is copied.
     """
-    rows = len(values_NC)
-    time_N = np.linspace(-1.0, 1.0, rows)
-    centred_NC = values_NC - values_NC.mean(axis=0)
-    detrended_NC = centred_NC - np.outer(time_N, time_N @ centred_NC / (time_N @ time_N))
-    detrended_NC = detrended_NC[:, detrended_NC.std(axis=0) > 1e-9 * (1 + np.abs(values_NC).max(axis=0))]
-    if detrended_NC.shape[1] == 0:
+    time_N = np.linspace(-1.0, 1.0, len(values_NC))
+    found = [of_channel for values_N in values_NC.T if (of_channel := _correlate(values_N, time_N, lags)) is not None]
+    if not found:
         return np.eye(1, lags + 1)[0]
-    spectrum = np.fft.rfft(detrended_NC, n=2 * rows, axis=0)
-    covariance = np.fft.irfft(np.abs(spectrum) ** 2, n=2 * rows, axis=0)[: lags + 1]
-    pairs = rows - np.arange(lags + 1)
-    mean: Floats = (covariance / covariance[0]).mean(axis=1) * rows / pairs
+    pairs = len(values_NC) - np.arange(lags + 1)
+    mean: Floats = np.mean(found, axis=0) * len(values_NC) / pairs
     return mean
 
 
-def find_period(training_NC: Floats, cadence: Cadence, longest: int, pred_len: int) -> Period | None:
+def _correlate(values_N: NDArray[np.floating], time_N: Floats, lags: int) -> Floats | None:
+    """Sums of products at each lag in parts of that at lag 0, the trend removed; None where nothing is left of it."""
+    detrended_N = values_N.astype(np.float64)
+    largest = max(abs(float(detrended_N.min())), abs(float(detrended_N.max())))
+    detrended_N -= detrended_N.mean()
+    detrended_N -= time_N @ detrended_N / (time_N @ time_N) * time_N
+    rounding = max(1e-9, 4 * float(np.finfo(values_N.dtype).eps))
+    if not detrended_N.std() > rounding * (1 + largest):
+        return None
+    # By stretches: a transform of the whole channel would take eight times its memory.
+    stretch = max(_STRETCH, lags)
+    size = stretch + lags
+    spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
+    for start in range(0, len(detrended_N), stretch):
+        left = np.fft.rfft(detrended_N[start : start + stretch], n=size)
+        spectrum += left.conj() * np.fft.rfft(detrended_N[start : start + size], n=size)
+    products = np.fft.irfft(spectrum, n=size)[: lags + 1]
+    return products / products[0]
+
+
+def find_period(training_NC: NDArray[np.floating], cadence: Cadence, longest: int, pred_len: int) -> Period | None:
     """The period of at most `longest` rows whose repetition is expected to err least over `pred_len` steps.
 
     Multiples of a period err alike: the shortest is taken. `training_NC` is the training span, in any unit. None where
