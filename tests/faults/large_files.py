@@ -92,11 +92,12 @@ def main() -> None:
         for name, (rows, columns) in SHAPES.items():
             path = folder / f"{columns}.csv"
             write_large(path, rows, columns)
-            run = ["-m", "timellm_cli", "train", *_WINDOW, "--max-steps=20", "--epochs=1000000"]
+            run = ["-m", "timellm_cli", "train", *_WINDOW, "--max-steps=20"]
             inspected = watch("-m", "timellm_cli", "inspect", *_WINDOW, f"--data-path={path}", cwd=folder)
-            of_few = watch(*run, f"--data-path={cut(path, _FEW_ROWS)}", f"--run-name=few-{columns}", cwd=folder)
-            stride = f"--window-stride={rows // 10}"
-            trained = watch(*run, f"--data-path={path}", stride, f"--run-name=all-{columns}", cwd=folder)
+            few = (f"--data-path={cut(path, _FEW_ROWS)}", f"--window-stride={_FEW_ROWS // 10}")
+            of_few = watch(*run, *few, f"--run-name=few-{columns}", cwd=folder)
+            all_rows = (f"--data-path={path}", f"--window-stride={rows // 10}")
+            trained = watch(*run, *all_rows, f"--run-name=all-{columns}", cwd=folder)
             beyond, table = trained.peak - of_few.peak, table_size(rows, columns)
             print(
                 f"{name:16}{path.stat().st_size / MIB:6.0f}{inspected.seconds:11.1f}{inspected.peak:9.0f}"

@@ -174,7 +174,7 @@ def score(
             error_BH = forecast_BH - future_BH
             place_B = torch.tensor([place for place, _ in batch], device=error_BH.device)
             errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
-            sums_3CH = sums_3CH.to(error_BH.device).index_add(1, place_B, errors_3BH)
+            sums_3CH = sums_3CH.to(error_BH.device).index_add_(1, place_B, errors_3BH)
             window_mses.append(errors_3BH[0].mean(dim=1))
             if on_errors is not None:
                 on_errors(picked, error_BH)

@@ -83,8 +83,9 @@ def _correlate(values_N: NDArray[np.floating], time_N: Floats, lags: int) -> Flo
     if not detrended_N.std() > rounding * (1 + largest):
         return None
     # By stretches: a transform of the whole channel would take eight times its memory.
-    stretch = max(_STRETCH, lags)
-    size = stretch + lags
+    stretch = min(max(_STRETCH, lags), len(detrended_N))
+    size = 2 ** (stretch + lags - 1).bit_length()
+    stretch = size - lags
     spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
     for start in range(0, len(detrended_N), stretch):
         left = np.fft.rfft(detrended_N[start : start + stretch], n=size)
