@@ -109,7 +109,7 @@ def _stop_once(victim: Victim, way: Way, moment: str, left: int, chance: random.
         victim.wait_for_step(reached + chance.randint(1, ahead), process)
         if moment == "write":
             victim.wait_for_write(process)
-        time.sleep(chance.uniform(0, 0.02 if moment == "write" else 0.2))
+        time.sleep(chance.uniform(0, 0.01 if moment == "write" else 0.2))
     writing = bool(victim.half_written())
     way.stop(victim, process, chance)
     told = process.communicate(timeout=120)[1]

@@ -133,7 +133,6 @@ class Victim:
 
 def _losses(run: Victim) -> list[tuple[str, int, float]]:
     """What metrics.jsonl says of each step and each epoch, but for the time it took."""
-    lines = read_metrics(run.directory.metrics)
-    return [
-        (line["event"], line["step"], line["loss"] if line["event"] == "step" else line["val_loss"]) for line in lines
-    ]
+    key = {"step": "loss", "epoch": "val_loss"}
+    lines = [line for line in read_metrics(run.directory.metrics) if line["event"] in key]
+    return [(line["event"], line["step"], line[key[line["event"]]]) for line in lines]
