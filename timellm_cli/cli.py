@@ -74,6 +74,10 @@ def inspect_command(
     gpu: Annotated[
         str | None, typer.Option("--gpu", metavar="NAME", help="Plan for this card, such as 'RTX 4060' or T4.")
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep", metavar="KEY=A,B,...", help="One line for each value, such as batch_size=4,8,16."),
+    ] = None,
     as_json: Json = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")
@@ -83,7 +87,7 @@ def inspect_command(
     """Say what a run will be before it starts: samples, steps, tokens, memory, what is missing. Loads no weights."""
     from timellm_cli.commands import inspect
 
-    inspect.run(settings, card=gpu, as_json=as_json, explain=explain, show_prompt=show_prompt)
+    inspect.run(settings, card=gpu, swept=sweep, as_json=as_json, explain=explain, show_prompt=show_prompt)
 
 
 @app.command("train")

@@ -131,7 +131,8 @@ def test_a_flag_for_memory_wins_over_the_profile(cli: Cli) -> None:
 def test_where_nothing_fits_the_advice_names_only_what_helps(cli: Cli) -> None:
     shown = " ".join(cli("inspect", "--vram", "600MB", "--quantization", "nf4").stdout.split())
     assert "(hardware.vram): does not fit" in shown
-    assert "Not even one sample fits: use fewer --layers or a smaller --llm" in shown
+    assert "Not even one sample fits" in shown
+    assert "use fewer --layers or a smaller --llm" in shown
     assert "--quantization nf4 or" in cli("inspect", "--vram", "600MB", "--quantization", "none").stdout
 
 
@@ -286,3 +287,29 @@ def test_the_time_of_an_epoch_is_estimated_where_the_card_is_named(cli: Cli) -> 
     assert inspected(cli, *profile)["time"] is None
     shown = " ".join(cli("inspect", *profile, "--gpu", "RTX 3060").stdout.split())
     assert re.search(r"an epoch takes [\d:]+ about, on RTX 3060: estimated, [\d:]+ of it for scoring", shown)
+
+
+def test_a_run_that_does_not_fit_is_told_what_buys_room_and_one_that_fits_only_if_asked(cli: Cli) -> None:
+    big = ["--layers", "all", "--gpu", "RTX 4060", "--quantization", "none", "--llm", "Qwen/Qwen2.5-7B"]
+    told = cli("inspect", *big, COLUMNS="80").stdout
+    assert "What buys room" in told and "--quantization nf4" in told
+    assert max(map(len, told.splitlines())) <= 80
+    remedy = next(check for check in inspected(cli, *big)["checks"] if check["name"] == "memory")["remedy"]
+    assert "--quantization nf4" in remedy
+    assert "What buys room" not in cli("inspect", "--gpu", "RTX 4060").stdout
+    assert "What buys room" in cli("inspect", "--gpu", "RTX 4060", "--explain").stdout
+
+
+def test_a_sweep_prints_a_line_for_each_value(cli: Cli) -> None:
+    swept = ["inspect", "--gpu", "RTX 4060", "--sweep", "batch_size=4,64,1000000"]
+    lines = cli(*swept, COLUMNS="80").stdout.splitlines()
+    small, large, impossible = (next(line for line in lines if line.split()[:1] == [n]) for n in ("4", "64", "1000000"))
+    assert small.rstrip().endswith("fits") and large.rstrip().endswith("fits")
+    assert impossible.rstrip().endswith("cannot be")
+    assert "1000000: the training split has 237,671 samples, fewer than one batch" in " ".join(lines)
+    record = last_json(cli(*swept, "--json"))
+    assert record["key"] == "train.batch_size"
+    small, large, impossible = record["values"]
+    assert small["total"] < large["total"] and small["epoch"] > large["epoch"] > 0
+    assert (small["fits"], small["steps_per_epoch"]) == (True, 59_417)
+    assert impossible["total"] is None and "fewer than one batch" in impossible["fault"]

@@ -8,13 +8,19 @@ from timellm_cli.errors import ConfigError
 from timellm_cli.planning.cards import Card, find_card
 from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.plan import make_plan
+from timellm_cli.planning.sweep import parse_sweep, sweep
 from timellm_cli.report.plan_record import plan_record
 from timellm_cli.report.plan_tables import plan_tables, shown_prompt
+from timellm_cli.report.room import sweep_record, sweep_table
 from timellm_cli.settings import Settings
 
 
-def run(settings: Settings, *, card: str | None, as_json: bool, explain: bool, show_prompt: bool) -> None:
+def run(
+    settings: Settings, *, card: str | None, swept: str | None, as_json: bool, explain: bool, show_prompt: bool
+) -> None:
     """Plan the run and print it: as tables, as formulas in words, with a prompt, or as one JSON object.
+
+    `swept` is a key with several values, of which each is planned and printed as one line.
 
     `card` is the name of one to plan for. What is missing is said, and is no error. Raises DataError where nothing can
     be counted, ConfigError for a card that is not known or has a memory of its own beside it.
@@ -22,7 +28,13 @@ def run(settings: Settings, *, card: str | None, as_json: bool, explain: bool, s
     # On the way out the collector would walk every object once more: a fifth of this command's time.
     atexit.register(gc.freeze)
     planned_for = _find_card(card, settings) if card is not None else None
-    plan = make_plan(settings.config, look_at_machine(), from_file=show_prompt, card=planned_for)
+    machine = look_at_machine()
+    if swept is not None:
+        key, values = parse_sweep(swept)
+        lines = sweep(settings.config, key, values, lambda config: make_plan(config, machine, False, planned_for))
+        print_json(sweep_record(key, lines)) if as_json else out.print(sweep_table(key, lines))
+        return
+    plan = make_plan(settings.config, machine, from_file=show_prompt, card=planned_for, explain=explain)
     if as_json:
         print_json(plan_record(plan))
         return

@@ -97,7 +97,7 @@ def is_sized(config: Config, shape: LLMShape | None) -> bool:
 def how_to_need_less(config: Config, largest: int | None) -> str:
     """What to change where a run does not fit and `largest` samples would."""
     if largest:
-        return f"use --batch-size {largest} or less"
+        return f"use --batch-size {largest} or less, or auto"
     if config.llm.name == NO_LLM:
         return "use a smaller --d-model, --d-ff or --seq-len"
     smaller = "" if config.llm.quantization == "nf4" or config.hardware.device == "cpu" else ", --quantization nf4"

@@ -18,6 +18,7 @@ from timellm_cli.planning.memory import Memory, is_sized, weigh
 from timellm_cli.planning.prompt_size import Prompt, read_prompt
 from timellm_cli.planning.readiness import Check, check_readiness
 from timellm_cli.planning.run_path import RunPath, find_path
+from timellm_cli.planning.savings import Saving, find_savings
 from timellm_cli.planning.settle import settle
 
 
@@ -37,6 +38,7 @@ class Plan:
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
     where a GPU is planned for that is not here. `time` is None without a card whose speed is known.
+    `savings` are there where the run does not fit, or was to be explained, and a budget is known.
     """
 
     config: Config
@@ -49,6 +51,7 @@ class Plan:
     memory: Memory | None
     cpu_memory: Memory | None
     time: EpochTime | None
+    savings: tuple[Saving, ...]
     checks: tuple[Check, ...]
 
     @property
@@ -67,12 +70,14 @@ class Plan:
         return self.tokens_per_sample * self.geometry.batch_size
 
 
-def make_plan(config: Config, machine: Machine, from_file: bool, card: Card | None = None) -> Plan:
+def make_plan(
+    config: Config, machine: Machine, from_file: bool, card: Card | None = None, explain: bool = False
+) -> Plan:
     """Count, estimate and check a run on a machine; `from_file` reads the first training sample for its prompt.
 
     With `card` the run is planned for that card, which need not be here, and `hardware.vram` is of no account. Raises
     DataError for a custom dataset without its file, or a file that cannot be used; ConfigError for a prompt that cannot
-    be; ModelError for an LLM whose configuration cannot be read.
+    be; ModelError for an LLM whose configuration cannot be read. `explain` weighs what would need less memory as well.
     """
     shape = look_up_llm(config.llm.name)
     data = find_data(config.data)
@@ -82,6 +87,8 @@ def make_plan(config: Config, machine: Machine, from_file: bool, card: Card | No
     geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
+    memory = weigh(planned, planned_for, shape, prompt, geometry.dataset_len, may_recompute) if sized else None
+    wants_room = memory and memory.budget is not None and (explain or not memory.fits)
     return Plan(
         config=planned,
         data=data,
@@ -90,9 +97,10 @@ def make_plan(config: Config, machine: Machine, from_file: bool, card: Card | No
         layers=shape.used_layers(config.llm.layers) if shape else 0,
         path=find_path(planned, shape),
         prompt=prompt,
-        memory=weigh(planned, planned_for, shape, prompt, geometry.dataset_len, may_recompute) if sized else None,
+        memory=memory,
         cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
         time=_estimate_time(planned, planned_for, shape, prompt, geometry) if sized else None,
+        savings=tuple(find_savings(planned, planned_for, shape, geometry.dataset_len)) if wants_room else (),
         checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned, planned_for)),
     )
 

@@ -21,6 +21,7 @@ from timellm_cli.planning.memory import Memory, how_to_need_less, is_sized, weig
 from timellm_cli.planning.prompt_size import read_prompt
 from timellm_cli.planning.run_name import run_name
 from timellm_cli.planning.run_path import why_no_decoder
+from timellm_cli.planning.savings import find_savings
 from timellm_cli.units import format_memory
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -125,18 +126,23 @@ def _weigh(
         memory = weigh(planned, planned_for, shape, prompt, planned.train.batch)
         if memory.budget is None:
             memory, planned = weigh(config, machine, shape, prompt, config.train.batch), config
+            planned_for = machine
         if memory.fits is False:
-            yield _short_of_memory(memory, planned)
+            yield _short_of_memory(memory, planned, planned_for, shape)
 
 
-def _short_of_memory(memory: Memory, config: Config) -> Check:
+def _short_of_memory(memory: Memory, config: Config, machine: Machine, shape: LLMShape | None) -> Check:
     """A card that is too small ends the run; RAM may be lent by the system, so that its estimate is advice."""
     assert memory.budget is not None
     whose = "of hardware.vram" if memory.source == "hardware.vram" else f"free ({memory.source})"
     detail = (
         f"a step takes about {format_memory(memory.bill.total)}, more than the {format_memory(memory.budget)} {whose}"
     )
-    return Check("memory", memory.kind == "RAM", detail, how_to_need_less(config, memory.largest_batch))
+    remedy = how_to_need_less(config, memory.largest_batch)
+    if not memory.largest_batch:
+        fitting = [saving.flags for saving in find_savings(config, machine, shape, config.train.batch) if saving.fits]
+        remedy = f"use {' or '.join(fitting)}" if fitting else remedy
+    return Check("memory", memory.kind == "RAM", detail, remedy)
 
 
 def _check_data(config: Config) -> Check:

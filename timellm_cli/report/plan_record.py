@@ -28,6 +28,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
       `published_parts`; null for an LLM whose size is not known
     - `time`: `card`, `step`, `scoring`, `epoch` (seconds; an epoch includes its scoring) and `samples_per_second`, all
       estimated; null where no card is named or here, or none whose speed is known
+    - `savings`: with --explain, or where the run does not fit: `flags`, `before`, `total`, `fits`, `largest_batch`,
+      `time` of a sample as a multiple of what it takes without the change, and `same_model`
     - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
     - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
     """
@@ -96,6 +98,7 @@ def _estimates(plan: Plan) -> dict[str, Any]:
         "memory": _memory(plan.memory) if plan.memory else None,
         "cpu_memory": _memory(plan.cpu_memory) if plan.cpu_memory else None,
         "time": vars(plan.time) if plan.time else None,
+        "savings": [vars(saving) for saving in plan.savings],
         "ready": plan.ready,
         "checks": [vars(check) for check in plan.checks],
     }

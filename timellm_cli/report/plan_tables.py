@@ -10,8 +10,9 @@ from rich.text import Text
 
 from timellm_cli.geometry import SPLITS
 from timellm_cli.llm_files import NO_LLM, find_llm
-from timellm_cli.planning.memory import Memory, how_to_need_less
+from timellm_cli.planning.memory import Memory
 from timellm_cli.planning.plan import Plan
+from timellm_cli.report.room import savings_table
 from timellm_cli.report.tables import line_up, section
 from timellm_cli.units import format_count, format_duration, format_memory
 
@@ -56,6 +57,8 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
         title = f"{kind}, estimated, of a step with {plan.config.train.batch} samples"
         yield section(title, _facts(_memory_rows(plan.memory)))
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
+        if plan.savings:
+            yield section("What buys room", savings_table(plan.savings))
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
 
 
@@ -182,7 +185,7 @@ def _verdict(plan: Plan) -> Text:
             Text.assemble(("No GPU is here: ", "bold yellow"), "give --vram 6GiB or --gpu T4 to see what fits a card")
         )
     else:
-        lines += [_fits(memory, memory.budget), Text(_largest(plan, memory))]
+        lines += [_fits(memory, memory.budget), Text(_largest(memory))]
     if memory.plain:
         need = f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.total:.1f} times as much"
         lines.append(Text(f"The published implementation needs at least {need}"))
@@ -197,14 +200,14 @@ def _fits(memory: Memory, budget: int) -> Text:
     return Text.assemble(f"{format_memory(memory.bill.total)} of {format_memory(budget)} {whose}: ", word)
 
 
-def _largest(plan: Plan, memory: Memory) -> str:
+def _largest(memory: Memory) -> str:
     largest, keeping = memory.largest_batch, memory.largest_keeping
     if largest and keeping is not None and keeping < largest:
         without = f"{keeping:,} samples, or " if keeping else ""
         return f"Largest batch that fits: {without}{largest:,} with recompute"
     if largest:
         return f"Largest batch that fits: {largest:,} samples"
-    return f"Not even one sample fits: {how_to_need_less(plan.config, None)}"
+    return "Not even one sample fits"
 
 
 def _readiness(plan: Plan) -> Padding:
