@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.model.patches import PatchEmbedding
 from timellm_cli.planning.machine import look_at_machine
 from timellm_cli.planning.memory import predict
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
@@ -23,6 +25,7 @@ from timellm_cli.training.run_directory import RunDirectory
 torch.set_num_threads(1)
 
 MakeConfig = Callable[..., Config]
+Fail = Callable[..., None]
 
 
 @pytest.fixture
@@ -119,6 +122,39 @@ def prescribe_scores(monkeypatch: pytest.MonkeyPatch, validation: list[float]) -
 
     monkeypatch.setattr("timellm_cli.training.loop.score", fake)
     monkeypatch.setattr("timellm_cli.training.loop.ValidationErrors.intervals", lambda errors: None)
+
+
+@pytest.fixture
+def shrink(monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Lets the backward pass (or with `in_scoring` the forward pass) fail for more samples than `most`.
+
+    It begins with the call number `after` of the model, as if another program had taken the memory meanwhile. The
+    gradients of all that comes behind in the model have been added by then.
+    """
+
+    forward = PatchEmbedding.forward
+
+    def arm(most: int, after: int = 0, in_scoring: bool = False) -> None:
+        calls = 0
+
+        def limited(self: nn.Module, patches_BPL: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            short = calls > after and len(patches_BPL) > most and in_scoring != self.training
+            if short and in_scoring:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            embedded_BPD = forward(self, patches_BPL)
+            if short:
+                embedded_BPD.register_hook(_fail)
+            return embedded_BPD
+
+        monkeypatch.setattr(PatchEmbedding, "forward", limited)
+
+    return arm
+
+
+def _fail(gradient: Tensor) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 def assert_same_weights(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:

@@ -7,10 +7,10 @@ import torch
 from accelerate.state import AcceleratorState
 
 from tests.gpu import GPU, needs_gpu
-from tests.training.conftest import MakeConfig, Run, train
+from tests.training.conftest import Fail, MakeConfig, Run, train
 from timellm_cli.config import Config
 from timellm_cli.model.captured import Captured
-from timellm_cli.training.records import EpochFinished, RunInterrupted, StepLogged, StepTaken
+from timellm_cli.training.records import EpochFinished, MemoryShort, RunInterrupted, StepLogged, StepTaken
 
 pytestmark = needs_gpu
 
@@ -65,6 +65,29 @@ def test_a_resumed_run_goes_on_as_the_undisturbed_one(make_config: MakeConfig, t
     parts = {record.step: record.loss for record in first.of(StepTaken) + rest.of(StepTaken)}
     assert first.records[-1] == RunInterrupted(7, first.directory.last)
     assert parts == pytest.approx({record.step: record.loss for record in whole.of(StepTaken)}, rel=1e-3)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("batch_size", [8, 7])  # the halves of 7 are recorded apart
+def test_a_recording_that_memory_does_not_do_for_is_made_of_halves(
+    make_config: MakeConfig, tiny_llm: Path, shrink: Fail, accumulate: int, batch_size: int
+) -> None:
+    changes = {"model__dropout": 0.0, "train__accumulate": accumulate, "train__batch_size": batch_size}
+    undisturbed = train(configure(make_config, tiny_llm, "on", **changes), "undisturbed")
+    shrink(4, after=1)  # the first call is the rehearsal of one sample, the second one is recorded
+    disturbed = train(configure(make_config, tiny_llm, "on", **changes), "disturbed")
+    assert [(record.during, record.samples) for record in disturbed.of(MemoryShort)] == [("step", 4)]
+    assert losses(disturbed) == pytest.approx(losses(undisturbed), rel=1e-3)
+
+
+def test_scoring_records_smaller_batches_where_memory_does_not_do(
+    make_config: MakeConfig, tiny_llm: Path, shrink: Fail
+) -> None:
+    undisturbed = train(configure(make_config, tiny_llm, "on"), "undisturbed")
+    shrink(20, in_scoring=True)
+    disturbed = train(configure(make_config, tiny_llm, "on"), "disturbed")
+    assert [(record.during, record.samples) for record in disturbed.of(MemoryShort)] == [("scoring", 16)]
+    assert losses(disturbed) == pytest.approx(losses(undisturbed), rel=1e-3)
 
 
 def test_every_shape_has_a_recording_and_every_call_its_own_outputs() -> None:

@@ -1,55 +1,16 @@
 """A GPU whose memory no longer does: steps and scorings are repeated in halves, and nothing else changes."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor, nn
 
-from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
+from tests.training.conftest import Fail, MakeConfig, Run, assert_same_weights, train
 from timellm_cli.errors import ModelError
 from timellm_cli.model.gpu_memory import is_out_of_memory
-from timellm_cli.model.patches import PatchEmbedding
 from timellm_cli.report.metrics_log import MetricsLog, read_metrics
 from timellm_cli.training.accelerator import gpu_memory_faults
 from timellm_cli.training.records import EpochFinished, MemoryShort, StepLogged, StepTaken
 
 PLAIN = {"model__dropout": 0.0, "run__log_steps": 1}
-
-Fail = Callable[..., None]
-
-
-@pytest.fixture
-def shrink(monkeypatch: pytest.MonkeyPatch) -> Fail:
-    """Lets the backward pass (or with `in_scoring` the forward pass) fail for more samples than `most`.
-
-    It begins with the call number `after` of the model, as if another program had taken the memory meanwhile. The
-    gradients of all that comes behind in the model have been added by then.
-    """
-
-    forward = PatchEmbedding.forward
-
-    def arm(most: int, after: int = 0, in_scoring: bool = False) -> None:
-        calls = 0
-
-        def limited(self: nn.Module, patches_BPL: Tensor) -> Tensor:
-            nonlocal calls
-            calls += 1
-            short = calls > after and len(patches_BPL) > most and in_scoring != self.training
-            if short and in_scoring:
-                raise torch.OutOfMemoryError("CUDA out of memory.")
-            embedded_BPD = forward(self, patches_BPL)
-            if short:
-                embedded_BPD.register_hook(_fail)
-            return embedded_BPD
-
-        monkeypatch.setattr(PatchEmbedding, "forward", limited)
-
-    return arm
-
-
-def _fail(gradient: Tensor) -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 def losses(run: Run) -> list[float]:
