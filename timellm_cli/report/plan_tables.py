@@ -54,7 +54,7 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
     yield section(_llm_title(plan), _facts(_llm_rows(plan)))
     if plan.memory:
         kind = "GPU memory" if plan.memory.kind == "GPU" else "RAM"
-        title = f"{kind}, estimated, of a step with {plan.config.train.batch} samples"
+        title = f"{kind}, estimated, of a step with {format_count(plan.config.train.batch, 'sample')}"
         yield section(title, _facts(_memory_rows(plan.memory)))
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
         if plan.savings:
@@ -203,10 +203,10 @@ def _fits(memory: Memory, budget: int) -> Text:
 def _largest(memory: Memory) -> str:
     largest, keeping = memory.largest_batch, memory.largest_keeping
     if largest and keeping is not None and keeping < largest:
-        without = f"{keeping:,} samples, or " if keeping else ""
+        without = f"{format_count(keeping, 'sample')}, or " if keeping else ""
         return f"Largest batch that fits: {without}{largest:,} with recompute"
     if largest:
-        return f"Largest batch that fits: {largest:,} samples"
+        return f"Largest batch that fits: {format_count(largest, 'sample')}"
     return "Not even one sample fits"
 
 
