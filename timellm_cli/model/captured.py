@@ -64,11 +64,15 @@ class Captured:
         beside.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(beside):
             self._rehearse(lambda: self._function(constants, *(place[:1] if place.ndim else place for place in places)))
-        torch.cuda.current_stream(self._device).wait_stream(beside)
+        current = torch.cuda.current_stream(self._device)
+        current.wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
-        # Another thread may be preparing batches, which must not break the recording.
-        with torch.cuda.graph(graph, pool=_anchor().pool(), stream=beside, capture_error_mode="thread_local"):
-            outputs = self._function(constants, *places)
+        try:
+            # Another thread may be preparing batches, which must not break the recording.
+            with torch.cuda.graph(graph, pool=_anchor().pool(), stream=beside, capture_error_mode="thread_local"):
+                outputs = self._function(constants, *places)
+        finally:
+            torch.cuda.set_stream(current)  # a recording that cannot be ended leaves its own stream in place
         return _Recording(graph, places, outputs)
 
 
