@@ -57,7 +57,7 @@ CASES = (
     Case("captured, from the start", 0),
     Case("captured, in an update of 3", 4, accumulate=3),
     Case("captured, odd pieces", 4, batch=15),
-    Case("captured, a quarter is left", 4, share=0.3),
+    Case("captured, hardly anything left", 4, share=0.3),
     Case("launched, mid-run", 5, settings=EAGER),
     Case("launched, in an update of 3", 4, accumulate=3, settings=EAGER),
     Case("transformers, mid-run", 5, settings=TRANSFORMERS),

@@ -1,14 +1,19 @@
 """A GPU whose memory no longer does: steps and scorings are repeated in halves, and nothing else changes."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 import torch
 
 from tests.training.conftest import Fail, MakeConfig, Run, assert_same_weights, train
 from timellm_cli.errors import ModelError
+from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.model.gpu_memory import is_out_of_memory
 from timellm_cli.report.metrics_log import MetricsLog, read_metrics
 from timellm_cli.training.accelerator import gpu_memory_faults
 from timellm_cli.training.records import EpochFinished, MemoryShort, StepLogged, StepTaken
+from timellm_cli.training.step import Stepper
 
 PLAIN = {"model__dropout": 0.0, "run__log_steps": 1}
 
@@ -72,6 +77,40 @@ def test_scoring_goes_on_with_fewer_windows_and_the_same_figures(make_config: Ma
     assert [record.val_mse for record in run.of(EpochFinished)] == pytest.approx(
         [record.val_mse for record in undisturbed.of(EpochFinished)], rel=1e-6
     )
+
+
+class Unrecordable:
+    """In place of `Captured`: a GPU that has no room for any recording."""
+
+    def __init__(self, *_: object) -> None:
+        self.calls: list[int] = []
+
+    def __call__(self, constants: object, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        self.calls.append(len(inputs[0]))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_what_cannot_be_recorded_even_for_one_sample_is_launched(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = train(make_config(**PLAIN), "undisturbed")
+    recorders: list[Unrecordable] = []
+
+    def record_in_vain(prepare: Callable[..., None]) -> Callable[..., None]:
+        def prepared(self: Any, *arguments: Any) -> None:
+            prepare(self, *arguments)
+            self._captured = Unrecordable()
+            recorders.append(self._captured)
+
+        return prepared
+
+    for kind in (Stepper, ModelForecaster):
+        monkeypatch.setattr(kind, "__init__", record_in_vain(kind.__init__))
+    run = train(make_config(**PLAIN), "disturbed")
+    assert [recorder.calls for recorder in recorders] == [[8, 4, 2, 1], [32, 16, 8, 4, 2, 1]]
+    assert_as_undisturbed(run, undisturbed)
+    told = [(record.step, record.during, record.samples) for record in run.of(MemoryShort)]
+    assert told == [(1, "step", 1), (11, "scoring", 1)]
 
 
 def test_a_card_too_small_for_one_sample_ends_the_run_with_a_clear_error(make_config: MakeConfig, shrink: Fail) -> None:

@@ -37,8 +37,10 @@ class ModelForecaster:
             try:
                 return self._in_pieces(windows, at_a_time)
             except RuntimeError as error:
-                if at_a_time == 1 or not is_out_of_memory(error):
+                if (at_a_time == 1 and self._captured is None) or not is_out_of_memory(error):
                     raise
+            if at_a_time == 1:  # what cannot be recorded may still be launched
+                self._captured = None
             self.at_a_time, self._rows = -(-at_a_time // 2), 0
             free_gpu_memory()
 

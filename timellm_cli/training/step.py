@@ -73,7 +73,7 @@ class Stepper:
         self._forecaster, self._accelerator, self._schedule = forecaster, accelerator, schedule
         self._loss, self._clip = LOSSES[train.loss], train.clip
         self._in_window_units = train.loss_units == "window"
-        self._captured = None
+        self._captured: Captured | None = None
         if forecaster.captures and accelerator.num_processes == 1:
             self._captured = Captured(self._forward_and_backward, accelerator.device, self._rehearse)
         self._between_updates = True
@@ -98,15 +98,21 @@ class Stepper:
         return outcome
 
     def _gather(self, constants: Constants, inputs: Sequence[Tensor], share: float) -> Tensor:
-        """A step in as few pieces as memory allows. Raises what a GPU raises that is too small for one sample."""
+        """A step in as few pieces as memory allows. Raises what a GPU raises that is too small for one sample.
+
+        Where one sample cannot be recorded it may still be launched: the allocator can then join what has gaps.
+        """
         gathered = {} if self._between_updates else self._copied_gradients()
         while True:
             at_a_time = min(self._at_a_time or len(inputs[0]), len(inputs[0]))
             try:
                 return self._in_pieces(constants, inputs, share, at_a_time)
             except RuntimeError as error:
-                if at_a_time == 1 or self._accelerator.num_processes > 1 or not is_out_of_memory(error):
+                smallest = at_a_time == 1 and self._captured is None
+                if smallest or self._accelerator.num_processes > 1 or not is_out_of_memory(error):
                     raise
+            if at_a_time == 1:
+                self._captured = None
             self._at_a_time = -(-at_a_time // 2)
             free_gpu_memory()
             self._take_back(gathered)
