@@ -55,6 +55,15 @@ def test_training_leaves_bands_that_predict_writes_draws_and_eval_counts(
     assert f"80 % bands held {coverage[80]['coverage']:.1f} % of the values" in text
 
 
+def test_another_dataset_has_no_bands_even_where_its_channels_have_the_same_names(
+    cli: Cli, trained: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_bytes(small_csv.read_bytes())
+    scored = last_json(cli("eval", trained, "--zero-shot", other, "--json"))
+    assert scored["entries"][0]["coverage"] == []
+
+
 def test_beyond_pred_len_there_is_a_forecast_but_no_band(cli: Cli, trained: Path, small_csv: Path) -> None:
     finished = cli("predict", trained, small_csv, "--levels", "80", "--steps", 15)
     rows = list(csv.reader(io.StringIO(finished.stdout)))

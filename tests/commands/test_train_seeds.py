@@ -9,8 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+from accelerate import PartialState
+
 from tests.commands.conftest import Arguments
 from tests.conftest import Cli
+from timellm_cli.commands.train_seeds import is_main
 from timellm_cli.training.checkpoint import load_checkpoint
 
 KEYS = ("val_mse", "val_mae", "test_mse", "test_mae")
@@ -95,3 +99,13 @@ def test_seeds_go_on_together_or_not_at_all(cli: Cli, arguments: Arguments) -> N
     refused = cli(*arguments("--seeds=2", "--resume=checkpoints/run-seed2021/last.pt"))
     assert refused.returncode == 2
     assert "--resume auto with --seeds" in refused.stderr
+
+
+def test_which_process_writes_is_known_before_accelerate_chooses_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate's choice would hold for good, so that `--device cpu` came too late."""
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    monkeypatch.delenv("RANK", raising=False)
+    assert is_main()
+    monkeypatch.setenv("RANK", "1")
+    assert not is_main()
+    assert not PartialState._shared_state

@@ -4,7 +4,7 @@ import pytest
 
 from tests.untrained import make_config
 from timellm_cli.config import Config
-from timellm_cli.evaluation.groups import control_of, group_name, group_seeds
+from timellm_cli.evaluation.groups import control_of, group_seeds, name_groups
 
 
 def config(llm: str = "gpt2", **changes: object) -> Config:
@@ -16,6 +16,13 @@ def test_seeds_of_one_run_are_one_group_wherever_they_were_trained() -> None:
     second = first.with_values({"train.seed": 7, "run.name": "other", "hardware.capture": "on", "train.workers": 2})
     other = config(train__learning_rate=0.1)
     assert group_seeds([first, other, second]) == [[0, 2], [1]]
+
+
+def test_a_batch_that_a_small_card_takes_in_more_steps_makes_no_group() -> None:
+    large = config(train__batch_size=32, train__accumulate=1)
+    small = config(train__batch_size=8, train__accumulate=4)
+    assert group_seeds([large, small, config(train__batch_size=8)]) == [[0, 1], [2]]
+    assert control_of(small, config("none", train__batch_size=32)) == "no LLM"
 
 
 @pytest.mark.parametrize(
@@ -63,4 +70,9 @@ def test_a_control_differs_in_the_llm_alone(ours: Config, theirs: Config, contro
     ],
 )
 def test_several_seeds_are_called_by_what_their_names_share(names: list[str], name: str) -> None:
-    assert group_name(names) == name
+    assert name_groups([names]) == [name]
+
+
+def test_two_groups_never_have_one_name() -> None:
+    names = [["run-seed1", "run-seed2"], ["run-seed3", "run-seed4"], ["other-1", "other-2"], ["other"]]
+    assert name_groups(names) == ["run-seed1 and 1 more", "run-seed3 and 1 more", "other-1 and 1 more", "other"]

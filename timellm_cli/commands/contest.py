@@ -78,7 +78,7 @@ def score_model(trained: Trained, task: Task, machine: Machine, batch_size: int 
     batch_size = batch_size or opened.batch_size
     forecaster = ModelForecaster(opened.model, opened.device)
     try:
-        count = _count_coverage(trained)
+        count = _count_coverage(trained) if task.zero_shot is None else None
         scores = score_showing(name, forecaster, trained.data, task, batch_size, count.add if count else None)
         intervals = trained.checkpoint.intervals if count else None
         examples = show_examples(forecaster, trained.data, task.split, scores, intervals)
@@ -107,7 +107,7 @@ def score_showing(
 
 
 def _count_coverage(trained: Trained) -> CoverageCount | None:
-    """Bands belong to the channels that were validated, so other datasets have none."""
+    """Bands belong to the dataset and the channels that were validated."""
     intervals, columns = trained.checkpoint.intervals, trained.data.table.columns
     scored = columns[-trained.data.windows("test").channels :]
     if intervals is None or not set(scored) <= set(intervals.channels):

@@ -1,19 +1,18 @@
 """`timellm train --seeds N`: the same training under several seeds, one after another, and how far they scatter."""
 
-import gc
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
 from rich.text import Text
 
 from timellm_cli.commands import train
 from timellm_cli.console import err, out
 from timellm_cli.errors import ConfigError, ExitCode, Interrupted
 from timellm_cli.files import disk_faults_of, replacing
+from timellm_cli.model.gpu_memory import free_gpu_memory
 from timellm_cli.planning.run_name import run_name
 from timellm_cli.report.seed_summary import print_seeds, summarise_seeds
 from timellm_cli.settings import Settings
@@ -46,10 +45,10 @@ def run(settings: Settings, seeds: int, *, resume: str | None, offline: bool) ->
             train.refuse_to_overwrite(folder)
     best = {}
     for number, (seed, one) in enumerate(runs.items(), 1):
-        if _is_main():
+        if is_main():
             err.print(Text(f"\nSeed {seed}, run {number} of {seeds}", style="bold"))
         best[seed] = (_finished(one) if resume else None) or _train(one, resume, offline)
-    if _is_main():
+    if is_main():
         summary = summarise_seeds(best)
         path = _summary_path(settings, every)
         with disk_faults_of(path), replacing(path) as file:
@@ -84,7 +83,7 @@ def _finished(settings: Settings) -> dict[str, float] | None:
     assert checkpoint.training is not None
     if not checkpoint.training.finished or any(now[key] != then[key] for key in _LENGTH):
         return None
-    if _is_main():
+    if is_main():
         err.print(Text(f"'{path.parent}' is finished: {checkpoint.training.finished}"), soft_wrap=True)
     return checkpoint.metrics
 
@@ -95,14 +94,15 @@ def _train(settings: Settings, resume: str | None, offline: bool) -> dict[str, f
     except Interrupted as stop:
         raise Interrupted(stop.message, "go on with the same command and --resume auto") from None
     finally:
-        gc.collect()  # the model goes before the next one comes
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_gpu_memory()  # the model and its recordings go before the next one is planned
     if not isinstance(ending, RunFinished):
         raise SystemExit(ExitCode.INTERRUPTED)  # the main process says why
     return ending.best
 
 
-def _is_main() -> bool:
-    """Whether this is the process that writes, of those under `accelerate launch`."""
-    return bool(PartialState().is_main_process)
+def is_main() -> bool:
+    """Whether this is the process that writes, of those under `accelerate launch`.
+
+    Accelerate itself is not asked: it would choose a device for good before the configuration does.
+    """
+    return os.environ.get("RANK", "0") == "0"

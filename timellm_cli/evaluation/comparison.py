@@ -10,7 +10,7 @@ from timellm_cli.datasets import data_path, name_of
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.coverage import drift_note
 from timellm_cli.evaluation.entries import Contestant, Entry, entry_of_baseline, entry_of_model
-from timellm_cli.evaluation.groups import group_seeds
+from timellm_cli.evaluation.groups import group_seeds, name_groups
 from timellm_cli.evaluation.published import Published, published_for
 from timellm_cli.evaluation.score import Scores, scored_windows
 from timellm_cli.evaluation.task import Task
@@ -75,7 +75,8 @@ def compare(
         [contestants[place] for place in places]
         for places in group_seeds([contestant.subject.config for contestant in contestants])
     ]
-    models = [(entry_of_model(group), group[0].subject.config) for group in groups]
+    names = name_groups([[contestant.subject.name for contestant in group] for group in groups])
+    models = [(entry_of_model(name, group), group[0].subject.config) for name, group in zip(names, groups, strict=True)]
     rivals = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     configs = [contestant.subject.config for contestant in contestants]
     drifts = [drift_note(entry.name, entry.coverage) for entry, _ in models]

@@ -8,7 +8,6 @@ from typing import Literal
 from timellm_cli.config import Config
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.coverage import Coverage, mean_coverage
-from timellm_cli.evaluation.groups import group_name
 from timellm_cli.evaluation.score import Figures, Part, Scores, mean_scores, parts_of
 from timellm_cli.evaluation.spread import spread_of
 from timellm_cli.evaluation.subjects import Subject
@@ -91,8 +90,8 @@ def describe_llm(config: Config) -> str:
     return f"{drawn}{Path(llm.name).name}, {llm.layers} layer{'s' * (llm.layers != 1)}"
 
 
-def entry_of_model(group: Sequence[Contestant]) -> Entry:
-    """The mean figures of a trained model's seeds."""
+def entry_of_model(name: str, group: Sequence[Contestant]) -> Entry:
+    """The mean figures of a trained model's seeds, under the name of the group."""
     first = group[0].subject
     runs = tuple(
         Run(subject.name, str(subject.path), subject.config.train.seed, one.scores.mse, one.scores.mae)
@@ -104,7 +103,7 @@ def entry_of_model(group: Sequence[Contestant]) -> Entry:
         explanation += f"; mean ± deviation of {len(runs)} seeds"
     scores = mean_scores([one.scores for one in group])
     coverage = mean_coverage([one.coverage for one in group])
-    return replace(_entry(group_name([run.name for run in runs]), explanation, scores, runs), coverage=coverage)
+    return replace(_entry(name, explanation, scores, runs), coverage=coverage)
 
 
 def entry_of_baseline(baseline: Baseline, scores: Scores) -> Entry:

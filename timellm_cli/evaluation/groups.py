@@ -11,7 +11,9 @@ from timellm_cli.llm_files import NO_LLM
 Control = Literal["no LLM", "random LLM", "fewer layers"]
 
 _FREE_SECTIONS = ("run", "hardware")
-_FREE_KEYS = ("train.seed", "train.workers", "llm.implementation", "data.path")
+_FREE_KEYS = (
+    "train.seed", "train.workers", "train.batch_size", "train.accumulate", "llm.implementation", "data.path",
+)  # fmt: skip
 """Where and how a model was trained, but not what it learned."""
 _OF_THE_LLM = ("llm", "prompt")
 
@@ -19,13 +21,15 @@ _OF_THE_LLM = ("llm", "prompt")
 def recipe(config: Config) -> dict[str, Any]:
     """What a model learned, by key: all but the seed, and how and where it was computed.
 
-    What only an LLM reads is left out where there is none.
+    A settled batch counts by the samples of an update, which a small card takes in more steps. What only an LLM reads
+    is left out where there is none.
     """
     values = {
         key: value
         for key, value in config.values().items()
         if key not in _FREE_KEYS and key.split(".")[0] not in _FREE_SECTIONS
     }
+    values["train.batch_size x accumulate"] = config.train.batch * config.train.accumulate
     if config.llm.name != NO_LLM:
         return values
     return {
@@ -48,14 +52,26 @@ def group_seeds(configs: Sequence[Config]) -> list[list[int]]:
     return groups
 
 
-def group_name(names: Sequence[str]) -> str:
-    """What the names of several seeds have in common: 'etth1' of 'etth1-seed1' and 'etth1-seed2'."""
-    if len(names) == 1:
-        return names[0]
+def name_groups(groups: Sequence[Sequence[str]]) -> list[str]:
+    """For the names of each group's seeds, what they have in common: 'etth1' of 'etth1-seed1' and 'etth1-seed2'.
+
+    Where that would name two groups alike, or nothing is in common: 'etth1-seed1 and 1 more'.
+    """
+    shared = [names[0] if len(names) == 1 else _in_common(names) for names in groups]
+    return [
+        name if name and shared.count(name) == 1 else _first_of(names)
+        for name, names in zip(shared, groups, strict=True)
+    ]
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+
+
+def _in_common(names: Sequence[str]) -> str:
     letters = (set(column) for column in zip(*names, strict=False))
     prefix = "".join(column.pop() for column in takewhile(lambda column: len(column) == 1, letters))
-    shared = re.sub(r"[-_ ./\\]+(seed|s)?[-_ ]?\d*$", "", prefix)
-    return shared or f"{names[0]} and {len(names) - 1} more"
+    return re.sub(r"[-_ ./\\]+(seed|s)?[-_ ]?\d*$", "", prefix)
 
 
 def control_of(ours: Config, theirs: Config) -> Control | None:
