@@ -75,6 +75,8 @@ def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> C
     """
     saved, now = checkpoint.config.values(), settings.config.values()
     stated = {key: now[key] for key, origin in settings.origins.items() if origin != "default" and now[key] != "auto"}
+    if now["train.batch_size"] == "auto":
+        stated.pop("train.accumulate", None)  # it follows from the batch size
     _stay_in_folder(settings, path)
     stated |= {key: now[key] for key in _OF_MACHINE}
     changed = {key: value for key, value in stated.items() if key not in _PLACE and value != saved[key]}
