@@ -64,6 +64,17 @@ def test_another_dataset_has_no_bands_even_where_its_channels_have_the_same_name
     assert scored["entries"][0]["coverage"] == []
 
 
+def test_that_data_drift_is_said_of_the_test_split_alone(cli: Cli, trained: Path) -> None:
+    scored = {split: last_json(cli("eval", trained, "--split", split, "--json")) for split in ("test", "train")}
+    missed = {
+        split: [one["level"] for one in plain["entries"][0]["coverage"] if abs(one["coverage"] - one["level"]) > 2]
+        for split, plain in scored.items()
+    }
+    assert all({80, 95} & set(levels) for levels in missed.values())
+    assert any("the data drift" in note for note in scored["test"]["notes"])
+    assert not any("the data drift" in note for note in scored["train"]["notes"])
+
+
 def test_beyond_pred_len_there_is_a_forecast_but_no_band(cli: Cli, trained: Path, small_csv: Path) -> None:
     finished = cli("predict", trained, small_csv, "--levels", "80", "--steps", 15)
     rows = list(csv.reader(io.StringIO(finished.stdout)))

@@ -40,7 +40,7 @@ class Comparison:
     @property
     def best(self) -> Entry:
         """The entry of lowest MSE."""
-        return lowest(self.entries)
+        return _lowest(self.entries)
 
     @property
     def models(self) -> tuple[Entry, ...]:
@@ -50,12 +50,12 @@ class Comparison:
     @property
     def best_model(self) -> Entry:
         """The model of lowest MSE."""
-        return lowest(self.models)
+        return _lowest(self.models)
 
     @property
     def best_baseline(self) -> Entry:
         """The baseline of lowest MSE."""
-        return lowest([entry for entry in self.entries if entry.kind == "baseline"])
+        return _lowest([entry for entry in self.entries if entry.kind == "baseline"])
 
 
 def compare(
@@ -79,7 +79,7 @@ def compare(
     models = [(entry_of_model(name, group), group[0].subject.config) for name, group in zip(names, groups, strict=True)]
     rivals = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     configs = [contestant.subject.config for contestant in contestants]
-    drifts = [drift_note(entry.name, entry.coverage) for entry, _ in models]
+    drifts = [drift_note(entry.name, entry.coverage) for entry, _ in models if task.split == "test"]
     is_as_published = task.as_trained and task.split == "test" and task.limit is None
     return Comparison(
         data=name_of(config.data),
@@ -92,7 +92,7 @@ def compare(
         channels=data.table.columns[-samples.channels :],
         entries=(*(entry for entry, _ in models), *rivals),
         published=published_for(configs) if is_as_published else (),
-        verdicts=tuple(judge(models, lowest(rivals))),
+        verdicts=tuple(judge(models, _lowest(rivals))),
         notes=(*notes, *filter(None, drifts)),
     )
 
@@ -107,14 +107,13 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _lowest(entries: Sequence[Entry]) -> Entry:
+    return min(entries, key=lambda entry: entry.rank)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def lowest(entries: Sequence[Entry]) -> Entry:
-    """A model whose forecasts are no numbers is never the best."""
-    return min(entries, key=lambda entry: entry.mse if math.isfinite(entry.mse) else math.inf)

@@ -1,5 +1,6 @@
 """The figures of one forecaster as plain data: a baseline's, or the mean over the seeds of a trained model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,11 @@ class Entry:
     steps: tuple[PartErrors, ...]
     runs: tuple[Run, ...] = ()
     coverage: tuple[Coverage, ...] = ()
+
+    @property
+    def rank(self) -> float:
+        """The MSE to rank by: a model whose forecasts are no numbers comes last."""
+        return self.mse if math.isfinite(self.mse) else math.inf
 
 
 @dataclass(frozen=True, eq=False)

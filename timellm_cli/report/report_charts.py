@@ -1,6 +1,5 @@
 """The charts of the report: errors by step, forecasts of single windows, losses of the runs."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ _TAIL = 2.5
 
 def style_models(comparison: Comparison) -> list[tuple[Entry, str]]:
     """The best models that there are styles for, best first: a model looks alike in all charts."""
-    ranked = sorted(comparison.models, key=lambda entry: entry.mse if math.isfinite(entry.mse) else math.inf)
+    ranked = sorted(comparison.models, key=lambda entry: entry.rank)
     return list(zip(ranked, _MODEL_STYLES, strict=False))
 
 
