@@ -52,7 +52,7 @@ _FIRST: dict[str, Values] = {
     "period 24": _with(period=24),
     "d_ff 128": _with(model__d_ff=128),
     "batch 512": _with(train__batch_size=512),
-    "average": _with(train__schedule="constant", train__learning_rate=5e-4, average=0.998),
+    "average": _with(train__schedule="constant", train__learning_rate=5e-4, train__average=True),
     "2 layers": _with(llm__layers=2),
     "100 prototypes": _with(model__num_prototypes=100),
     "mse": _with(train__loss="mse"),
@@ -61,5 +61,27 @@ _FIRST: dict[str, Values] = {
     "huber": _with(train__loss="huber"),
 }
 
-ROUNDS: dict[str, list[Trial]] = {"first": [Trial(name, values) for name, values in _FIRST.items()]}
-"""The trials of each round, the most important first."""
+_AVERAGED = _with(train__schedule="constant", train__average=True)
+
+_SECOND: dict[str, Values] = {
+    "dropout .3": _AVERAGED | {"model.dropout": 0.3},
+    "both, dropout .3": _AVERAGED | {"both": 24, "model.dropout": 0.3},
+    "both, patch 24, dropout .3": _AVERAGED
+    | {"both": 24, "model.dropout": 0.3, "model.patch_len": 24, "model.patch_stride": 24},
+    "both": _AVERAGED | {"both": 24},
+    "both, dropout .3, 3e-3, one cycle": _with(both=24, model__dropout=0.3, train__learning_rate=3e-3),
+}
+
+ABLATIONS: dict[str, Values] = {
+    "without the LLM": {"llm.name": "none"},
+    "random LLM": {"llm.weights": "random"},
+    "2 layers": {"llm.layers": 2},
+    "no shortcut": {"model.shortcut": False},
+}
+"""What each changes in the chosen recipe."""
+
+ROUNDS: dict[str, list[Trial]] = {
+    name: [Trial(setting, values) for setting, values in settings.items()]
+    for name, settings in (("first", _FIRST), ("second", _SECOND))
+}
+"""The trials with which each round begins, the most important first."""

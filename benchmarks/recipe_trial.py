@@ -4,8 +4,8 @@
 - `shortcut_dropout`: share of the history that the shortcut does not see in a step;
 - `period`: the shortcut is that of SparseTSF (Lin et al., ICML 2024): a smoothed history, and one small matrix for all
   phases of the period;
-- `from_mean`: the shortcut starts from the mean of the history instead of its last value;
-- `average`: decay of an exponential mean of the weights, which is scored in place of them.
+- `both`: the shortcut is the sum of that one, of this period, and the project's own;
+- `from_mean`: the shortcut starts from the mean of the history instead of its last value.
 """
 
 import math
@@ -21,16 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from timellm_cli.config import Config
-from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS
-from timellm_cli.evaluation.model_forecaster import ModelForecaster
-from timellm_cli.evaluation.score import score
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.shortcut import Shortcut
 from timellm_cli.settings import resolve
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer
-from timellm_cli.training.records import EpochFinished, StepTaken
+from timellm_cli.training.records import EpochFinished
 from timellm_cli.training.run_directory import RunDirectory
 
 _MONTH = 720
@@ -56,19 +54,14 @@ def run_trial(trial: Trial, place: Place) -> list[dict[str, float]]:
         accelerator = make_accelerator(config)
         forecaster = load_forecaster(config, accelerator.device)
         _experiment(forecaster, trial.values)
-        average = Average(forecaster, trial.values["average"]) if "average" in trial.values else None
         directory = RunDirectory.of(config)
         directory.create()
         trainer = Trainer(config, data, forecaster, accelerator, directory, scoring_batch=16 if place.toy else 512)
         epochs = []
         started = time.perf_counter()
         for record in trainer.run():
-            if average and isinstance(record, StepTaken):
-                average.update()
             if isinstance(record, EpochFinished):
                 figures = {name: getattr(record, name) for name in ("val_mse", "val_mae", "test_mse", "test_mae")}
-                if average:
-                    figures |= average.score(data, accelerator.device)
                 epochs.append({**figures, "seconds": round(time.perf_counter() - started, 1)})
         return epochs
 
@@ -110,9 +103,11 @@ def _experiment(forecaster: TimeLLM, values: dict[str, Any]) -> None:
     other: Shortcut | None = None
     if "period" in values:
         other = PeriodicShortcut(window.seq_len, window.pred_len, values["period"])
+    elif "both" in values:
+        other = BothShortcuts(window.seq_len, window.pred_len, values["both"])
     elif values.get("from_mean"):
         other = ShortcutFromMean(window.seq_len, window.pred_len)
-    if other:
+    if other and forecaster.shortcut is not None:
         forecaster.shortcut = other.to(device)
     if values.get("zero_head"):
         nn.init.zeros_(forecaster.head.projection.weight)
@@ -149,31 +144,13 @@ class PeriodicShortcut(Shortcut):
         return phases.transpose(1, 2).flatten(1)[:, : self.pred_len]
 
 
-class Average:
-    """An exponential mean of a model's trainable weights."""
+class BothShortcuts(Shortcut):
+    """NLinear's map and SparseTSF's, added up."""
 
-    def __init__(self, forecaster: TimeLLM, decay: float) -> None:
-        self._forecaster, self._decay, self._updates = forecaster, decay, 0
-        self._weights = list(forecaster.trainable_weights().values())
-        self._mean = [weight.detach().clone() for weight in self._weights]
+    def __init__(self, seq_len: int, pred_len: int, period: int) -> None:
+        super().__init__(seq_len, pred_len)
+        self.periodic = PeriodicShortcut(seq_len, pred_len, period)
 
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take the weights in as they are now."""
-        self._updates += 1
-        share = 1 - min(self._decay, self._updates / (self._updates + 10))
-        torch._foreach_lerp_(self._mean, [weight.detach() for weight in self._weights], share)
-
-    @torch.no_grad()
-    def score(self, data: ForecastData, device: torch.device) -> dict[str, float]:
-        """The figures of the mean; the weights are as before afterwards."""
-        now = [weight.detach().clone() for weight in self._weights]
-        self._load(self._mean)
-        scorer = ModelForecaster(self._forecaster, device)
-        scores = {split: score(scorer, data, split, 512) for split in ("val", "test")}
-        self._load(now)
-        return {f"{split}_{kind}": getattr(scores[split], kind) for split in scores for kind in ("mse", "mae")}
-
-    def _load(self, values: list[Tensor]) -> None:
-        for weight, value in zip(self._weights, values, strict=True):
-            weight.copy_(value)
+    def forward(self, scaled_BT: Tensor) -> Tensor:
+        """B x T to B x H."""
+        return super().forward(scaled_BT) + self.periodic(scaled_BT - scaled_BT[:, -1:])
