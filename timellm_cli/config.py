@@ -173,6 +173,9 @@ class TrainConfig(Section):
     schedule: Literal["onecycle", "cosine", "type1", "constant"] = option(
         "onecycle", "How the learning rate moves; type1 halves it after every epoch."
     )
+    average: bool = option(
+        False, "Score and keep an average of the weights, in which newer ones weigh more, instead of the last ones."
+    )
     loss: Literal["mse", "mae", "huber"] = option("mse", "What training minimises, in the units of loss_units.")
     loss_units: Literal["standardised", "window"] = option(
         "standardised",

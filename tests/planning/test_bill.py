@@ -22,6 +22,11 @@ def test_the_total_is_the_sum_of_the_parts_and_no_part_is_empty() -> None:
     assert bill["no such part"] == 0
 
 
+def test_an_average_of_the_weights_takes_as_much_as_they_do() -> None:
+    plain, averaged = our_bill(step(QWEN)), our_bill(step(QWEN, average=True))
+    assert averaged.total - plain.total == averaged["average"] == plain["trainable_weights"]
+
+
 def test_a_part_that_does_not_apply_is_left_out() -> None:
     keys = {part.key for part in our_bill(step(QWEN, quantization="none")).parts}
     assert "quantization_constants" not in keys

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
+from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepTaken
 
 
@@ -16,6 +17,18 @@ def undisturbed(make_config: MakeConfig) -> Run:
     run = train(make_config(), "undisturbed")
     assert [record.step for record in run.of(StepTaken)] == list(range(1, 34))
     return run
+
+
+@pytest.mark.parametrize("stop", [4, 6, 11])
+def test_an_average_of_the_weights_goes_on_as_if_never_stopped(make_config: MakeConfig, stop: int) -> None:
+    config = make_config(train__average=True)
+    whole = train(config, "whole")
+    stopped = train(config, "stopped", stop_at=stop)
+    resumed = train(config, "stopped", resume=stopped.directory.last)
+    assert_same_weights(resumed.weights, whole.weights)
+    assert figures(stopped) | figures(resumed) == figures(whole)
+    best = [load_checkpoint(run.directory.best).weights for run in (whole, resumed)]
+    assert_same_weights(*best)
 
 
 def test_a_run_stopped_at_any_kind_of_step_ends_with_the_same_bits(make_config: MakeConfig, undisturbed: Run) -> None:

@@ -184,6 +184,34 @@ def test_the_loss_that_is_minimised_also_selects(make_config: MakeConfig, loss: 
     assert len({scores.loss(kind) for kind in ("mse", "mae", "huber")}) == 3
 
 
+def test_the_average_is_scored_and_kept_and_the_weights_learn_as_without_it(make_config: MakeConfig) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    change = Stepper._change_weights
+
+    def record_weights(stepper: Stepper, update: int) -> None:
+        change(stepper, update)
+        seen.append({name: weight.detach().clone() for name, weight in stepper.weights.items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stepper, "_change_weights", record_weights)
+        plain, averaged = (train(make_config(train__average=average), str(average)) for average in (False, True))
+    updates = len(seen) // 2
+    assert_same_weights(averaged.weights, plain.weights)
+    mean = seen[updates]
+    for number, weights in enumerate(seen[updates + 1 :], 2):
+        mean = {name: value + 10 / (number + 9) * (weights[name] - value) for name, value in mean.items()}
+    kept = load_checkpoint(averaged.directory.last)
+    for name, weight in kept.weights.items():
+        torch.testing.assert_close(weight, mean[name], rtol=1e-4, atol=1e-5)
+    assert kept.training is not None
+    assert_same_weights(kept.training.learning, averaged.weights)
+    averaged.forecaster.load_trainable_state(kept.weights)
+    data = load_data(make_config())
+    scores = score(ModelForecaster(averaged.forecaster, torch.device("cpu")), data, "test", 8)
+    assert averaged.of(EpochFinished)[-1].test_mse == pytest.approx(scores.mse, rel=1e-6)
+    assert plain.of(EpochFinished)[-1].test_mse != pytest.approx(scores.mse, rel=1e-3)
+
+
 def test_in_window_units_every_error_counts_alike_and_is_told_in_standardised_units(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

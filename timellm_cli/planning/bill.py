@@ -36,6 +36,8 @@ class Bill:
 def our_bill(case: Case) -> Bill:
     """What a step takes here: compact mapping, prompt read without gradients."""
     trained = trainable_parts(trainable_tensors(case), case.optimizer)
+    if case.average:
+        trained.append(Part("average", "average of the weights", trained[0].bytes, trained[0].how))
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
     parts = [*frozen_parts(case), *trained, *step_parts(case)]

@@ -31,7 +31,7 @@ class Case:
     `shape` is None for the model without an LLM. `capability` is the card's, None if it is not known. Of the prompt,
     `head` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with `recompute` computes
     layers again in the backward pass. `captured`: steps are replayed as a CUDA graph. `accumulate` steps change the
-    weights once.
+    weights once. `average`: an average of the weights is kept.
     """
 
     shape: LLMShape | None
@@ -53,6 +53,7 @@ class Case:
     recompute: bool = False
     captured: bool = False
     accumulate: int = 1
+    average: bool = False
 
     @classmethod
     def of(cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None) -> Self:
@@ -81,6 +82,7 @@ class Case:
             recompute=config.hardware.recompute == "on",
             captured=decoder and on_gpu and config.hardware.capture == "on",
             accumulate=train.accumulate,
+            average=train.average,
         )
 
     @property

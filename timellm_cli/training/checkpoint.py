@@ -38,7 +38,8 @@ class TrainingState:
     `step` counts all steps taken, `epoch` the completed epochs, `position` the steps taken in the epoch begun.
     `gradients` are those of a begun accumulation, by parameter name; `gradient_scaler` is fp16's. `losses` are running
     sums of the log. `rng` has one entry a process. `finished` says why the run ended, or is empty while it may go on.
-    The learning rate needs no entry: it follows from the step alone.
+    `learning` are the weights that learn, where the checkpoint's own are their average. The learning rate needs no
+    entry: it follows from the step alone.
     """
 
     step: int
@@ -52,6 +53,7 @@ class TrainingState:
     losses: dict[str, float]
     seconds: float
     finished: str = ""
+    learning: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def scored(self) -> bool:

@@ -102,10 +102,7 @@ class Trainer:
         self._pace.seconds = state.seconds
         self._stopping.load_state(state.early_stopping)
         self._finished = state.finished and self._reason_to_end()
-        self._stepper.optimizer.load_state_dict(state.optimizer)
-        self._stepper.load_gradients(state.gradients)
-        if self._accelerator.scaler is not None:
-            self._accelerator.scaler.load_state_dict(state.gradient_scaler)
+        self._stepper.load_state(state)
         if self._accelerator.process_index < len(state.rng):
             restore_random_state(state.rng[self._accelerator.process_index])
 
@@ -244,7 +241,8 @@ class Trainer:
             if self._interruption.requested and self._accelerator.num_processes == 1:
                 raise _Stopped
 
-        return score(self._scorer, self._data, split, self._scoring_batch, on_batch=hear, on_errors=on_errors)
+        with self._stepper.averaged():
+            return score(self._scorer, self._data, split, self._scoring_batch, on_batch=hear, on_errors=on_errors)
 
     def _summarise(self, scores: dict[str, Scores]) -> EpochFinished:
         val, test = scores["val"], scores["test"]
@@ -289,19 +287,17 @@ class Trainer:
         state = self._capture() if with_state else None
         if self._accelerator.is_main_process:
             metrics = self._stopping.figures
-            content = Checkpoint.of(self._forecaster, self._data, self._config, metrics, state, intervals)
+            with self._stepper.averaged():
+                content = Checkpoint.of(self._forecaster, self._data, self._config, metrics, state, intervals)
             save_checkpoint(path, content)
         return CheckpointSaved(path, self._place.step)
 
     def _capture(self) -> TrainingState:
-        scaler = self._accelerator.scaler
         return TrainingState(
             step=self._place.step,
             epoch=self._place.epoch,
             position=self._place.position,
-            optimizer=self._stepper.optimizer.state_dict(),
-            gradients=self._stepper.gradients(),
-            gradient_scaler=scaler.state_dict() if scaler is not None else {},
+            **self._stepper.state(),
             rng=gather_object([capture_random_state()]),
             early_stopping=self._stopping.state(),
             losses=asdict(self._losses),

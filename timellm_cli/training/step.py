@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +17,8 @@ from timellm_cli.model.forecaster import Constants, TimeLLM
 from timellm_cli.model.gpu_memory import free_gpu_memory, is_out_of_memory
 from timellm_cli.model.normalise import normalise
 from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.training.average import WeightAverage
+from timellm_cli.training.checkpoint import TrainingState
 from timellm_cli.training.gpu_time import GpuTime
 from timellm_cli.training.optim import LOSSES, Schedule, make_optimizer, set_rates
 
@@ -76,6 +80,7 @@ class Stepper:
         self._captured: Captured | None = None
         if forecaster.captures and accelerator.num_processes == 1:
             self._captured = Captured(self._forward_and_backward, accelerator.device, self._rehearse)
+        self._average = WeightAverage(self.weights) if train.average else None
         self._between_updates = True
         self._at_a_time: int | None = None
         self.runs_ahead = accelerator.device.type == "cuda" and accelerator.num_processes == 1
@@ -189,7 +194,32 @@ class Stepper:
         set_rates(self.optimizer, self._schedule.learning_rate(update), self._schedule.beta1(update))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=self._captured is None)
+        if self._average:
+            self._average.take_in(update)
         self._between_updates = True
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While inside, the weights are those to be scored and kept: their average, if `train.average` says so."""
+        return self._average.in_place() if self._average else nullcontext()
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs besides the weights that are kept, by the names of `TrainingState`."""
+        scaler = self._accelerator.scaler
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "gradients": self.gradients(),
+            "gradient_scaler": scaler.state_dict() if scaler is not None else {},
+            "learning": self._average.learning() if self._average else {},
+        }
+
+    def load_state(self, state: TrainingState) -> None:
+        """Go on from a checkpoint's state, whose weights the model holds already."""
+        self.optimizer.load_state_dict(state.optimizer)
+        self.load_gradients(state.gradients)
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state.gradient_scaler)
+        if self._average:
+            self._average.load(state.learning)
 
     def weights_are_finite(self) -> bool:
         """Whether the weights are worth keeping."""
