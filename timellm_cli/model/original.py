@@ -63,9 +63,8 @@ def _load(path: Path) -> dict[str, Tensor]:
             f"checkpoint '{path}' not found", "give the path of the original's `checkpoint` file"
         ) from None
     except pickle.UnpicklingError:
-        raise ModelError(
-            f"'{path}' holds pickled Python objects, which could run code when loaded: refused", _HINT
-        ) from None
+        fault = "holds pickled Python objects, which could run code when loaded: refused"
+        raise ModelError(f"'{path}' {fault if _is_pickled(path) else 'is no checkpoint'}", _HINT) from None
     except Exception as error:
         raise ModelError(
             f"'{path}' is no checkpoint of plain tensors: {str(error).strip().splitlines()[0]}",
@@ -85,6 +84,12 @@ def _load(path: Path) -> dict[str, Tensor]:
             else "it holds no tensors",
         )
     return state
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether a file begins as a pickle or as an archive of one does."""
+    with path.open("rb") as file:
+        return file.read(2).startswith((b"PK", b"\x80"))
 
 
 def _our_name(name: str) -> str | None:
