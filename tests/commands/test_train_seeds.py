@@ -14,8 +14,11 @@ from accelerate import PartialState
 
 from tests.commands.conftest import Arguments
 from tests.conftest import Cli
-from timellm_cli.commands.train_seeds import is_main
+from timellm_cli.commands import train, train_seeds
+from timellm_cli.planning.machine import Machine
+from timellm_cli.settings import Settings, resolve
 from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.training.records import RunFinished
 
 KEYS = ("val_mse", "val_mae", "test_mse", "test_mae")
 
@@ -105,7 +108,24 @@ def test_which_process_writes_is_known_before_accelerate_chooses_a_device(monkey
     """Accelerate's choice would hold for good, so that `--device cpu` came too late."""
     monkeypatch.setattr(PartialState, "_shared_state", {})
     monkeypatch.delenv("RANK", raising=False)
-    assert is_main()
+    assert train_seeds.is_main()
     monkeypatch.setenv("RANK", "1")
-    assert not is_main()
+    assert not train_seeds.is_main()
     assert not PartialState._shared_state
+
+
+def test_all_seeds_are_planned_for_the_machine_as_it_was_before_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else what the first one leaves on a card, its CUDA context at least, is missing in the plan of the second."""
+    planned: dict[int, Machine] = {}
+
+    def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machine) -> RunFinished:
+        planned[settings.config.train.seed] = machine
+        return RunFinished("done", 1, 1, {"epoch": 1.0, **dict.fromkeys(KEYS, 0.5)}, 1.0, None)
+
+    monkeypatch.setattr(train, "run", run)
+    settings = resolve(flags={"run.directory": str(tmp_path), "run.name": "run", "train.seed": "4"})
+    train_seeds.run(settings, 3, resume=None, offline=True)
+    assert list(planned) == [4, 5, 6]
+    assert planned[4] is planned[5] is planned[6]

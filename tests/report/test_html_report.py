@@ -178,8 +178,10 @@ def test_memory_is_shown_predicted_against_measured() -> None:
     assert "No record of it lies beside the checkpoint." in page_of(comparison(0.3)).words
 
 
-def test_without_metrics_it_says_so() -> None:
-    assert "There is no metrics.jsonl beside the checkpoint." in page_of(comparison(0.3), metrics=()).words
+def test_without_the_files_of_its_run_it_says_so_and_repeats_no_training() -> None:
+    words = page_of(comparison(0.3), metrics=()).words
+    assert "There is no metrics.jsonl beside the checkpoint." in words
+    assert "timellm train --config" not in words, "its config.toml is not there either"
 
 
 def test_one_step_and_one_channel_make_a_page_as_well() -> None:

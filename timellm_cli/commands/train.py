@@ -15,7 +15,7 @@ from timellm_cli.errors import ConfigError, DataError, Interrupted
 from timellm_cli.geometry import count_run, steps_per_epoch
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.planning.bill import Bill
-from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.planning.machine import Machine, look_at_machine
 from timellm_cli.planning.memory import predict
 from timellm_cli.planning.readiness import Check, require_ready
 from timellm_cli.planning.scoring import scoring_batch
@@ -35,16 +35,17 @@ from timellm_cli.training.run_directory import RunDirectory
 from timellm_cli.training.run_lock import locked
 
 
-def run(settings: Settings, *, resume: str | None, offline: bool) -> Record:
+def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machine | None = None) -> Record:
     """Train, and leave everything in the run's folder; returns how it ended.
 
+    `machine` is as it was before this process took any of its memory; by default it is looked at now.
     Raises Interrupted once an interrupted run is saved, in the main process; others return.
     """
     path = find_checkpoint(resume, settings.config) if resume else None
     checkpoint = load_resumable(path) if path else None
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
 
-    machine = look_at_machine()
+    machine = machine or look_at_machine()
     config, checks = settle_here(config, machine, offline)
     data = _load_data(config, checkpoint, checks)
     require_ready(checks)

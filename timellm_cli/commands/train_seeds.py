@@ -13,6 +13,7 @@ from timellm_cli.console import err, out
 from timellm_cli.errors import ConfigError, ExitCode, Interrupted
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.gpu_memory import free_gpu_memory
+from timellm_cli.planning.machine import Machine, look_at_machine
 from timellm_cli.planning.run_name import run_name
 from timellm_cli.report.seed_summary import print_seeds, summarise_seeds
 from timellm_cli.settings import Settings
@@ -29,6 +30,7 @@ _SEED = r"\{(train\.)?seed\}"
 def run(settings: Settings, seeds: int, *, resume: str | None, offline: bool) -> None:
     """Train under `train.seed` and the seeds after it, each in a folder of its own.
 
+    All are planned for the machine as it is before the first, as each one takes the memory that the last one left.
     With `resume` 'auto', finished runs are left alone, begun ones go on and missing ones are made. Raises Interrupted
     once the run at hand is saved.
     """
@@ -43,11 +45,11 @@ def run(settings: Settings, seeds: int, *, resume: str | None, offline: bool) ->
     if not resume:
         for folder in folders.values():
             train.refuse_to_overwrite(folder)
-    best = {}
+    best, machine = {}, look_at_machine()
     for number, (seed, one) in enumerate(runs.items(), 1):
         if is_main():
             err.print(Text(f"\nSeed {seed}, run {number} of {seeds}", style="bold"))
-        best[seed] = (_finished(one) if resume else None) or _train(one, resume, offline)
+        best[seed] = (_finished(one) if resume else None) or _train(one, resume, offline, machine)
     if is_main():
         summary = summarise_seeds(best)
         path = _summary_path(settings, every)
@@ -88,9 +90,9 @@ def _finished(settings: Settings) -> dict[str, float] | None:
     return checkpoint.metrics
 
 
-def _train(settings: Settings, resume: str | None, offline: bool) -> dict[str, float]:
+def _train(settings: Settings, resume: str | None, offline: bool, machine: Machine) -> dict[str, float]:
     try:
-        ending = train.run(settings, resume=resume, offline=offline)
+        ending = train.run(settings, resume=resume, offline=offline, machine=machine)
     except Interrupted as stop:
         raise Interrupted(stop.message, "go on with the same command and --resume auto") from None
     finally:

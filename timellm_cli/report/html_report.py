@@ -42,7 +42,10 @@ _MOST_CHANNELS = 24
 
 @dataclass(frozen=True, eq=False)
 class RunShown:
-    """What the report shows of one checkpoint besides its figures. `metrics` are the lines of its metrics.jsonl."""
+    """What the report shows of one checkpoint besides its figures. `metrics` are the lines of its metrics.jsonl.
+
+    There are none of a checkpoint that is not, or not any more, in the folder of its run.
+    """
 
     path: Path
     config: Config
@@ -96,7 +99,7 @@ def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str
         examples_of=next(run for run in best.runs if run.path == str(shown.path)),
         trainings=[_training(entry, [by_path[run.path] for run in entry.runs]) for entry in comparison.models],
         settings=_settings(comparison, by_path),
-        commands=[*(_repeat(run.path) for run in runs), command],
+        commands=[*(_repeat(run.path) for run in runs if run.metrics), command],
         today=date.today().isoformat(),
         version=__version__,
         strip=_strip(comparison),
