@@ -24,7 +24,7 @@ from timellm_cli.evaluation.zero_shot import transfer
 from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.forecasting.forecast_input import require_columns
-from timellm_cli.model.gpu_memory import is_out_of_memory
+from timellm_cli.model.gpu_memory import free_gpu_memory, is_out_of_memory
 from timellm_cli.planning.machine import Machine
 from timellm_cli.report.scoring_progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
@@ -90,6 +90,8 @@ def score_model(trained: Trained, task: Task, machine: Machine, batch_size: int 
             f"the GPU's memory does not hold one sample of {name}",
             "use --device cpu; `nvidia-smi` shows what other programs hold",
         ) from None
+    finally:
+        free_gpu_memory()  # recordings would keep theirs while the next model is loaded
 
 
 def score_showing(
