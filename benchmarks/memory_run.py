@@ -79,6 +79,9 @@ def _measure(job: Job, place: Workplace, trace: PeakTrace | None) -> tuple[dict[
     found: dict[str, int] = {}
     figures: dict[str, Any] = {}
     on_gpu = place.device.type == "cuda"
+    if "llm.name" not in job.settings:
+        place.llm(job.shape).factor_EE()  # drawn here and not while loading is measured
+        give_memory_back(place.device)
     figures["before"] = _allocated(on_gpu)
     _forget_peaks(on_gpu)
     with place.running(job) as run:

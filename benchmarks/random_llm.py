@@ -39,17 +39,23 @@ TOY_GPT2 = {
 }  # fmt: skip
 
 
-def _known(name: str) -> dict[str, Any]:
-    """The keys of a well-known LLM's config.json, in the file's own number formats."""
-    keys = look_up_keys(name)
+HUB_NAMES = {
+    "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B", "qwen2.5-1.5b": "Qwen/Qwen2.5-1.5B", "qwen2.5-3b": "Qwen/Qwen2.5-3B",
+    "qwen2.5-7b": "Qwen/Qwen2.5-7B", "llama-3.2-1b": "meta-llama/Llama-3.2-1B",
+    "llama-3-8b": "meta-llama/Meta-Llama-3-8B", "smollm2-135m": "HuggingFaceTB/SmolLM2-135M", "gpt2": "gpt2",
+}  # fmt: skip
+
+
+def _known(shape: str) -> dict[str, Any]:
+    """The keys of a well-known LLM's config.json."""
+    keys = look_up_keys(HUB_NAMES[shape])
     assert keys is not None
     return {key: value for key, value in keys.items() if key not in ("names", "tokenizer", "dtype")}
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "qwen2.5-0.5b": _known("Qwen/Qwen2.5-0.5B"), "qwen2.5-1.5b": _known("Qwen/Qwen2.5-1.5B"), "qwen2.5-3b": QWEN_3B,
-    "qwen2.5-7b": _known("Qwen/Qwen2.5-7B"), "llama-3.2-1b": _known("meta-llama/Llama-3.2-1B"), "llama-3-8b": LLAMA_8B,
-    "smollm2-135m": SMOLLM2, "gpt2": _known("gpt2"), "toy": TOY, "toy-gpt2": TOY_GPT2,
+    **{shape: _known(shape) for shape in HUB_NAMES},
+    "qwen2.5-3b": QWEN_3B, "llama-3-8b": LLAMA_8B, "smollm2-135m": SMOLLM2, "toy": TOY, "toy-gpt2": TOY_GPT2,
 }  # fmt: skip
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
 """What families call their table of token embeddings."""

@@ -17,7 +17,6 @@ from timellm_cli.planning.activation_bytes import (
     reprogramming_activations,
     workspace,
 )
-from timellm_cli.planning.device_bytes import CUDA_CONTEXT, context
 from timellm_cli.planning.llm_shape import FAMILIES
 
 BATCH, PROMPT, SEQ_LEN, PRED_LEN = 3, 20, 96, 24
@@ -145,11 +144,3 @@ def test_int8_keeps_the_inputs_of_its_matrices() -> None:
     shape = known_shape("Qwen/Qwen2.5-3B")
     more = llm_activations(step(shape, quantization="int8")).bytes - llm_activations(step(shape)).bytes
     assert more == 8 * 64 * 6 * 2 * (3 * 2048 + 11008)
-
-
-def test_the_context_is_that_of_the_cards_class() -> None:
-    shape = known_shape("gpt2")
-    assert context(step(shape, capability=(9, 0))).bytes == CUDA_CONTEXT[9]
-    assert context(step(shape, capability=(7, 5))).bytes == CUDA_CONTEXT[7]
-    assert context(step(shape)).bytes == 2**29
-    assert context(step(shape, on_gpu=False)).key == "process"

@@ -32,7 +32,7 @@ def test_a_part_that_does_not_apply_is_left_out() -> None:
     assert "quantization_constants" not in keys
     assert {part.key for part in our_bill(step(None)).parts} == {
         "trainable_weights", "gradients", "optimizer_states", "reprogramming_activations", "workspace",
-        "matrix_products", "cuda_context",
+        "matrix_products", "allocator", "cuda_context",
     }  # fmt: skip
 
 

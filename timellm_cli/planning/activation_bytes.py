@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.decoder_bytes import decoder_parts, decoder_scoring_parts
-from timellm_cli.planning.device_bytes import context, matrix_products
+from timellm_cli.planning.device_bytes import matrix_products
 from timellm_cli.planning.llm_shape import LLMShape
 
 
@@ -22,7 +22,7 @@ def step_parts(case: Case) -> list[Part]:
         llm = decoder_parts(case)
     else:
         llm = [llm_activations(case), prompt_keys_values(case), workspace(case)]
-    return [reprogramming_activations(case), *llm, matrix_products(case), context(case)]
+    return [reprogramming_activations(case), *llm, matrix_products(case)]
 
 
 def scoring_parts(case: Case) -> list[Part]:
@@ -41,7 +41,7 @@ def scoring_parts(case: Case) -> list[Part]:
         size = case.number_bytes * (cache + mlp) + _matrix_in_full(case, shape)
         llm = [Part("workspace", "workspace", size, "keys and values of all layers, one MLP")]
     undropped = replace(case, model=case.model.model_copy(update={"dropout": 0.0}))
-    return [reprogramming_activations(undropped), *llm, matrix_products(case, trains=False), context(case)]
+    return [reprogramming_activations(undropped), *llm, matrix_products(case, trains=False)]
 
 
 def reprogramming_activations(case: Case) -> Part:

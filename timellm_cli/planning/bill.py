@@ -1,6 +1,6 @@
 """The memory bill of a training step, part by part, here and in the published implementation; the largest batch. Light.
 
-Left out: what the allocator rounds up and cannot join again.
+Its total is what the driver shows as taken by the process after some steps (`tests/planning/test_measured_grid.py`).
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from timellm_cli.planning.activation_bytes import (
     workspace,
 )
 from timellm_cli.planning.case import Case, Part
-from timellm_cli.planning.device_bytes import context, matrix_products
-from timellm_cli.planning.weight_bytes import frozen_parts, trainable_parts, trainable_tensors
+from timellm_cli.planning.device_bytes import allocator, context, matrix_products
+from timellm_cli.planning.weight_bytes import frozen_parts, loading_bytes, trainable_parts, trainable_tensors
 
 
 @dataclass(frozen=True)
 class Bill:
-    """The parts of what is allocated at the peak of a step."""
+    """The parts of what a run takes of the memory at the worst moment of a step, or of loading the LLM."""
 
     parts: tuple[Part, ...]
 
@@ -41,7 +41,14 @@ def our_bill(case: Case) -> Bill:
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
     parts = [*frozen_parts(case), *trained, *step_parts(case)]
+    parts = [*parts, _loading(case, parts), allocator(case, parts), context(case)]
     return Bill(tuple(part for part in parts if part.bytes))
+
+
+def _loading(case: Case, parts: list[Part]) -> Part:
+    """What loading takes more than a step."""
+    step, most = sum(part.bytes for part in parts), loading_bytes(case)
+    return Part("loading", "loading the LLM", max(most - step, 0), f"{most:,} bytes, more than the {step:,} of a step")
 
 
 def scoring_bill(case: Case) -> Bill:
@@ -49,6 +56,7 @@ def scoring_bill(case: Case) -> Bill:
     weights = sum(trainable_tensors(case).values())
     trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
     parts = [*frozen_parts(case), trained, *scoring_parts(case)]
+    parts = [*parts, allocator(case, parts), context(case)]
     return Bill(tuple(part for part in parts if part.bytes))
 
 
@@ -76,8 +84,8 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
         ),
         workspace(case),
         matrix_products(case),
-        context(case),
     ]  # fmt: skip
+    parts = [*parts, allocator(case, parts), context(case)]
     return Bill(tuple(part for part in parts if part.bytes))
 
 

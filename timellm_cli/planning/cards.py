@@ -28,6 +28,7 @@ class Card:
     total_bytes: int
     desktop_bytes: int
     capability: tuple[int, int]
+    multiprocessors: int
     matrix_rate: float
     bandwidth: float
 
@@ -59,6 +60,7 @@ def recognise(name: str) -> Card | None:
         total_bytes=int(entry["memory_gib"] * GIB),
         desktop_bytes=DESKTOP_BYTES if entry["desktop"] else 0,
         capability=(entry["capability"][0], entry["capability"][1]),
+        multiprocessors=entry["multiprocessors"],
         matrix_rate=entry["tflops"] * 1e12,
         bandwidth=entry["bandwidth"] * 1e9,
     )

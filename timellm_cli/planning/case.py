@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from timellm_cli.config import Config, ModelConfig
 from timellm_cli.geometry import count_patches
+from timellm_cli.planning.cards import recognise
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.planning.machine import Gpu
 from timellm_cli.planning.run_path import why_no_decoder
@@ -28,10 +29,10 @@ class Part:
 class Case:
     """A training step. `prompt` is K and `patches` P, both of one sample; `layers` are those used.
 
-    `shape` is None for the model without an LLM. `capability` is the card's, None if it is not known. Of the prompt,
-    `head` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with `recompute` computes
-    layers again in the backward pass. `captured`: steps are replayed as a CUDA graph. `accumulate` steps change the
-    weights once. `average`: an average of the weights is kept.
+    `shape` is None for the model without an LLM. `capability` and `multiprocessors` are the card's, None where not
+    known. Of the prompt, `head` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with
+    `recompute` computes layers again in the backward pass. `captured`: steps are replayed as a CUDA graph. `accumulate`
+    steps change the weights once. `average`: an average of the weights is kept.
     """
 
     shape: LLMShape | None
@@ -54,6 +55,7 @@ class Case:
     captured: bool = False
     accumulate: int = 1
     average: bool = False
+    multiprocessors: int | None = None
 
     @classmethod
     def of(cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None) -> Self:
@@ -61,6 +63,7 @@ class Case:
         window, model, llm, train = config.window, config.model, config.llm, config.train
         assert llm.quantization != "auto"
         assert train.precision != "auto"
+        card = recognise(gpu.name) if gpu else None
         decoder, on_gpu = why_no_decoder(llm) is None, config.hardware.device == "cuda"
         return cls(
             shape=shape,
@@ -83,6 +86,7 @@ class Case:
             captured=decoder and on_gpu and config.hardware.capture == "on",
             accumulate=train.accumulate,
             average=train.average,
+            multiprocessors=card.multiprocessors if card else None,
         )
 
     @property

@@ -13,7 +13,7 @@ _USUAL = 32
 """The fastest on a CPU: 16 to 64 are as fast there, 8 and 256 take 6 % longer."""
 
 _OF_TRAINING = ("gradients", "optimizer_states")
-_OF_RECORDED_STEPS = ("reprogramming_activations", "patch_activations", "keys_values", "workspace")
+_OF_RECORDED_STEPS = ("reprogramming_activations", "patch_activations", "keys_values", "workspace", "allocator")
 
 
 def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -> int:

@@ -29,6 +29,23 @@ def frozen_parts(case: Case) -> list[Part]:
     ]  # fmt: skip
 
 
+def loading_bytes(case: Case) -> int:
+    """The most that our own decoder has allocated while its last layer is loaded (`model/llm/frozen_layers.py`).
+
+    Beside the layers, gate and up lie there as they are in the LLM's file while `down` is copied; or, for int8, once
+    more in float32 twice. Another LLM is loaded matrix by matrix, which takes less.
+    """
+    if not case.decoder or case.shape is None:
+        return 0
+    *_, gate_up, down = (linear.weights for linear in matrices(case))
+    size = case.number_bytes if case.quantization == "none" else case.shape.file_bytes_per_weight
+    layers = sum(part.bytes for part in frozen_parts(case) if part.key != "prototype_factor")
+    of_weight = linear_weights(case).bytes / (case.layers * case.shape.linear_weights)
+    copied = size * (gate_up + 2 * down) - of_weight * (gate_up if case.quantization == "none" else 0)
+    in_float32 = (size + 2 * 4) * gate_up - of_weight * gate_up if case.quantization == "int8" else 0
+    return int(layers - of_weight * down + max(copied, in_float32))
+
+
 def embedding(case: Case) -> Part:
     """The table of token embeddings, never quantized.
 
