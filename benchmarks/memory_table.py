@@ -4,8 +4,9 @@
 
 Memory in bytes, time in seconds. `step_peak` is torch's peak allocated while stepping; of a captured step in the groups
 of `FRESH` while a second recording is made, when the optimizer has its states (in those of `FIRST` it had none yet).
-`device` is what the driver says that the process has taken after some steps, `reserved` torch's part of it. `order`
-counts the runs of a process: `device` holds what earlier ones left loaded in the context, which is little.
+`device` is what the driver says that the process has taken after some steps, `reserved` torch's part of it; where
+another program had the card as well, `device` is empty, and times mean nothing. `order` counts the runs of a process:
+`device` holds what earlier ones left loaded in the context, which is little.
 """
 
 import argparse
@@ -27,6 +28,7 @@ MEASURED = (
     "scoring_peak", "seconds", "scoring_seconds", "card", "capability", "multiprocessors", "matrix_rate", "bandwidth",
     "torch", "date",
 )  # fmt: skip
+_MOST_OF_A_CONTEXT = 2**31
 OF_THE_JOB = {"train.precision": "bf16", "hardware.capture": "on", "hardware.recompute": "off"}
 
 
@@ -43,7 +45,8 @@ def flatten(row: dict[str, Any]) -> dict[str, Any]:
 
 def _short(row: dict[str, Any], key: str) -> Any:
     if key == "device":
-        return row["device_used"]
+        is_alone = row["device_used"] - row["reserved"] < _MOST_OF_A_CONTEXT
+        return row["device_used"] if is_alone else ""
     if key == "capability":
         return "{}.{}".format(*row["capability"])
     if key == "multiprocessors":
