@@ -149,7 +149,7 @@ def batch_of(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dic
 
 
 def test_an_automatic_batch_is_what_fits_and_an_update_always_sees_as_many_samples() -> None:
-    found = [batch_of(with_card(80), hardware={"vram": vram}) for vram in ("40GiB", "3.7GiB", "3.3GiB")]
+    found = [batch_of(with_card(80), hardware={"vram": vram}) for vram in ("40GiB", "5GiB", "3.7GiB")]
     assert found[0] == (SAMPLES_PER_UPDATE, 1, "off")
     assert [batch for batch, _, _ in found] == sorted((batch for batch, _, _ in found), reverse=True)
     assert found[0] != found[1] != found[2]
