@@ -113,7 +113,7 @@ def test_the_context_is_the_one_that_was_measured() -> None:
 
 
 def test_a_step_takes_about_the_time_that_is_estimated() -> None:
-    """Of steps that had the card to themselves, with which the constants were calibrated; the others' times mean nothing."""
+    """Of steps that had the card to themselves, with which the constants were calibrated; other times mean nothing."""
     alone = [row for row in FIRST if row["precision"] != "fp32"]
     ratios = [
         step_seconds(case_of(row), Speed(float(row["matrix_rate"]), float(row["bandwidth"]))) / float(row["seconds"])
