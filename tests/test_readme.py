@@ -6,7 +6,7 @@ import shlex
 import pytest
 import typer
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Cli
 from timellm_cli.cli import app
 from timellm_cli.settings import profile_names
 
@@ -58,3 +58,13 @@ def test_every_profile_is_in_the_readme() -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     (command,) = [line for line in README.splitlines() if line.endswith("python -m pytest")]
     assert command in (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_readme_shows_what_inspect_prints(cli: Cli) -> None:
+    (shown,) = re.findall(r"\$ (timellm inspect --profile ettm1-qwen3b-6gb)\n(.*?) On the CPU here", README, re.DOTALL)
+    command, expected = shown
+    printed, found, _ = cli(*command.split()[1:], COLUMNS="80", CUDA_VISIBLE_DEVICES="").stdout.partition(
+        " On the CPU here"
+    )
+    assert found
+    assert [line.rstrip() for line in printed.splitlines()] == [line.rstrip() for line in expected.splitlines()]

@@ -307,6 +307,9 @@ def test_a_sweep_prints_a_line_for_each_value(cli: Cli) -> None:
     assert small.rstrip().endswith("fits") and large.rstrip().endswith("fits")
     assert impossible.rstrip().endswith("cannot be")
     assert "1000000: the training split has 237,671 samples, fewer than one batch" in " ".join(lines)
+    note = "largest batch: with recompute, where that gives more"
+    assert note in " ".join(lines)
+    assert note not in cli(*swept, "--recompute", "off").stdout
     record = last_json(cli(*swept, "--json"))
     assert record["key"] == "train.batch_size"
     small, large, impossible = record["values"]

@@ -103,7 +103,8 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
         yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
     written, kept = geometry.step_checkpoints_written, geometry.step_checkpoints_kept
     if written:
-        yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps, of which {kept:,} stay"
+        stay = "stays" if kept == 1 else "stay"
+        yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps, of which {kept:,} {stay}"
     else:
         yield "step-N.pt", "0", f"save_steps is {run.save_steps:,}: only best.pt and last.pt"
 

@@ -35,7 +35,7 @@ def _worth(saving: Saving) -> Text:
 
 
 def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
-    """A line for each value of a key, and what keeps values from having one."""
+    """A line for each value of a key; what keeps values from having one; whether largest batches are recomputed."""
     table = _table(f" {key}", "total", "largest\nbatch", "steps an\nepoch", "an epoch\ntakes")
     for line in swept:
         plan = line.plan
@@ -51,7 +51,11 @@ def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
             format_duration(time.epoch) if time else "-",
             _verdict(memory.fits if memory else None),
         )
-    return Group(table, *(Text(f" {line.value}: {line.fault}", style="red") for line in swept if line.fault))
+    memories = [line.plan.memory for line in swept if line.plan and line.plan.memory]
+    recomputed = any((memory.largest_batch or 0) > (memory.largest_keeping or 0) > 0 for memory in memories)
+    note = [Text(" largest batch: with recompute, where that gives more", style="dim")] if recomputed else []
+    faults = [Text(f" {line.value}: {line.fault}", style="red") for line in swept if line.fault]
+    return Group(table, *note, *faults)
 
 
 def _verdict(fits: bool | None) -> Text:
