@@ -49,8 +49,8 @@ def allocator(case: Case, parts: list[Part], in_one_piece: bool | None = None) -
     passing, weights = sizes.get("workspace", 0), sizes.get("linear_weights", 0)
     kept = sum(sizes.get(key, 0) for key in _KEPT)
     if not case.captured:
-        size = (33 if in_one_piece else 64) * 2**20 + passing // 7
-        how = "33 MiB and a seventh of the workspace"
+        mib = 33 if in_one_piece else 64
+        size, how = mib * 2**20 + passing // 7, f"{mib} MiB and a seventh of the workspace"
     elif in_one_piece:
         size = 24 * 2**20 + passing // 5 + kept // 28 + weights // 50
         how = "24 MiB, a fifth of the workspace, a part in 28 of what layers keep, in 50 of the weights"
