@@ -1,7 +1,7 @@
 """How long a step and an epoch will take on a card: an estimate, good to about a third. Light.
 
-The few constants are calibrated on one H100 and its computer's processor (benchmarks/memory_grid.csv); a test holds the
-estimate against runs that they were not calibrated with. Left out: the start, and a slow disk or processor.
+The few constants are calibrated on one H100 and its computer's processor (benchmarks/memory_grid.csv). A test holds the
+estimate against those very runs; how good it is elsewhere is not known. Left out: the start, a slow disk or processor.
 """
 
 from dataclasses import dataclass, replace
