@@ -62,7 +62,7 @@ def test_a_small_file_is_read_exactly(small_csv: Path) -> None:
         (3, ",1,2", r"line 5: no timestamp in column 'date'"),
         (3, "2024-01-03,1,2", r"line 5: the timestamp 2024-01-03 00:00:00 is that of the row before"),
         (3, "2023-12-31,1,2", r"line 5: 2023-12-31 00:00:00 comes after 2024-01-03 00:00:00"),
-        (3, "2024-01-04 07:00,1,2", r"line 5: irregular timestamps: 2024-01-04 07:00:00 comes 1 days 07:00:00 after"),
+        (3, "2024-01-04 07:00,1,2", r"line 5: irregular timestamps: 2024-01-04 07:00:00 comes 1 day 07:00:00 after"),
         (9, "2024-01-12,1,2", r"line 11: a gap: 2024-01-12 00:00:00 comes after 2024-01-09 00:00:00, but the step is"),
     ],
 )

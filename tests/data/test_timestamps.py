@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timellm_cli.data.cadence import continue_timestamps, find_grid, parse_cadence
+from timellm_cli.data.timeline import show_step
 from timellm_cli.data.timestamps import fitting_formats, has_utc_offset, parse_timestamp
 
 
@@ -142,3 +143,14 @@ def test_any_constant_step_is_found_continued_and_survives_as_text(
 @pytest.mark.parametrize("text", ["MS", "QE-DEC", "B", "2MS"])
 def test_the_cadence_of_a_calendar_survives_as_text(text: str) -> None:
     assert parse_cadence(text) == text
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("1h", "01:00:00"), ("1D", "1 day"), ("7D", "7 days"), ("36h", "1 day 12:00:00"), ("60h", "2 days 12:00:00"),
+        ("1500ms", "00:00:01.500000"), ("MS", "MS"), ("B", "B"),
+    ],
+)  # fmt: skip
+def test_a_step_is_told_in_words(step: str, words: str) -> None:
+    assert show_step(parse_cadence(step) if step in ("MS", "B") else pd.Timedelta(step)) == words

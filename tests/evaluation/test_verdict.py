@@ -71,13 +71,20 @@ def test_what_was_learned_before_is_judged_against_random_weights() -> None:
         (WITH, "lower", "The MSE of ours is 25.0% lower than that of the best baseline, linear. (-0.1000 ±"),
         ([0.5], "unknown", "The MSE of ours is 25.0% higher than that of the best baseline, linear. (+0.1000; 1 seed"),
         ([0.4], "unknown", "The MSE of ours equals that of the best baseline, linear"),
-        ([0.39, 0.42, 0.36], "same", "ours and the best baseline, linear, cannot be told apart: its MSE is 2.5% lower"),
+        ([0.39, 0.42, 0.36], "same", "ours cannot be told apart from the best baseline, linear: its MSE is 2.5% lower"),
     ],
 )
 def test_the_best_model_is_held_against_the_best_baseline(mses: list[float], outcome: str, words: str) -> None:
     first = verdicts(model("worse", [0.9]), model("ours", mses))[0]
     assert (first.ours, first.theirs, first.outcome) == ("ours", "linear", outcome)
     assert words in str(first)
+
+
+def test_from_ten_times_on_an_error_is_told_in_times() -> None:
+    assert (
+        "The MSE of ours is 12 times as high as that of the best baseline, linear."
+        in verdicts(model("ours", [4.8]))[0].sentence
+    )
 
 
 def test_a_model_without_an_llm_raises_no_question_of_it() -> None:

@@ -98,8 +98,12 @@ def show(stamp: np.datetime64) -> str:
 
 
 def show_step(cadence: Cadence) -> str:
-    """A cadence as people read it: `01:00:00`, `1 days 00:00:00`, `MS`."""
-    return str(cadence).removeprefix("0 days ")
+    """A cadence as people read it: `01:00:00`, `1 day`, `2 days 12:00:00`, `MS`."""
+    days, _, time = str(cadence).partition(" days ")
+    if not time:
+        return days
+    several = f"{days} day{'s' * (days != '1')}"
+    return time if days == "0" else several if time == "00:00:00" else f"{several} {time}"
 
 
 def _parse(texts: "pd.Series[str]", form: str) -> Stamps:

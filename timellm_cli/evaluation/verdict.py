@@ -72,11 +72,12 @@ def _against_baseline(entry: Entry, baseline: Entry) -> Verdict:
     difference = differ([run.mse for run in entry.runs], baseline.mse)
     rival = f"the best baseline, {baseline.name}"
     if difference.outcome == "same":
-        sentence = f"{entry.name} and {rival}, cannot be told apart: its MSE is {_change(difference)}"
+        change = _change(difference, "the baseline's")
+        sentence = f"{entry.name} cannot be told apart from {rival}: its MSE is {change}"
     elif difference.mean == 0:
         sentence = f"The MSE of {entry.name} equals that of {rival}"
     else:
-        sentence = f"The MSE of {entry.name} is {_change(difference)} than that of {rival}"
+        sentence = f"The MSE of {entry.name} is {_change(difference, f'that of {rival}')}"
     return Verdict(
         "baseline", entry.name, baseline.name, difference.outcome, difference, f"{sentence}.", _evidence(difference)
     )
@@ -90,12 +91,12 @@ def _about_llm(ours: Entry, theirs: Entry, control: Control, ours_is: str, their
         "fewer layers": f"{ours_is} instead of {theirs_is}",
     }[control]
     less = {"no LLM": "without it", "random LLM": "with random weights", "fewer layers": "with fewer layers"}[control]
-    than = f"than {less}"
+    change = _change(difference, less)
     sentence = {
-        "lower": f"{what} helped: its MSE is {_change(difference)} {than}",
-        "higher": f"{what} hurt: its MSE is {_change(difference)} {than}",
-        "same": f"{what} made no difference that can be told: its MSE is {_change(difference)} {than}",
-        "unknown": f"{what}: one seed cannot tell whether it helps. Its MSE is {_change(difference)} {than}",
+        "lower": f"{what} helped: its MSE is {change}",
+        "higher": f"{what} hurt: its MSE is {change}",
+        "same": f"{what} made no difference that can be told: its MSE is {change}",
+        "unknown": f"{what}: one seed cannot tell whether it helps. Its MSE is {change}",
     }[difference.outcome]
     return Verdict("LLM", ours.name, theirs.name, difference.outcome, difference, f"{sentence}.", _evidence(difference))
 
@@ -108,10 +109,11 @@ def _untested(entry: Entry) -> Verdict:
     return Verdict("LLM", entry.name, None, "unknown", None, sentence)
 
 
-def _change(difference: Difference) -> str:
+def _change(difference: Difference, other: str) -> str:
+    """An MSE beside that of `other`: '2.3% lower than ...', from ten times on '12 times as high as ...'."""
     if difference.relative >= 9:
-        return f"{1 + difference.relative:,.0f} times higher"
-    return f"{abs(difference.relative):.1%} {'lower' if difference.mean <= 0 else 'higher'}"
+        return f"{1 + difference.relative:,.0f} times as high as {other}"
+    return f"{abs(difference.relative):.1%} {'lower' if difference.mean <= 0 else 'higher'} than {other}"
 
 
 def _evidence(difference: Difference) -> str:
