@@ -80,6 +80,15 @@ def test_a_limit_takes_the_first_windows_of_every_channel(data: ForecastData) ->
     assert scored_windows(data, "test", 10**6) == data.windows("test").windows
 
 
+@pytest.mark.parametrize("left_out", [0, 1, 40])
+def test_windows_that_are_left_out_at_the_end_count_as_if_they_had_not_been_scored(
+    data: ForecastData, left_out: int
+) -> None:
+    figures = score(reversed_history, data, "test", 32).without_last(left_out)
+    fewer = score(reversed_history, data, "test", 32, limit=data.windows("test").windows - left_out)
+    assert (figures.mse, figures.mae) == pytest.approx((fewer.mse, fewer.mae), rel=1e-12)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch_size=st.integers(1, 200))
 def test_every_window_counts_once_at_any_batch_size(data: ForecastData, batch_size: int) -> None:
@@ -133,6 +142,7 @@ def test_a_models_score_equals_a_plain_loop_over_its_forecasts(small_csv: Path, 
     assert scores.mse == pytest.approx(sum(squared) / 10, rel=1e-5)
     assert scores.mae == pytest.approx(sum(absolute) / 10, rel=1e-5)
     assert scores.window_mse_CW.flatten() == pytest.approx(squared, rel=1e-5)
+    assert scores.window_mae_CW.flatten() == pytest.approx(absolute, rel=1e-5)
 
 
 def test_forecasts_are_made_without_gradients(data: ForecastData) -> None:

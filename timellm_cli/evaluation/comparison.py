@@ -1,10 +1,11 @@
 """The figures of several forecasters on the same windows, as plain data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
 from timellm_cli.evaluation.baselines import Baseline
@@ -12,7 +13,7 @@ from timellm_cli.evaluation.coverage import drift_note
 from timellm_cli.evaluation.entries import Contestant, Entry, entry_of_baseline, entry_of_model
 from timellm_cli.evaluation.groups import group_seeds, name_groups
 from timellm_cli.evaluation.published import Published, published_for
-from timellm_cli.evaluation.score import Scores, scored_windows
+from timellm_cli.evaluation.score import Scores, mean_scores, scored_windows
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import Verdict, judge
 
@@ -80,7 +81,8 @@ def compare(
     rivals = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     configs = [contestant.subject.config for contestant in contestants]
     drifts = [drift_note(entry.name, entry.coverage) for entry, _ in models if task.split == "test"]
-    is_as_published = task.as_trained and task.split == "test" and task.limit is None
+    published = _published(configs, task, config.data.dataset)
+    best = min(zip(models, groups, strict=True), key=lambda pair: pair[0][0].rank)[1]
     return Comparison(
         data=name_of(config.data),
         csv=str(data_path(config.data)),
@@ -91,10 +93,28 @@ def compare(
         limit=task.limit,
         channels=data.table.columns[-samples.channels :],
         entries=(*(entry for entry, _ in models), *rivals),
-        published=published_for(configs) if is_as_published else (),
+        published=published,
         verdicts=tuple(judge(models, _lowest(rivals))),
-        notes=(*notes, *filter(None, drifts)),
+        notes=(*notes, *filter(None, drifts), *_notes_on_published(published, best, windows)),
     )
+
+
+def _published(configs: Sequence[Config], task: Task, scored_dataset: str) -> tuple[Published, ...]:
+    if task.given is not None or task.split != "test" or task.limit is not None:
+        return ()
+    return published_for(configs, scored_dataset if task.zero_shot is not None else None)
+
+
+def _notes_on_published(published: Sequence[Published], best: Sequence[Contestant], windows: int) -> Iterator[str]:
+    """What the best model would have, had it been scored as a paper scored."""
+    for method in published:
+        if left_out := method.windows_left_out(windows):
+            figures = mean_scores([one.scores for one in best]).without_last(left_out)
+            yield (
+                f"the figures of {method.name} leave out the last {left_out} of {windows:,} windows, too few for its "
+                f"batch of {method.dropped_batch}; without them the best model here has {figures.mse:.4f} / "
+                f"{figures.mae:.4f}"
+            )
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

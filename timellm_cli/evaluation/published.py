@@ -12,30 +12,44 @@ _SEQ_LEN = 512
 
 @dataclass(frozen=True)
 class Published:
-    """A method's test errors as its source prints them, in standardised units."""
+    """A method's test errors as its source prints them, in standardised units.
+
+    Where `dropped_batch` is known, the last windows of the test set, too few for a batch of that size, were not scored.
+    """
 
     name: str
     source: str
     mse: float
     mae: float
+    dropped_batch: int | None = None
+
+    def windows_left_out(self, windows: int) -> int:
+        """How many of the windows of a test set its source did not score, as far as is known."""
+        return windows % self.dropped_batch if self.dropped_batch else 0
 
 
-def published_for(configs: Sequence[Config]) -> tuple[Published, ...]:
-    """Figures for the very task of all these configurations: dataset, window, features and training span; else none."""
-    tasks = {_task(config) for config in configs}
+def published_for(configs: Sequence[Config], other_dataset: str | None = None) -> tuple[Published, ...]:
+    """Figures for the very task of all these configurations: dataset, window, features and training span; else none.
+
+    `other_dataset` is the one that models are tested on without having been trained on it (zero-shot).
+    """
+    tasks = {_task(config, other_dataset) for config in configs}
     task = tasks.pop() if len(tasks) == 1 else None
     if task is None:
         return ()
-    dataset, pred_len = task
+    name, pred_len = task
     text = (Path(__file__).parent / "published.toml").read_text(encoding="utf-8")
     return tuple(
-        Published(method["name"], method["source"], *figures)
+        Published(method["name"], method["source"], figures[0], figures[1], method.get("dropped_batch"))
         for method in tomllib.loads(text)["method"]
-        if (figures := method["figures"].get(dataset, {}).get(str(pred_len)))
+        if (figures := method["figures"].get(name, {}).get(str(pred_len)))
     )
 
 
-def _task(config: Config) -> tuple[str, int] | None:
+def _task(config: Config, other_dataset: str | None) -> tuple[str, int] | None:
+    """What `published.toml` calls the task, and the horizon."""
     data, window = config.data, config.window
-    is_as_published = window.seq_len == _SEQ_LEN and data.features == "M" and not data.columns and data.percent == 100
-    return (data.dataset, window.pred_len) if is_as_published else None
+    if window.seq_len != _SEQ_LEN or data.features != "M" or data.columns:
+        return None
+    name = data.dataset if data.percent == 100 else f"{data.dataset}, {data.percent} %"
+    return (f"{name} -> {other_dataset}" if other_dataset else name), window.pred_len

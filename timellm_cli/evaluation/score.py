@@ -52,7 +52,7 @@ class Scores:
 
     The errors are the squared, the absolute and Huber's: half the square up to one deviation, linear beyond.
     `channels` names the scored channels (in MS the target alone); `std_C` is their scale, in the CSV's units.
-    `window_mse_CW` is the mean squared error of each of the W windows over its horizon.
+    `window_mse_CW` and `window_mae_CW` are the mean errors of each of the W windows over its horizon.
     """
 
     channels: tuple[str, ...]
@@ -62,6 +62,7 @@ class Scores:
     huber_CH: Floats
     std_C: Floats
     window_mse_CW: Floats
+    window_mae_CW: Floats
 
     @property
     def samples(self) -> int:
@@ -112,6 +113,11 @@ class Scores:
         """Errors of each step of the horizon, all channels together, in standardised units."""
         return [self._mean(slice(None), step) for step in range(self.pred_len)]
 
+    def without_last(self, windows: int) -> Figures:
+        """Errors over all windows but the last so many of each channel, as if these had not been scored."""
+        kept = slice(self.windows - windows)
+        return Figures(float(self.window_mse_CW[:, kept].mean()), float(self.window_mae_CW[:, kept].mean()))
+
     def _mean(self, channels: int | slice, steps: int | slice) -> Figures:
         return Figures(
             mse=float(self.squared_CH[channels, steps].mean() / self.windows),
@@ -127,6 +133,7 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
         absolute_CH=np.mean([one.absolute_CH for one in scores], axis=0),
         huber_CH=np.mean([one.huber_CH for one in scores], axis=0),
         window_mse_CW=np.mean([one.window_mse_CW for one in scores], axis=0),
+        window_mae_CW=np.mean([one.window_mae_CW for one in scores], axis=0),
     )
 
 
@@ -161,7 +168,7 @@ def score(
     """
     samples = data.windows(split)
     windows = scored_windows(data, split, limit)
-    window_mses: list[Tensor] = []
+    window_means: list[Tensor] = []
     sums_3CH = torch.zeros(3, samples.channels, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
         for start in range(0, samples.channels * windows, batch_size):
@@ -175,12 +182,13 @@ def score(
             place_B = torch.tensor([place for place, _ in batch], device=error_BH.device)
             errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
             sums_3CH = sums_3CH.to(error_BH.device).index_add_(1, place_B, errors_3BH)
-            window_mses.append(errors_3BH[0].mean(dim=1))
+            window_means.append(errors_3BH[:2].mean(dim=2))
             if on_errors is not None:
                 on_errors(picked, error_BH)
             if on_batch is not None:
                 on_batch(len(picked))
     squared_CH, absolute_CH, huber_CH = sums_3CH.cpu().numpy()
+    window_mse_CW, window_mae_CW = torch.cat(window_means, dim=1).cpu().numpy().reshape(2, samples.channels, windows)
     return Scores(
         channels=data.table.columns[-samples.channels :],
         windows=windows,
@@ -188,5 +196,6 @@ def score(
         absolute_CH=absolute_CH,
         huber_CH=huber_CH,
         std_C=data.scaler.std_C[-samples.channels :],
-        window_mse_CW=torch.cat(window_mses).cpu().numpy().reshape(samples.channels, windows),
+        window_mse_CW=window_mse_CW,
+        window_mae_CW=window_mae_CW,
     )

@@ -15,8 +15,3 @@ class Task:
     zero_shot: str | None = None
     split: str = "test"
     limit: int | None = None
-
-    @property
-    def as_trained(self) -> bool:
-        """Whether the rows are those of the dataset that the models were trained on."""
-        return self.given is None and self.zero_shot is None
