@@ -4,8 +4,9 @@
 
 Every trial goes through the project's own training and scoring code. `recipe_settings.py` lists the recipes of a round
 in order of importance: those for which no time is left are skipped. Each is tried with one seed. Round `first` then
-tries more seeds of those with the lowest validation MAE; round `second` takes the one with the lowest to the other
-seeds, horizons and ETTh2, and changes its LLM. The test set plays no part in the choice.
+tries more seeds of those with the lowest validation MAE. Round `folds` trains on the first 4, 6, 8 and 12 months and
+validates each on the 4 months after them; the recipe with the lowest mean MAE goes to the other seeds, horizons and
+ETTh2, and loses its LLM. The test set plays no part in the choice.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from recipe_settings import ABLATIONS, ROUNDS, Trial
+from recipe_settings import ABLATIONS, ROUNDS, SPANS, Trial
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -108,27 +109,39 @@ def best_epoch(row: Row) -> Row:
     return min(row["epochs"], key=lambda epoch: epoch[f"val_{kind}"])
 
 
-def more_seeds(rows: list[Row], count: int) -> list[Trial]:
-    """Two more seeds of the recipes with the lowest validation MAE, the best first."""
+def more_seeds(rows: list[Row]) -> list[Trial]:
+    """Two more seeds of the three recipes with the lowest validation MAE, the best first."""
     done = sorted((row for row in rows if row["epochs"]), key=lambda row: best_epoch(row)["val_mae"])
-    fields = Trial.__dataclass_fields__
-    best = [Trial(**{name: row[name] for name in fields}) for row in done[:count]]
-    return [replace(trial, seed=seed) for trial in best for seed in SEEDS[1:]]
+    return [replace(_trial(row), seed=seed) for row in done[:3] for seed in SEEDS[1:]]
 
 
-def whole_table(rows: list[Row]) -> list[Trial]:
-    """The recipe with the lowest validation MAE everywhere, and what becomes of it with less of an LLM."""
-    seconds = more_seeds(rows, 1)
-    chosen = replace(seconds[0], seed=SEED)
+def chosen(rows: list[Row]) -> Trial:
+    """The recipe with the lowest validation MAE, as a mean over all folds."""
+    by_setting: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["epochs"]:
+            by_setting.setdefault(row["setting"], []).append(row)
+    complete = [group for group in by_setting.values() if len(group) == len(SPANS)]
+    best = min(complete, key=lambda group: statistics.mean(best_epoch(row)["val_mae"] for row in group))
+    return replace(_trial(best[0]), fold=0)
+
+
+def whole_table(recipe: Trial) -> list[Trial]:
+    """A recipe everywhere, and what becomes of it with less of an LLM."""
     places = [("ETTh1", horizon) for horizon in HORIZONS[1:]] + [("ETTh2", horizon) for horizon in HORIZONS]
-    elsewhere = [replace(chosen, dataset=dataset, pred_len=horizon) for dataset, horizon in places]
+    elsewhere = [replace(recipe, dataset=dataset, pred_len=horizon) for dataset, horizon in places]
     less = [
-        replace(chosen, setting=f"{chosen.setting}: {name}", values=chosen.values | change, seed=seed)
+        replace(recipe, setting=f"{recipe.setting}: {name}", values=recipe.values | change, seed=seed)
         for seed in SEEDS
         for name, change in ABLATIONS.items()
     ]
+    seconds = [replace(recipe, seed=seed) for seed in SEEDS[1:]]
     again = [replace(trial, seed=seed) for seed in SEEDS[1:] for trial in elsewhere]
     return [*seconds, *elsewhere, *less, *again]
+
+
+def _trial(row: Row) -> Trial:
+    return Trial(**{name: row[name] for name in Trial.__dataclass_fields__})
 
 
 def print_table(rows: list[Row]) -> None:
@@ -195,7 +208,7 @@ def main() -> None:
     arguments.llm = str(Path(arguments.llm).absolute())
     search = Search(arguments)
     search.run(ROUNDS[arguments.round])
-    search.run(more_seeds(search.rows, 3) if arguments.round == "first" else whole_table(search.rows))
+    search.run(more_seeds(search.rows) if arguments.round == "first" else whole_table(chosen(search.rows)))
     print_table(search.rows)
     search.close()
 

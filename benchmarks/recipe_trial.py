@@ -2,20 +2,16 @@
 
 - `zero_head`: the head starts at zero, so that training starts with the shortcut alone;
 - `shortcut_dropout`: share of the history that the shortcut does not see in a step;
-- `period`: the shortcut is that of SparseTSF (Lin et al., ICML 2024): a smoothed history, and one small matrix for all
-  phases of the period;
-- `both`: the shortcut is the sum of that one, of this period, and the project's own;
+- `only_period`: the shortcut has its periodic part alone, of this period;
 - `from_mean`: the shortcut starts from the mean of the history instead of its last value.
 """
 
-import math
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from recipe_settings import Trial
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,7 +20,7 @@ from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.model.shortcut import Shortcut
+from timellm_cli.model.shortcut import PeriodicMap, Shortcut
 from timellm_cli.settings import resolve
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer
@@ -101,10 +97,8 @@ def _fold(trial: Trial, place: Place, folder: Path) -> dict[str, Any]:
 def _experiment(forecaster: TimeLLM, values: dict[str, Any]) -> None:
     window, device = forecaster.window, forecaster.head.projection.weight.device
     other: Shortcut | None = None
-    if "period" in values:
-        other = PeriodicShortcut(window.seq_len, window.pred_len, values["period"])
-    elif "both" in values:
-        other = BothShortcuts(window.seq_len, window.pred_len, values["both"])
+    if "only_period" in values:
+        other = PeriodicShortcut(window.seq_len, window.pred_len, values["only_period"])
     elif values.get("from_mean"):
         other = ShortcutFromMean(window.seq_len, window.pred_len)
     if other and forecaster.shortcut is not None:
@@ -128,29 +122,12 @@ class ShortcutFromMean(Shortcut):
 
 
 class PeriodicShortcut(Shortcut):
-    """SparseTSF's linear map."""
+    """SparseTSF's part of the shortcut alone, from the mean of the history."""
 
     def __init__(self, seq_len: int, pred_len: int, period: int) -> None:
         nn.Module.__init__(self)
-        self.period, self.pred_len, self.periods = period, pred_len, seq_len // period
-        self.smoothing = nn.Parameter(torch.zeros(1, 1, period + 1))
-        self.weight = nn.Parameter(torch.zeros(self.periods, math.ceil(pred_len / period)))
+        self.alone = PeriodicMap(seq_len, pred_len, period)
 
     def forward(self, scaled_BT: Tensor) -> Tensor:
         """B x T to B x H."""
-        smooth_BT = functional.conv1d(scaled_BT.unsqueeze(1), self.smoothing, padding=self.period // 2).squeeze(1)
-        recent_BT = (scaled_BT + smooth_BT)[:, -self.periods * self.period :]
-        phases = recent_BT.unflatten(1, (self.periods, self.period)).transpose(1, 2) @ self.weight
-        return phases.transpose(1, 2).flatten(1)[:, : self.pred_len]
-
-
-class BothShortcuts(Shortcut):
-    """NLinear's map and SparseTSF's, added up."""
-
-    def __init__(self, seq_len: int, pred_len: int, period: int) -> None:
-        super().__init__(seq_len, pred_len)
-        self.periodic = PeriodicShortcut(seq_len, pred_len, period)
-
-    def forward(self, scaled_BT: Tensor) -> Tensor:
-        """B x T to B x H."""
-        return super().forward(scaled_BT) + self.periodic(scaled_BT - scaled_BT[:, -1:])
+        return self.alone(scaled_BT)

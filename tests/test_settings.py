@@ -19,7 +19,7 @@ def test_later_sources_win_and_every_value_knows_its_source(tmp_path: Path) -> N
     settings = resolve("etth1-smollm2", file, {"train.epochs": "7", "train.seed": "7"}, ["train.seed=9"])
     assert settings.config.data.dataset == "ETTh1"
     assert (settings.config.train.batch_size, settings.config.train.epochs, settings.config.train.seed) == (5, 7, 9)
-    assert settings.config.train.learning_rate == 0.0005
+    assert settings.config.train.weight_decay == 4
     origins = {key: settings.origins[key] for key in ("window.seq_len", "data.dataset", "llm.name", "train.epochs")}
     assert origins == {
         "window.seq_len": "default",

@@ -113,6 +113,9 @@ class ModelConfig(Section):
     num_prototypes: int = option(1000, "Text prototypes that patches attend to (U).", ge=1)
     dropout: float = option(0.1, "Dropout of patch embedding, reprogramming attention and head.", ge=0, lt=1)
     shortcut: bool = option(False, "Add a linear forecast of the history to the head's output. The original has none.")
+    shortcut_period: int = option(
+        0, "Rows of a season (24: a day of hours) that the shortcut maps phase by phase as well. 0: none.", ge=0
+    )
 
 
 class LLMConfig(Section):
@@ -239,12 +242,17 @@ class Config(Section):
     hardware: HardwareConfig = HardwareConfig()
 
     @model_validator(mode="after")
-    def _fit_the_patches(self) -> Self:
+    def _fit_the_window(self) -> Self:
         padded = self.window.seq_len + self.model.patch_stride
         if self.model.patch_len > padded:
             raise ValueError(
                 f"model.patch_len {self.model.patch_len} is longer than the padded window of {padded} rows "
                 f"(window.seq_len {self.window.seq_len} + model.patch_stride {self.model.patch_stride})"
+            )
+        if self.model.shortcut and self.model.shortcut_period > self.window.seq_len:
+            raise ValueError(
+                f"model.shortcut_period {self.model.shortcut_period} is longer than the window of "
+                f"{self.window.seq_len} rows (window.seq_len)"
             )
         if self.prompt.top_lags > self.window.seq_len:
             raise ValueError(

@@ -91,11 +91,11 @@ def test_without_two_passes_prompt_tokens_keep_activations_too() -> None:
     assert llm_activations(longer).bytes > 1.5 * llm_activations(bert).bytes
 
 
-@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("shortcut", [{}, {"shortcut": True}, {"shortcut": True, "shortcut_period": 7}])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: bool) -> None:
+def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: dict[str, int]) -> None:
     backbone = build("llama")
-    model = ModelConfig(dropout=dropout, d_model=24, d_ff=16, n_heads=8, num_prototypes=50, shortcut=shortcut)
+    model = ModelConfig(dropout=dropout, d_model=24, d_ff=16, n_heads=8, num_prototypes=50, **shortcut)
     mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE), 50, 300)
     window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
     forecaster = TimeLLM(window, model, backbone, mapping, NoPromptEncoder()).train()

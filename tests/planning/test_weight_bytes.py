@@ -115,12 +115,13 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
     from timellm_cli.config import Config
     from timellm_cli.model.forecaster import load_forecaster
 
-    for name, shortcut in product((str(tiny_llm), "none"), (False, True)):
+    shortcuts: list[dict[str, Any]] = [{}, {"shortcut": True}, {"shortcut": True, "shortcut_period": 7}]
+    for name, shortcut in product((str(tiny_llm), "none"), shortcuts):
         config = Config.model_validate(
             {
                 "window": {"seq_len": 96, "pred_len": 24},
                 "llm": {"name": name, "layers": 2, "quantization": "none"},
-                "model": {"d_ff": 16, "n_heads": 4, "shortcut": shortcut},
+                "model": {"d_ff": 16, "n_heads": 4, **shortcut},
                 "hardware": {"device": "cpu"},
                 "train": {"precision": "fp32"},
             }

@@ -69,7 +69,7 @@ class TimeLLM(nn.Module):
         )
         self.backbone = backbone
         self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
-        self.shortcut = Shortcut(window.seq_len, window.pred_len) if model.shortcut else None
+        self.shortcut = Shortcut(window.seq_len, window.pred_len, model.shortcut_period) if model.shortcut else None
 
     def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
         """Standardised history, B x T, to standardised forecast, B x H, both float32.

@@ -126,8 +126,16 @@ def trainable_tensors(case: Case) -> dict[str, int]:
         "value": hidden * inner, "value bias": inner,
         "out": inner * hidden, "out bias": hidden,
         "head": model.d_ff * case.patches * case.pred_len, "head bias": case.pred_len,
-        **({"shortcut": case.seq_len * case.pred_len, "shortcut bias": case.pred_len} if model.shortcut else {}),
+        **(_shortcut_tensors(case) if model.shortcut else {}),
     }  # fmt: skip
+
+
+def _shortcut_tensors(case: Case) -> dict[str, int]:
+    tensors = {"shortcut": case.seq_len * case.pred_len, "shortcut bias": case.pred_len}
+    if period := case.model.shortcut_period:
+        tensors["shortcut smoothing"] = 1 + 2 * (period // 2)
+        tensors["shortcut periods"] = (case.seq_len // period) * -(-case.pred_len // period)
+    return tensors
 
 
 def trainable_parts(tensors: dict[str, int], optimizer: str) -> list[Part]:
@@ -135,7 +143,8 @@ def trainable_parts(tensors: dict[str, int], optimizer: str) -> list[Part]:
     count = sum(tensors.values())
     eight_bit = "8bit" in optimizer
     states = sum(_adam_states(weights, eight_bit) for weights in tensors.values())
-    shortcut = f", {tensors['shortcut']:,} of them the shortcut's" if "shortcut" in tensors else ""
+    of_shortcut = sum(weights for name, weights in tensors.items() if name.startswith("shortcut"))
+    shortcut = f", {of_shortcut:,} of them the shortcut's" if of_shortcut else ""
     rule = f"2 moments x {count:,} x 4 bytes"
     if eight_bit:
         rule = f"2 moments x {count:,} x 1 byte, and 4 bytes for {OPTIMIZER_BLOCK} of them"
