@@ -38,6 +38,10 @@ def our_bill(case: Case) -> Bill:
     trained = trainable_parts(trainable_tensors(case), case.optimizer)
     if case.average:
         trained.append(Part("average", "average of the weights", trained[0].bytes, trained[0].how))
+    if case.accumulate > 1:
+        gradients = next(part for part in trained if part.key == "gradients")
+        # A step that memory does not do for goes back to them and starts again in halves.
+        trained.append(Part("gathered", "gradients gathered before", gradients.bytes, gradients.how))
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
     parts = [*frozen_parts(case), *trained, *step_parts(case)]
