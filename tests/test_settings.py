@@ -183,3 +183,8 @@ def test_contradictions_between_keys_are_explained_with_both_numbers() -> None:
         resolve(flags={"window.seq_len": 20, "model.patch_len": 64})
     with pytest.raises(ConfigError, match=r"train_ratio 0\.9 \+ test_ratio 0\.2 must be below 1"):
         resolve(flags={"data.train_ratio": 0.9})
+
+
+def test_an_accumulation_beside_an_automatic_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="accumulate 4 cannot be kept with batch_size 'auto', which chooses it"):
+        Config.model_validate({"train": {"batch_size": "auto", "accumulate": 4}})

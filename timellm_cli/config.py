@@ -168,7 +168,7 @@ class TrainConfig(Section):
         f"with accumulate so that a change of the weights sees {SAMPLES_PER_UPDATE}.",
     )
     accumulate: int = option(
-        1, "Steps whose gradients are summed before the weights change; follows from a batch_size 'auto'.", ge=1
+        1, "Steps whose gradients are summed before the weights change; a batch_size of 'auto' chooses it.", ge=1
     )
     optimizer: Literal["adam", "adamw", "adam8bit", "adamw8bit"] = option("adam", "The optimizer; 8bit needs a GPU.")
     learning_rate: float = option(1e-3, "Highest learning rate of the schedule.", gt=0)
@@ -192,6 +192,15 @@ class TrainConfig(Section):
     patience: int = option(3, "Stop after so many epochs without a lower validation loss; 0 never stops early.", ge=0)
     seed: int = option(2021, "Seed of initial weights, order and dropout.", ge=0)
     workers: int = option(0, "Processes that prepare batches; 0 prepares them in the main process.", ge=0)
+
+    @model_validator(mode="after")
+    def _choose_one_way_to_accumulate(self) -> Self:
+        if self.batch_size == "auto" and self.accumulate > 1:
+            raise ValueError(
+                f"accumulate {self.accumulate} cannot be kept with batch_size 'auto', which chooses it: "
+                f"a change of the weights sees {SAMPLES_PER_UPDATE} samples; name a batch_size, or leave accumulate out"
+            )
+        return self
 
     @property
     def batch(self) -> int:

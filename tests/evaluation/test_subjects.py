@@ -94,6 +94,8 @@ def test_few_shot_models_are_told_apart_with_what_the_baselines_saw(small_csv: P
     said = notes(small_csv, Task(), {"data__percent": 50}, {})
     assert "few-shot: trained on the first part of the training rows (run 0 50%, run 1 100%)" in said
     assert "the baselines are fitted on 50%" in said
+    alike = notes(small_csv, Task(), {"data__percent": 50}, {"data__percent": 50, "train__seed": 2})
+    assert "few-shot: trained on the first 50% of the training rows; the baselines are fitted on 50%" in alike
 
 
 def test_zero_shot_and_a_part_of_the_windows_are_noted(small_csv: Path) -> None:

@@ -88,13 +88,13 @@ def notes_on(
             f"zero-shot: trained on {trained_on} and scored on {name_of(data.config.data)}, standardised by its own "
             "training rows; the baselines are fitted on those rows, which the models never saw"
         )
-    percents = {subject.config.data.percent for subject in subjects} - {100}
-    if percents:
-        each = ", ".join(f"{subject.name} {subject.config.data.percent}%" for subject in subjects)
-        notes.append(
-            f"few-shot: trained on the first part of the training rows ({each}); "
-            f"the baselines are fitted on {data.config.data.percent}%"
-        )
+    percents = [subject.config.data.percent for subject in subjects]
+    if set(percents) != {100}:
+        part = f"first {percents[0]}% of the training rows"
+        if len(set(percents)) > 1:
+            each = ", ".join(f"{subject.name} {subject.config.data.percent}%" for subject in subjects)
+            part = f"first part of the training rows ({each})"
+        notes.append(f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%")
     if str(data.table.cadence) != cadence:
         trained, scored = show_step(parse_cadence(cadence)), show_step(data.table.cadence)
         notes.append(f"trained on a row every {trained}, but scored on a row every {scored}")

@@ -139,7 +139,7 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
     if seed is None:
         prepared = Prepared(fingerprint_llm(folder), stamp_llm(folder))
     else:
-        prepared = Prepared(fingerprint_random(folder, seed), stamp="drawn")
+        prepared = Prepared(fingerprint_random(folder, seed), stamp=None)
     backbone = load_backbone(config.llm, config.train.precision, folder, device, prepared, seed)
     if config.model.d_ff > backbone.hidden_size:
         raise ModelError(

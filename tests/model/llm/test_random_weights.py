@@ -10,11 +10,12 @@ from tests.conftest import write_byte_tokenizer
 from tests.model.llm.test_backbone import FAMILIES, forecaster_on, histories
 from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.errors import ModelError
-from timellm_cli.llm_files import read_llm_config
+from timellm_cli.llm_files import fingerprint_random, read_llm_config
 from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.random_weights import draw_tensors
 from timellm_cli.model.llm.transformers_backbone import TransformersBackbone
+from timellm_cli.paths import prepared_directory
 from timellm_cli.planning.readiness import Check, _check_llm
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 
@@ -67,6 +68,8 @@ def test_it_can_be_quantised(implementation: str, tmp_path: Path) -> None:
 def test_it_needs_no_weights_on_disk(family: str, tmp_path: Path) -> None:
     folder = folder_of(family, tmp_path)
     expected = forecast(forecaster_on(folder, weights="random"))
+    left = [path.suffix for path in (prepared_directory() / fingerprint_random(folder, 2021)).glob("*")]
+    assert ".safetensors" not in left, "every seed would leave an LLM"
     (folder / "model.safetensors").unlink()
     assert torch.equal(forecast(forecaster_on(folder, weights="random")), expected)
     assert readiness_of(folder, "random").ok and not readiness_of(folder, "pretrained").ok

@@ -32,13 +32,14 @@ class Prepared:
 
     What was made is read again only while `llm_files.stamp_llm` of the LLM stays the same: to compare the weights
     themselves would mean a thousand small reads all over the 16-bit files, which took half of a second start.
+    Without a stamp nothing is kept: of weights that are drawn, every seed would leave an LLM of its own.
     """
 
-    def __init__(self, fingerprint: str, stamp: str) -> None:
+    def __init__(self, fingerprint: str, stamp: str | None) -> None:
         self.fingerprint = fingerprint
         self._source = f"{_FORMAT} {stamp}"
         self.folder = prepared_directory() / fingerprint
-        self._gave_up = False
+        self._gave_up = stamp is None
 
     def read_ahead(self, names: Iterable[str]) -> None:
         """Let the system begin to fetch files that are about to be read, where it can be told so."""
