@@ -46,7 +46,7 @@ def start(config: Config, data: ForecastData) -> dict[str, Run]:
     """Both runs."""
     seed_everything(0)
     llm = load_with_transformers(config.llm, "fp32", Path(config.llm.name), CPU).llm
-    plain = PlainTraining(config, PlainTimeLLM(config, llm), data.windows("train"), make_encoder(config))
+    plain = PlainTraining(config, PlainTimeLLM(config, llm), data.training_windows(), make_encoder(config))
     return {"plain": plain, "ours": ProjectTraining(config, data, load_forecaster(config, CPU))}
 
 

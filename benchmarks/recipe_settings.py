@@ -91,7 +91,7 @@ ABLATIONS: dict[str, Values] = {
     "without the LLM": {"llm.name": "none"},
     "random LLM": {"llm.weights": "random"},
     "2 layers": {"llm.layers": 2},
-    "no shortcut": {"model.shortcut": False},
+    "no shortcut": {"model.shortcut": False, "model.shortcut_period": 0},
 }
 """What each changes in the chosen recipe."""
 

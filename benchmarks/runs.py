@@ -110,7 +110,7 @@ class Workplace:
     def count_prompt(self, job: Job) -> tuple[float, int]:
         """Mean tokens of a prompt, and those of its constant head."""
         config = self.config(job)
-        samples = _load_data(config.data.path, config.window.seq_len).windows("train")
+        samples = _load_data(config.data.path, config.window.seq_len).training_windows()
         some = torch.stack([samples[place * (len(samples) // 64)].history_T for place in range(64)])
         tokens = make_encoder(config).encode(some)
         return len(tokens.head) + float(tokens.mask_BK.sum()) / 64, len(tokens.head)
@@ -124,7 +124,7 @@ class Workplace:
             llm.factor_EE() if variant.compact_mapping else None,
             variant.published,
         ).to(self.device)
-        return PlainTraining(config, model, data.windows("train"), make_encoder(config))
+        return PlainTraining(config, model, data.training_windows(), make_encoder(config))
 
     def _start_ours(self, config: Config, data: ForecastData, job: Job) -> Run:
         variant = VARIANTS[job.variant]

@@ -29,7 +29,7 @@ TOLERANCE = 1e-3
 def compare(place: Workplace, job: Job) -> dict[str, float]:
     """Norm of the difference over the norm, by name."""
     config = place.config(job).with_values({"model.dropout": 0.0})
-    samples = load_data(config).windows("train")
+    samples = load_data(config).training_windows()
     llm = place.llm(job.shape)
     with standing_in_for_files(llm):
         ours = load_forecaster(config, place.device)

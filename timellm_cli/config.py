@@ -258,7 +258,12 @@ class Config(Section):
                 f"model.patch_len {self.model.patch_len} is longer than the padded window of {padded} rows "
                 f"(window.seq_len {self.window.seq_len} + model.patch_stride {self.model.patch_stride})"
             )
-        if self.model.shortcut and self.model.shortcut_period > self.window.seq_len:
+        if self.model.shortcut_period and not self.model.shortcut:
+            raise ValueError(
+                f"model.shortcut_period {self.model.shortcut_period} is of a shortcut, but model.shortcut is off: "
+                "switch it on (--shortcut), or set the period to 0"
+            )
+        if self.model.shortcut_period > self.window.seq_len:
             raise ValueError(
                 f"model.shortcut_period {self.model.shortcut_period} is longer than the window of "
                 f"{self.window.seq_len} rows (window.seq_len)"

@@ -44,14 +44,17 @@ class Spans:
         return {"train": self.train, "val": self.val, "test": self.test}[split]
 
 
+BORDERS = (12, 16, 20)
+"""Months after which training, validation and test of the ETT datasets end."""
+
+
 def split_rows(rows: int, dataset: Dataset | None, data: DataConfig, window: WindowConfig) -> Spans:
     """Cut `rows` rows into spans: 12/4/4 months for ETT, else by ratio, as the original's data sets do.
 
     Raises DataError where a split has no room for one window.
     """
     if dataset is not None and dataset.month_rows is not None:
-        month = dataset.month_rows
-        train_stop, val_stop, test_stop = 12 * month, 16 * month, 20 * month
+        train_stop, val_stop, test_stop = (months * dataset.month_rows for months in BORDERS)
     else:
         train_stop = int(rows * data.train_ratio)
         val_stop = rows - int(rows * data.test_ratio)

@@ -112,6 +112,8 @@ def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) 
     single = first["entries"][0]
     assert single["mse_raw"] == pytest.approx(single["rmse_raw"] ** 2)
     assert single["mae_raw"] is not None
+    trained_on = last_json(cli("eval", checkpoint, "--split", "train", "--limit", 3, "--json"))
+    assert (trained_on["samples"], trained_on["channels"]) == (3, ["OT"])
     notes = " | ".join(first["notes"])
     for words in ("first 3 windows", "val split"):
         assert words in notes

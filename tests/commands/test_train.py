@@ -15,7 +15,9 @@ import pytest
 
 from tests.commands.conftest import Arguments
 from tests.conftest import Cli
+from tests.training.conftest import assert_same_weights
 from timellm_cli.report.metrics_log import read_metrics
+from timellm_cli.report.run_summary import quote
 from timellm_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -42,12 +44,26 @@ def test_a_run_leaves_its_files_tells_its_story_and_is_never_overwritten(
     assert "Validation loss decreased (inf --> " in finished.stderr
     best = load_checkpoint(folder / "best.pt").metrics
     assert f"{best['test_mse']:.4f}" in finished.stdout
-    assert 'timellm eval "checkpoints' in finished.stdout
+    assert f"timellm eval {quote(Path('checkpoints') / 'my run 48' / 'best.pt')}" in finished.stdout
 
     again = cli(*arguments("--run-name=my run {seq_len}"))
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
     assert "--resume auto" in again.stderr
+
+
+def test_going_on_from_an_older_checkpoint_writes_the_rest_anew_and_tells_of_a_later_best(
+    cli: Cli, arguments: Arguments, tmp_path: Path
+) -> None:
+    assert cli(*arguments("--save-steps=10")).returncode == 0
+    folder = tmp_path / "checkpoints" / "run"
+    weights = load_checkpoint(folder / "last.pt").weights
+    again = cli("train", "--resume", folder / "step-10.pt")
+    assert again.returncode == 0, again.stderr
+    assert "Removed step-20.pt" in again.stderr
+    assert re.search(r"best\.pt is of epoch [12], beyond the checkpoint; it stays until", again.stderr)
+    assert logged_steps(folder) == list(range(1, 27))
+    assert_same_weights(load_checkpoint(folder / "last.pt").weights, weights)
 
 
 def test_resuming_a_run_that_max_steps_ended_amid_an_epoch_changes_nothing(

@@ -65,5 +65,5 @@ def test_a_custom_csv_has_the_windows_of_the_original(shared_dir: Path, tmp_path
     )
     data = load_data(config)
     assert data.table.columns == tuple(golden["channel_order_expected"])
-    assert data.windows("train").windows == 8_184
+    assert data.training_windows().windows == 8_184
     assert_matches(data, golden, "M")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from timellm_cli.data.cadence import continue_timestamps, find_grid, parse_cadence
 from timellm_cli.data.timeline import show_step
-from timellm_cli.data.timestamps import fitting_formats, has_utc_offset, parse_timestamp
+from timellm_cli.data.timestamps import ISO, fitting_formats, has_utc_offset, parse_timestamp
 
 
 def stamps(*texts: str) -> np.ndarray:
@@ -154,3 +154,10 @@ def test_the_cadence_of_a_calendar_survives_as_text(text: str) -> None:
 )  # fmt: skip
 def test_a_step_is_told_in_words(step: str, words: str) -> None:
     assert show_step(parse_cadence(step) if step in ("MS", "B") else pd.Timedelta(step)) == words
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+08:00", "9999-12-31T23:59:59-08:00"])
+def test_a_placeholder_at_the_end_of_time_is_no_timestamp(text: str) -> None:
+    """The former is the default date of .NET east of Greenwich."""
+    assert parse_timestamp(text, ISO) is None
+    assert fitting_formats([text]) == []

@@ -93,8 +93,9 @@ def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_geometr
     data = load_data(config)
     for split in SPLITS:
         assert_windows_are_slices(data, split)
-        assert len(data.windows(split)) == getattr(geometry, split).samples
-        assert data.windows(split).windows == getattr(geometry, split).windows
+        used = data.training_windows() if split == "train" else data.windows(split)
+        assert len(used) == getattr(geometry, split).samples
+        assert used.windows == getattr(geometry, split).windows
 
 
 def test_samples_are_views_of_one_array(small_csv: Path) -> None:
@@ -127,14 +128,15 @@ def test_the_scaler_sees_only_the_training_span(tmp_path: Path) -> None:
 def test_multivariate_to_single_trains_on_all_channels_and_scores_the_target(small_csv: Path) -> None:
     data = load_data(config_for(small_csv, features="MS"))
     assert data.table.columns == ("load", "OT")
-    assert [data.windows(split).channels for split in SPLITS] == [2, 1, 1]
-    assert {sample.channel for sample in data.windows("train")} == {0, 1}
-    assert {sample.channel for sample in data.windows("test")} == {1}
+    assert [data.windows(split).channels for split in SPLITS] == [1, 1, 1]
+    assert {sample.channel for sample in data.training_windows()} == {0, 1}
+    assert {sample.channel for sample in data.windows("train")} == {1}, "scored, it is the target alone"
+    assert {sample.channel for split in SPLITS for sample in data.windows(split)} == {1}
 
 
 def test_validation_and_test_begin_one_history_early(small_csv: Path) -> None:
     data = load_data(config_for(small_csv))
-    assert data.windows("train")[0].start == 0
+    assert data.training_windows()[0].start == 0
     assert data.windows("val")[0].start == 280 - 24
     assert data.windows("test")[0].start == 320 - 24
 
@@ -179,7 +181,7 @@ def test_an_ettm1_of_full_length_has_the_published_counts(tmp_path: Path) -> Non
     config = Config.model_validate({"data": {"path": path}})
     data = load_data(config)
     assert len(data.table.timestamps) == data.values_CN.shape[1] == dataset.rows
-    assert (data.windows("train").windows, len(data.windows("train"))) == (33_953, 237_671)
+    assert (data.training_windows().windows, len(data.training_windows())) == (33_953, 237_671)
     geometry = count_run(69_680, 7, known_dataset(config.data), config)
     assert [len(data.windows(split)) for split in SPLITS] == [getattr(geometry, split).samples for split in SPLITS]
     assert geometry.steps_per_epoch == 29_708

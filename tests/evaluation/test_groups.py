@@ -32,6 +32,11 @@ def test_what_was_learned_otherwise_is_a_group_of_its_own(changes: dict[str, obj
     assert group_seeds([config(), config(**changes)]) == [[0], [1]]
 
 
+def test_double_quantization_of_what_is_not_quantised_makes_no_group() -> None:
+    plain, without = (config(llm__quantization="none", llm__double_quant=double) for double in (True, False))
+    assert group_seeds([plain, without]) == [[0, 1]]
+
+
 def test_without_an_llm_what_only_an_llm_reads_makes_no_group() -> None:
     assert group_seeds([config("none"), config("none", llm__layers=9, train__precision="bf16")]) == [[0, 1]]
 

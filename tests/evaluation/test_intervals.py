@@ -158,6 +158,11 @@ def test_a_share_more_than_two_points_off_is_called_drift() -> None:
     assert note is not None
     for words in ("a run: 80 % bands held 62.5 %", "drift", "larger than in validation"):
         assert words in note
+    low = next(one for one in count.result() if one.level == 80)
+    both = [replace(low, coverage=85.0), replace(low, level=95, coverage=90.0)]
+    assert "95 % bands held 90.0 % of the values: the data drift, errors here are spread otherwise" in str(
+        drift_note("a run", both)
+    )
     assert drift_note("a run", [replace(one, coverage=80.9) for one in count.result()]) is None
 
 

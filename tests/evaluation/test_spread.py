@@ -1,3 +1,4 @@
+import math
 from statistics import mean, stdev
 
 import numpy as np
@@ -65,3 +66,11 @@ def test_one_in_twenty_differences_of_nothing_is_taken_for_one_at_most() -> None
 def test_a_single_run_has_no_spread() -> None:
     assert spread_of([0.4]) is None
     assert spread_of([0.4, 0.5, 0.6]) == pytest.approx(0.1)
+
+
+def test_against_a_fixed_number_eight_seeds_have_seven_degrees_of_freedom_whatever_rounding_says() -> None:
+    for start in range(200):
+        ours = [math.sin(start * 8 + place) for place in range(8)]
+        difference = differ(ours, 0.0)
+        assert difference.high is not None and difference.standard_error is not None
+        assert (difference.high - difference.mean) / difference.standard_error == pytest.approx(T_975[6])

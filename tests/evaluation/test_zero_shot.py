@@ -26,6 +26,18 @@ def test_a_known_dataset_comes_whole_with_its_own_borders_and_description() -> N
     assert config.prompt.description is None
 
 
+def test_a_known_dataset_has_its_own_date_column_whatever_the_trained_one_is_called() -> None:
+    trained = ETTH1.with_values({"data.date_column": "day"})
+    assert transfer(trained, "ETTh2").data.date_column == "date"
+
+
+def test_dates_may_stand_last(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("a,b,date\n1,2,2024-01-01 00:00\n3,4,2024-01-01 01:00\n", encoding="utf-8")
+    data = transfer(ETTH1, str(path)).data
+    assert (data.date_column, data.target) == ("date", "b")
+
+
 def test_a_file_with_a_known_datasets_name_and_columns_is_that_dataset(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "ETTh2.csv", ",".join(["date", *DATASETS["ETTh2"].columns]), 7)
     assert (transfer(ETTH1, str(path)).data.dataset, transfer(ETTH1, str(path)).data.path) == ("ETTh2", path)

@@ -43,5 +43,5 @@ def test_a_period_longer_than_the_window_is_refused_with_both_numbers() -> None:
     model, window = {"shortcut": True, "shortcut_period": 49}, {"seq_len": 48}
     with pytest.raises(ValueError, match="shortcut_period 49 is longer than the window of 48 rows"):
         Config.model_validate({"model": model, "window": window})
-    without = Config.model_validate({"model": model | {"shortcut": False}, "window": window})
-    assert without.model.shortcut_period == 49
+    with pytest.raises(ValueError, match=r"shortcut_period 49 is of a shortcut, but model\.shortcut is off"):
+        Config.model_validate({"model": model | {"shortcut": False}, "window": window})

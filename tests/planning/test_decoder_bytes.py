@@ -103,7 +103,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], precision: s
     """Let so many samples of prompt and patches go through the MLP at a time."""
     tokens = PROMPT - HEAD + PATCHES
     wide = samples * tokens * 2 * keys["intermediate_size"] * DTYPES[precision].itemsize
-    monkeypatch.setattr(decoder_layer, "_WIDE_BYTES", wide)
+    monkeypatch.setattr(decoder_layer, "WIDE_BYTES", wide)
     monkeypatch.setattr(decoder_bytes, "WIDE_BYTES", wide)
 
 

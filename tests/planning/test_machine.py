@@ -102,3 +102,28 @@ def test_without_the_drivers_device_its_library_is_not_imported() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout.split() == ["None", "False"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "names", "inactive"),
+    [
+        ("", ("memory.max", "memory.current"), "inactive_file"),
+        ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file"),
+    ],
+)
+def test_a_container_has_what_its_limit_leaves(
+    tmp_path: Path, folder: str, names: tuple[str, str], inactive: str
+) -> None:
+    """Of both versions of control groups; the cache of files can be had back."""
+    place = tmp_path / folder
+    place.mkdir(exist_ok=True)
+    (place / "memory.stat").write_text(f"anon 5\n{inactive} 1000\nother 3\n", encoding="ascii")
+    for name, value in zip(names, (8000, 6000), strict=True):
+        (place / name).write_text(f"{value}\n", encoding="ascii")
+    assert machine._free_in_container(tmp_path) == 3000
+    (place / names[0]).write_text("max\n", encoding="ascii")
+    assert machine._free_in_container(tmp_path) == 2**63
+
+
+def test_a_computer_without_control_groups_has_no_limit(tmp_path: Path) -> None:
+    assert machine._free_in_container(tmp_path / "absent") == 2**63

@@ -13,7 +13,7 @@ from tests.planning.cases import TINY
 from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.planning.machine import Gpu, Machine
-from timellm_cli.planning.readiness import Check, check_readiness, require_ready
+from timellm_cli.planning.readiness import Check, _check_disk, check_readiness, require_ready
 from timellm_cli.units import GIB
 
 CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
@@ -251,3 +251,12 @@ def test_a_full_disk_of_the_run_is_answered_with_its_flag(
 
 def test_what_is_here_needs_no_disk(small_csv: Path, tiny_llm: Path) -> None:
     assert check(settled(small_csv, tiny_llm), "disk").detail.startswith("191 MiB needed")
+
+
+def test_a_drive_that_is_not_there_is_named_and_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows a drive's root is its own parent."""
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    config = Config.model_validate({"llm": {"name": "none"}, "run": {"directory": "/gone/runs"}})
+    check = _check_disk(config)
+    assert not check.ok and check.detail == "no drive '/' for '/gone/runs'"
+    assert "--checkpoints" in check.remedy

@@ -185,3 +185,15 @@ def test_an_automatic_batch_of_an_llm_nobody_knows_is_the_usual_one() -> None:
     config = Config.model_validate({"llm": {"name": "nobody/knows"}, "train": {"batch_size": "auto"}})
     settled = settle(config, with_card(8), None)
     assert (settled.train.batch, settled.train.accumulate) == (8, 4)
+
+
+def test_on_a_cpu_an_automatic_batch_counts_on_no_recomputation() -> None:
+    values = {"llm": {"name": "Qwen/Qwen2.5-3B", "layers": "all"}, "window": {"seq_len": 2048}}
+    shape = known_shape("Qwen/Qwen2.5-3B")
+    config = Config.model_validate({**values, "train": {"batch_size": "auto"}})
+    for gib in (13.25, 13.75, 20):
+        machine = replace(CPU_ONLY, ram_free=int(gib * GIB))
+        settled = settle(config, machine, shape)
+        case = Case.of(settled, shape, read_prompt(settled, shape).tokens, None)
+        assert settled.hardware.recompute == "off"
+        assert settled.train.batch == 1 or our_bill(case).total <= SAFE_SHARE * machine.ram_free

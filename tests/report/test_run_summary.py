@@ -1,13 +1,15 @@
 """What is printed once a run has ended."""
 
 import io
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.untrained import make_config
-from timellm_cli.report.run_summary import print_end
+from timellm_cli.report.run_summary import print_end, quote
 from timellm_cli.training.records import MemoryMeasured, RunFinished
 
 MIB = 2**20
@@ -50,3 +52,10 @@ def test_predicted_memory_stands_beside_what_was_measured(tmp_path: Path, memory
     record = RunFinished("all 3 epochs are done", 33, 3, BEST, 5.0, memory)
     print_end(console, record, make_config(Path("some.csv")), tmp_path, Path("some.csv"))
     assert f"Memory of a step: {told}\n" in console.file.getvalue()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="of POSIX shells")
+@pytest.mark.parametrize("name", ["a b", "a$HOME b", "a*b", "`a`", "~x", "{x}", "it's", 'say "a"', "平均"])
+def test_a_path_is_one_word_of_the_command_line_whatever_it_is_called(name: str) -> None:
+    assert shlex.split(quote(Path(name))) == [name]
+    assert quote(Path("runs/best.pt")) == "runs/best.pt"

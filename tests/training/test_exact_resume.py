@@ -3,8 +3,10 @@
 import pytest
 
 from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
+from timellm_cli.model.batch import Batch
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepTaken
+from timellm_cli.training.step import Outcome, Stepper
 
 
 def figures(run: Run) -> dict[int, tuple[float, float, float]]:
@@ -79,3 +81,24 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(make_config
     assert figures(again) == figures(undisturbed)
     other = train(make_config(train__seed=1), "other")
     assert figures(other) != figures(undisturbed)
+
+
+def test_a_run_that_ended_amid_an_accumulation_begins_a_new_one_where_it_is_prolonged(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps an update: the first run takes one and, cut off by its end, one of a single step."""
+    told: list[tuple[float, bool]] = []
+    launch = Stepper.launch
+
+    def spy(self: Stepper, batch: Batch, update: int, share: float, completes: bool, wants_stop: bool) -> Outcome:
+        told.append((share, completes))
+        return launch(self, batch, update, share, completes, wants_stop)
+
+    monkeypatch.setattr(Stepper, "launch", spy)
+    third = pytest.approx(1 / 3)
+    whole = [(third, False), (third, False), (third, True)]
+    ended = train(make_config(train__max_steps=4, train__schedule="constant"), "run")
+    assert told == [*whole, (1, True)]
+    told.clear()
+    train(make_config(train__max_steps=10, train__schedule="constant"), "run", resume=ended.directory.last)
+    assert told == whole * 2

@@ -64,7 +64,7 @@ def test_auto_means_what_it_meant_when_the_run_began(last: Path) -> None:
 
 
 def test_what_accumulate_is_beside_an_automatic_batch_does_not_matter(last: Path) -> None:
-    assert go_on(last, train__batch_size="auto", train__accumulate="4") == load_checkpoint(last).config
+    assert go_on(last, train__batch_size="auto", train__accumulate="1") == load_checkpoint(last).config
 
 
 def test_capture_and_recompute_belong_to_the_machine(last: Path) -> None:

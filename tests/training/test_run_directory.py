@@ -43,6 +43,15 @@ def test_the_newest_stay(directory: RunDirectory) -> None:
     assert names(directory) == {"step-100.pt", "step-110.pt", "best.pt"}
 
 
+def test_the_checkpoint_that_a_run_goes_on_from_is_its_newest_state(directory: RunDirectory) -> None:
+    directory.last.write_bytes(b"later")
+    directory.step(90).write_bytes(b"earlier")
+    directory.make_last(directory.step(90))
+    assert directory.last.read_bytes() == b"earlier" and names(directory) == {"last.pt", "step-90.pt"}
+    directory.make_last(directory.last)
+    assert directory.last.read_bytes() == b"earlier"
+
+
 def test_steps_beyond_the_resumed_one_go(directory: RunDirectory) -> None:
     touch(directory, "step-90.pt", "step-100.pt", "step-110.pt")
     assert directory.remove_after(100) == [directory.step(110)]

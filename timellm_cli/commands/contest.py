@@ -18,6 +18,7 @@ from timellm_cli.evaluation.coverage import Coverage, CoverageCount
 from timellm_cli.evaluation.examples import Example, show_examples
 from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
+from timellm_cli.evaluation.stand_in import stand_in
 from timellm_cli.evaluation.subjects import Subject, name_checkpoints, require_comparable
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.zero_shot import transfer
@@ -62,6 +63,8 @@ def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offli
     for subject, checkpoint in zip(subjects, loaded, strict=True):
         # A stride thins the windows of a training run; here each one counts.
         config = config_for(checkpoint, device, task.given, llm).with_values({"data.window_stride": 1})
+        if task.given is not None:
+            config = stand_in(config, task.given)
         if task.zero_shot is not None:
             config = transfer(config, task.zero_shot)
         contest.append(Trained(subject, checkpoint, config, _load(subject, config, task, offline)))

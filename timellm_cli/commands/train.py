@@ -1,6 +1,7 @@
 """`timellm train`: from a configuration to a folder with checkpoints, metrics and curves."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -21,12 +22,12 @@ from timellm_cli.planning.readiness import Check, require_ready
 from timellm_cli.planning.scoring import scoring_batch
 from timellm_cli.report.curves import draw_curves
 from timellm_cli.report.memory import memory_reader
-from timellm_cli.report.metrics_log import MetricsLog
+from timellm_cli.report.metrics_log import MetricsLog, read_metrics
 from timellm_cli.report.progress import PlainProgress, watch
 from timellm_cli.report.run_summary import print_end, print_start, quote
 from timellm_cli.settings import Settings
 from timellm_cli.training.accelerator import gpu_memory_faults, make_accelerator, seed_everything
-from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
+from timellm_cli.training.checkpoint import Checkpoint, TrainingState, restore_forecaster
 from timellm_cli.training.interruption import Interruption, stopped_before_training
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import EpochFinished, Record, RunFinished, RunInterrupted
@@ -63,7 +64,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
                 forecaster = _load_forecaster(config, checkpoint, accelerator)
             if accelerator.is_main_process:
                 _announce(config, data, forecaster, accelerator, directory)
-                _prepare_folder(directory, config, checkpoint)
+                _prepare_folder(directory, config, checkpoint, path)
             scored_at_a_time = scoring_batch(config, machine, in_training=True)
             predicted = predict(config, machine)
             ending = _train(config, data, forecaster, accelerator, directory, checkpoint, scored_at_a_time, predicted)
@@ -78,7 +79,7 @@ def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check
         data = load_data(config)
         if checkpoint:
             require_same_data(data, checkpoint)
-        steps_per_epoch(len(data.windows("train")), config.train)
+        steps_per_epoch(len(data.training_windows()), config.train)
     except DataError as error:
         fault = Check("data", False, error.message, error.hint)
         require_ready([check if check.name != "data" or not check.ok else fault for check in checks])
@@ -111,7 +112,7 @@ def _announce(
     table = data.table
     for warning in data.warnings:
         err.print(Text.assemble(("warning: ", "bold yellow"), warning), soft_wrap=True)
-    first = data.windows("train")[0].history_T
+    first = data.training_windows()[0].history_T
     device = accelerator.device
     print_start(
         err,
@@ -124,16 +125,33 @@ def _announce(
     )
 
 
-def _prepare_folder(directory: RunDirectory, config: Config, checkpoint: Checkpoint | None) -> None:
-    """Cut what lies in the folder to what the run goes on from."""
+def _prepare_folder(directory: RunDirectory, config: Config, checkpoint: Checkpoint | None, path: Path | None) -> None:
+    """Cut what lies in the folder to what the run goes on from, the file `path`."""
     state = checkpoint.training if checkpoint else None
     directory.sweep()
     directory.write_config(config)
+    if state:
+        _tell_of_later_best(directory, state)
     MetricsLog(directory.metrics).start_after(state.step if state else 0, scored=state is not None and state.scored)
-    removed = directory.remove_after(state.step) if state else []
-    if removed:
+    if state is None or path is None:
+        return
+    if removed := directory.remove_after(state.step):
         names = ", ".join(path.name for path in removed)
         err.print(Text(f"Removed {names}: from beyond the checkpoint, to be written anew"), soft_wrap=True)
+    directory.make_last(path)
+
+
+def _tell_of_later_best(directory: RunDirectory, state: TrainingState) -> None:
+    """From an older checkpoint on, best.pt may be of an epoch that this run has not come to."""
+    best = state.early_stopping["best_loss"]
+    epochs = [line for line in read_metrics(directory.metrics) if line["event"] == "epoch"]
+    later = [line for line in epochs if line["step"] > state.step and line["val_loss"] < best]
+    if later and directory.best.is_file():
+        epoch = min(later, key=lambda line: line["val_loss"])["epoch"]
+        err.print(
+            Text(f"best.pt is of epoch {epoch}, beyond the checkpoint; it stays until an epoch here is a new best"),
+            soft_wrap=True,
+        )
 
 
 def _train(

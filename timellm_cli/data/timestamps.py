@@ -41,9 +41,9 @@ def parse_timestamp(text: str, form: str) -> datetime | None:
     """One timestamp without a time zone (an offset from UTC is taken off), or None if it is not of that format."""
     try:
         stamp = datetime.fromisoformat(text) if form == ISO else datetime.strptime(text, form)
-    except ValueError:
+        return stamp.astimezone(UTC).replace(tzinfo=None) if stamp.tzinfo else stamp
+    except (ValueError, OverflowError):  # the latter: the year 0 by UTC
         return None
-    return stamp.astimezone(UTC).replace(tzinfo=None) if stamp.tzinfo else stamp
 
 
 def has_utc_offset(text: str) -> bool:

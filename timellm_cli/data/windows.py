@@ -109,10 +109,16 @@ class ForecastData:
     warnings: tuple[str, ...]
 
     def windows(self, split: str) -> WindowDataset:
-        """The samples of 'train', 'val' or 'test'. MS trains on every channel and scores the target alone."""
-        data = self.config.data
-        channels = 1 if data.features == "MS" and split != "train" else len(self.table.columns)
-        return WindowDataset(self.values_CN, self.spans[split], channels, self.config.window, data.window_stride)
+        """The samples of 'train', 'val' or 'test' that are scored: in MS of the target alone."""
+        return self._windows(split, 1 if self.config.data.features == "MS" else len(self.table.columns))
+
+    def training_windows(self) -> WindowDataset:
+        """The samples to train on: of every channel, in MS too."""
+        return self._windows("train", len(self.table.columns))
+
+    def _windows(self, split: str, channels: int) -> WindowDataset:
+        stride = self.config.data.window_stride
+        return WindowDataset(self.values_CN, self.spans[split], channels, self.config.window, stride)
 
 
 def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, ...] | None = None) -> ForecastData:

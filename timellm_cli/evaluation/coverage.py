@@ -97,5 +97,6 @@ def drift_note(name: str, coverages: Sequence[Coverage]) -> str | None:
     if not missed:
         return None
     shares = " and ".join(f"{one.level} % bands held {one.coverage:.1f} %" for one in missed)
-    error = "larger" if missed[0].coverage < missed[0].level else "smaller"
+    signs = {one.coverage < one.level for one in missed}
+    error = "spread otherwise" if len(signs) > 1 else "larger" if True in signs else "smaller"
     return f"{name}: {shares} of the values: the data drift, errors here are {error} than in validation"

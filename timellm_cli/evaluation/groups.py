@@ -30,6 +30,8 @@ def recipe(config: Config) -> dict[str, Any]:
         if key not in _FREE_KEYS and key.split(".")[0] not in _FREE_SECTIONS
     }
     values["train.batch_size x accumulate"] = config.train.batch * config.train.accumulate
+    if config.llm.quantization != "nf4":
+        del values["llm.double_quant"]
     if config.llm.name != NO_LLM:
         return values
     return {

@@ -64,6 +64,6 @@ def differ(ours: Sequence[float], theirs: Sequence[float] | float) -> Difference
     variances = [stdev(sample) ** 2 / len(sample) for sample in samples]
     error = sqrt(sum(variances))
     weights = sum(part**2 / (len(sample) - 1) for part, sample in zip(variances, samples, strict=True))
-    freedom = int(sum(variances) ** 2 / weights) if weights else len(T_975)
+    freedom = int(sum(variances) ** 2 / weights + 1e-9) if weights else len(T_975)  # 6.999... is 7
     reach = T_975[min(max(freedom, 1), len(T_975)) - 1] * error
     return Difference(difference, relative, len(ours), count, error, difference - reach, difference + reach)

@@ -26,7 +26,8 @@ def transfer(config: Config, other: str) -> Config:
     path = Path(other)
     shared = {"data.columns": (), "data.percent": 100, "data.fill": "linear"}
     if other in DATASETS and not path.exists():
-        return config.with_values({**shared, **_known(other), "data.path": None})
+        date_column = _DEFAULTS["data.date_column"]
+        return config.with_values({**shared, **_known(other), "data.path": None, "data.date_column": date_column})
     header = open_source(path, None, config.data.date_column).header
     date_column = config.data.date_column if config.data.date_column in header else header[0]
     columns = [name for name in header if name != date_column]
@@ -38,7 +39,7 @@ def transfer(config: Config, other: str) -> Config:
         {
             **shared,
             "data.dataset": "custom",
-            "data.target": target if target in columns else header[-1],
+            "data.target": target if target in columns or not columns else columns[-1],
             "prompt.description": description_of(config.data, config.prompt.description),
         }
     )

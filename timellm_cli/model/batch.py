@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from timellm_cli.data.windows import Window, Windows
@@ -19,16 +18,6 @@ class Batch:
     channel_B: Tensor
     start_B: Tensor
     prompt: PromptTokens
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
-        return Batch(
-            self.history_BT.to(device, non_blocking=True),
-            self.future_BH.to(device, non_blocking=True),
-            self.channel_B.to(device, non_blocking=True),
-            self.start_B.to(device, non_blocking=True),
-            self.prompt.to(device),
-        )
 
     def pin_memory(self) -> "Batch":
         """The same in memory from which a GPU copies by itself, while the program goes on."""

@@ -13,6 +13,7 @@ from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint
 from timellm_cli.model.head import ForecastHead
 from timellm_cli.model.llm.backbone import Backbone, load_backbone
 from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.decoder_support import CONTEXT_MULTIPLE
 from timellm_cli.model.llm.no_llm import NoLLM
 from timellm_cli.model.llm.prepared import Prepared
 from timellm_cli.model.mapping import FreePrototypes, VocabularyMapping, prepared_factor
@@ -22,9 +23,6 @@ from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.reprogram import Reprogramming
 from timellm_cli.model.shortcut import Shortcut
 from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens, load_tokenizer
-
-_CONTEXT_MULTIPLE = 8
-"""On a GPU, prompt and patches together are a multiple of so many tokens, as fused attention wants its mask."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
         )
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
     patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
-    multiple = _CONTEXT_MULTIPLE if device.type == "cuda" else 1
+    multiple = CONTEXT_MULTIPLE if device.type == "cuda" else 1
     encoder = PromptEncoder(text, load_tokenizer(folder), backbone.max_positions - patches, multiple, beside=patches)
     embedding_VE = backbone.embedding_VE
     mapping = VocabularyMapping(prepared_factor(embedding_VE, prepared), config.model.num_prototypes, len(embedding_VE))

@@ -5,14 +5,12 @@ from typing import Literal, Self
 
 from timellm_cli.config import Config, ModelConfig
 from timellm_cli.geometry import count_patches
+from timellm_cli.model.llm.decoder_support import CONTEXT_MULTIPLE
 from timellm_cli.planning.cards import recognise
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.planning.machine import Gpu
 from timellm_cli.planning.run_path import why_no_decoder
 from timellm_cli.planning.tokens import TokenCount
-
-ALIGNED = 8
-"""On a GPU our decoder pads prompts until prompt and patches are a multiple of so many tokens."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,9 @@ class Case:
 
     @property
     def context(self) -> int:
-        """C: prompt and patches, with the padding that our own decoder adds on a GPU."""
+        """C: prompt and patches, with the padding that prompts get on a GPU."""
         tokens = self.prompt + self.patches
-        return -(-tokens // ALIGNED) * ALIGNED if self.decoder and self.on_gpu else tokens
+        return -(-tokens // CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE if self.shape and self.on_gpu else tokens
 
     @property
     def tail(self) -> int:

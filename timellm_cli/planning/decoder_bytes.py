@@ -10,11 +10,9 @@ Letters are those of `decoder_layer.py`: S tokens read (the prompt's tail, then 
 
 from dataclasses import dataclass
 
+from timellm_cli.model.llm.decoder_support import WIDE_BYTES
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import LLMShape
-
-WIDE_BYTES = 2**28
-"""What gate and up of the MLP may take at a time; tokens go through it in parts (`decoder_layer.py`)."""
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,9 @@ class Machine:
 
 def look_at_machine() -> Machine:
     """Ask the driver and the operating system; without a driver there is simply no GPU. Never raises."""
-    memory = psutil.virtual_memory()
-    limit = _container_limit()
     return Machine(
         gpu=_look_at_gpu(),
-        ram_free=min(memory.available, limit),
+        ram_free=min(psutil.virtual_memory().available, _free_in_container()),
         torch_has_cuda=_torch_has_cuda(),
     )
 
@@ -83,9 +81,17 @@ def _torch_has_cuda() -> bool:
     )
 
 
-def _container_limit() -> int:
-    """The memory limit of a Linux container, which the total of the operating system does not show."""
-    try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 2**63
+def _free_in_container(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """What a Linux container's limit leaves, of which the operating system's figures know nothing.
+
+    Files that are kept in memory count as free, as they do outside of a container. Both versions of control groups.
+    """
+    for names in (("memory.max", "memory.current", ""), ("limit_in_bytes", "usage_in_bytes", "total_")):
+        folder, start = (groups / "memory", "memory.") if names[2] else (groups, "")
+        try:
+            limit, used = (int((folder / f"{start}{name}").read_text(encoding="ascii")) for name in names[:2])
+            facts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+        except (OSError, ValueError):
+            continue
+        return max(limit - used + int(facts.get(f"{names[2]}inactive_file", 0)), 0)
+    return 2**63

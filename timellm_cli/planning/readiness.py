@@ -203,9 +203,12 @@ def _check_bitsandbytes(reason: str) -> Check:
 
 def _check_disk(config: Config) -> Check:
     """Room for what must still be downloaded and for the run's own files, disk by disk."""
-    needs = [
-        (_nearest_existing(folder), need) for folder, need in [(config.run.directory, _SPARE_DISK), *_downloads(config)]
-    ]
+    needs = []
+    for folder, need in [(config.run.directory, _SPARE_DISK), *_downloads(config)]:
+        if (place := _nearest_existing(folder)) is None:
+            way = "connect it, or choose another one with --checkpoints or the environment variable TIMELLM_CACHE"
+            return Check("disk", False, f"no drive '{folder.absolute().anchor}' for '{folder}'", way)
+        needs.append((place, need))
     run_disk, *download_disks = (folder.stat().st_dev for folder, _ in needs)
     need_by_disk: dict[int, int] = {}
     folder_by_disk: dict[int, Path] = {}
@@ -241,8 +244,7 @@ def _downloads(config: Config) -> list[tuple[Path, int]]:
     return downloads
 
 
-def _nearest_existing(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path | None:
+    """The folder or the first above it that is there; None on a drive that is not."""
     folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
+    return next((place for place in (folder, *folder.parents) if place.exists()), None)

@@ -12,16 +12,16 @@ from timellm_cli.planning.prompt_size import read_prompt
 _USUAL = 32
 """The fastest on a CPU: 16 to 64 are as fast there, 8 and 256 take 6 % longer."""
 
-_OF_TRAINING = ("gradients", "optimizer_states")
+_OF_TRAINING = ("gradients", "optimizer_states", "average")
 _OF_RECORDED_STEPS = ("reprogramming_activations", "patch_activations", "keys_values", "workspace", "allocator")
 
 
 def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -> int:
     """The batch for forecasts by the model of a settled configuration; `machine` is as it was before that was loaded.
 
-    On a GPU as many samples as fit, 256 at most. `in_training` leaves room for gradients, optimizer states, and what a
-    captured step holds between its replays. On a CPU 32; where the LLM's size is not known the training batch, which
-    has to fit, and 32 at least.
+    On a GPU as many samples as fit, 256 at most. `in_training` leaves room for gradients, optimizer states, averaged
+    weights, and what a captured step holds between its replays. On a CPU 32; where the LLM's size is not known the
+    training batch, which has to fit, and 32 at least.
     """
     if config.hardware.device == "cpu":
         return _USUAL

@@ -70,7 +70,8 @@ def _settle_batch(config: Config, machine: Machine, shape: LLMShape | None) -> i
     budget, _ = find_budget(one, machine)
     room = SAFE_SHARE * (budget or SMALLEST_CARD)
     case = Case.of(one, shape, tokens, machine.gpu)
-    kept = [case, replace(case, recompute=True)] if one.hardware.recompute == "auto" and case.decoder else [case]
+    may_recompute = one.hardware.recompute == "auto" and case.decoder and case.on_gpu
+    kept = [case, replace(case, recompute=True)] if may_recompute else [case]
     divisors = [batch for batch in range(SAMPLES_PER_UPDATE, 0, -1) if SAMPLES_PER_UPDATE % batch == 0]
     cases = (replace(way, batch=b, accumulate=SAMPLES_PER_UPDATE // b) for way in kept for b in divisors)
     return next((case.batch for case in cases if our_bill(case).total <= room), 1)

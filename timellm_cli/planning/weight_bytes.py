@@ -1,17 +1,13 @@
 """Memory that stays all run long: the frozen LLM, trainable weights, their gradients and optimizer states. Light."""
 
-from timellm_cli.model.llm.decoder_support import NF4_BLOCK
+from timellm_cli.model.llm.decoder_support import EMBEDDING_ROOM, NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import Linear
 
-NF4_NESTED_BLOCK = 256
-"""Scales that share one scale of scales under double quantization (QLoRA, section 3)."""
 OPTIMIZER_BLOCK = 256
 """States that share one scale in bitsandbytes' 8-bit optimizers."""
 SMALLEST_8BIT = 4096
 """Tensors of fewer weights keep 32-bit states (bitsandbytes' `min_8bit_size`)."""
-EMBEDDING_ROOM = 1024
-"""Rows of the embedding table that our own decoder holds on a GPU; prompts of more different tokens take more."""
 
 
 def frozen_parts(case: Case) -> list[Part]:
@@ -96,8 +92,8 @@ def quantization_constants(case: Case) -> Part:
     for linear in matrices(case):
         blocks = -(-linear.weights // NF4_BLOCK)
         if case.quantization == "nf4" and case.double_quant:
-            size += blocks + 4 * -(-blocks // NF4_NESTED_BLOCK) + 4 * (16 + 256 + 1)
-            how = f"1 byte for {NF4_BLOCK} weights, 4 bytes for {NF4_NESTED_BLOCK} of those, and code books"
+            size += blocks + 4 * -(-blocks // NESTED_BLOCK) + 4 * (16 + 256 + 1)
+            how = f"1 byte for {NF4_BLOCK} weights, 4 bytes for {NESTED_BLOCK} of those, and code books"
         elif case.quantization == "nf4":
             size += 4 * (blocks + 16)
             how = f"4 bytes for {NF4_BLOCK} weights, and a code book"

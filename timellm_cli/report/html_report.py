@@ -34,8 +34,6 @@ _BADGES = {
 }
 
 
-_UNITS = {"standardised": "standardised units", "window": "each window in its own deviations"}
-
 _MOST_CHANNELS = 24
 """Channels that have bars; the table below them has every one."""
 
@@ -125,7 +123,7 @@ def _training(entry: Entry, runs: Sequence[RunShown]) -> dict[str, Any]:
     ]
     return {
         "name": entry.name,
-        "loss": f"{train.loss.upper()}, {_UNITS[train.loss_units]}",
+        "loss": f"{train.loss.upper()}, standardised units",
         "chart": loss_chart([run.metrics for run in runs]),
         "memory": _memory(records[0]) if records else None,
     }

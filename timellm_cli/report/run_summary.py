@@ -1,5 +1,8 @@
 """What a run is, before it starts, and what came of it. Light."""
 
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 from rich.console import Console
@@ -88,6 +91,5 @@ def memory_line(memory: MemoryMeasured) -> str:
 
 
 def quote(path: Path) -> str:
-    """A path as one word of a command line, in a way that POSIX shells and Windows share."""
-    text = str(path)
-    return f'"{text}"' if any(character in text for character in " ()&;'") else text
+    """A path as one word of a command line of this system."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))

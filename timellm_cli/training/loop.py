@@ -77,7 +77,7 @@ class Trainer:
         self._config, self._data, self._directory = config, data, directory
         self._forecaster, self._accelerator = forecaster, accelerator
         self._interruption, self._on_scored = interruption or Interruption(), on_scored
-        self._samples = data.windows("train")
+        self._samples = data.training_windows()
         self._steps = steps_per_epoch(len(self._samples), train)
         self._total = count_total_steps(self._steps, train)
         self._schedule = Schedule(
@@ -96,7 +96,8 @@ class Trainer:
 
     def resume(self, state: TrainingState) -> None:
         """Go on from a checkpoint's state; the forecaster holds its weights already."""
-        self._place = Place(state.step, state.epoch, state.position)
+        begun = state.position % self._config.train.accumulate if state.gradients else 0
+        self._place = Place(state.step, state.epoch, state.position, gathered_from=state.position - begun)
         self._losses = Losses(epoch=state.losses["epoch"], logged=state.losses["logged"])
         self._losses.logged_steps = int(state.losses["logged_steps"])
         self._pace.seconds = state.seconds
@@ -165,9 +166,8 @@ class Trainer:
         )
 
     def _launch(self, batch: Batch, stop: int) -> Taken:
-        place, accumulate = self._place, self._config.train.accumulate
-        first = place.position - place.position % accumulate
-        last = min(first + accumulate, stop) - 1
+        place, first = self._place, self._place.gathered_from
+        last = min(first + self._config.train.accumulate, stop) - 1
         update = self._update()
         outcome = self._stepper.launch(
             batch,
@@ -177,6 +177,8 @@ class Trainer:
             wants_stop=self._interruption.requested,
         )
         place.step, place.position = place.step + 1, place.position + 1
+        if place.position > last:
+            place.gathered_from = place.position
         return Taken(place.step, place.position, self._schedule.learning_rate(update), batch, outcome)
 
     def _tell(self, taken: Taken) -> Iterator[Record]:
@@ -221,7 +223,7 @@ class Trainer:
         before = self._stopping.best_loss
         improved = self._stopping.update(figures.val_loss, asdict(figures))
         if place.position == self._steps:
-            place.epoch, place.position = place.epoch + 1, 0
+            place.epoch, place.position, place.gathered_from = place.epoch + 1, 0, 0
             self._losses.epoch = 0.0
         self._finished = self._reason_to_end()
         intervals = errors.intervals()

@@ -8,11 +8,15 @@ from timellm_cli.training.step import Outcome
 
 @dataclass
 class Place:
-    """How far a run is: all steps taken, whole epochs, steps taken in the epoch begun."""
+    """How far a run is: all steps taken, whole epochs, steps taken in the epoch begun.
+
+    The weight update under way, or the next one, began after `gathered_from` steps of the epoch.
+    """
 
     step: int = 0
     epoch: int = 0
     position: int = 0
+    gathered_from: int = 0
 
 
 @dataclass

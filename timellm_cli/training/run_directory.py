@@ -1,6 +1,7 @@
 """The files of one run, in `checkpoints/<run name>/`."""
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,12 @@ class RunDirectory:
         """Remove all but the newest `limit` step checkpoints."""
         for _, path in self.step_checkpoints()[:-limit]:
             path.unlink(missing_ok=True)
+
+    def make_last(self, checkpoint: Path) -> None:
+        """From now on this one is the newest state, whatever a run that came further had left."""
+        if checkpoint.resolve() != self.last.resolve():
+            with disk_faults_of(self.last), checkpoint.open("rb") as source, replacing(self.last) as file:
+                shutil.copyfileobj(source, file)
 
     def remove_after(self, step: int) -> list[Path]:
         """Remove the step checkpoints beyond `step`, which a run that goes on from there will write anew."""

@@ -135,7 +135,7 @@ def test_how_much_the_mlp_takes_at_a_time_does_not_matter(monkeypatch: pytest.Mo
     decoder.recompute = recompute
     expected = read_and_differentiate(decoder, prompt)
     for samples in (0, 2):
-        monkeypatch.setattr(decoder_layer, "_WIDE_BYTES", samples * (TAIL + PATCHES) * 2 * MIDDLE * 4)
+        monkeypatch.setattr(decoder_layer, "WIDE_BYTES", samples * (TAIL + PATCHES) * 2 * MIDDLE * 4)
         for found, whole in zip(read_and_differentiate(decoder, prompt), expected, strict=True):
             torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
 

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from timellm_cli.model.llm.decoder_support import NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.model.llm.ops import (
-    NESTED_BLOCK,
-    NF4_BLOCK,
     dequantize_int8,
     keep_last,
     merge_heads,

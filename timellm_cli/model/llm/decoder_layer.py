@@ -15,10 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timellm_cli.model.llm.decoder_support import WIDE_BYTES
 from timellm_cli.model.llm.frozen_matrix import FrozenMatrix
-
-_WIDE_BYTES = 2**28
-"""What an MLP's gate and up may take for a moment: tokens go through it in parts that still fill a GPU."""
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -231,7 +229,7 @@ class DecoderLayer(nn.Module):
     def _parts(self, tokens_BSE: Tensor) -> list[slice]:
         """The samples that go through the MLP together."""
         wide = self.gate_up.shape[0] * tokens_BSE.shape[1] * tokens_BSE.element_size()
-        samples = max(_WIDE_BYTES // wide, 1)
+        samples = max(WIDE_BYTES // wide, 1)
         return [slice(at, at + samples) for at in range(0, len(tokens_BSE), samples)]
 
     def _add_mixed(self, ops: ModuleType, tokens_BPE: Tensor, mixed: Tensor, out_EW: Tensor) -> Tensor:

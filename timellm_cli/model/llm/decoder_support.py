@@ -1,10 +1,18 @@
-"""Which LLMs `model/llm/decoder.py` reads, told from their config.json alone. Light."""
+"""Which LLMs `model/llm/decoder.py` reads, told from their config.json alone, and sizes that its bill shares. Light."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 NF4_BLOCK = 64
 """Weights that share a scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
+NESTED_BLOCK = 256
+"""Scales that share one scale of scales under double quantization (same place)."""
+WIDE_BYTES = 2**28
+"""What an MLP's gate and up may take for a moment: tokens go through it in parts that still fill a GPU."""
+EMBEDDING_ROOM = 1024
+"""Rows of the embedding table that a GPU holds at first; prompts of more different tokens take more."""
+CONTEXT_MULTIPLE = 8
+"""On a GPU, prompt and patches together are a multiple of so many tokens, as fused attention wants its mask."""
 
 _FAMILIES = ("llama", "mistral", "qwen2")
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-_ROOM = 1024
+from timellm_cli.model.llm.decoder_support import EMBEDDING_ROOM
 
 
 class Embedding(nn.Module):
@@ -26,7 +26,7 @@ class Embedding(nn.Module):
         self._copies = device.type != "cpu" if copies is None else copies
         self._dtype, self._used = dtype, 0
         words, width = table_VE.shape
-        room = _ROOM if self._copies else 0
+        room = EMBEDDING_ROOM if self._copies else 0
         self.register_buffer("rows_NE", torch.zeros(room, width, dtype=dtype, device=device), persistent=False)
         self.register_buffer(
             "row_of_V", torch.full((words if self._copies else 0,), -1, device=device), persistent=False

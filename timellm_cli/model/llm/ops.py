@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, silu
 
-NF4_BLOCK = 64  # weights that share a scale
-NESTED_BLOCK = 256  # 8-bit scales that share a scale
+from timellm_cli.model.llm.decoder_support import NESTED_BLOCK, NF4_BLOCK
 
 
 def _widen(values: Tensor) -> Tensor:

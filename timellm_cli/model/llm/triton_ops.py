@@ -10,7 +10,8 @@ import triton
 from torch import Tensor
 
 from timellm_cli.model.llm import triton_kernels as kernels
-from timellm_cli.model.llm.ops import NESTED_BLOCK, NF4_BLOCK, merge_output, split_output
+from timellm_cli.model.llm.decoder_support import NESTED_BLOCK, NF4_BLOCK
+from timellm_cli.model.llm.ops import merge_output, split_output
 
 __all__ = [
     "dequantize_int8", "dequantize_nf4", "merge_heads", "merge_output", "rms_norm", "rms_norm_backward",
