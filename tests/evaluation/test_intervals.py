@@ -170,7 +170,7 @@ def test_a_share_more_than_two_points_off_is_called_drift() -> None:
     ("text", "error", "words"),
     [
         ("80,x", ConfigError, ["'80,x'", "80,95"]),
-        ("85", ModelError, ["no bands of level 85", "levels are 50, 80 percent", "9 validation windows"]),
+        ("85", ConfigError, ["no bands of level 85", "levels are 50, 80 percent", "9 validation windows"]),
     ],
 )
 def test_levels_that_cannot_be_had_are_one_clear_error(text: str, error: type[Exception], words: list[str]) -> None:

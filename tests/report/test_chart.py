@@ -19,7 +19,7 @@ def places(chart: Chart) -> list[tuple[float, float]]:
 def test_every_point_and_tick_lies_on_the_canvas(ys: list[float]) -> None:
     xs = list(range(len(ys)))
     chart = line_chart([Series("a", "s", xs, ys)], ranges=[Range("b", "r", xs, [y - 1 for y in ys], ys)])
-    assert len(places(chart)) == 3 * len(ys)
+    assert len(places(chart)) == 3 * len(ys) + (len(ys) == 1)
     for x, y in places(chart):
         assert chart.left <= x <= chart.right < WIDTH
         assert chart.top <= y <= chart.bottom < chart.height
@@ -61,3 +61,11 @@ def test_lines_of_one_name_stand_once_in_the_legend_and_nameless_ones_never() ->
         Series("", "t", [1], [1]),
     ]
     assert line_chart(lines).legend == (("s", "seed"),)
+
+
+def test_a_single_point_is_drawn_as_a_dot() -> None:
+    """A line of no length has round caps; of a line with one point SVG draws nothing."""
+    chart = line_chart([Series("one", "a", [3.0], [0.5]), Series("two", "b", [1.0, 5.0], [0.2, 0.8])])
+    first, second = (line.points.split() for line in chart.lines)
+    assert len(first) == 2 and first[0] == first[1]
+    assert len(second) == 2 and second[0] != second[1]

@@ -71,6 +71,8 @@ def _check(paths: list[Path], task: Task, report: Path | None) -> None:
     if report is not None:
         others = [Path(name) for name in (task.given, task.zero_shot) if name is not None]
         check_target("--report", report, (*paths, *others))
+        if report.suffix.lower() not in (".html", ".htm"):
+            raise ConfigError(f"--report {report}: the page is HTML", f"--report {report.with_suffix('.html')}")
 
 
 def _compare(contest: list[Trained], contestants: list[Contestant], task: Task) -> Comparison:

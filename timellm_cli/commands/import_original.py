@@ -7,7 +7,7 @@ import torch
 from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.console import err
 from timellm_cli.data.windows import load_data
-from timellm_cli.errors import ConfigError
+from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.model.forecaster import load_forecaster
 from timellm_cli.model.original import read_original
 from timellm_cli.planning.machine import look_at_machine
@@ -20,8 +20,10 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
     """Read `original` with the settings it was trained with, and write `output`.
 
     The data file is read for its scaler, columns and cadence, which the original does not store. Raises ConfigError
-    where `output` exists, ModelError where the weights do not fit the settings.
+    where `output` exists, ModelError where `original` does not or its weights do not fit the settings.
     """
+    if not original.is_file():
+        raise ModelError(f"checkpoint '{original}' not found", "give the path of the original's 'checkpoint' file")
     if output.exists():
         raise ConfigError(f"'{output}' exists already", "name another file with -o, or move this one away")
     config, checks = settle_here(settings.config, look_at_machine(), offline)

@@ -39,7 +39,7 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
         explanation = f"repeats the last {period.rows} rows ({period.name})"
         baselines.append(Baseline("seasonal naive", explanation, SeasonalNaive(period.rows, pred_len)))
     linear = fit_linear(data)
-    explanation = f"one linear map for all channels, fitted in closed form on {linear.samples:,} training windows"
+    explanation = f"one linear map for all channels, fitted in closed form on {linear.samples:,} training samples"
     baselines.append(Baseline("linear", explanation, linear))
     return baselines
 

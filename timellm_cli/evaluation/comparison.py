@@ -80,7 +80,9 @@ def compare(
     models = [(entry_of_model(name, group), group[0].subject.config) for name, group in zip(names, groups, strict=True)]
     rivals = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     configs = [contestant.subject.config for contestant in contestants]
-    drifts = [drift_note(entry.name, entry.coverage) for entry, _ in models if task.split == "test"]
+    drifts = [
+        drift_note(entry.name, entry.coverage) for entry, _ in models if task.split == "test" and task.limit is None
+    ]
     published = _published(configs, task, config.data.dataset)
     best = min(zip(models, groups, strict=True), key=lambda pair: pair[0][0].rank)[1]
     return Comparison(

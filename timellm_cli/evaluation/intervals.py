@@ -114,7 +114,7 @@ def choose_levels(text: str, intervals: Intervals | None, checkpoint: object) ->
         )
     absent = [level for level in wanted if level not in intervals.levels]
     if absent:
-        raise ModelError(
+        raise ConfigError(
             f"'{checkpoint}' has no bands of level {', '.join(map(str, absent))}",
             f"levels are {', '.join(map(str, intervals.levels))} percent, "
             f"from {intervals.windows:,} validation windows of each channel",

@@ -14,19 +14,21 @@ def stand_in(config: Config, path: Path) -> Config:
     """The configuration of a trained model with the rows of `path`.
 
     The borders of a known dataset hold for a file that has all of its columns and rows; any other one is split by
-    ratio. What the prompt says of the data stays. Raises DataError for a CSV that cannot be read.
+    ratio. What the prompt says of the data stays; gaps are interpolated and counted. Raises DataError for a CSV that
+    cannot be read.
     """
     dataset = known_dataset(config.data)
     custom = config.with_values(
         {
             "data.path": path,
+            "data.fill": "linear",
             "data.dataset": "custom",
             "data.target": target_of(config.data),
             "prompt.description": description_of(config.data, config.prompt.description),
         }
     )
     if dataset is not None and _is_whole(path, dataset, custom):
-        return config.with_values({"data.path": path})
+        return config.with_values({"data.path": path, "data.fill": "linear"})
     return custom
 
 

@@ -148,4 +148,6 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _points(across: _Scale, down: _Scale, xs: Sequence[float], ys: Sequence[float]) -> str:
-    return " ".join(f"{across(x):g},{down(y):g}" for x, y in zip(xs, ys, strict=True) if math.isfinite(y))
+    """A lonely point comes twice: a line of no length is drawn as its round cap."""
+    found = [point for point in zip(xs, ys, strict=True) if math.isfinite(point[1])]
+    return " ".join(f"{across(x):g},{down(y):g}" for x, y in (found * 2 if len(found) == 1 else found))

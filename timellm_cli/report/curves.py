@@ -38,7 +38,7 @@ def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="best")
     with disk_faults_of(picture), replacing(picture) as file:
         figure.savefig(file, format="png")
 

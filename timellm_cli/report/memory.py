@@ -11,7 +11,7 @@ from timellm_cli.units import GIB
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes in use by everyone, and bytes there are, of the 'GPU' or the 'RAM'."""
+    """Bytes in use, and bytes there are: of the 'GPU' by everyone, of the 'RAM' by this process."""
 
     kind: str
     used: int
@@ -36,8 +36,7 @@ def memory_reader(gpu_uuid: str | None) -> Callable[[], MemoryUse | None]:
 
 
 def _read_ram() -> MemoryUse:
-    memory = psutil.virtual_memory()
-    return MemoryUse("RAM", memory.total - memory.available, memory.total)
+    return MemoryUse("RAM", psutil.Process().memory_info().rss, psutil.virtual_memory().total)
 
 
 def _read_gpu(handle: Any) -> MemoryUse | None:

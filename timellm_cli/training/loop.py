@@ -274,7 +274,7 @@ class Trainer:
         if self._stopping.exhausted:
             return f"early stopping: no lower validation loss for {self._stopping.waited} epochs"
         if place.epoch >= train.epochs:
-            return f"all {train.epochs} epochs are done"
+            return f"all {train.epochs} epochs are done" if train.epochs > 1 else "the epoch is done"
         return f"{place.step:,} steps are done, as train.max_steps says" if place.step >= self._total else ""
 
     def _save_step(self) -> Iterator[Record]:
