@@ -54,7 +54,7 @@ def test_predicted_memory_stands_beside_what_was_measured(tmp_path: Path, memory
     assert f"Memory of a step: {told}\n" in console.file.getvalue()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="of POSIX shells")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows quotes by rules of its own")
 @pytest.mark.parametrize("name", ["a b", "a$HOME b", "a*b", "`a`", "~x", "{x}", "it's", 'say "a"', "平均"])
 def test_a_path_is_one_word_of_the_command_line_whatever_it_is_called(name: str) -> None:
     assert shlex.split(quote(Path(name))) == [name]

@@ -62,7 +62,7 @@ def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offli
     contest = []
     for subject, checkpoint in zip(subjects, loaded, strict=True):
         # A stride thins the windows of a training run; here each one counts.
-        config = config_for(checkpoint, device, task.given, llm).with_values({"data.window_stride": 1})
+        config = config_for(checkpoint, device, None, llm).with_values({"data.window_stride": 1})
         if task.given is not None:
             config = stand_in(config, task.given)
         if task.zero_shot is not None:

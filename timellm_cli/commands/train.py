@@ -125,20 +125,22 @@ def _announce(
     )
 
 
-def _prepare_folder(directory: RunDirectory, config: Config, checkpoint: Checkpoint | None, path: Path | None) -> None:
-    """Cut what lies in the folder to what the run goes on from, the file `path`."""
+def _prepare_folder(
+    directory: RunDirectory, config: Config, checkpoint: Checkpoint | None, resumed: Path | None
+) -> None:
+    """Cut what lies in the folder to what the run goes on from, the file `resumed`."""
     state = checkpoint.training if checkpoint else None
     directory.sweep()
     directory.write_config(config)
     if state:
         _tell_of_later_best(directory, state)
     MetricsLog(directory.metrics).start_after(state.step if state else 0, scored=state is not None and state.scored)
-    if state is None or path is None:
+    if state is None or resumed is None:
         return
     if removed := directory.remove_after(state.step):
         names = ", ".join(path.name for path in removed)
         err.print(Text(f"Removed {names}: from beyond the checkpoint, to be written anew"), soft_wrap=True)
-    directory.make_last(path)
+    directory.make_last(resumed)
 
 
 def _tell_of_later_best(directory: RunDirectory, state: TrainingState) -> None:

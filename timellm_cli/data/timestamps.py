@@ -42,7 +42,7 @@ def parse_timestamp(text: str, form: str) -> datetime | None:
     try:
         stamp = datetime.fromisoformat(text) if form == ISO else datetime.strptime(text, form)
         return stamp.astimezone(UTC).replace(tzinfo=None) if stamp.tzinfo else stamp
-    except (ValueError, OverflowError):  # the latter: the year 0 by UTC
+    except (ValueError, OverflowError):  # the latter: a year before 1 or after 9999 by UTC
         return None
 
 

@@ -101,7 +101,8 @@ class ValidationErrors:
 def choose_levels(text: str, intervals: Intervals | None, checkpoint: object) -> tuple[int, ...]:
     """Levels in percent from '80,95', lowest first.
 
-    Raises ConfigError for what is no number, ModelError for levels that the checkpoint does not have.
+    Raises ConfigError for what is no number and for levels that the checkpoint does not have, ModelError for one that
+    has no bands.
     """
     try:
         wanted = sorted({int(part.strip().removesuffix("%")) for part in text.split(",")})

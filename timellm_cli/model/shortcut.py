@@ -11,8 +11,8 @@ class Shortcut(nn.Module):
     """One linear map for all channels, from how the history differs from its last value to how the future does.
 
     This is NLinear (Zeng et al., AAAI 2023), a strong forecaster of its own: what is left to the LLM is what is not
-    linear. A `period` adds the few weights of a `PeriodicMap`, which learn sooner and overfit less. All weights start
-    at zero, so that training starts from the last value.
+    linear. A `period` adds the few weights of a `PeriodicMap`, which lowers validation errors on ETTh1
+    (benchmarks/RESULTS.md). All weights start at zero, so that training starts from the last value.
     """
 
     def __init__(self, seq_len: int, pred_len: int, period: int = 0) -> None:

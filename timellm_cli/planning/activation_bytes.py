@@ -61,8 +61,9 @@ def reprogramming_activations(case: Case) -> Part:
     patch = 4 * model.d_model + mask * model.d_model + attention + weights + 4 * model.d_ff
     sample = case.patches * patch + 4 * model.patch_len * (case.patches + 2) + mask * case.pred_len
     if model.shortcut:
-        whole_periods = case.seq_len // model.shortcut_period * model.shortcut_period if model.shortcut_period else 0
-        sample += 4 * (case.seq_len + whole_periods)
+        sample += 4 * case.seq_len
+    if model.shortcut_period:
+        sample += 4 * (case.seq_len - case.seq_len % model.shortcut_period)
     prototypes = model.num_prototypes * (4 * case.hidden + 2 * size * case.inner)
     return Part(
         "reprogramming_activations", "activations of reprogramming", case.batch * sample + prototypes,

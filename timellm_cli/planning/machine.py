@@ -84,14 +84,19 @@ def _torch_has_cuda() -> bool:
 def _free_in_container(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """What a Linux container's limit leaves, of which the operating system's figures know nothing.
 
-    Files that are kept in memory count as free, as they do outside of a container. Both versions of control groups.
+    By whichever version of control groups there is.
     """
-    for names in (("memory.max", "memory.current", ""), ("limit_in_bytes", "usage_in_bytes", "total_")):
-        folder, start = (groups / "memory", "memory.") if names[2] else (groups, "")
-        try:
-            limit, used = (int((folder / f"{start}{name}").read_text(encoding="ascii")) for name in names[:2])
-            facts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-        except (OSError, ValueError):
-            continue
-        return max(limit - used + int(facts.get(f"{names[2]}inactive_file", 0)), 0)
-    return 2**63
+    return min(
+        _left(groups, "memory.max", "memory.current", "inactive_file"),
+        _left(groups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    )
+
+
+def _left(folder: Path, limit: str, used: str, inactive: str) -> int:
+    """Bytes below the limit; files that are kept in memory count as free, as they do outside of a container."""
+    try:
+        bytes_limit, bytes_used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
+        facts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):
+        return 2**63
+    return max(bytes_limit - bytes_used + int(facts.get(inactive, 0)), 0)
