@@ -19,8 +19,8 @@ from torch import Tensor
 
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.evaluation.bands import ValidationErrors, window_scale
 from timellm_cli.evaluation.baselines import fit_linear
-from timellm_cli.evaluation.intervals import ValidationErrors, window_scale
 from timellm_cli.evaluation.score import score
 from timellm_cli.settings import resolve
 

@@ -26,11 +26,11 @@ from random_llm import SHAPES, make_folder
 from runs import Workplace, give_memory_back
 from variants import Job
 
-from timellm_cli.model.gpu_memory import free_gpu_memory
+from timellm_cli.model.runner import free_gpu_memory
+from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.memory import predict
-from timellm_cli.planning.settle import settle
+from timellm_cli.planning.memory_bill import predict
 from timellm_cli.units import GIB, format_memory
 
 CAP, STEPS, SCORED = 6 * GIB, 10, 64

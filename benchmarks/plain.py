@@ -20,12 +20,16 @@ from torch.nn.functional import mse_loss
 from timellm_cli.config import Config
 from timellm_cli.data.windows import WindowDataset
 from timellm_cli.geometry import count_patches
-from timellm_cli.model.head import ForecastHead
-from timellm_cli.model.mapping import VocabularyMapping
-from timellm_cli.model.normalise import normalise
-from timellm_cli.model.patches import PatchEmbedding, cut_patches
-from timellm_cli.model.reprogram import Reprogramming
-from timellm_cli.model.tokens import PromptEncoder, PromptTokens
+from timellm_cli.model.batch import PromptTokens
+from timellm_cli.model.prompt_tokens import PromptEncoder
+from timellm_cli.model.time_llm import (
+    ForecastHead,
+    PatchEmbedding,
+    Reprogramming,
+    VocabularyMapping,
+    cut_patches,
+    normalise,
+)
 
 Mapping = Literal["full", "compact"]
 

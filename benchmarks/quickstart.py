@@ -20,8 +20,8 @@ from runs import ProjectTraining, Run, make_encoder
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.llm_files import find_llm
-from timellm_cli.model.forecaster import load_forecaster
-from timellm_cli.model.llm.transformers_backbone import load_with_transformers
+from timellm_cli.model.llm.transformers_llm import load_with_transformers
+from timellm_cli.model.load import load_forecaster
 from timellm_cli.settings import resolve
 from timellm_cli.training.accelerator import seed_everything
 

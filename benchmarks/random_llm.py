@@ -18,10 +18,10 @@ from gpu_profiles import LLAMA_8B, QWEN_3B
 from torch import Tensor, nn
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model import forecaster as forecaster_module
+from timellm_cli.model import load as forecaster_module
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.decoder_files import build_decoder
-from timellm_cli.model.llm.transformers_backbone import DTYPES, TransformersBackbone
+from timellm_cli.model.llm.decoder_loading import build_decoder
+from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersBackbone
 from timellm_cli.planning.llm_shape import look_up_keys
 
 SMOLLM2 = {

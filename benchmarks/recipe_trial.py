@@ -19,8 +19,8 @@ from torch.nn import functional
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.model.shortcut import PeriodicMap, Shortcut
+from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.time_llm import PeriodicMap, Shortcut
 from timellm_cli.settings import resolve
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer

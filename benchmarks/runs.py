@@ -19,10 +19,11 @@ from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import description_of
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM
-from timellm_cli.model import captured
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.model import cuda_graphs as captured
+from timellm_cli.model.batch import PromptTokens
+from timellm_cli.model.load import TimeLLM, load_forecaster
 from timellm_cli.model.prompt import PromptText
-from timellm_cli.model.tokens import PromptEncoder, PromptTokens, load_tokenizer
+from timellm_cli.model.prompt_tokens import PromptEncoder, load_tokenizer
 from timellm_cli.settings import resolve
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer

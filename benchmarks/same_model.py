@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from variants import Job
 
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.batch import Collate
-from timellm_cli.model.forecaster import load_forecaster
-from timellm_cli.model.mapping import compact_mapping
+from timellm_cli.model.load import load_forecaster
+from timellm_cli.model.prompt_tokens import Collate
+from timellm_cli.model.time_llm import compact_mapping
 
 TOLERANCE = 1e-3
 

@@ -26,8 +26,8 @@ LOAD = """
 import json, logging, sys, time
 from pathlib import Path
 import torch, transformers, bitsandbytes, accelerate
-from timellm_cli.model.forecaster import load_forecaster
-from timellm_cli.model.llm.transformers_backbone import load_with_transformers
+from timellm_cli.model.load import load_forecaster
+from timellm_cli.model.llm.transformers_llm import load_with_transformers
 from timellm_cli.settings import resolve
 logging.disable(logging.CRITICAL)
 folder, csv, layers, device, kind = sys.argv[1:]

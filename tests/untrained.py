@@ -6,7 +6,7 @@ import torch
 
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.forecaster import load_forecaster
+from timellm_cli.model.load import load_forecaster
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")

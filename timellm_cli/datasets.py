@@ -8,7 +8,7 @@ from pathlib import Path
 
 from timellm_cli.config import DataConfig
 from timellm_cli.errors import ConfigError, did_you_mean
-from timellm_cli.paths import data_directory
+from timellm_cli.files import data_directory
 
 _ETT_COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 _ETT_TEXT = (

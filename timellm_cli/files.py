@@ -1,4 +1,11 @@
-"""Files that are whole at every moment, and a disk that refuses. Light: standard library only."""
+"""Files that are whole at every moment, and a disk that refuses. Light: standard library only.
+
+Where downloaded things lie. Light.
+
+The cache follows the platform's habit (platformdirs) and moves with the environment variable TIMELLM_CACHE.
+
+Files that the user asked for by name: whether they can be written, before any work is done, and when they are.
+"""
 
 import os
 import time
@@ -7,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from timellm_cli.errors import ModelError
+import platformdirs
+
+from timellm_cli.errors import ConfigError, ModelError
 
 TEMPORARY = ".*.tmp"
 """Pattern of the names that `replacing` writes to; a killed process may leave one behind."""
@@ -65,3 +74,42 @@ def _sync_directory(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def cache_directory() -> Path:
+    """The root of everything `timellm fetch` keeps."""
+    return Path(os.environ.get("TIMELLM_CACHE") or platformdirs.user_cache_dir("timellm", appauthor=False))
+
+
+def data_directory() -> Path:
+    """Dataset files, `NAME.csv`."""
+    return cache_directory() / "data"
+
+
+def llm_directory() -> Path:
+    """LLMs that do not come from a hub, one folder each."""
+    return cache_directory() / "llms"
+
+
+def prepared_directory() -> Path:
+    """What was prepared of LLMs for faster starts, one folder each; it may be deleted at any time."""
+    return cache_directory() / "prepared"
+
+
+def check_target(flag: str, path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Raise ConfigError where `path` is a folder, lies in none, or is one of the inputs."""
+    if path.is_dir():
+        raise ConfigError(f"{flag} {path} is a folder", "give the path of a file in it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{flag} {path}: there is no folder '{path.parent}'", "make the folder first")
+    if path.resolve() in [taken.resolve() for taken in inputs]:
+        raise ConfigError(f"{flag} {path} is the input itself, which would be lost", "give another path")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the disk's refusal into a ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", "give another path") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from timellm_cli.errors import ModelError
-from timellm_cli.paths import llm_directory
+from timellm_cli.files import llm_directory
 
 NO_LLM = "none"
 TENSORS, TENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -10,9 +10,9 @@ import torch
 from tests.conftest import Cli, last_json
 from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.data.windows import load_data
-from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import score
 from timellm_cli.geometry import count_run
+from timellm_cli.model.runner import ModelForecaster
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 
 torch.set_num_threads(1)

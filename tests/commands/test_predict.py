@@ -14,7 +14,7 @@ import torch
 
 from tests.conftest import Cli, last_json
 from tests.untrained import CPU, make_config, save_untrained
-from timellm_cli.forecasting.roll_forward import roll_forward
+from timellm_cli.model.runner import roll_forward
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 
 torch.set_num_threads(1)

@@ -16,8 +16,8 @@ import pytest
 from tests.commands.conftest import Arguments
 from tests.conftest import Cli
 from tests.training.conftest import assert_same_weights
-from timellm_cli.report.metrics_log import read_metrics
-from timellm_cli.report.run_summary import quote
+from timellm_cli.report.train_summary import quote
+from timellm_cli.report.training_log import read_metrics
 from timellm_cli.training.checkpoint import load_checkpoint, save_checkpoint
 
 

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from tests.commands.conftest import Arguments
 from tests.conftest import Cli
 from timellm_cli.commands import train, train_seeds
-from timellm_cli.planning.machine import Machine
+from timellm_cli.planning.hardware import Machine
 from timellm_cli.settings import Settings, resolve
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import RunFinished

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.data.cadence import continue_timestamps, find_grid, parse_cadence
-from timellm_cli.data.timeline import show_step
-from timellm_cli.data.timestamps import ISO, fitting_formats, has_utc_offset, parse_timestamp
+from timellm_cli.data.timestamps import (
+    ISO,
+    continue_timestamps,
+    find_grid,
+    fitting_formats,
+    has_utc_offset,
+    parse_cadence,
+    parse_timestamp,
+    show_step,
+)
 
 
 def stamps(*texts: str) -> np.ndarray:

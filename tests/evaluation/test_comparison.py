@@ -8,13 +8,11 @@ from torch import Tensor
 from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.data.windows import Window, load_data
-from timellm_cli.evaluation import comparison
+from timellm_cli.evaluation import leaderboard as comparison
 from timellm_cli.evaluation.baselines import Baseline
-from timellm_cli.evaluation.comparison import Comparison, compare
-from timellm_cli.evaluation.entries import Contestant
-from timellm_cli.evaluation.published import Published
+from timellm_cli.evaluation.evaluated import Contestant, Subject
+from timellm_cli.evaluation.leaderboard import Comparison, Published, compare
 from timellm_cli.evaluation.score import score
-from timellm_cli.evaluation.subjects import Subject
 from timellm_cli.evaluation.task import Task
 
 PUBLISHED = (

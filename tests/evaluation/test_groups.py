@@ -4,7 +4,7 @@ import pytest
 
 from tests.untrained import make_config
 from timellm_cli.config import Config
-from timellm_cli.evaluation.groups import control_of, group_seeds, name_groups
+from timellm_cli.evaluation.seeds import control_of, group_seeds, name_groups
 
 
 def config(llm: str = "gpt2", **changes: object) -> Config:

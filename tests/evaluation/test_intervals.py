@@ -15,9 +15,17 @@ from torch import Tensor
 from tests.untrained import make_config
 from timellm_cli.data.windows import ForecastData, Window, load_data
 from timellm_cli.errors import ConfigError, ModelError
+from timellm_cli.evaluation.bands import (
+    LEVELS,
+    CoverageCount,
+    Intervals,
+    ValidationErrors,
+    choose_levels,
+    drift_note,
+    mean_coverage,
+    window_scale,
+)
 from timellm_cli.evaluation.baselines import LastValue
-from timellm_cli.evaluation.coverage import CoverageCount, drift_note, mean_coverage
-from timellm_cli.evaluation.intervals import LEVELS, Intervals, ValidationErrors, choose_levels, window_scale
 from timellm_cli.evaluation.score import score
 
 torch.set_num_threads(1)
@@ -53,7 +61,7 @@ def made(levels: tuple[int, ...] = (50, 80), windows: int = 9) -> Intervals:
 
 
 def test_a_half_width_is_the_ranked_error_of_a_plain_loop(small_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("timellm_cli.evaluation.intervals.period_of", lambda _: None)
+    monkeypatch.setattr("timellm_cli.evaluation.bands.period_of", lambda _: None)
     data = load_data(make_config(small_csv))
     intervals, samples = validated(data), data.windows("val")
     assert (intervals.channels, intervals.period, intervals.windows) == (("load", "OT"), 0, samples.windows)
@@ -107,7 +115,7 @@ def test_errors_are_measured_in_the_scale_that_carries_from_one_half_to_the_othe
 
 def test_of_very_many_windows_every_few_are_kept(small_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data(make_config(small_csv))
-    monkeypatch.setattr("timellm_cli.evaluation.intervals._MOST", 29 * 2 * 12 // 3)
+    monkeypatch.setattr("timellm_cli.evaluation.bands._MOST", 29 * 2 * 12 // 3)
     assert validated(data, 10).windows == 10
     assert np.array_equal(validated(data, 10).halves_LCH, validated(data, 64).halves_LCH)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from timellm_cli.config import Config
-from timellm_cli.evaluation.published import published_for
+from timellm_cli.evaluation.leaderboard import published_for
 
 
 def config(**values: object) -> Config:

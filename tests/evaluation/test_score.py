@@ -10,11 +10,11 @@ from torch import Tensor
 
 from tests.untrained import CPU, make_config
 from timellm_cli.data.windows import ForecastData, Window, load_data
-from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Part, Scores, mean_scores, parts_of, score, scored_windows
-from timellm_cli.model.batch import Collate
-from timellm_cli.model.forecaster import load_forecaster
-from timellm_cli.training.optim import LOSSES
+from timellm_cli.model.load import load_forecaster
+from timellm_cli.model.prompt_tokens import Collate
+from timellm_cli.model.runner import ModelForecaster
+from timellm_cli.training.optimizer import LOSSES
 
 torch.set_num_threads(1)
 
@@ -217,7 +217,7 @@ def test_a_recorded_forecast_is_of_as_many_rows_as_were_asked_for_at_first(
             rows.append(len(inputs[0]))
             return self.function(constants, *inputs)
 
-    monkeypatch.setattr("timellm_cli.evaluation.model_forecaster.Captured", Recording)
+    monkeypatch.setattr("timellm_cli.model.runner.Captured", Recording)
     model = load_forecaster(make_config(small_csv, tiny_llm), CPU)
     model.captures = True
     windows = [data.windows("test")[item] for item in range(20)]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.data.cadence import Cadence
-from timellm_cli.evaluation.seasonality import Period, autocorrelation, calendar_periods, find_period
+from timellm_cli.data.timestamps import Cadence
+from timellm_cli.evaluation.baselines import Period, autocorrelation, calendar_periods, find_period
 
 HOUR = pd.Timedelta(hours=1)
 
@@ -54,7 +54,7 @@ def test_autocorrelation_equals_the_sum_of_lagged_products() -> None:
 def test_a_long_series_is_correlated_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(4).normal(size=(1003, 2)).cumsum(axis=0)
     at_once = autocorrelation(values, 40)
-    monkeypatch.setattr("timellm_cli.evaluation.seasonality._STRETCH", 50)
+    monkeypatch.setattr("timellm_cli.evaluation.baselines._STRETCH", 50)
     assert autocorrelation(values, 40) == pytest.approx(at_once, abs=1e-12)
 
 

@@ -4,7 +4,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from timellm_cli.evaluation.spread import T_975, differ, spread_of
+from timellm_cli.evaluation.seeds import T_975, differ, spread_of
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 5, 20])

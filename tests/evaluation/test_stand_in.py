@@ -7,8 +7,8 @@ import pytest
 from tests.evaluation.test_zero_shot import write_csv
 from timellm_cli.config import Config
 from timellm_cli.datasets import DATASETS
-from timellm_cli.evaluation import stand_in as module
-from timellm_cli.evaluation.stand_in import stand_in
+from timellm_cli.evaluation import task as module
+from timellm_cli.evaluation.task import stand_in
 
 ETTH1 = Config().with_values({"data.dataset": "ETTh1"})
 HEADER = ",".join(["date", *DATASETS["ETTh1"].columns])

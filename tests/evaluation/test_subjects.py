@@ -8,7 +8,7 @@ from tests.untrained import make_config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.subjects import Subject, name_checkpoints, notes_on, require_comparable
+from timellm_cli.evaluation.evaluated import Subject, name_checkpoints, notes_on, require_comparable
 from timellm_cli.evaluation.task import Task
 
 SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))

@@ -6,7 +6,7 @@ import pytest
 
 from tests.report.test_score_table import entry
 from tests.untrained import make_config
-from timellm_cli.evaluation.entries import Entry, Run
+from timellm_cli.evaluation.evaluated import Entry, Run
 from timellm_cli.evaluation.verdict import Contender, Verdict, judge
 
 LINEAR = entry("linear", 0.4)

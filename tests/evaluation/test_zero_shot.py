@@ -7,7 +7,7 @@ from timellm_cli.config import Config
 from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS
-from timellm_cli.evaluation.zero_shot import transfer
+from timellm_cli.evaluation.task import transfer
 
 ETTH1 = Config().with_values({"data.dataset": "ETTh1", "data.columns": ("HUFL", "OT"), "data.percent": 10})
 

@@ -19,7 +19,7 @@ from tests.conftest import write_small_csv, write_tiny_llm
 from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.forecaster import load_forecaster
+from timellm_cli.model.load import load_forecaster
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import StepTaken

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Cli
 from tests.faults.victim import STEPS_AN_EPOCH, Victim, Workshop
-from timellm_cli.training.run_lock import LOCK_NAME, locked
+from timellm_cli.training.run_directory import LOCK_NAME, locked
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import REPOSITORY, write_small_csv, write_tiny_llm
 from timellm_cli.files import TEMPORARY
-from timellm_cli.report.metrics_log import read_metrics
+from timellm_cli.report.training_log import read_metrics
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.run_directory import RunDirectory
 

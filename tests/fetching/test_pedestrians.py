@@ -8,7 +8,7 @@ import pytest
 
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import DataError
-from timellm_cli.fetching.pedestrians import write_pedestrians
+from timellm_cli.fetching.wheels import write_pedestrians
 
 SENSORS = list(DATASETS["auckland-pedestrians"].columns)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.loopback import Answer, Server, files_below, serving
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import ConfigError, DataError
-from timellm_cli.fetching import web_csv
+from timellm_cli.fetching import downloads as web_csv
 from timellm_cli.fetching.catalogue import CATALOGUE
 from timellm_cli.fetching.fetch import fetch
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.untrained import make_config
+from timellm_cli.data.forecast_input import ForecastInput, read_input
 from timellm_cli.errors import DataError
-from timellm_cli.forecasting.forecast_input import ForecastInput, read_input
 
 HOUR = "0 days 01:00:00"
 COLUMNS = ("load", "OT")

@@ -6,8 +6,8 @@ import torch
 
 from tests.untrained import CPU, make_config
 from timellm_cli.data.scale import Scaler
-from timellm_cli.forecasting.roll_forward import roll_forward
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
+from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.runner import roll_forward
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(5)

@@ -17,12 +17,9 @@ from tests.model.llm.test_backbone import histories
 from timellm_cli.config import PromptConfig, WindowConfig
 from timellm_cli.data.windows import WindowDataset
 from timellm_cli.geometry import Span
-from timellm_cli.model.batch import Collate
-from timellm_cli.model.normalise import normalise
 from timellm_cli.model.prompt import PromptText, WindowStatistics
-from timellm_cli.model.statistics import window_statistics
-from timellm_cli.model.tokenise import Tokenise
-from timellm_cli.model.tokens import PromptEncoder, load_tokenizer
+from timellm_cli.model.prompt_tokens import Collate, PromptEncoder, Tokenise, load_tokenizer, window_statistics
+from timellm_cli.model.time_llm import normalise
 
 WINDOW = WindowConfig(seq_len=48, pred_len=12)
 LETTERS = sorted({*"abcdefghijklmnopqrstuvwxyzDTI0123456789 .,:;|<>_-[]▁?"})

@@ -16,14 +16,12 @@ from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Floats, Scaler
 from timellm_cli.data.windows import load_data
-from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import score
-from timellm_cli.forecasting.roll_forward import roll_forward
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.no_llm import NoLLM
-from timellm_cli.model.llm.transformers_backbone import TransformersBackbone
-from timellm_cli.model.normalise import normalise
+from timellm_cli.model.llm.transformers_llm import TransformersBackbone
+from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.runner import ModelForecaster, roll_forward
+from timellm_cli.model.time_llm import NoLLM, normalise
 
 CPU = torch.device("cpu")
 BATCH = 64

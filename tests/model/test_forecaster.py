@@ -11,11 +11,9 @@ from tests.model.llm.test_backbone import CPU, forecaster_on, histories
 from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.errors import ModelError
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.model.mapping import VocabularyMapping, compact_mapping, vocabulary_factor
-from timellm_cli.model.normalise import normalise
-from timellm_cli.model.patches import cut_patches
-from timellm_cli.model.statistics import top_autocorrelation_lags, window_statistics
+from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.prompt_tokens import top_autocorrelation_lags, window_statistics
+from timellm_cli.model.time_llm import VocabularyMapping, compact_mapping, cut_patches, normalise, vocabulary_factor
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,11 @@ import pytest
 import torch
 
 from timellm_cli.config import Config
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.mapping import vocabulary_factor
-from timellm_cli.model.normalise import normalise
+from timellm_cli.model.load import TimeLLM, load_forecaster
 from timellm_cli.model.original import read_original
-from timellm_cli.model.patches import cut_patches
-from timellm_cli.model.statistics import window_statistics
+from timellm_cli.model.prompt_tokens import window_statistics
+from timellm_cli.model.time_llm import cut_patches, normalise, vocabulary_factor
 
 
 @dataclass

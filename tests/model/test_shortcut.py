@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import Config
-from timellm_cli.model.shortcut import PeriodicMap, Shortcut
+from timellm_cli.model.time_llm import PeriodicMap, Shortcut
 
 
 @pytest.mark.parametrize(("seq_len", "pred_len", "period"), [(50, 12, 7), (48, 24, 8), (9, 4, 9), (5, 3, 1)])

@@ -7,10 +7,11 @@ import torch
 
 from tests.planning.cases import TINY, known_shape, step, tiny_shape
 from timellm_cli.config import ModelConfig, WindowConfig
-from timellm_cli.model.forecaster import TimeLLM
-from timellm_cli.model.llm.transformers_backbone import TransformersBackbone
-from timellm_cli.model.mapping import VocabularyMapping, vocabulary_factor
-from timellm_cli.model.tokens import NoPromptEncoder, PromptTokens
+from timellm_cli.model.batch import PromptTokens
+from timellm_cli.model.llm.transformers_llm import TransformersBackbone
+from timellm_cli.model.load import TimeLLM
+from timellm_cli.model.prompt_tokens import NoPromptEncoder
+from timellm_cli.model.time_llm import VocabularyMapping, vocabulary_factor
 from timellm_cli.planning.activation_bytes import (
     llm_activations,
     prompt_keys_values,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.planning.cases import known_shape, step
-from timellm_cli.planning.bill import largest_batch, our_bill, plain_bill
+from timellm_cli.planning.memory_bill import largest_batch, our_bill, plain_bill
 from timellm_cli.units import GIB
 
 QWEN = known_shape("Qwen/Qwen2.5-3B")

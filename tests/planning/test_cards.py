@@ -3,7 +3,7 @@
 import pytest
 
 from timellm_cli.errors import ConfigError
-from timellm_cli.planning.cards import find_card, recognise
+from timellm_cli.planning.hardware import find_card, recognise
 from timellm_cli.units import GIB
 
 

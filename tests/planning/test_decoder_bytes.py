@@ -11,11 +11,11 @@ from torch import Tensor
 from tests.planning.cases import TINY, step, tiny_shape
 from tests.planning.live_bytes import LiveBytes
 from timellm_cli.config import LLMConfig
+from timellm_cli.model.batch import PromptTokens
 from timellm_cli.model.llm import decoder_layer
 from timellm_cli.model.llm import ops as plain_ops
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.decoder_files import build_decoder
-from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.planning import decoder_bytes
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.decoder_bytes import (

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.planning.cases import known_shape, step
-from timellm_cli.planning.bill import our_bill
-from timellm_cli.planning.device_bytes import CPU_PROCESS, allocator, context, matrix_products
+from timellm_cli.planning.memory_bill import our_bill
+from timellm_cli.planning.weight_bytes import CPU_PROCESS, allocator, context, matrix_products
 
 QWEN = known_shape("Qwen/Qwen2.5-3B")
 MIB = 2**20

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tests.planning.cases import known_shape, step
-from timellm_cli.planning.cards import find_card
 from timellm_cli.planning.case import Case
-from timellm_cli.planning.duration import Speed, epoch_time, scoring_seconds, step_seconds
-from timellm_cli.planning.work import scoring_work, step_work
+from timellm_cli.planning.duration import Speed, epoch_time, scoring_seconds, scoring_work, step_seconds, step_work
+from timellm_cli.planning.hardware import find_card
 
 QWEN = known_shape("Qwen/Qwen2.5-3B")
 H100, T4 = (find_card(name) for name in ("H100", "T4"))

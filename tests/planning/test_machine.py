@@ -11,8 +11,8 @@ import psutil
 import pynvml
 import pytest
 
-from timellm_cli.planning import machine
-from timellm_cli.planning.machine import Gpu, look_at_machine
+from timellm_cli.planning import hardware as machine
+from timellm_cli.planning.hardware import Gpu, look_at_machine
 
 
 def install_card(monkeypatch: pytest.MonkeyPatch) -> list[object]:
@@ -97,7 +97,7 @@ def test_a_card_is_usable_only_with_a_torch_for_it(monkeypatch: pytest.MonkeyPat
 def test_without_the_drivers_device_its_library_is_not_imported() -> None:
     program = (
         "import pathlib, sys; pathlib.Path.exists = lambda path: False;"
-        "from timellm_cli.planning.machine import look_at_machine;"
+        "from timellm_cli.planning.hardware import look_at_machine;"
         "print(look_at_machine().gpu, 'pynvml' in sys.modules)"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -13,12 +13,12 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from timellm_cli.config import Config
-from timellm_cli.planning.bill import our_bill
 from timellm_cli.planning.case import Case
-from timellm_cli.planning.device_bytes import allocator
 from timellm_cli.planning.duration import Speed, step_seconds
 from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.tokens import TokenCount
+from timellm_cli.planning.memory_bill import our_bill
+from timellm_cli.planning.prompt_tokens import TokenCount
+from timellm_cli.planning.weight_bytes import allocator
 
 Row = dict[str, str]
 KEYS = {

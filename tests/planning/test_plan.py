@@ -7,7 +7,7 @@ import pytest
 
 from timellm_cli.config import Config
 from timellm_cli.errors import DataError
-from timellm_cli.planning.machine import Gpu, Machine
+from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.plan import Plan, make_plan
 from timellm_cli.units import GIB
 

@@ -13,10 +13,10 @@ from timellm_cli.data.probe import probe_csv
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import data_path, description_of
 from timellm_cli.errors import DataError
-from timellm_cli.model.normalise import normalise as normalise_tensor
 from timellm_cli.model.prompt import PromptText
-from timellm_cli.model.statistics import window_statistics
-from timellm_cli.planning.preview import describe, first_sample_statistics, normalise
+from timellm_cli.model.prompt_tokens import window_statistics
+from timellm_cli.model.time_llm import normalise as normalise_tensor
+from timellm_cli.planning.prompt_tokens import describe, first_sample_statistics, normalise
 
 
 def prompts(config: Config) -> tuple[str, str]:

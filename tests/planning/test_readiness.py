@@ -12,7 +12,7 @@ import pytest
 from tests.planning.cases import TINY
 from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError, DataError, ModelError
-from timellm_cli.planning.machine import Gpu, Machine
+from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.readiness import Check, _check_disk, check_readiness, require_ready
 from timellm_cli.units import GIB
 

@@ -11,8 +11,7 @@ from tests.planning.cases import TINY
 from timellm_cli.config import Config
 from timellm_cli.llm_files import fingerprint_llm
 from timellm_cli.model.llm import seam_record
-from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.run_path import RunPath, find_path
+from timellm_cli.planning.llm_shape import RunPath, find_path, look_up_llm
 
 HARDWARE = {"device": "cuda", "capture": "on", "recompute": "on"}
 

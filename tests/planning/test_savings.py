@@ -6,12 +6,10 @@ import pytest
 
 from tests.planning.cases import known_shape
 from timellm_cli.config import Config
-from timellm_cli.planning.cards import find_card
-from timellm_cli.planning.machine import Gpu, Machine
-from timellm_cli.planning.memory import weigh
-from timellm_cli.planning.prompt_size import read_prompt
-from timellm_cli.planning.savings import Saving, find_savings
-from timellm_cli.planning.settle import settle
+from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.hardware import Gpu, Machine, find_card
+from timellm_cli.planning.memory_bill import Saving, find_savings, weigh
+from timellm_cli.planning.prompt_tokens import read_prompt
 from timellm_cli.units import GIB
 
 NAME = "Qwen/Qwen2.5-3B"

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from tests.planning.cases import known_shape, step
 from timellm_cli.config import Config
-from timellm_cli.planning.bill import largest_scoring_batch, our_bill, scoring_bill
-from timellm_cli.planning.machine import Gpu, Machine
-from timellm_cli.planning.scoring import scoring_batch
-from timellm_cli.planning.settle import settle
+from timellm_cli.planning.automatic import scoring_batch, settle
+from timellm_cli.planning.hardware import Gpu, Machine
+from timellm_cli.planning.memory_bill import largest_scoring_batch, our_bill, scoring_bill
 from timellm_cli.units import GIB
 
 QWEN = known_shape("Qwen/Qwen2.5-3B")

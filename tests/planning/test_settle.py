@@ -9,13 +9,12 @@ import pytest
 
 from tests.planning.cases import TINY, known_shape
 from timellm_cli.config import SAMPLES_PER_UPDATE, Config
-from timellm_cli.planning.bill import our_bill
+from timellm_cli.planning.automatic import settle
 from timellm_cli.planning.case import Case
+from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.llm_shape import look_up_llm
-from timellm_cli.planning.machine import Gpu, Machine
-from timellm_cli.planning.memory import SAFE_SHARE
-from timellm_cli.planning.prompt_size import read_prompt
-from timellm_cli.planning.settle import settle
+from timellm_cli.planning.memory_bill import SAFE_SHARE, our_bill
+from timellm_cli.planning.prompt_tokens import read_prompt
 from timellm_cli.units import GIB
 
 CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)

@@ -6,9 +6,8 @@ import pytest
 
 from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError
-from timellm_cli.planning.machine import Machine
-from timellm_cli.planning.plan import Plan, make_plan
-from timellm_cli.planning.sweep import parse_sweep, sweep
+from timellm_cli.planning.hardware import Machine
+from timellm_cli.planning.plan import Plan, make_plan, parse_sweep, sweep
 from timellm_cli.units import GIB
 
 CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)

@@ -8,7 +8,7 @@ from tests.planning.cases import known_shape
 from timellm_cli.config import PromptConfig, WindowConfig
 from timellm_cli.datasets import DATASETS
 from timellm_cli.model.prompt import PromptText
-from timellm_cli.planning.tokens import count_tokens, tokenizer_rates, typical_statistics
+from timellm_cli.planning.prompt_tokens import count_tokens, tokenizer_rates, typical_statistics
 
 REAL_COUNTS = {
     "qwen": 145, "llama2": 155, "llama3": 132, "gpt2": 132, "gemma": 145, "bert": 127, "smollm2": 149,
@@ -31,7 +31,7 @@ def test_a_tokenizer_on_this_computer_counts_exactly(tiny_llm: Path) -> None:
 
 def test_the_count_is_that_of_the_model(tiny_llm: Path) -> None:
 
-    from timellm_cli.model.tokens import PromptEncoder, load_tokenizer
+    from timellm_cli.model.prompt_tokens import PromptEncoder, load_tokenizer
 
     prompt, statistics = text(), typical_statistics(512, 5)
     encoder = PromptEncoder(prompt, load_tokenizer(tiny_llm), max_tokens=4096)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.planning.cases import known_shape, step, tiny_shape
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import FAMILIES, Linear
-from timellm_cli.planning.tokens import TokenCount
+from timellm_cli.planning.prompt_tokens import TokenCount
 from timellm_cli.planning.weight_bytes import (
     embedding,
     frozen_parts,
@@ -73,7 +73,7 @@ def test_our_own_decoder_keeps_what_its_matrices_hold(quantization: Any, double_
 def test_our_own_decoder_holds_the_rows_of_its_prompts_on_a_gpu_and_the_files_table_on_a_cpu() -> None:
     import torch
 
-    from timellm_cli.model.llm.embedding import Embedding
+    from timellm_cli.model.llm.decoder import Embedding
 
     shape = tiny_shape("llama")
     on_gpu = Embedding(torch.zeros(shape.vocab, shape.hidden), torch.device("cpu"), torch.bfloat16, copies=True)
@@ -113,7 +113,7 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
     import torch
 
     from timellm_cli.config import Config
-    from timellm_cli.model.forecaster import load_forecaster
+    from timellm_cli.model.load import load_forecaster
 
     shortcuts: list[dict[str, Any]] = [{}, {"shortcut": True}, {"shortcut": True, "shortcut_period": 7}]
     for name, shortcut in product((str(tiny_llm), "none"), shortcuts):

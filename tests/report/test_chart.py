@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.report.chart import WIDTH, Chart, Range, Series, line_chart, nice_ticks, tick_labels
+from timellm_cli.report.charts import WIDTH, Chart, Range, Series, line_chart, nice_ticks, tick_labels
 
 finite = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from timellm_cli.report.curves import draw_curves, smooth
+from timellm_cli.report.training_log import draw_curves, smooth
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -10,11 +10,18 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from timellm_cli.data.date_style import DateStyle
-from timellm_cli.report.fonts import families_for
-from timellm_cli.report.forecast import Forecast, decimals_of, to_csv, to_json
-from timellm_cli.report.forecast_plot import MOST_PANELS, plot_forecast
-from timellm_cli.report.forecast_table import draw_bars, render
+from timellm_cli.data.forecast_input import DateStyle
+from timellm_cli.report.charts import families_for
+from timellm_cli.report.forecast import (
+    MOST_PANELS,
+    Forecast,
+    decimals_of,
+    draw_bars,
+    plot_forecast,
+    render,
+    to_csv,
+    to_json,
+)
 
 HOURS = np.datetime64("2024-01-01T00:00", "us") + np.arange(72) * np.timedelta64(3600, "s")
 

@@ -11,11 +11,10 @@ import pytest
 from tests.report.test_score_table import comparison
 from tests.untrained import make_config
 from timellm_cli.config import FIELDS
-from timellm_cli.evaluation.comparison import Comparison
-from timellm_cli.evaluation.coverage import Coverage
+from timellm_cli.evaluation.bands import Coverage
 from timellm_cli.evaluation.examples import Example
-from timellm_cli.evaluation.published import Published
-from timellm_cli.evaluation.spread import Difference
+from timellm_cli.evaluation.leaderboard import Comparison, Published
+from timellm_cli.evaluation.seeds import Difference
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.report.html_report import RunShown, render_report, write_report
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from timellm_cli.errors import ModelError
-from timellm_cli.report.metrics_log import MetricsLog, read_metrics
+from timellm_cli.report.training_log import MetricsLog, read_metrics
 from timellm_cli.training.records import CheckpointSaved, EpochFinished, MemoryMeasured, StepLogged, StepTaken
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from timellm_cli.report.memory import MemoryUse, memory_reader
-from timellm_cli.report.progress import LiveProgress, PlainProgress, watch
+from timellm_cli.report.progress import LiveProgress, MemoryUse, PlainProgress, memory_reader, watch
 from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.untrained import make_config
-from timellm_cli.report.run_summary import print_end, quote
+from timellm_cli.report.train_summary import print_end, quote
 from timellm_cli.training.records import MemoryMeasured, RunFinished
 
 MIB = 2**20

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from timellm_cli.evaluation.comparison import Comparison, to_json
-from timellm_cli.evaluation.entries import ChannelErrors, Entry, PartErrors, Run
-from timellm_cli.evaluation.published import Published
+from timellm_cli.evaluation.evaluated import ChannelErrors, Entry, PartErrors, Run
+from timellm_cli.evaluation.leaderboard import Comparison, Published, to_json
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.report.score_table import render
 

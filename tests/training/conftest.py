@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.model.patches import PatchEmbedding
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.memory import predict
+from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.time_llm import PatchEmbedding
+from timellm_cli.planning.hardware import look_at_machine
+from timellm_cli.planning.memory_bill import predict
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 from timellm_cli.training.interruption import Interruption

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from timellm_cli.model.batch import Batch
-from timellm_cli.model.tokens import PromptTokens
-from timellm_cli.training import batches
-from timellm_cli.training.batches import prefetch
+from timellm_cli.model.batch import Batch, PromptTokens
+from timellm_cli.training import loader as batches
+from timellm_cli.training.loader import prefetch
 
 
 @pytest.fixture(autouse=True)

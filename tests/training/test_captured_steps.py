@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState
 from tests.gpu import GPU, needs_gpu
 from tests.training.conftest import Fail, MakeConfig, Run, train
 from timellm_cli.config import Config
-from timellm_cli.model.captured import Captured
+from timellm_cli.model.cuda_graphs import Captured
 from timellm_cli.training.records import EpochFinished, MemoryShort, RunInterrupted, StepLogged, StepTaken
 
 pytestmark = needs_gpu

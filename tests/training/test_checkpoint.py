@@ -16,9 +16,9 @@ from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
-from timellm_cli.evaluation.intervals import Intervals
+from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, restore_forecaster, save_checkpoint
-from timellm_cli.training.random_state import capture_random_state, restore_random_state
+from timellm_cli.training.state import capture_random_state, restore_random_state
 
 
 def small_checkpoint() -> Checkpoint:

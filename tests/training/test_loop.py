@@ -9,8 +9,8 @@ from tests.training.conftest import MakeConfig, assert_same_weights, prescribe_s
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.errors import ModelError
-from timellm_cli.evaluation.model_forecaster import ModelForecaster
 from timellm_cli.evaluation.score import Scores, score
+from timellm_cli.model.runner import ModelForecaster
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import (
     BestSoFar,

@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 
 from timellm_cli.config import TrainConfig
 from timellm_cli.errors import ModelError
-from timellm_cli.training.optim import LOSSES, Schedule, make_optimizer, set_rates
+from timellm_cli.training.optimizer import LOSSES, Schedule, make_optimizer, set_rates
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.training.order import EpochOrder
+from timellm_cli.training.loader import EpochOrder
 
 SIZES = {"samples": st.integers(1, 300), "batch_size": st.integers(1, 40), "seed": st.integers(0, 2**32)}
 

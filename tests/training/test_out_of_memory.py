@@ -8,9 +8,8 @@ import torch
 
 from tests.training.conftest import Fail, MakeConfig, Run, assert_same_weights, train
 from timellm_cli.errors import ModelError
-from timellm_cli.evaluation.model_forecaster import ModelForecaster
-from timellm_cli.model.gpu_memory import is_out_of_memory
-from timellm_cli.report.metrics_log import MetricsLog, read_metrics
+from timellm_cli.model.runner import ModelForecaster, is_out_of_memory
+from timellm_cli.report.training_log import MetricsLog, read_metrics
 from timellm_cli.training.accelerator import gpu_memory_faults
 from timellm_cli.training.records import EpochFinished, MemoryShort, StepLogged, StepTaken
 from timellm_cli.training.step import Stepper

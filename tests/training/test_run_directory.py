@@ -12,8 +12,7 @@ from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError
 from timellm_cli.files import replacing
 from timellm_cli.settings import resolve
-from timellm_cli.training.run_directory import RunDirectory
-from timellm_cli.training.run_lock import locked
+from timellm_cli.training.run_directory import RunDirectory, locked
 
 
 @pytest.fixture
@@ -103,7 +102,7 @@ def test_a_file_that_fails_while_it_is_written_leaves_the_old_one(tmp_path: Path
 HOLDER = """
 import sys, time
 from pathlib import Path
-from timellm_cli.training.run_lock import locked
+from timellm_cli.training.run_directory import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.training.early_stopping import EarlyStopping
 from timellm_cli.training.interruption import Interruption
-from timellm_cli.training.pace import Pace
+from timellm_cli.training.state import EarlyStopping, Pace
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.integers(0, 5))

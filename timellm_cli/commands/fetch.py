@@ -8,7 +8,7 @@ from timellm_cli.console import out, print_json
 from timellm_cli.errors import ConfigError
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset
 from timellm_cli.fetching.fetch import check_names, fetch
-from timellm_cli.paths import cache_directory
+from timellm_cli.files import cache_directory
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_memory
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import torch
 
-from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.console import err
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError, ModelError
-from timellm_cli.model.forecaster import load_forecaster
+from timellm_cli.model.load import load_forecaster
 from timellm_cli.model.original import read_original
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.readiness import require_ready
+from timellm_cli.planning.hardware import look_at_machine
+from timellm_cli.planning.readiness import require_ready, settle_here
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 

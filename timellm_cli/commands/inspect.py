@@ -5,13 +5,10 @@ import gc
 
 from timellm_cli.console import out, print_json
 from timellm_cli.errors import ConfigError
-from timellm_cli.planning.cards import Card, find_card
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.planning.plan import make_plan
-from timellm_cli.planning.sweep import parse_sweep, sweep
-from timellm_cli.report.plan_record import plan_record
-from timellm_cli.report.plan_tables import plan_tables, shown_prompt
-from timellm_cli.report.room import sweep_record, sweep_table
+from timellm_cli.planning.hardware import Card, find_card, look_at_machine
+from timellm_cli.planning.plan import make_plan, parse_sweep, sweep
+from timellm_cli.report.inspect_json import plan_record
+from timellm_cli.report.inspect_tables import plan_tables, shown_prompt, sweep_record, sweep_table
 from timellm_cli.settings import Settings
 
 
@@ -40,7 +37,7 @@ def run(
         return
     out.print(plan_tables(plan))
     if explain:
-        from timellm_cli.report.explain import explanation
+        from timellm_cli.report.inspect_explain import explanation
 
         out.print(explanation(plan))
     if show_prompt:

@@ -7,20 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from timellm_cli.commands.open_forecaster import config_for, open_forecaster
-from timellm_cli.commands.output_files import check_target, writing
+from timellm_cli.commands.open_checkpoint import config_for, open_forecaster
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_json, print_note
+from timellm_cli.data.forecast_input import ForecastInput, read_input
 from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.intervals import choose_levels
-from timellm_cli.files import replacing
-from timellm_cli.forecasting.forecast_input import ForecastInput, read_input
-from timellm_cli.forecasting.roll_forward import roll_forward
-from timellm_cli.planning.machine import look_at_machine
-from timellm_cli.report.forecast import Band, Forecast, to_csv, to_json
-from timellm_cli.report.forecast_table import render
+from timellm_cli.evaluation.bands import choose_levels
+from timellm_cli.files import check_target, replacing, writing
+from timellm_cli.model.runner import roll_forward
+from timellm_cli.planning.hardware import look_at_machine
+from timellm_cli.report.forecast import Band, Forecast, render, to_csv, to_json
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 
 _DIGITS = 1e-5
@@ -144,7 +142,7 @@ def _dated(
 
 
 def _draw(forecast: Forecast, path: Path) -> None:
-    from timellm_cli.report.forecast_plot import plot_forecast
+    from timellm_cli.report.forecast import plot_forecast
 
     with writing(path):
         notes = plot_forecast(forecast, path)

@@ -7,24 +7,20 @@ import torch
 from accelerate import Accelerator
 from rich.text import Text
 
-from timellm_cli.commands.settle_here import settle_here
 from timellm_cli.config import Config
 from timellm_cli.console import err, out
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
 from timellm_cli.geometry import count_run, steps_per_epoch
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
-from timellm_cli.planning.bill import Bill
-from timellm_cli.planning.machine import Machine, look_at_machine
-from timellm_cli.planning.memory import predict
-from timellm_cli.planning.readiness import Check, require_ready
-from timellm_cli.planning.scoring import scoring_batch
-from timellm_cli.report.curves import draw_curves
-from timellm_cli.report.memory import memory_reader
-from timellm_cli.report.metrics_log import MetricsLog, read_metrics
-from timellm_cli.report.progress import PlainProgress, watch
-from timellm_cli.report.run_summary import print_end, print_start, quote
+from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.planning.automatic import scoring_batch
+from timellm_cli.planning.hardware import Machine, look_at_machine
+from timellm_cli.planning.memory_bill import Bill, predict
+from timellm_cli.planning.readiness import Check, require_ready, settle_here
+from timellm_cli.report.progress import PlainProgress, memory_reader, watch
+from timellm_cli.report.train_summary import print_end, print_start, quote
+from timellm_cli.report.training_log import MetricsLog, draw_curves, read_metrics
 from timellm_cli.settings import Settings
 from timellm_cli.training.accelerator import gpu_memory_faults, make_accelerator, seed_everything
 from timellm_cli.training.checkpoint import Checkpoint, TrainingState, restore_forecaster
@@ -32,8 +28,7 @@ from timellm_cli.training.interruption import Interruption, stopped_before_train
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import EpochFinished, Record, RunFinished, RunInterrupted
 from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable, require_same_data
-from timellm_cli.training.run_directory import RunDirectory
-from timellm_cli.training.run_lock import locked
+from timellm_cli.training.run_directory import RunDirectory, locked
 
 
 def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machine | None = None) -> Record:

@@ -12,10 +12,10 @@ from timellm_cli.commands import train
 from timellm_cli.console import err, out
 from timellm_cli.errors import ConfigError, ExitCode, Interrupted
 from timellm_cli.files import disk_faults_of, replacing
-from timellm_cli.model.gpu_memory import free_gpu_memory
-from timellm_cli.planning.machine import Machine, look_at_machine
+from timellm_cli.model.runner import free_gpu_memory
+from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.planning.run_name import run_name
-from timellm_cli.report.seed_summary import print_seeds, summarise_seeds
+from timellm_cli.report.train_summary import print_seeds, summarise_seeds
 from timellm_cli.settings import Settings
 from timellm_cli.training.records import RunFinished
 from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable

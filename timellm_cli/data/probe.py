@@ -9,8 +9,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from timellm_cli.config import DataConfig
+from timellm_cli.data.cells import find_row_fault
 from timellm_cli.data.columns import select_columns
-from timellm_cli.data.row_faults import find_row_fault
 from timellm_cli.data.source import (
     EMPTY_CELLS,
     CsvSource,

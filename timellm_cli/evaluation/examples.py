@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timellm_cli.data.timeline import show
+from timellm_cli.data.timestamps import show
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.evaluation.intervals import Intervals
+from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.evaluation.score import Forecaster, Scores
 
 Rank = Literal["best", "median", "worst"]

@@ -10,9 +10,8 @@ from itertools import permutations
 from typing import Literal
 
 from timellm_cli.config import Config
-from timellm_cli.evaluation.entries import Entry, describe_llm
-from timellm_cli.evaluation.groups import Control, control_of
-from timellm_cli.evaluation.spread import Difference, Outcome, differ
+from timellm_cli.evaluation.evaluated import Entry, describe_llm
+from timellm_cli.evaluation.seeds import Control, Difference, Outcome, control_of, differ
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.units import format_count
 

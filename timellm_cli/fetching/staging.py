@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from timellm_cli.console import say
-from timellm_cli.paths import cache_directory
+from timellm_cli.files import cache_directory
 
 
 def staging_directory() -> Path:

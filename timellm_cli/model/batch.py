@@ -1,12 +1,45 @@
-"""Windows put together to a batch, with their prompts: the work a loader's process does ahead of the model."""
+"""A batch of samples on its way from the loader to the score."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from timellm_cli.data.windows import Window, Windows
-from timellm_cli.model.tokens import NoPromptEncoder, PromptEncoder, PromptTokens
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Prompts of a batch: `head`, the token ids that every prompt begins with, and the tails, ids and mask of B x K.
+
+    The tails (int64; mask 1: a token, 0: padding) are padded on the left, so that the last prompt token stands beside
+    the first patch, whatever the batch-mates' lengths are.
+    """
+
+    ids_BK: Tensor
+    mask_BK: Tensor
+    head: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest prompt, head and padding included."""
+        return len(self.head) + self.ids_BK.shape[1]
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Ids and mask."""
+        return self.ids_BK, self.mask_BK
+
+    def joined(self) -> "PromptTokens":
+        """The same prompts with the head repeated in front of every tail, and no head apart."""
+        head_BK = self.ids_BK.new_tensor(self.head).expand(len(self.ids_BK), -1)
+        return PromptTokens(
+            torch.cat([head_BK, self.ids_BK], dim=1), torch.cat([torch.ones_like(head_BK), self.mask_BK], dim=1)
+        )
+
+    def to(self, device: torch.device) -> "PromptTokens":
+        """The same on another device."""
+        return PromptTokens(
+            self.ids_BK.to(device, non_blocking=True), self.mask_BK.to(device, non_blocking=True), self.head
+        )
 
 
 @dataclass(frozen=True)
@@ -27,22 +60,4 @@ class Batch:
             self.channel_B.pin_memory(),
             self.start_B.pin_memory(),
             PromptTokens(self.prompt.ids_BK.pin_memory(), self.prompt.mask_BK.pin_memory(), self.prompt.head),
-        )
-
-
-class Collate:
-    """Turns windows into a batch. An object, so that loader processes can receive it."""
-
-    def __init__(self, encoder: PromptEncoder | NoPromptEncoder) -> None:
-        self.encoder = encoder
-
-    def __call__(self, windows: Windows | Sequence[Window]) -> Batch:
-        if not isinstance(windows, Windows):
-            windows = Windows.stack(windows)
-        return Batch(
-            history_BT=windows.history_BT,
-            future_BH=windows.future_BH,
-            channel_B=windows.channel_B,
-            start_B=windows.start_B,
-            prompt=self.encoder.encode(windows.history_BT),
         )

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from timellm_cli.errors import ModelError
-from timellm_cli.model.forecaster import TimeLLM
-from timellm_cli.model.llm.no_llm import NoLLM
-from timellm_cli.model.mapping import VocabularyMapping, compact_mapping
+from timellm_cli.model.load import TimeLLM
+from timellm_cli.model.time_llm import NoLLM, VocabularyMapping, compact_mapping
 
 _NAMES = {
     "patch_embedding.value_embedding.tokenConv.weight": "patch_embedding.convolution.weight",

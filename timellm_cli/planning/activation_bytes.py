@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.decoder_bytes import decoder_parts, decoder_scoring_parts
-from timellm_cli.planning.device_bytes import matrix_products
 from timellm_cli.planning.llm_shape import LLMShape
+from timellm_cli.planning.weight_bytes import matrix_products
 
 
 def step_parts(case: Case) -> list[Part]:

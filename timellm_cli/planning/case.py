@@ -5,12 +5,10 @@ from typing import Literal, Self
 
 from timellm_cli.config import Config, ModelConfig
 from timellm_cli.geometry import count_patches
-from timellm_cli.model.llm.decoder_support import CONTEXT_MULTIPLE
-from timellm_cli.planning.cards import recognise
-from timellm_cli.planning.llm_shape import LLMShape
-from timellm_cli.planning.machine import Gpu
-from timellm_cli.planning.run_path import why_no_decoder
-from timellm_cli.planning.tokens import TokenCount
+from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE
+from timellm_cli.planning.hardware import Gpu, recognise
+from timellm_cli.planning.llm_shape import LLMShape, why_no_decoder
+from timellm_cli.planning.prompt_tokens import TokenCount
 
 
 @dataclass(frozen=True)

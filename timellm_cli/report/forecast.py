@@ -1,16 +1,33 @@
-"""A dated forecast as data, as CSV and as a JSON object."""
+"""A dated forecast as data, as CSV and as a JSON object.
+
+A forecast in a few lines for the terminal: one row a channel, with a sparkline of history and forecast.
+
+A picture of history and forecast: one panel a channel, dates below, the CSV's units at the side.
+"""
 
 import csv
 import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.console import Group, RenderableType
+from rich.text import Text
 
-from timellm_cli.data.cadence import Stamps
-from timellm_cli.data.date_style import DateStyle
+from timellm_cli.data.forecast_input import DateStyle
 from timellm_cli.data.scale import Floats
+from timellm_cli.data.timestamps import Stamps
+from timellm_cli.files import replacing
+from timellm_cli.report.charts import LATIN, families_for
+from timellm_cli.report.tables import titled_table
+from timellm_cli.units import format_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,3 +130,136 @@ def _by_channel(forecast: Forecast, values: Floats) -> dict[str, list[float | No
         name: [round(float(value), decimals_of(resolution)) if math.isfinite(value) else None for value in channel]
         for name, channel, resolution in zip(forecast.columns, values.T, forecast.resolution_C, strict=True)
     }
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_CHANNELS = 20
+_COARSER = 1000
+"""The table shows steps so many times the resolution of the CSV file."""
+_NARROW = 100
+"""Columns of a terminal below which the sparklines are short."""
+
+
+def render(forecast: Forecast, width: int) -> RenderableType:
+    """Each channel's last value, its sparkline, its first and last step and range; values in the CSV's units.
+
+    `width` is that of the terminal, in characters.
+    """
+    is_narrow = width < _NARROW
+    half = 10 if is_narrow else 20
+    table = titled_table(_title(forecast))
+    table.add_column("channel", overflow="fold")
+    table.add_column("last\nknown", justify="right", no_wrap=True)
+    table.add_column("history and\nforecast", no_wrap=True)
+    headings = ["first\nstep", "last\nstep", *(() if is_narrow else ("lowest", "highest"))]
+    known = forecast.known_steps
+    for heading in [*headings, *(("MAE where\nknown",) if known else ())]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for channel, name in enumerate(forecast.columns[:_MOST_CHANNELS]):
+        history_T, values_H = forecast.history_TC[:, channel], forecast.values_HC[:, channel]
+        figures = [values_H[0], values_H[-1], *(() if is_narrow else (values_H.min(), values_H.max()))]
+        if known:
+            figures.append(np.abs(values_H[:known] - forecast.actual_HC[:known, channel]).mean())
+        places = decimals_of(forecast.resolution_C[channel] * _COARSER)
+        last, *cells = (f"{figure:,.{places}f}" for figure in (history_T[-1], *figures))
+        table.add_row(Text(name), last, _sparkline(history_T, values_H, half), *cells)
+    rest = len(forecast.columns) - _MOST_CHANNELS
+    return Group(table, Text(f"and {rest} more channels", style="dim")) if rest > 0 else table
+
+
+def draw_bars(values: Floats, lowest: float, highest: float, width: int) -> str:
+    """At most `width` block characters; each stands for the mean of an equal share of the values."""
+    shares = np.array_split(values, min(width, len(values)))
+    span = highest - lowest
+    heights = [(share.mean() - lowest) / span if span > 0 else 0.5 for share in shares]
+    return "".join(_BARS[min(int(height * len(_BARS)), len(_BARS) - 1)] for height in heights)
+
+
+def _sparkline(history_T: Floats, values_H: Floats, half: int) -> Text:
+    """History dim, forecast bright, `half` characters each; as many rows of one as of the other where there are."""
+    tail = history_T[-len(values_H) :]
+    lowest, highest = min(tail.min(), values_H.min()), max(tail.max(), values_H.max())
+    return Text.assemble(
+        (draw_bars(tail, lowest, highest, half), "dim"), (draw_bars(values_H, lowest, highest, half), "bold cyan")
+    )
+
+
+def _title(forecast: Forecast) -> str:
+    dates, known = forecast.dates, forecast.known_steps
+    title = f"Forecast of {format_count(len(dates), 'step')}, {dates[0]} to {dates[-1]}"
+    return f"{title}; the input already knows the first {known}" if known else title
+
+
+MOST_PANELS = 16
+_INK, _QUIET, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
+_HISTORY, _FORECAST, _ACTUAL = "#52606d", "#d9480f", "#9fb3c8"
+_TAIL = 2.5
+"""History shown, in lengths of the forecast."""
+
+
+def plot_forecast(forecast: Forecast, path: Path) -> list[str]:
+    """Write the picture to `path` (PNG); returns what a reader should know of it. Raises OSError from writing."""
+    shown = min(len(forecast.columns), MOST_PANELS)
+    columns = 1 if shown <= 3 else 2
+    rows = -(-shown // columns)
+    figure = Figure(figsize=(10 if columns == 1 else 13, 1.1 + 2.4 * rows), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).flatten()
+    notes = [f"the picture shows {shown} of {len(forecast.columns)} channels"] if shown < len(forecast.columns) else []
+    for channel, panel in enumerate(panels[:shown]):
+        notes += _draw_channel(panel, forecast, channel)
+    for panel in panels[shown:]:
+        panel.set_visible(False)
+    for panel in panels[max(shown - columns, 0) : shown]:
+        panel.tick_params(axis="x", labelbottom=True)
+    title = f"Forecast of {len(forecast.dates)} steps, {forecast.dates[0]} to {forecast.dates[-1]}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=_INK, fontfamily=families_for(title) or [LATIN])
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, labelcolor=_INK)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", facecolor="white")
+    return notes
+
+
+def _draw_channel(panel: Axes, forecast: Forecast, channel: int) -> list[str]:
+    tail = max(round(_TAIL * len(forecast.dates_H)), 24)
+    history_T, values_H = forecast.history_TC[-tail:, channel], forecast.values_HC[:, channel]
+    history_dates_T = forecast.history_dates_T[-tail:]
+    # The forecast's line starts at the last known value, so that the two meet.
+    dates = np.concatenate([history_dates_T[-1:], forecast.dates_H])
+    panel.plot(history_dates_T, history_T, color=_HISTORY, linewidth=1.2, label="history")
+    if forecast.known_steps:
+        actual = np.concatenate([history_T[-1:], forecast.actual_HC[:, channel]])
+        panel.plot(dates, actual, color=_ACTUAL, linewidth=1.6, label="what happened")
+    for band, strength in zip(reversed(forecast.bands), _strengths(len(forecast.bands)), strict=True):
+        low_H, high_H = band.low_HC[:, channel], band.high_HC[:, channel]
+        panel.fill_between(
+            forecast.dates_H, low_H, high_H, color=_FORECAST, alpha=strength, linewidth=0, label=f"{band.level} %"
+        )
+    panel.plot(dates, np.concatenate([history_T[-1:], values_H]), color=_FORECAST, linewidth=1.6, label="forecast")
+    panel.axvspan(dates[0], dates[-1], color=_FORECAST, alpha=0.05, linewidth=0)
+    panel.axvline(dates[0], color=_QUIET, linewidth=0.8, linestyle=(0, (3, 3)))
+    panel.set_xlim(history_dates_T[0], dates[-1])
+    return _dress(panel, forecast.columns[channel], channel)
+
+
+def _strengths(bands: int) -> list[float]:
+    """How opaque each band is, widest first: where several lie on each other, they add up."""
+    return [0.14 + 0.06 * place for place in range(bands)]
+
+
+def _dress(panel: Axes, name: str, channel: int) -> list[str]:
+    """Title, axes and grid. A name that no font here can draw is replaced by its place among the channels."""
+    families = families_for(name)
+    title = name if families else f"channel {channel + 1}"
+    panel.set_title(title.replace("$", r"\$"), loc="left", fontsize=10, color=_INK, fontfamily=families or [LATIN])
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    panel.yaxis.set_major_locator(MaxNLocator(5))
+    panel.grid(axis="y", color=_GRID, linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.spines["bottom"].set_color(_QUIET)
+    panel.tick_params(colors=_QUIET, labelsize=8, length=0)
+    return [] if families else [f"no font here can draw '{name}'; its panel is titled '{title}'"]

@@ -11,14 +11,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from timellm_cli import __version__
 from timellm_cli.config import FIELDS, Config
-from timellm_cli.evaluation.comparison import Comparison
-from timellm_cli.evaluation.coverage import USUAL_LEVELS
-from timellm_cli.evaluation.entries import Entry
+from timellm_cli.evaluation.bands import USUAL_LEVELS
+from timellm_cli.evaluation.evaluated import Entry
 from timellm_cli.evaluation.examples import Example
+from timellm_cli.evaluation.leaderboard import Comparison
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
-from timellm_cli.report.report_charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
-from timellm_cli.report.run_summary import memory_line, quote
+from timellm_cli.report.charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
+from timellm_cli.report.train_summary import memory_line, quote
 from timellm_cli.training.records import MemoryMeasured
 from timellm_cli.units import format_change, format_memory
 

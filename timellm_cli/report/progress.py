@@ -1,18 +1,27 @@
-"""A training as people watch it: bars on a terminal, plain lines elsewhere. Writes to stderr only. Light."""
+"""Memory in use where a run computes: the GPU's through its driver, or the computer's. Light.
+
+A training as people watch it: bars on a terminal, plain lines elsewhere. Writes to stderr only. Light.
+
+How far scoring is: a bar on a terminal, now and then a plain line elsewhere. Writes to stderr only. Light.
+"""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import psutil
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from timellm_cli.report.memory import MemoryUse
+from timellm_cli.console import err, say_now_and_then
 from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
@@ -26,7 +35,48 @@ from timellm_cli.training.records import (
     StepLogged,
     StepTaken,
 )
-from timellm_cli.units import format_count, format_duration
+from timellm_cli.units import GIB, format_count, format_duration
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes in use, and bytes there are: of the 'GPU' by everyone, of the 'RAM' by this process."""
+
+    kind: str
+    used: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.used / GIB:.1f} of {self.total / GIB:.1f} GiB"
+
+
+def memory_reader(gpu_uuid: str | None) -> Callable[[], MemoryUse | None]:
+    """Reads the GPU of that identity (None: the RAM) whenever it is called; None where the driver does not answer."""
+    if gpu_uuid is None:
+        return _read_ram
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid)
+    except pynvml.NVMLError:
+        return lambda: None
+    return lambda: _read_gpu(handle)
+
+
+def _read_ram() -> MemoryUse:
+    return MemoryUse("RAM", psutil.Process().memory_info().rss, psutil.virtual_memory().total)
+
+
+def _read_gpu(handle: Any) -> MemoryUse | None:
+    import pynvml
+
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError:
+        return None
+    return MemoryUse("GPU", int(memory.used), int(memory.total))
+
 
 MemoryReader = Callable[[], MemoryUse | None]
 _STOPPING = "Stopping after this step; Ctrl-C once more ends at once."
@@ -193,3 +243,26 @@ def _shortage(record: MemoryShort) -> str:
             "batches and updates stay as they are"
         )
     return f"The GPU's memory did not do for scoring: it goes on with {now}, which changes no figure"
+
+
+@contextmanager
+def scoring_progress(name: str, samples: int) -> Iterator[Callable[[int], None]]:
+    """Shows how many of `samples` samples are scored; call the yielded function with the number of each batch."""
+    if not err.is_terminal:
+        yield _summing(say_now_and_then(lambda done: f"Scoring {name}: {done:,} of {samples:,} samples"))
+        return
+    columns = (TextColumn("Scoring {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(name.replace("[", r"\["), total=samples)
+        yield lambda scored: bar.advance(task, scored)
+
+
+def _summing(update: Callable[[int], None]) -> Callable[[int], None]:
+    done = 0
+
+    def add(scored: int) -> None:
+        nonlocal done
+        done += scored
+        update(done)
+
+    return add

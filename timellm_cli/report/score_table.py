@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from timellm_cli.evaluation.comparison import Comparison
-from timellm_cli.evaluation.coverage import USUAL_LEVELS, Coverage
-from timellm_cli.evaluation.entries import ChannelErrors, PartErrors
+from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
+from timellm_cli.evaluation.evaluated import ChannelErrors, PartErrors
+from timellm_cli.evaluation.leaderboard import Comparison
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_change, format_count
 

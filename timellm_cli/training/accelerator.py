@@ -8,7 +8,7 @@ from accelerate.utils import set_seed
 
 from timellm_cli.config import Config
 from timellm_cli.errors import ConfigError, ModelError
-from timellm_cli.model.gpu_memory import is_out_of_memory
+from timellm_cli.model.runner import is_out_of_memory
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 

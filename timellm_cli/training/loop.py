@@ -17,22 +17,18 @@ from torch import Tensor
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, Window
 from timellm_cli.errors import ModelError, listed
-from timellm_cli.evaluation.intervals import Intervals, ValidationErrors
-from timellm_cli.evaluation.model_forecaster import ModelForecaster
+from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
 from timellm_cli.model.batch import Batch
-from timellm_cli.model.forecaster import TimeLLM
-from timellm_cli.planning.bill import Bill
-from timellm_cli.training.batches import load_batches, prefetch
+from timellm_cli.model.load import TimeLLM
+from timellm_cli.model.runner import ModelForecaster
+from timellm_cli.planning.memory_bill import Bill
 from timellm_cli.training.checkpoint import Checkpoint, TrainingState, save_checkpoint
-from timellm_cli.training.early_stopping import EarlyStopping
 from timellm_cli.training.interruption import Interruption
-from timellm_cli.training.optim import Schedule
-from timellm_cli.training.pace import Pace
-from timellm_cli.training.peak_memory import PeakMemory
-from timellm_cli.training.place import Losses, Place, Taken
-from timellm_cli.training.random_state import capture_random_state, restore_random_state
+from timellm_cli.training.loader import load_batches, prefetch
+from timellm_cli.training.measure import PeakMemory
+from timellm_cli.training.optimizer import Schedule
 from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
@@ -48,6 +44,15 @@ from timellm_cli.training.records import (
     StepTaken,
 )
 from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.state import (
+    EarlyStopping,
+    Losses,
+    Pace,
+    Place,
+    Taken,
+    capture_random_state,
+    restore_random_state,
+)
 from timellm_cli.training.step import NotFiniteError, Stepper
 
 

@@ -10,7 +10,7 @@ from timellm_cli.datasets import data_path
 from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
-from timellm_cli.training.optim import LENGTH_BOUND
+from timellm_cli.training.optimizer import LENGTH_BOUND
 from timellm_cli.training.run_directory import RunDirectory
 
 FREE = (

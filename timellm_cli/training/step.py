@@ -11,16 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from timellm_cli.config import TrainConfig
-from timellm_cli.model.batch import Batch
-from timellm_cli.model.captured import Captured
-from timellm_cli.model.forecaster import Constants, TimeLLM
-from timellm_cli.model.gpu_memory import free_gpu_memory, is_out_of_memory
-from timellm_cli.model.normalise import normalise
-from timellm_cli.model.tokens import PromptTokens
-from timellm_cli.training.average import WeightAverage
+from timellm_cli.model.batch import Batch, PromptTokens
+from timellm_cli.model.cuda_graphs import Captured
+from timellm_cli.model.load import Constants, TimeLLM
+from timellm_cli.model.runner import free_gpu_memory, is_out_of_memory
+from timellm_cli.model.time_llm import normalise
 from timellm_cli.training.checkpoint import TrainingState
-from timellm_cli.training.gpu_time import GpuTime
-from timellm_cli.training.optim import LOSSES, Schedule, make_optimizer, set_rates
+from timellm_cli.training.measure import GpuTime
+from timellm_cli.training.optimizer import LOSSES, Schedule, WeightAverage, make_optimizer, set_rates
 
 _LEAST_UNIT = 0.1
 """In window units, a history that hardly moves counts as if its deviation were this, lest it outweigh all others."""

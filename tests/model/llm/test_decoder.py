@@ -10,12 +10,11 @@ import transformers
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
+from timellm_cli.model.batch import PromptTokens
 from timellm_cli.model.llm import decoder_layer
-from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.decoder_files import build_decoder
-from timellm_cli.model.llm.embedding import Embedding
+from timellm_cli.model.llm.decoder import Decoder, Embedding
+from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.frozen_matrix import FullMatrix
-from timellm_cli.model.tokens import PromptTokens
 
 CPU = torch.device("cpu")
 LAYERS, BATCH, TAIL, PATCHES, WIDTH, MIDDLE = 3, 3, 5, 4, 64, 96

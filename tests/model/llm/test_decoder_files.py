@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.model.llm.test_backbone import forecaster_on, histories, read_backbone
 from timellm_cli.errors import ModelError
+from timellm_cli.model.llm.choice import why_not_decoder
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.decoder_support import why_not_decoder
-from timellm_cli.model.llm.transformers_backbone import TransformersBackbone
+from timellm_cli.model.llm.transformers_llm import TransformersBackbone
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.model.llm.test_backbone import forecaster_on, histories, read_backbone
 from timellm_cli.llm_files import fingerprint_llm, read_llm_config
-from timellm_cli.model import mapping
-from timellm_cli.model.llm import decoder_files, frozen_layers, prepared, seam
+from timellm_cli.model import time_llm as mapping
+from timellm_cli.model.llm import decoder_loading as decoder_files
+from timellm_cli.model.llm import decoder_loading as frozen_layers
+from timellm_cli.model.llm import prepared, seam
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.prepared import Prepared
 from timellm_cli.model.llm.seam_record import recorded_difference, why_not_equal
@@ -93,7 +95,7 @@ def test_fresh_weights_are_the_same_at_the_first_start_and_the_second(tiny_llm: 
 
 
 def test_what_was_made_of_other_weights_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("timellm_cli.model.forecaster.fingerprint_llm", lambda _: "the same for both")
+    monkeypatch.setattr("timellm_cli.model.load.fingerprint_llm", lambda _: "the same for both")
     base = forecaster_on(folder, "nf4")
     tensors = {name: tensor.clone() for name, tensor in load_file(folder / "model.safetensors").items()}
     tensors["layers.1.self_attn.q_proj.weight"] += 0.5 * torch.randn(32, 1) @ torch.randn(1, 32)

@@ -10,12 +10,12 @@ from tests.conftest import write_byte_tokenizer
 from tests.model.llm.test_backbone import FAMILIES, forecaster_on, histories
 from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.errors import ModelError
+from timellm_cli.files import prepared_directory
 from timellm_cli.llm_files import fingerprint_random, read_llm_config
-from timellm_cli.model.forecaster import TimeLLM, load_forecaster
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.random_weights import draw_tensors
-from timellm_cli.model.llm.transformers_backbone import TransformersBackbone
-from timellm_cli.paths import prepared_directory
+from timellm_cli.model.llm.transformers_llm import TransformersBackbone
+from timellm_cli.model.load import TimeLLM, load_forecaster
 from timellm_cli.planning.readiness import Check, _check_llm
 from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
 

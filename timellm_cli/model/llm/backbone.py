@@ -10,16 +10,16 @@ from timellm_cli.config import LLMConfig
 from timellm_cli.console import print_note
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import read_llm_config
+from timellm_cli.model.llm.choice import why_transformers
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.decoder_files import build_decoder
-from timellm_cli.model.llm.implementation import why_transformers
-from timellm_cli.model.llm.llm_tensors import Read, open_tensors
-from timellm_cli.model.llm.no_llm import NoLLM
+from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.prepared import Prepared
 from timellm_cli.model.llm.random_weights import draw_tensors, drawn_llm
 from timellm_cli.model.llm.seam import seam_difference
 from timellm_cli.model.llm.seam_record import record_difference, recorded_difference, why_not_equal
-from timellm_cli.model.llm.transformers_backbone import DTYPES, TransformersBackbone, load_with_transformers
+from timellm_cli.model.llm.tensor_files import Read, open_tensors
+from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersBackbone, load_with_transformers
+from timellm_cli.model.time_llm import NoLLM
 
 Backbone = Decoder | TransformersBackbone | NoLLM
 

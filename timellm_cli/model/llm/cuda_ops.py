@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timellm_cli.model.llm.decoder_support import NESTED_BLOCK, NF4_BLOCK
+from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.model.llm.ops import (
     dequantize_int8,
     keep_last,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timellm_cli.model.llm.decoder_support import WIDE_BYTES
+from timellm_cli.model.llm.choice import WIDE_BYTES
 from timellm_cli.model.llm.frozen_matrix import FrozenMatrix
 
 KeysValues = tuple[Tensor, Tensor]

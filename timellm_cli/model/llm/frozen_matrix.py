@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from timellm_cli.model.llm.decoder_support import NF4_BLOCK
+from timellm_cli.model.llm.choice import NF4_BLOCK
 
 Quantization = Literal["nf4", "int8", "none"]
 

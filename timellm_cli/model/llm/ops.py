@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, silu
 
-from timellm_cli.model.llm.decoder_support import NESTED_BLOCK, NF4_BLOCK
+from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
 
 
 def _widen(values: Tensor) -> Tensor:

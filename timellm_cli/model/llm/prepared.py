@@ -17,8 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from timellm_cli.console import print_note
-from timellm_cli.files import replacing
-from timellm_cli.paths import prepared_directory
+from timellm_cli.files import prepared_directory, replacing
 
 _FORMAT = 1
 """To be raised whenever the meaning of a file changes: files of another format are made again."""

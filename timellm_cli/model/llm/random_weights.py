@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.llm.llm_tensors import Read, shape_of_tensor
-from timellm_cli.model.llm.transformers_backbone import truncated_config
+from timellm_cli.model.llm.tensor_files import Read, shape_of_tensor
+from timellm_cli.model.llm.transformers_llm import truncated_config
 
 _SCALE = 0.02
 """Deviation where config.json names none."""

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.llm.decoder_files import build_decoder
-from timellm_cli.model.llm.llm_tensors import LOADING_FAULTS, Read, unloadable
-from timellm_cli.model.llm.transformers_backbone import read_config
-from timellm_cli.model.tokens import PromptTokens
+from timellm_cli.model.batch import PromptTokens
+from timellm_cli.model.llm.decoder_loading import build_decoder
+from timellm_cli.model.llm.tensor_files import LOADING_FAULTS, Read, unloadable
+from timellm_cli.model.llm.transformers_llm import read_config
 
 _HEAD, _TAIL, _PATCHES, _PADDING = 8, 24, 8, 5
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timellm_cli.files import replacing
+from timellm_cli.files import prepared_directory, replacing
 from timellm_cli.llm_files import fingerprint_llm
-from timellm_cli.paths import prepared_directory
 
 TOLERANCE = 1e-4
 """Largest relative difference, in float32, between two readings that compute the same."""

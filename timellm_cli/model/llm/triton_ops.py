@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from timellm_cli.model.llm import triton_kernels as kernels
-from timellm_cli.model.llm.decoder_support import NESTED_BLOCK, NF4_BLOCK
+from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.model.llm.ops import merge_output, split_output
 
 __all__ = [

@@ -1,0 +1,164 @@
+"""Which checkpoints are seeds of one run, and which differ in their LLM alone.
+
+How far seeds scatter, and whether two means differ by more than that.
+
+The spread is over seeds alone: how the model was drawn and shuffled, not which rows happen to be in the test span.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from math import sqrt
+from statistics import mean, stdev
+from typing import Any, Literal
+
+from timellm_cli.config import Config
+from timellm_cli.llm_files import NO_LLM
+
+Control = Literal["no LLM", "random LLM", "fewer layers"]
+
+_FREE_SECTIONS = ("run", "hardware")
+_FREE_KEYS = (
+    "train.seed", "train.workers", "train.batch_size", "train.accumulate", "llm.implementation", "data.path",
+)  # fmt: skip
+"""Where and how a model was trained, but not what it learned."""
+_OF_THE_LLM = ("llm", "prompt")
+
+
+def recipe(config: Config) -> dict[str, Any]:
+    """What a model learned, by key: all but the seed, and how and where it was computed.
+
+    A settled batch counts by the samples of an update, which a small card takes in more steps. What only an LLM reads
+    is left out where there is none.
+    """
+    values = {
+        key: value
+        for key, value in config.values().items()
+        if key not in _FREE_KEYS and key.split(".")[0] not in _FREE_SECTIONS
+    }
+    values["train.batch_size x accumulate"] = config.train.batch * config.train.accumulate
+    if config.llm.quantization != "nf4":
+        del values["llm.double_quant"]
+    if config.llm.name != NO_LLM:
+        return values
+    return {
+        key: value
+        for key, value in values.items()
+        if key == "llm.name" or not (key.split(".")[0] in _OF_THE_LLM or key == "train.precision")
+    }
+
+
+def group_seeds(configs: Sequence[Config]) -> list[list[int]]:
+    """The places of the configurations, those of one recipe together, in the order in which each first stands."""
+    groups: list[list[int]] = []
+    recipes = [recipe(config) for config in configs]
+    for place, ours in enumerate(recipes):
+        same = next((group for group in groups if recipes[group[0]] == ours), None)
+        if same is None:
+            groups.append([place])
+        else:
+            same.append(place)
+    return groups
+
+
+def name_groups(groups: Sequence[Sequence[str]]) -> list[str]:
+    """For the names of each group's seeds, what they have in common: 'etth1' of 'etth1-seed1' and 'etth1-seed2'.
+
+    Where that would name two groups alike, or nothing is in common: 'etth1-seed1 and 1 more'.
+    """
+    shared = [names[0] if len(names) == 1 else _in_common(names) for names in groups]
+    return [
+        name if name and shared.count(name) == 1 else _first_of(names)
+        for name, names in zip(shared, groups, strict=True)
+    ]
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+
+
+def _in_common(names: Sequence[str]) -> str:
+    letters = (set(column) for column in zip(*names, strict=False))
+    prefix = "".join(column.pop() for column in takewhile(lambda column: len(column) == 1, letters))
+    return re.sub(r"[-_ ./\\]+(seed|s)?[-_ ]?\d*$", "", prefix)
+
+
+def control_of(ours: Config, theirs: Config) -> Control | None:
+    """What `theirs` lacks of `ours` where they are alike otherwise, else None.
+
+    That is the LLM, what it learned before, or some of its layers.
+    """
+    if ours.llm.name == NO_LLM:
+        return None
+    left, right = recipe(ours), recipe(theirs)
+    if theirs.llm.name == NO_LLM:
+        shared = [key for key in right if key != "llm.name"]
+        return "no LLM" if all(left[key] == right[key] for key in shared) else None
+    different = {key for key in left if left[key] != right[key]}
+    if different == {"llm.weights"}:
+        return "random LLM" if theirs.llm.weights == "random" else None
+    if different != {"llm.layers"}:
+        return None
+    deeper = ours.llm.layers == "all" or (theirs.llm.layers != "all" and ours.llm.layers > theirs.llm.layers)
+    return "fewer layers" if deeper else None
+
+
+Outcome = Literal["lower", "same", "higher", "unknown"]
+
+T_975 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+)  # fmt: skip
+"""The 97.5 % quantiles of Student's t at 1, 2, ... degrees of freedom; beyond them the last is a little too wide."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of `ours` less the mean of `theirs`, with Welch's standard error and 95 % interval.
+
+    `ours` and `theirs` count the runs of each side; 0 stands for a method that no seed moves. The three figures of the
+    spread are None where a side has a single run: nothing is known of its spread then.
+    """
+
+    mean: float
+    relative: float
+    ours: int
+    theirs: int
+    standard_error: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """'lower' and 'higher' where the interval leaves out zero, 'same' where it holds it."""
+        if self.low is None or self.high is None:
+            return "unknown"
+        if self.low <= 0 <= self.high:
+            return "same"
+        return "lower" if self.high < 0 else "higher"
+
+
+def spread_of(values: Sequence[float]) -> float | None:
+    """The sample standard deviation; None for a single value."""
+    return stdev(values) if len(values) > 1 else None
+
+
+def differ(ours: Sequence[float], theirs: Sequence[float] | float) -> Difference:
+    """Compare the runs of two methods by Welch's t; a single number has no seeds, and so no spread of its own.
+
+    The degrees of freedom are Welch and Satterthwaite's, rounded down, which makes the interval rather too wide.
+    """
+    samples = [ours] if isinstance(theirs, float) else [ours, theirs]
+    reference = theirs if isinstance(theirs, float) else mean(theirs)
+    difference = mean(ours) - reference
+    count = 0 if isinstance(theirs, float) else len(theirs)
+    relative = difference / reference if reference > 0 else 0.0
+    if min(map(len, samples)) < 2:
+        return Difference(difference, relative, len(ours), count, None, None, None)
+    variances = [stdev(sample) ** 2 / len(sample) for sample in samples]
+    error = sqrt(sum(variances))
+    weights = sum(part**2 / (len(sample) - 1) for part, sample in zip(variances, samples, strict=True))
+    freedom = int(sum(variances) ** 2 / weights + 1e-9) if weights else len(T_975)  # 6.999... is 7
+    reach = T_975[min(max(freedom, 1), len(T_975)) - 1] * error
+    return Difference(difference, relative, len(ours), count, error, difference - reach, difference + reach)

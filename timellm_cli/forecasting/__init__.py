@@ -1,1 +1,0 @@
-"""From a checkpoint and the rows of a CSV to the rows after them."""

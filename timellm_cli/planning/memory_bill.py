@@ -1,0 +1,304 @@
+"""The memory bill of a training step, part by part, here and in the published implementation; the largest batch. Light.
+
+Its total is what the driver shows as taken by the process after some steps (`tests/planning/test_measured_grid.py`).
+
+The memory bill of a run against the memory there is, or is planned for. Light.
+
+What buys room: changes to a run with the memory that each would take, and what it would cost in time. Light.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from timellm_cli.config import Config
+from timellm_cli.geometry import count_patches
+from timellm_cli.llm_files import NO_LLM
+from timellm_cli.planning.activation_bytes import (
+    layer_token_bytes,
+    reprogramming_activations,
+    scoring_parts,
+    step_parts,
+    workspace,
+)
+from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.duration import Speed, step_seconds, step_work
+from timellm_cli.planning.hardware import Machine, recognise
+from timellm_cli.planning.llm_shape import LLMShape, look_up_llm, why_no_decoder
+from timellm_cli.planning.prompt_tokens import Prompt, read_prompt
+from timellm_cli.planning.weight_bytes import (
+    allocator,
+    context,
+    frozen_parts,
+    loading_bytes,
+    matrix_products,
+    trainable_parts,
+    trainable_tensors,
+)
+from timellm_cli.units import parse_memory
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The parts of what a run takes of the memory at the worst moment of a step, or of loading the LLM."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(part.bytes for part in self.parts)
+
+    def __getitem__(self, key: str) -> int:
+        return next((part.bytes for part in self.parts if part.key == key), 0)
+
+
+def our_bill(case: Case) -> Bill:
+    """What a step takes here: compact mapping, prompt read without gradients."""
+    trained = trainable_parts(trainable_tensors(case), case.optimizer)
+    if case.average:
+        trained.append(Part("average", "average of the weights", trained[0].bytes, trained[0].how))
+    if case.accumulate > 1:
+        gradients = next(part for part in trained if part.key == "gradients")
+        # A step that memory does not do for goes back to them and starts again in halves.
+        trained.append(Part("gathered", "gradients gathered before", gradients.bytes, gradients.how))
+    if not case.keeps_gradients:
+        trained = [part for part in trained if part.key != "gradients"]
+    parts = [*frozen_parts(case), *trained, *step_parts(case)]
+    parts = [*parts, _loading(case, parts), allocator(case, parts), context(case)]
+    return Bill(tuple(part for part in parts if part.bytes))
+
+
+def _loading(case: Case, parts: list[Part]) -> Part:
+    """What loading takes more than a step."""
+    step, most = sum(part.bytes for part in parts), loading_bytes(case)
+    return Part("loading", "loading the LLM", max(most - step, 0), f"{most:,} bytes, more than the {step:,} of a step")
+
+
+def scoring_bill(case: Case) -> Bill:
+    """What forecasts of a batch take where no training goes on: nothing is kept for a backward pass."""
+    weights = sum(trainable_tensors(case).values())
+    trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
+    parts = [*frozen_parts(case), trained, *scoring_parts(case)]
+    parts = [*parts, allocator(case, parts), context(case)]
+    return Bill(tuple(part for part in parts if part.bytes))
+
+
+def plain_bill(case: Case, prompt: int) -> Bill | None:
+    """What the same step takes at least in the published implementation; None without an LLM, which it cannot do.
+
+    Its mapping reads the whole vocabulary: U x V weights in float32 with gradient and Adam states, and a 16-bit copy
+    that mixed precision makes. Its prompt has `prompt` tokens, for it prints every digit; they keep activations as
+    patches do, and attention is computed step by step because its weights are asked for (`output_attentions=True`).
+    """
+    if case.shape is None:
+        return None
+    shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
+    case = replace(case, decoder=False, captured=False)
+    layer = layer_token_bytes(case, shape, tokens, eager=True)
+    copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
+    parts = [
+        *(part for part in frozen_parts(case) if part.key != "prototype_factor"),
+        *trainable_parts(trainable_tensors(case) | {"mapping": mapping}, "adam"),
+        Part("mapping_copy", "mapping in 16 bits", copied, f"{mapping:,} weights x {case.number_bytes} bytes"),
+        reprogramming_activations(case),
+        Part(
+            "token_activations", "activations of all tokens", case.batch * tokens * case.layers * layer,
+            f"{case.batch} samples x {tokens} tokens x {case.layers} layers x {layer:,} bytes",
+        ),
+        workspace(case),
+        matrix_products(case),
+    ]  # fmt: skip
+    parts = [*parts, allocator(case, parts), context(case)]
+    return Bill(tuple(part for part in parts if part.bytes))
+
+
+def largest_batch(case: Case, budget: int, limit: int) -> int:
+    """The most samples a step may hold within `budget` bytes, `limit` at most; 0 if not even one fits."""
+    return _largest(lambda batch: our_bill(replace(case, batch=batch)).total <= budget, limit)
+
+
+def largest_scoring_batch(case: Case, budget: int, limit: int = 256) -> int:
+    """The most samples that may be forecast at a time within `budget` bytes, `limit` at most; 0 if none fits."""
+    return _largest(lambda batch: scoring_bill(replace(case, batch=batch)).total <= budget, limit)
+
+
+def _largest(fits: Callable[[int], bool], limit: int) -> int:
+    low, high = 0, 1
+    while high < limit and fits(high):
+        low, high = high, 2 * high
+    high = min(high, limit)
+    if fits(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+SAFE_SHARE = 0.9
+"""Of the memory there is; the rest is for what the allocator cannot join and for what the bill leaves out."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The bill against what there is. `budget` is in bytes, None where no card is known; then there is no verdict.
+
+    `source` says whose it is: 'hardware.vram', or what is free on the card of that name or of the 'RAM'. `plain` is the
+    published implementation's bill. Where recomputing layers is left to us, `largest_batch` may do so, and
+    `largest_keeping` is the largest that does not; else that is None.
+    """
+
+    kind: Literal["GPU", "RAM"]
+    bill: Bill
+    plain: Bill | None
+    budget: int | None
+    source: str | None
+    largest_batch: int | None
+    largest_keeping: int | None = None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the bill is within the budget."""
+        return None if self.budget is None else self.bill.total <= self.budget
+
+
+def weigh(
+    config: Config,
+    machine: Machine,
+    shape: LLMShape | None,
+    prompt: Prompt,
+    most: int,
+    may_recompute: bool = False,
+) -> Memory:
+    """The bill of a settled configuration against the memory there is; no batch can be larger than `most`.
+
+    `may_recompute`: a larger batch may have its layers computed again, whatever this one has.
+    """
+    case = Case.of(config, shape, prompt.tokens, machine.gpu)
+    budget, source = find_budget(config, machine)
+    largest = keeping = None
+    if budget is not None:
+        largest = largest_batch(case, budget, most)
+        if may_recompute and case.decoder and case.on_gpu:
+            keeping = largest_batch(replace(case, recompute=False), budget, most)
+            largest = max(keeping, largest_batch(replace(case, recompute=True), budget, most))
+    return Memory(
+        kind="GPU" if case.on_gpu else "RAM",
+        bill=our_bill(case),
+        plain=plain_bill(case, prompt.published_tokens.total),
+        budget=budget,
+        source=source,
+        largest_batch=largest,
+        largest_keeping=keeping,
+    )
+
+
+def predict(config: Config, machine: Machine) -> Bill | None:
+    """The bill of a step of a settled configuration whose prompt can be read; None for an LLM of unknown size."""
+    shape = look_up_llm(config.llm.name)
+    if not is_sized(config, shape):
+        return None
+    return our_bill(Case.of(config, shape, read_prompt(config, shape).tokens, machine.gpu))
+
+
+def find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
+    """Bytes that a settled run may take, and whose they are; None where no card is known."""
+    if config.hardware.device == "cpu":
+        return machine.ram_free, "RAM"
+    if config.hardware.vram is not None:
+        return parse_memory(config.hardware.vram), "hardware.vram"
+    if machine.gpu:
+        return machine.gpu.free_bytes, machine.gpu.name
+    return None, None
+
+
+def is_sized(config: Config, shape: LLMShape | None) -> bool:
+    """Whether a bill can be made: the LLM's size is known, or there is no LLM."""
+    return shape is not None or config.llm.name == NO_LLM
+
+
+def how_to_need_less(config: Config, largest: int | None) -> str:
+    """What to change where a run does not fit and `largest` samples would."""
+    if largest:
+        return f"use --batch-size {largest} or less, or auto"
+    if config.llm.name == NO_LLM:
+        return "use a smaller --d-model, --d-ff or --seq-len"
+    smaller = "" if config.llm.quantization == "nf4" or config.hardware.device == "cpu" else ", --quantization nf4"
+    return f"use fewer --layers{smaller} or a smaller --llm"
+
+
+_FLAGS = {
+    "train.batch_size": "--batch-size", "train.accumulate": "--accumulate", "train.optimizer": "--optimizer",
+    "hardware.recompute": "--recompute", "llm.quantization": "--quantization", "llm.layers": "--layers",
+    "window.seq_len": "--seq-len", "model.patch_stride": "--patch-stride",
+}  # fmt: skip
+
+_OF_MODEL = {"llm.layers", "window.seq_len", "model.patch_stride"}
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A change as flags of the command line. `same_model`: what is learned stays the same but for rounding.
+
+    `total` are the bytes of a step with it, of `before` without. `time` is what a training sample takes with it, as a
+    multiple of what it takes without: estimated for a card whose speed is known, else the ratio of the operations.
+    """
+
+    flags: str
+    before: int
+    total: int
+    fits: bool | None
+    largest_batch: int | None
+    time: float
+    same_model: bool
+
+
+def find_savings(config: Config, machine: Machine, shape: LLMShape | None, most: int) -> list[Saving]:
+    """Changes to a settled configuration whose prompt can be read, each by itself; a batch has `most` samples at most.
+
+    First those that leave the model as it is.
+    """
+    prompt = read_prompt(config, shape)
+    before = weigh(config, machine, shape, prompt, most).bill.total
+    usual = _sample_cost(Case.of(config, shape, prompt.tokens, machine.gpu), machine)
+    savings = []
+    for change in _changes(config, shape):
+        changed = config.with_values(change)
+        prompt = read_prompt(changed, shape)
+        memory = weigh(changed, machine, shape, prompt, most)
+        cost = _sample_cost(Case.of(changed, shape, prompt.tokens, machine.gpu), machine)
+        same = not change.keys() & _OF_MODEL
+        flags = " ".join(f"{_FLAGS[key]} {value}" for key, value in change.items())
+        savings.append(Saving(flags, before, memory.bill.total, memory.fits, memory.largest_batch, cost / usual, same))
+    return savings
+
+
+def _changes(config: Config, shape: LLMShape | None) -> Iterator[Mapping[str, Any]]:
+    window, model, llm, train = config.window, config.model, config.llm, config.train
+    on_gpu = config.hardware.device == "cuda"
+    if train.batch > 1:
+        yield {"train.batch_size": train.batch // 2, "train.accumulate": 2 * train.accumulate}
+    if on_gpu and config.hardware.recompute == "off" and why_no_decoder(llm) is None:
+        yield {"hardware.recompute": "on"}
+    if on_gpu and "8bit" not in train.optimizer:
+        yield {"train.optimizer": f"{train.optimizer}8bit"}
+    if on_gpu and shape and llm.quantization != "nf4":
+        yield {"llm.quantization": "nf4"}
+    if shape and (layers := shape.used_layers(llm.layers)) > 1:
+        yield {"llm.layers": layers // 2}
+    half = window.seq_len // 2
+    if half >= max(model.patch_len, config.prompt.top_lags):
+        yield {"window.seq_len": half}
+    patches = [count_patches(window.seq_len, model.patch_len, times * model.patch_stride) for times in (1, 2)]
+    if patches[1] < patches[0]:
+        yield {"model.patch_stride": 2 * model.patch_stride}
+
+
+def _sample_cost(case: Case, machine: Machine) -> float:
+    """Seconds of a sample where the card's speed is known and its numbers have 16 bits, else operations."""
+    card = recognise(machine.gpu.name) if machine.gpu else None
+    if card and case.on_gpu and case.precision != "fp32":
+        return step_seconds(case, Speed.of(card)) / case.batch
+    work = step_work(case)
+    return (work.products + work.attention) / case.batch

@@ -1,0 +1,119 @@
+"""A plan as plain data: the object that `timellm inspect --json` prints. Light."""
+
+from typing import Any
+
+from timellm_cli.geometry import SPLITS
+from timellm_cli.planning.memory_bill import Memory
+from timellm_cli.planning.plan import Plan
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """The stable object of `inspect --json`. Counts are integers, memory is in bytes, what is not known is null.
+
+    - `dataset`, `data_path`, `data_file_present`, `rows`, `channels`, `columns`, `features`
+    - `seq_len`, `pred_len`, `window_stride`, `patch_len`, `patch_stride`, `batch_size`, `epochs`, `save_steps`
+    - `windows`, `dataset_len` (training), `steps_per_epoch`, `total_steps`, `optimizer_updates`,
+      `samples_dropped_per_epoch`, `step_checkpoints_written`, `step_checkpoints_kept`
+    - `patch_nums`, `patches_per_step`
+    - `splits`: `train`, `val` and `test`, each with `rows`, `windows`, `samples`
+    - `tokens`: `prompt_static`, `prompt_per_sample`, `prompt`, `per_sample`, `per_step`, `exact`
+    - `prompt`: the text of the first training sample's prompt, with --show-prompt and a file
+    - `llm`: `name`, `origin`, `architecture`, `exact`, `layers_used`, `layers`, `hidden_size`, `vocabulary`,
+      `parameters_used`, `parameters`, `quantization`, `precision`
+    - `path`: `implementation` ('decoder', 'transformers_two_passes', 'transformers_one_pass', 'transformers' where the
+      passes are not known, or 'none' without an LLM; null for an unknown one), `reason` why it is not 'decoder',
+      `captured`, `recompute`
+    - `memory`: `kind` ('GPU' or 'RAM'), `parts` (bytes by name), `total`, `budget`, `budget_source`, `fits`,
+      `largest_batch`, `largest_batch_without_recompute` (null unless that is left to 'auto'), `published_total`,
+      `published_parts`; null for an LLM whose size is not known
+    - `time`: `card`, `step`, `scoring`, `epoch` (seconds; an epoch includes its scoring) and `samples_per_second`, all
+      estimated; null where no card is named or here, or none whose speed is known
+    - `savings`: with --explain, or where the run does not fit: `flags`, `before`, `total`, `fits`, `largest_batch`,
+      `time` of a sample as a multiple of what it takes without the change, and `same_model`
+    - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
+    - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
+    """
+    return {**_counts(plan), **_estimates(plan)}
+
+
+def _counts(plan: Plan) -> dict[str, Any]:
+    config, geometry = plan.config, plan.geometry
+    return {
+        "dataset": config.data.dataset,
+        "data_path": str(plan.data.path),
+        "data_file_present": plan.data.probe is not None,
+        "rows": plan.data.rows,
+        "channels": geometry.channels,
+        "columns": list(plan.data.columns),
+        "features": config.data.features,
+        "seq_len": config.window.seq_len,
+        "pred_len": config.window.pred_len,
+        "window_stride": config.data.window_stride,
+        "patch_len": config.model.patch_len,
+        "patch_stride": config.model.patch_stride,
+        "batch_size": config.train.batch,
+        "epochs": config.train.epochs,
+        "save_steps": config.run.save_steps,
+        "windows": geometry.windows,
+        "dataset_len": geometry.dataset_len,
+        "steps_per_epoch": geometry.steps_per_epoch,
+        "total_steps": geometry.total_steps,
+        "optimizer_updates": geometry.optimizer_updates,
+        "samples_dropped_per_epoch": geometry.samples_dropped_per_epoch,
+        "step_checkpoints_written": geometry.step_checkpoints_written,
+        "step_checkpoints_kept": geometry.step_checkpoints_kept,
+        "patch_nums": geometry.patch_nums,
+        "patches_per_step": geometry.patches_per_step,
+        "splits": {split: vars(getattr(geometry, split)) for split in SPLITS},
+    }
+
+
+def _estimates(plan: Plan) -> dict[str, Any]:
+    tokens, shape, config = plan.prompt.tokens, plan.shape, plan.config
+    return {
+        "tokens": {
+            "prompt_static": tokens.static,
+            "prompt_per_sample": tokens.per_sample,
+            "prompt": tokens.total,
+            "per_sample": plan.tokens_per_sample,
+            "per_step": plan.tokens_per_step,
+            "exact": tokens.exact,
+        },
+        "prompt": plan.prompt.text if plan.prompt.is_real else None,
+        "llm": {
+            "name": config.llm.name,
+            "origin": shape.origin if shape else None,
+            "architecture": shape.family if shape else None,
+            "exact": shape.exact if shape else None,
+            "layers_used": plan.layers if shape else None,
+            "layers": shape.layers if shape else None,
+            "hidden_size": shape.hidden if shape else None,
+            "vocabulary": shape.vocab if shape else None,
+            "parameters_used": shape.parameters(plan.layers) if shape else None,
+            "parameters": shape.parameters(shape.layers) if shape else None,
+            "quantization": config.llm.quantization,
+            "precision": config.train.precision,
+        },
+        "path": vars(plan.path),
+        "memory": _memory(plan.memory) if plan.memory else None,
+        "cpu_memory": _memory(plan.cpu_memory) if plan.cpu_memory else None,
+        "time": vars(plan.time) if plan.time else None,
+        "savings": [vars(saving) for saving in plan.savings],
+        "ready": plan.ready,
+        "checks": [vars(check) for check in plan.checks],
+    }
+
+
+def _memory(memory: Memory) -> dict[str, Any]:
+    return {
+        "kind": memory.kind,
+        "parts": {part.key: part.bytes for part in memory.bill.parts},
+        "total": memory.bill.total,
+        "budget": memory.budget,
+        "budget_source": memory.source,
+        "fits": memory.fits,
+        "largest_batch": memory.largest_batch,
+        "largest_batch_without_recompute": memory.largest_keeping,
+        "published_total": memory.plain.total if memory.plain else None,
+        "published_parts": {part.key: part.bytes for part in memory.plain.parts} if memory.plain else None,
+    }

@@ -1,0 +1,305 @@
+"""A plan as tables that fit 80 columns. Light.
+
+What memory a run takes with other settings: the changes that buy room, and the values of a sweep. Light.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.geometry import SPLITS
+from timellm_cli.llm_files import NO_LLM, find_llm
+from timellm_cli.planning.memory_bill import Memory, Saving
+from timellm_cli.planning.plan import Plan, Swept
+from timellm_cli.report.tables import line_up, section
+from timellm_cli.units import format_count, format_duration, format_memory
+
+Row = tuple[str, str, str]
+_PATHS = {
+    "decoder": ("our own decoder", "prompt and patches in one pass"),
+    "transformers_two_passes": ("transformers", "prompt read apart"),
+    "transformers_one_pass": ("transformers", "one pass, with gradients for the prompt"),
+    "transformers": ("transformers", "prompt read apart where the LLM allows it"),
+    "none": ("no LLM", "patches go from reprogramming to the head"),
+}
+_FORMATS = {"nf4": "NF4 weights", "int8": "int8 weights", "none": "not quantized"}
+
+
+def plan_tables(plan: Plan) -> Group:
+    """Data, training, tokens, LLM, memory and readiness, one table each."""
+    return Group(*_tables(plan))
+
+
+def shown_prompt(plan: Plan) -> Group:
+    """The prompt of the first training sample, or a typical one where the file is not here."""
+    if plan.config.llm.name == NO_LLM:
+        return section("Prompt", Text("none, without an LLM"))
+    origin = (
+        "of the first training sample" if plan.prompt.is_real else "with made-up statistics: the data file is not here"
+    )
+    return section(f"Prompt {origin}, {plan.prompt.tokens.total} tokens", Text(plan.prompt.text))
+
+
+def _tables(plan: Plan) -> Iterator[RenderableType]:
+    window, data = plan.config.window, plan.config.data
+    name = data.dataset if data.dataset != "custom" else plan.data.path.name
+    headline = f"{name}: {window.seq_len} rows of history, {window.pred_len} rows of forecast, features {data.features}"
+    yield Text(headline, style="bold")
+    source = "counted in the file" if plan.data.probe else "as known of this dataset; its file is not here"
+    yield section(f"Data: {plan.data.rows:,} rows, {source}", _data_table(plan))
+    yield section("Training", _facts(_training_rows(plan)))
+    yield section("Tokens", _facts(_token_rows(plan)))
+    yield section(_llm_title(plan), _facts(_llm_rows(plan)))
+    if plan.memory:
+        kind = "GPU memory" if plan.memory.kind == "GPU" else "RAM"
+        title = f"{kind}, estimated, of a step with {format_count(plan.config.train.batch, 'sample')}"
+        yield section(title, _facts(_memory_rows(plan.memory)))
+        yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
+        if plan.savings:
+            yield section("What buys room", savings_table(plan.savings))
+    yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
+
+
+def _data_table(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(" split", no_wrap=True)
+    for name in ("rows", "windows", "channels", "samples"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for split in SPLITS:
+        count = getattr(plan.geometry, split)
+        channels = count.samples // count.windows
+        table.add_row(f" {split}", f"{count.rows:,}", f"{count.windows:,}", f"{channels:,}", f"{count.samples:,}")
+    return table
+
+
+def _facts(rows: Iterator[Row]) -> Padding:
+    """Rows of a name, a number and what it means."""
+    return line_up((map(Text, row) for row in rows), "left", "right", "left")
+
+
+def _training_rows(plan: Plan) -> Iterator[Row]:
+    geometry, train, run = plan.geometry, plan.config.train, plan.config.run
+    channels = format_count(geometry.channels, "channel")
+    yield "windows", f"{geometry.windows:,}", "to train on, of each channel"
+    yield "dataset_len", f"{geometry.dataset_len:,}", f"training samples: windows x {channels}"
+    yield "steps_per_epoch", f"{geometry.steps_per_epoch:,}", f"steps, or iterations, of {train.batch} samples"
+    yield "samples dropped", f"{geometry.samples_dropped_per_epoch:,}", "at the end of an epoch, less than a batch"
+    if train.max_steps == geometry.total_steps:
+        yield "total_steps", f"{geometry.total_steps:,}", "as max_steps says"
+    else:
+        epochs = format_count(train.epochs, "epoch")
+        yield "total_steps", f"{geometry.total_steps:,}", f"in {epochs}, unless it stops early"
+    if train.accumulate > 1:
+        yield (
+            "optimizer_updates",
+            f"{geometry.optimizer_updates:,}",
+            f"of the weights, one each {train.accumulate} steps",
+        )
+    if time := plan.time:
+        of_it = f"estimated, {format_duration(time.scoring)} of it for scoring"
+        yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
+        yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
+    written, kept = geometry.step_checkpoints_written, geometry.step_checkpoints_kept
+    if written:
+        stay = "stays" if kept == 1 else "stay"
+        yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps, of which {kept:,} {stay}"
+    else:
+        yield "step-N.pt", "0", f"save_steps is {run.save_steps:,}: only best.pt and last.pt"
+
+
+def _token_rows(plan: Plan) -> Iterator[Row]:
+    geometry, tokens = plan.geometry, plan.prompt.tokens
+    yield "patch_nums", f"{geometry.patch_nums:,}", "patches of a sample, one token each"
+    yield "patches_per_step", f"{geometry.patches_per_step:,}", f"{geometry.patch_nums} x {geometry.batch_size} samples"
+    if plan.config.llm.name == NO_LLM:
+        return
+    counted = "counted by its tokenizer" if tokens.exact else f"estimated, give or take {100 * tokens.error:.0f} %"
+    yield "prompt tokens", f"{tokens.total:,}", f"of a sample, {counted}"
+    yield "  static", f"{tokens.static:,}", "the same for every sample, read once a run"
+    yield "  per sample", f"{tokens.per_sample:,}", "its own statistics"
+    sum_of_tokens = f"({tokens.total} + {geometry.patch_nums}) x {geometry.batch_size} samples"
+    yield "tokens a step", f"{plan.tokens_per_step:,}", sum_of_tokens
+
+
+def _llm_title(plan: Plan) -> str:
+    name = plan.config.llm.name
+    if name == NO_LLM:
+        return "LLM: none, the same model without one"
+    return f"LLM: {name}" + (f" ({plan.shape.family})" if plan.shape else "")
+
+
+def _llm_rows(plan: Plan) -> Iterator[Row]:
+    shape, llm = plan.shape, plan.config.llm
+    if shape is None:
+        if llm.name != NO_LLM:
+            yield "size", "not known", _unsized(plan)
+        yield from _path_rows(plan)
+        return
+    yield "layers used", f"{plan.layers:,}", f"of {shape.layers:,}"
+    yield "hidden size", f"{shape.hidden:,}", ""
+    yield "vocabulary", f"{shape.vocab:,}", ""
+    whole = f"frozen; the whole LLM has {shape.parameters(shape.layers):,}"
+    yield "parameters", f"{shape.parameters(plan.layers):,}", whole
+    doubled = ", double quantization" if llm.double_quant and llm.quantization == "nf4" else ""
+    yield "format", plan.config.train.precision, f"arithmetic; {_FORMATS[llm.quantization]}{doubled}"
+    if llm.weights == "random":
+        yield "weights", "random", f"drawn under train.seed {plan.config.train.seed}; nothing is pretrained"
+    if not shape.exact:
+        yield "estimate", "", f"the architecture {shape.family} is not known and counted like a Llama"
+    yield from _path_rows(plan)
+
+
+def _path_rows(plan: Plan) -> Iterator[Row]:
+    """What runs the LLM and why, and how a step runs."""
+    path = plan.path
+    if path.implementation is None:
+        return
+    runner, how = _PATHS[path.implementation]
+    why = f": {path.reason}" if path.implementation not in ("decoder", "none") else ""
+    yield "path", runner, how + why
+    if path.implementation == "none":
+        return
+    layers = "layers are computed again" if path.recompute else "layers are kept"
+    yield "step", *(("captured", f"as a CUDA graph; {layers}") if path.captured else ("not captured", layers))
+
+
+def _unsized(plan: Plan) -> str:
+    if find_llm(plan.config.llm.name):
+        return "its config.json names the sizes in a way of its own; it runs, without an estimate"
+    return "neither a folder here nor the table of well-known LLMs has it"
+
+
+def _memory_rows(memory: Memory) -> Iterator[Row]:
+    for part in memory.bill.parts:
+        yield part.label, format_memory(part.bytes), ""
+    yield "total", format_memory(memory.bill.total), ""
+
+
+def _verdict(plan: Plan) -> Text:
+    """Fits or not, the largest batch, and what the published implementation would need, a line each."""
+    memory, lines = plan.memory, []
+    assert memory is not None
+    if memory.budget is None:
+        lines.append(
+            Text.assemble(("No GPU is here: ", "bold yellow"), "give --vram 6GiB or --gpu T4 to see what fits a card")
+        )
+    else:
+        lines += [_fits(memory, memory.budget), Text(_largest(memory))]
+    if memory.plain:
+        need = f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.total:.1f} times as much"
+        lines.append(Text(f"The published implementation needs at least {need}"))
+    if plan.cpu_memory and plan.cpu_memory.budget is not None:
+        lines.append(Text("On the CPU here ").append_text(_fits(plan.cpu_memory, plan.cpu_memory.budget)))
+    return Text("\n").join(lines)
+
+
+def _fits(memory: Memory, budget: int) -> Text:
+    word = ("fits", "bold green") if memory.fits else ("does not fit", "bold red")
+    whose = "(hardware.vram)" if memory.source == "hardware.vram" else f"free ({memory.source})"
+    return Text.assemble(f"{format_memory(memory.bill.total)} of {format_memory(budget)} {whose}: ", word)
+
+
+def _largest(memory: Memory) -> str:
+    largest, keeping = memory.largest_batch, memory.largest_keeping
+    if largest and keeping is not None and keeping < largest:
+        without = f"{format_count(keeping, 'sample')}, or " if keeping else ""
+        return f"Largest batch that fits: {without}{largest:,} with recompute"
+    if largest:
+        return f"Largest batch that fits: {format_count(largest, 'sample')}"
+    return "Not even one sample fits"
+
+
+def _readiness(plan: Plan) -> Padding:
+    rows = []
+    for check in plan.checks:
+        mark = Text("ok", style="green") if check.ok else Text("to do", style="bold red")
+        detail = Text(check.detail)
+        if check.remedy:
+            detail.append("\n" + check.remedy, style="bold")
+        rows.append((mark, Text(check.name), detail))
+    return line_up(rows, "left", "left", "left")
+
+
+_LITTLE = 0.02
+"""A share of the memory that is not worth another setting."""
+
+
+def savings_table(savings: Sequence[Saving]) -> Group:
+    """A line for each change, with what it leaves and costs."""
+    table = _table(" change", "total", "largest\nbatch", "time a\nsample")
+    for saving in savings:
+        largest = "-" if saving.largest_batch is None else f"{saving.largest_batch:,}"
+        time = f"x {saving.time:.2f}"
+        table.add_row(f" {saving.flags}", format_memory(saving.total), largest, time, _worth(saving))
+    others = [saving.flags.split()[0] for saving in savings if not saving.same_model]
+    note = [Text(f" {', '.join(others)}: another model", style="dim")] if others else []
+    return Group(table, *note)
+
+
+def _worth(saving: Saving) -> Text:
+    if saving.total > (1 - _LITTLE) * saving.before:
+        return Text("helps little", style="dim")
+    return _verdict_room(saving.fits)
+
+
+def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
+    """A line for each value of a key; what keeps values from having one; whether largest batches are recomputed."""
+    table = _table(f" {key}", "total", "largest\nbatch", "steps an\nepoch", "an epoch\ntakes")
+    for line in swept:
+        plan = line.plan
+        if plan is None:
+            table.add_row(f" {line.value}", "-", "-", "-", "-", Text("cannot be", style="red"))
+            continue
+        memory, time = plan.memory, plan.time
+        table.add_row(
+            f" {line.value}",
+            format_memory(memory.bill.total) if memory else "-",
+            f"{memory.largest_batch:,}" if memory and memory.largest_batch is not None else "-",
+            f"{plan.geometry.steps_per_epoch:,}",
+            format_duration(time.epoch) if time else "-",
+            _verdict_room(memory.fits if memory else None),
+        )
+    memories = [line.plan.memory for line in swept if line.plan and line.plan.memory]
+    recomputed = any((memory.largest_batch or 0) > (memory.largest_keeping or 0) > 0 for memory in memories)
+    note = [Text(" largest batch: with recompute, where that gives more", style="dim")] if recomputed else []
+    faults = [Text(f" {line.value}: {line.fault}", style="red") for line in swept if line.fault]
+    return Group(table, *note, *faults)
+
+
+def _verdict_room(fits: bool | None) -> Text:
+    if fits is None:
+        return Text("")
+    return Text("fits", style="green") if fits else Text("does not fit", style="red")
+
+
+def sweep_record(key: str, swept: Sequence[Swept]) -> dict[str, Any]:
+    """The object of `inspect --sweep --json`: memory in bytes, an epoch in seconds, null for what is not known."""
+    return {"key": key, "values": [_record(line) for line in swept]}
+
+
+def _record(line: Swept) -> dict[str, Any]:
+    memory = line.plan.memory if line.plan else None
+    time = line.plan.time if line.plan else None
+    return {
+        "value": line.value,
+        "total": memory.bill.total if memory else None,
+        "fits": memory.fits if memory else None,
+        "largest_batch": memory.largest_batch if memory else None,
+        "steps_per_epoch": line.plan.geometry.steps_per_epoch if line.plan else None,
+        "epoch": time.epoch if time else None,
+        "fault": line.fault or None,
+    }
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    return table

@@ -1,0 +1,145 @@
+"""What a run is, before it starts, and what came of it. Light.
+
+What several seeds of one run came to: each, their mean and their spread. Light.
+"""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.config import Config
+from timellm_cli.geometry import Geometry
+from timellm_cli.report.tables import titled_table
+from timellm_cli.training.records import MemoryMeasured, RunFinished
+from timellm_cli.units import format_count, format_duration, format_memory
+
+
+def print_start(
+    console: Console,
+    config: Config,
+    geometry: Geometry,
+    *,
+    device: str,
+    prompt_tokens: int,
+    trainable: int,
+    folder: Path,
+) -> None:
+    """A few lines: samples, steps, tokens, LLM, device and precision, and where the files go."""
+    train, llm = config.train, config.llm
+    patches = geometry.patch_nums
+    quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
+    drawn = ", weights drawn at random" if llm.weights == "random" else ""
+    layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
+    lines = {
+        "data": f"{config.data.dataset}, {geometry.windows:,} windows x {format_count(geometry.channels, 'channel')} = "
+        f"{geometry.dataset_len:,} training samples",
+        "steps": f"{geometry.steps_per_epoch:,} an epoch, {geometry.total_steps:,} in all, "
+        f"of {train.batch} samples each",
+        "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
+        "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen{drawn}",
+        "trained": f"{trainable:,} parameters with {train.optimizer}, {train.schedule} from {train.learning_rate:g}",
+        "device": f"{device}, {train.precision}",
+        "files": str(folder),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, text in lines.items():
+        grid.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
+    console.print(grid)
+
+
+def print_end(console: Console, record: RunFinished, config: Config, folder: Path, source: Path) -> None:
+    """The best epoch's errors, the files, and what to do next."""
+    best = record.best
+    table = titled_table(f"Best epoch: {best['epoch']:.0f} of {record.epochs}")
+    table.add_column("standardised units")
+    for name in ("MSE", "MAE"):
+        table.add_column(name, justify="right")
+    for split, name in (("val", "validation"), ("test", "test")):
+        table.add_row(name, f"{best[f'{split}_mse']:.4f}", f"{best[f'{split}_mae']:.4f}")
+    console.print(table)
+    checkpoint = folder / "best.pt"
+    stride = config.data.window_stride
+    thinned = f"These errors are over one window in {stride} (window_stride); `timellm eval` scores every window."
+    lines = [
+        *([thinned] if stride > 1 else []),
+        f"{record.step:,} steps in {format_duration(record.seconds)}",
+        *([memory_line(record.memory)] if record.memory else []),
+        f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
+        "metrics.jsonl, curves.png",
+        "Next:",
+        f"  timellm eval {quote(checkpoint)}",
+        f"  timellm predict {quote(checkpoint)} {quote(source)} --plot forecast.png",
+    ]
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def memory_line(memory: MemoryMeasured) -> str:
+    """Predicted against measured; of a GPU what torch counts."""
+    if memory.device == "CPU":
+        measured = f"{format_memory(memory.allocated)} of RAM at most, loading included"
+    else:
+        measured = (
+            f"{format_memory(memory.allocated)} allocated by torch at most ({format_memory(memory.reserved)} held)"
+        )
+    if memory.predicted is None:
+        return f"Memory of a step: {measured}"
+    error = memory.predicted / memory.allocated - 1
+    told = f"{abs(error):.0%} too {'much' if error > 0 else 'little'}" if round(100 * error) else "right to 1%"
+    return f"Memory of a step: {format_memory(memory.predicted)} predicted ({told}), {measured}"
+
+
+def quote(path: Path) -> str:
+    """A path as one word of a command line of this system."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+
+
+_COLUMNS = {
+    "val_mse": "validation MSE", "val_mae": "validation MAE", "test_mse": "test MSE", "test_mae": "test MAE",
+}  # fmt: skip
+
+
+def summarise_seeds(best: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
+    """From the best epoch of each seed to plain data: `runs`, their `mean` and sample standard deviation `std`.
+
+    Errors are in standardised units. One seed has no `std`.
+    """
+    runs = [
+        {"seed": seed, "epoch": int(figures["epoch"]), **{key: figures[key] for key in _COLUMNS}}
+        for seed, figures in best.items()
+    ]
+    columns = {key: [run[key] for run in runs] for key in _COLUMNS}
+    return {
+        "runs": runs,
+        "mean": {key: mean(values) for key, values in columns.items()},
+        "std": {key: stdev(values) for key, values in columns.items()} if len(runs) > 1 else None,
+    }
+
+
+def print_seeds(console: Console, summary: Mapping[str, Any], path: Path, checkpoints: Sequence[Path]) -> None:
+    """The table, where it lies as a file, and the command that holds all seeds against baselines."""
+    table = titled_table(f"{len(summary['runs'])} seeds, the best epoch of each")
+    table.add_column("seed")
+    for name in ("epoch", *_COLUMNS.values()):
+        table.add_column(name, justify="right")
+    for run in summary["runs"]:
+        table.add_row(str(run["seed"]), str(run["epoch"]), *_format(run))
+    table.add_section()
+    table.add_row("mean", "", *_format(summary["mean"]))
+    if summary["std"]:
+        table.add_row("deviation", "", *_format(summary["std"]))
+    console.print(table)
+    lines = [f"In standardised units, and in {path}", "Next:"]
+    lines.append("  timellm eval " + " ".join(quote(checkpoint) for checkpoint in checkpoints))
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _format(figures: Mapping[str, float]) -> list[str]:
+    return [f"{figures[key]:.4f}" for key in _COLUMNS]
