@@ -23,7 +23,7 @@ from peak_trace import PeakTrace, tracing
 from runs import ProjectTraining, Workplace, give_memory_back
 from variants import Job
 
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 
 WARM_UP, TIMED = 2, 6
 SCORED = 64

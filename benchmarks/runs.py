@@ -20,7 +20,7 @@ from timellm_cli.datasets import description_of
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.model import cuda_graphs as captured
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.load import TimeLLM, load_forecaster
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import PromptEncoder, load_tokenizer

@@ -235,6 +235,13 @@ class HardwareConfig(Section):
     capture: Literal["auto", "on", "off"] = option(
         "auto", "Record a step once as a CUDA graph and replay it. auto: on a GPU, where our own decoder runs the LLM."
     )
+    kernels: Literal["auto", "triton", "torch"] = option(
+        "auto", "Which operations our own decoder uses on a GPU. auto: Triton where it is installed, else torch."
+    )
+    keep_prefix: bool = option(True, "Read the part of the prompt that all samples share once a run, not once a batch.")
+    prepared: bool = option(
+        True, "Read and write quantised layers and the vocabulary factor in the cache, for a faster next start."
+    )
     vram: Memory = option(None, "GPU memory to plan for, such as 6GiB. Default: the card's own.")
 
 

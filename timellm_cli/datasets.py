@@ -132,3 +132,15 @@ def description_of(data: DataConfig, description: str | None) -> str:
     if description is not None:
         return description
     return dataset.description if dataset else "Measurements taken at equal steps of time."
+
+
+def fetch_command(*names: str) -> str:
+    """The command line that fetches these."""
+    return " ".join(("timellm fetch", *names))
+
+
+def remedy_for_data(data: DataConfig) -> str:
+    """What to do when the CSV of a configuration is absent: the command that fetches it, or what to give instead."""
+    if data.path is None and data.dataset in DATASETS:
+        return fetch_command(data.dataset)
+    return "give the path of an existing CSV: --data-path FILE.csv"

@@ -6,7 +6,8 @@ import pytest
 
 from timellm_cli.config import DataConfig
 from timellm_cli.datasets import DATASETS
-from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id, remedy_for_data, remedy_for_llm
+from timellm_cli.datasets import remedy_for_data
+from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id, remedy_for_llm
 
 
 def test_every_known_dataset_can_be_fetched() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from tests.planning.cases import TINY, known_shape, step, tiny_shape
 from timellm_cli.config import ModelConfig, WindowConfig
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.transformers_llm import TransformersBackbone
 from timellm_cli.model.load import TimeLLM
 from timellm_cli.model.prompt_tokens import NoPromptEncoder

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.planning.cases import TINY, step, tiny_shape
 from tests.planning.live_bytes import LiveBytes
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm import decoder_layer
 from timellm_cli.model.llm import ops as plain_ops
 from timellm_cli.model.llm.decoder import Decoder

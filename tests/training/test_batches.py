@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from timellm_cli.model.batch import Batch, PromptTokens
+from timellm_cli.data.batch import Batch, PromptTokens
 from timellm_cli.training import loader as batches
 from timellm_cli.training.loader import prefetch
 

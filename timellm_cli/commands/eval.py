@@ -16,7 +16,7 @@ from timellm_cli.console import err, out, print_json, say
 from timellm_cli.data.forecast_input import require_columns
 from timellm_cli.data.source import open_source
 from timellm_cli.data.windows import ForecastData, Window, load_data
-from timellm_cli.datasets import data_path
+from timellm_cli.datasets import data_path, remedy_for_data
 from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.evaluation.bands import Coverage, CoverageCount
 from timellm_cli.evaluation.baselines import fit_baselines
@@ -25,7 +25,6 @@ from timellm_cli.evaluation.examples import Example, show_examples
 from timellm_cli.evaluation.leaderboard import Comparison, compare, to_json
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
 from timellm_cli.evaluation.task import Task, stand_in, transfer
-from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.files import check_target, writing
 from timellm_cli.model.runner import ModelForecaster, free_gpu_memory, is_out_of_memory

@@ -6,53 +6,22 @@ A window is `seq_len` rows of history and the `pred_len` rows after them; a samp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from timellm_cli.config import Config, DataConfig, WindowConfig
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats, Scaler, require_computable
 from timellm_cli.data.table import Rows, Table, constant_columns, read_table
-from timellm_cli.datasets import data_path, known_dataset
+from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import DataError
-from timellm_cli.fetching.catalogue import remedy_for_data
 from timellm_cli.geometry import Span, Spans, count_windows, split_rows
 
 _PIECE_VALUES = 2**18
 
 
-class Window(NamedTuple):
-    """One sample, standardised, float32: the `channel`-th column of the table from its row `start` on."""
-
-    history_T: Tensor
-    future_H: Tensor
-    channel: int
-    start: int
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """B samples, copied out of the table: what `Window` has of one."""
-
-    history_BT: Tensor
-    future_BH: Tensor
-    channel_B: Tensor
-    start_B: Tensor
-
-    @classmethod
-    def stack(cls, windows: Sequence[Window]) -> "Windows":
-        """The same samples together."""
-        return cls(
-            torch.stack([window.history_T for window in windows]),
-            torch.stack([window.future_H for window in windows]),
-            torch.tensor([window.channel for window in windows]),
-            torch.tensor([window.start for window in windows]),
-        )
-
-
-class WindowDataset(Dataset[Window]):
+class WindowDataset:
     """Every window of a span, one channel after the other: sample = place of the channel * windows + window.
 
     `values_CN` is the whole table, standardised, and stays where it is: samples are views of it. `windows` counts those
@@ -70,18 +39,11 @@ class WindowDataset(Dataset[Window]):
     def __len__(self) -> int:
         return self.windows * self.channels
 
-    def __getitem__(self, sample: int) -> Window:
-        if not 0 <= sample < len(self):
-            raise IndexError(f"sample {sample} of {len(self)}")
-        place, window = divmod(sample, self.windows)
-        channel = len(self.values_CN) - self.channels + place
-        start = self.span.start + window * self.stride
-        split = start + self.window.seq_len
-        channel_N = self.values_CN[channel]
-        return Window(channel_N[start:split], channel_N[split : split + self.window.pred_len], channel, start)
+    def batch(self, samples: Sequence[int]) -> Batch:
+        """The samples of these numbers, copied out of the table in one call, without a prompt.
 
-    def __getitems__(self, samples: Sequence[int]) -> Windows:
-        """Many samples in one go: a loader asks for a whole batch by this name."""
+        Raises IndexError for a number that no sample has.
+        """
         sample_B = torch.as_tensor(samples)
         if len(sample_B) and not 0 <= int(sample_B.min()) <= int(sample_B.max()) < len(self):
             raise IndexError(f"samples {int(sample_B.min())} to {int(sample_B.max())} of {len(self)}")
@@ -90,7 +52,7 @@ class WindowDataset(Dataset[Window]):
         seq_len, pred_len = self.window.seq_len, self.window.pred_len
         history_BT = self.values_CN.unfold(1, seq_len, 1)[channel_B, start_B]
         future_BH = self.values_CN.unfold(1, pred_len, 1)[channel_B, start_B + seq_len]
-        return Windows(history_BT, future_BH, channel_B, start_B)
+        return Batch(history_BT, future_BH, channel_B, start_B)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from timellm_cli.config import DataConfig
-from timellm_cli.datasets import DATASETS
+from timellm_cli.datasets import fetch_command
 from timellm_cli.errors import DataError, ModelError
 from timellm_cli.files import data_directory, llm_directory
 from timellm_cli.llm_files import has_weights
@@ -127,18 +126,6 @@ CATALOGUE: dict[str, Asset] = {
 def is_hub_id(name: str) -> bool:
     """Whether a name has the form `owner/name` of the Hugging Face hub; it may still not exist there."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None
-
-
-def fetch_command(*names: str) -> str:
-    """The command line that fetches these."""
-    return " ".join(("timellm fetch", *names))
-
-
-def remedy_for_data(data: DataConfig) -> str:
-    """What to do when the CSV of a configuration is absent: the command that fetches it, or what to give instead."""
-    if data.path is None and data.dataset in DATASETS:
-        return fetch_command(data.dataset)
-    return "give the path of an existing CSV: --data-path FILE.csv"
 
 
 def remedy_for_llm(name: str) -> str:

@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 
 from timellm_cli import __version__
 from timellm_cli.console import err, say
-from timellm_cli.datasets import Dataset
+from timellm_cli.datasets import Dataset, fetch_command
 from timellm_cli.errors import ConfigError, DataError, ModelError
-from timellm_cli.fetching.catalogue import fetch_command
 from timellm_cli.fetching.fetch import download_progress
 from timellm_cli.llm_files import has_weights, hub_cache_directory
 

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from timellm_cli.config import Config
 from timellm_cli.console import err, say, say_now_and_then
-from timellm_cli.datasets import DATASETS
+from timellm_cli.datasets import DATASETS, fetch_command
 from timellm_cli.errors import ConfigError, did_you_mean
-from timellm_cli.fetching.catalogue import CATALOGUE, Asset, fetch_command, is_hub_id
+from timellm_cli.fetching.catalogue import CATALOGUE, Asset, is_hub_id
 from timellm_cli.fetching.staging import publish, staged
 from timellm_cli.llm_files import find_llm, has_weights
 from timellm_cli.units import format_memory

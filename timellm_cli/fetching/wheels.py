@@ -20,9 +20,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from timellm_cli.datasets import DATASETS
+from timellm_cli.datasets import DATASETS, fetch_command
 from timellm_cli.errors import DataError, ModelError
-from timellm_cli.fetching.catalogue import Asset, Wheel, fetch_command
+from timellm_cli.fetching.catalogue import Asset, Wheel
 from timellm_cli.fetching.fetch import download_progress
 
 POLL_SECONDS = 0.1

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from timellm_cli.config import Config, ModelConfig, WindowConfig
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint_random, stamp_llm
-from timellm_cli.model.batch import PromptTokens
 from timellm_cli.model.llm.backbone import Backbone, load_backbone
 from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE
 from timellm_cli.model.llm.decoder import Decoder

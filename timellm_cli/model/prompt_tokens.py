@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from timellm_cli.data.batch import Batch, PromptTokens
 from timellm_cli.data.windows import Window, Windows
 from timellm_cli.errors import ModelError
-from timellm_cli.model.batch import Batch, PromptTokens
 from timellm_cli.model.prompt import PromptText, WindowStatistics
 from timellm_cli.model.time_llm import normalise
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import Window
-from timellm_cli.model.batch import PromptTokens
 from timellm_cli.model.cuda_graphs import Captured, forget_recordings
 from timellm_cli.model.load import Constants, TimeLLM
 from timellm_cli.model.prompt_tokens import Collate

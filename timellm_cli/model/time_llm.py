@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import functional
 
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.prepared import Prepared
 
 EPSILON = 1e-5

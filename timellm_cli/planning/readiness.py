@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from timellm_cli.config import Config
-from timellm_cli.datasets import data_path, known_dataset
+from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import ConfigError, DataError, ModelError, TimellmError
-from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_data, remedy_for_llm
+from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_llm
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.files import cache_directory
 from timellm_cli.geometry import count_patches

@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, Sampler
 
 from timellm_cli.config import TrainConfig
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import WindowDataset
-from timellm_cli.model.batch import Batch
 from timellm_cli.model.prompt_tokens import Collate, NoPromptEncoder, PromptEncoder
 from timellm_cli.training.interruption import ignore_interruptions
 

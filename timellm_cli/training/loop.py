@@ -15,12 +15,12 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from timellm_cli.config import Config
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData, Window
 from timellm_cli.errors import ModelError, listed
 from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
-from timellm_cli.model.batch import Batch
 from timellm_cli.model.load import TimeLLM
 from timellm_cli.model.runner import ModelForecaster
 from timellm_cli.planning.memory_bill import Bill

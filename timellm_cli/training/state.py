@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from timellm_cli.model.batch import Batch
+from timellm_cli.data.batch import Batch
 from timellm_cli.training.step import Outcome
 
 

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from timellm_cli.config import TrainConfig
-from timellm_cli.model.batch import Batch, PromptTokens
+from timellm_cli.data.batch import Batch, PromptTokens
 from timellm_cli.model.cuda_graphs import Captured
 from timellm_cli.model.load import Constants, TimeLLM
 from timellm_cli.model.runner import free_gpu_memory, is_out_of_memory

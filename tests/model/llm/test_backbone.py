@@ -11,7 +11,7 @@ from tests.conftest import write_byte_tokenizer
 from timellm_cli.config import PROMPT_TEMPLATE, Config, LLMConfig
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import fingerprint_llm, stamp_llm
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.backbone import load_backbone
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.frozen_matrix import FullMatrix, Int8Matrix, Nf4Matrix

@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm import decoder_layer
 from timellm_cli.model.llm.decoder import Decoder, Embedding
 from timellm_cli.model.llm.decoder_loading import build_decoder

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm import ops as plain_ops
 from timellm_cli.model.llm.choice import EMBEDDING_ROOM
 from timellm_cli.model.llm.decoder_layer import DecoderLayer, Kept, KeysValues, Places

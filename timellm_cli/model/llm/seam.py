@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.batch import PromptTokens
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.tensor_files import LOADING_FAULTS, Read, unloadable
 from timellm_cli.model.llm.transformers_llm import read_config

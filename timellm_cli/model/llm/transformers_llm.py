@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from timellm_cli.config import LLMConfig
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import read_llm_config
-from timellm_cli.model.batch import PromptTokens
 from timellm_cli.model.llm.tensor_files import LOADING_FAULTS, unloadable
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

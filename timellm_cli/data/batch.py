@@ -1,4 +1,4 @@
-"""A batch of samples on its way from the loader to the score."""
+"""The one batch type: what the loader makes, the model reads and the score compares."""
 
 from dataclasses import dataclass
 
@@ -42,22 +42,18 @@ class PromptTokens:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """B samples: standardised values, and which channel and window (by its first row in the table) each one is."""
+    """B samples: standardised values in float32, and each one's channel and first row in the table.
+
+    `prompt` is None until the model's runner has encoded it.
+    """
 
     history_BT: Tensor
     future_BH: Tensor
     channel_B: Tensor
     start_B: Tensor
-    prompt: PromptTokens
+    prompt: PromptTokens | None = None
 
-    def pin_memory(self) -> "Batch":
-        """The same in memory from which a GPU copies by itself, while the program goes on."""
-        return Batch(
-            self.history_BT.pin_memory(),
-            self.future_BH.pin_memory(),
-            self.channel_B.pin_memory(),
-            self.start_B.pin_memory(),
-            PromptTokens(self.prompt.ids_BK.pin_memory(), self.prompt.mask_BK.pin_memory(), self.prompt.head),
-        )
+    def __len__(self) -> int:
+        return len(self.history_BT)
