@@ -1,7 +1,7 @@
-"""CUDA graphs: a function recorded once for each shape of its inputs, and replayed with one launch.
+"""CUDA graphs: a function recorded once for each shape of its inputs, then replayed with one launch.
 
-A small batch keeps a fast GPU busy for less time than Python needs to launch a step's thousands of kernels; a replay
-launches them all at once. The recorded function must not look at values on the GPU or wait for it.
+A small batch keeps a fast GPU busy for less time than Python needs to launch the thousands of kernels of a step. A
+replay launches them all at once. The recorded function must not read values on the GPU or wait for it.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -12,87 +12,95 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-Rehearse = Callable[[Callable[[], object]], object]
-Function = Callable[..., tuple[Tensor, ...]]
-"""From constants and input tensors to output tensors."""
+Function = Callable[..., Tensor]
+"""From input tensors to one output tensor."""
 
 
-@dataclass
-class _Recording:
-    graph: torch.cuda.CUDAGraph
+@dataclass(frozen=True)
+class Recording:
+    """A recorded call. `replay` computes `output` from what `inputs` hold at that moment."""
+
+    replay: Callable[[], None]
     inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    output: Tensor
+
+
+Recorder = Callable[[Function, Sequence[Tensor], Callable[[Callable[[], object]], object]], Recording]
 
 
 class Captured:
-    """Calls `function` by replaying it. Tensors it uses besides its inputs must stay where they are.
+    """Calls `function` by replaying recordings. Other tensors that it uses must stay where they are in memory."""
 
-    The first dimension of an input, if it has any, is the batch.
-    """
+    def __init__(
+        self,
+        function: Function,
+        warm_up: Callable[[Callable[[], object]], object] = lambda call: call(),
+        record: Recorder | None = None,
+    ) -> None:
+        """Before it is recorded, the function runs once on one sample, which compiles and loads all that it needs.
 
-    def __init__(self, function: Function, device: torch.device, rehearse: Rehearse | None = None) -> None:
-        """Before it is recorded, the function runs once on one sample, so that all it needs is compiled and loaded.
-
-        `rehearse` makes that call so that no trace of it remains.
+        `warm_up` makes that call and undoes its effects. `record` replaces the GPU's recorder in a test.
         """
-        self._function, self._device = function, device
-        self._rehearse = rehearse or (lambda call: call())
-        self._recordings: dict[Hashable, _Recording] = {}
+        self._function, self._warm_up, self._record = function, warm_up, record or record_on_gpu
+        self._recordings: dict[Hashable, Recording] = {}
         _instances.add(self)
 
-    def __call__(self, constants: Hashable, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What the function makes of inputs, which may lie on the CPU still; it holds until the next call.
+    def __call__(self, key: Hashable, inputs: Sequence[Tensor]) -> Tensor:
+        """The function's output, valid until the next call. Inputs may still be on the CPU.
 
-        `constants` is all else that the recording depends on: where it differs, another one is made.
+        `key` is everything else that the recording depends on. Another key, shape or dtype makes another recording.
         """
-        key = constants, tuple((tensor.shape, tensor.dtype) for tensor in inputs)
-        recording = self._recordings.get(key)
-        if recording is None:
-            recording = self._recordings[key] = self._record(constants, inputs)
-        for place, tensor in zip(recording.inputs, inputs, strict=True):
-            place.copy_(tensor, non_blocking=True)
-        recording.graph.replay()
-        return recording.outputs
+        key = key, tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        if key not in self._recordings:
+            self._recordings[key] = self._record(self._function, inputs, self._warm_up)
+        recording = self._recordings[key]
+        for target, tensor in zip(recording.inputs, inputs, strict=True):
+            target.copy_(tensor, non_blocking=True)
+        recording.replay()
+        return recording.output
 
     def forget(self) -> None:
-        """Let go of what is recorded; the next call records anew."""
+        """Free the recordings. The next call records again."""
         self._recordings.clear()
 
-    def _record(self, constants: Hashable, inputs: Sequence[Tensor]) -> _Recording:
-        places = tuple(tensor.to(self._device, copy=True) for tensor in inputs)
-        beside = _side_stream()
-        beside.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(beside):
-            self._rehearse(lambda: self._function(constants, *(place[:1] if place.ndim else place for place in places)))
-        current = torch.cuda.current_stream(self._device)
-        current.wait_stream(beside)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            # Another thread may be preparing batches, which must not break the recording.
-            with torch.cuda.graph(graph, pool=_anchor().pool(), stream=beside, capture_error_mode="thread_local"):
-                outputs = self._function(constants, *places)
-        finally:
-            torch.cuda.set_stream(current)  # a recording that cannot be ended leaves its own stream in place
-        return _Recording(graph, places, outputs)
+
+def record_on_gpu(
+    function: Function, inputs: Sequence[Tensor], warm_up: Callable[[Callable[[], object]], object]
+) -> Recording:
+    """Record one call as a CUDA graph. The first dimension of every input that has one is the batch."""
+    static = tuple(tensor.to("cuda", copy=True) for tensor in inputs)
+    current, side = torch.cuda.current_stream(), _side_stream()
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        warm_up(lambda: function(*(tensor[:1] if tensor.ndim else tensor for tensor in static)))
+    current.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        # Another thread may be preparing batches, which must not break the recording.
+        with torch.cuda.graph(graph, pool=_shared_pool().pool(), stream=side, capture_error_mode="thread_local"):
+            output = function(*static)
+    finally:
+        torch.cuda.set_stream(current)  # a recording that fails leaves its own stream current
+    return Recording(graph.replay, static, output)
 
 
 _instances: WeakSet[Captured] = WeakSet()
 
 
 def forget_recordings() -> None:
-    """Let go of every recording there is, and of the memory they share, once no replay is under way."""
+    """Free every recording and the memory that they share, once no replay is running."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     for captured in _instances:
         captured.forget()
-    _anchor.cache_clear()
+    _shared_pool.cache_clear()
 
 
 @cache
-def _anchor() -> torch.cuda.CUDAGraph:
+def _shared_pool() -> torch.cuda.CUDAGraph:
     """A graph whose memory pool all recordings share: no two run at the same time, and outputs are read at once.
 
-    It is let go with all recordings alone, as a pool ends with the last graph that uses it.
+    It is freed only with all recordings, because a pool ends with the last graph that uses it.
     """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -102,5 +110,5 @@ def _anchor() -> torch.cuda.CUDAGraph:
 
 @cache
 def _side_stream() -> torch.cuda.Stream:
-    """Where everything is recorded: each stream that multiplies matrices has a workspace of up to 32 MiB for good."""
+    """The stream for all recordings: each stream that multiplies matrices keeps a workspace of up to 32 MiB."""
     return torch.cuda.Stream()

@@ -1,172 +1,133 @@
-"""Time-LLM as one module: the path of a batch from standardised history to standardised forecast."""
+"""Builds the model of a configuration: the frozen LLM, the tokeniser, and fresh trained parts around them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from timellm_cli.config import Config, ModelConfig, WindowConfig
-from timellm_cli.data.batch import PromptTokens
+from timellm_cli.config import Config
 from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
-from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint_random, stamp_llm
-from timellm_cli.model.llm.backbone import Backbone, load_backbone
-from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE
+from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint_random, read_llm_config, stamp_llm
+from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, why_transformers
 from timellm_cli.model.llm.decoder import Decoder
+from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.prepared import Prepared
+from timellm_cli.model.llm.random_weights import draw_tensors, drawn_llm
+from timellm_cli.model.llm.tensor_files import open_tensors
+from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersBackbone, load_with_transformers
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder, load_tokenizer
-from timellm_cli.model.time_llm import (
-    ForecastHead,
-    FreePrototypes,
-    NoLLM,
-    PatchEmbedding,
-    Reprogramming,
-    Shortcut,
-    VocabularyMapping,
-    cut_patches,
-    normalise,
-    prepared_factor,
-)
+from timellm_cli.model.runner import Runner
+from timellm_cli.model.time_llm import FreePrototypes, NoLLM, TimeLLM, VocabularyPrototypes, vocabulary_factor
+
+OnNote = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Constants:
-    """All that a recorded step holds fast: the prompt's head, room for embeddings, and what the backward pass keeps."""
+def load_model(config: Config, device: torch.device, on_note: OnNote = lambda note: None) -> Runner:
+    """The model of a resolved configuration (no 'auto' left) with fresh trained weights on `device`, ready to run.
 
-    head: tuple[int, ...]
-    room: int = 0
-    recompute: bool = False
-
-
-class TimeLLM(nn.Module):
-    """Forecasts one channel at a time with a frozen LLM (Jin et al., ICLR 2024, arXiv 2310.01728).
-
-    `captures` says that whoever runs it should record its steps as CUDA graphs.
-
-    Left out of the original: its unused decoder inputs and embeddings, and batch-dependent padding.
-    """
-
-    backbone: Backbone
-    prototypes: VocabularyMapping | FreePrototypes
-
-    def __init__(
-        self,
-        window: WindowConfig,
-        model: ModelConfig,
-        backbone: Backbone,
-        prototypes: VocabularyMapping | FreePrototypes,
-        encoder: PromptEncoder | NoPromptEncoder,
-        llm_fingerprint: str = NO_LLM,
-    ) -> None:
-        super().__init__()
-        self.window, self.model = window, model
-        self.captures = False
-        self.encoder = encoder
-        self.llm_fingerprint = llm_fingerprint
-        self.patch_nums = count_patches(window.seq_len, model.patch_len, model.patch_stride)
-        self.patch_embedding = PatchEmbedding(model.patch_len, model.d_model, model.dropout)
-        self.prototypes = prototypes
-        self.reprogramming = Reprogramming(
-            model.d_model, backbone.hidden_size, model.n_heads, model.d_ff, model.dropout
-        )
-        self.backbone = backbone
-        self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
-        self.shortcut = Shortcut(window.seq_len, window.pred_len, model.shortcut_period) if model.shortcut else None
-
-    def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
-        """Standardised history, B x T, to standardised forecast, B x H, both float32.
-
-        The trainable parts compute in float32 (on a GPU beside an LLM in 16 bits: in TF32, their attention in the LLM's
-        format) and the LLM in its own format, in training and in evaluation alike: an autocast around the model changes
-        nothing.
-        """
-        with torch.autocast(history_BT.device.type, enabled=False):
-            scaled_BT, moments = normalise(history_BT)
-            patches_BPL = cut_patches(scaled_BT, self.model.patch_len, self.model.patch_stride)
-            embedded_BPD = self.patch_embedding(patches_BPL)
-            tokens_BPE = self.reprogramming(embedded_BPD, self.prototypes())
-            hidden_BPE = self.backbone(prompt, tokens_BPE)
-            forecast_BH = self.head(hidden_BPE)
-            if self.shortcut is not None:
-                forecast_BH = forecast_BH + self.shortcut(scaled_BT)
-            return moments.restore(forecast_BH)
-
-    def constants_of(self, prompt: PromptTokens) -> Constants:
-        """What a recorded step of admitted prompts depends on besides its tensors."""
-        if isinstance(self.backbone, Decoder):
-            return Constants(prompt.head, self.backbone.embedding.room, self.backbone.recompute)
-        return Constants(prompt.head)
-
-    def trainable_weights(self) -> dict[str, nn.Parameter]:
-        """The weights that learn, by name. The LLM's are not among them."""
-        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
-
-    def trainable_state(self) -> dict[str, Tensor]:
-        """Copies of the trained weights on the CPU, by name."""
-        return {name: weight.detach().cpu().clone() for name, weight in self.trainable_weights().items()}
-
-    def load_trainable_state(self, weights: dict[str, Tensor]) -> None:
-        """Put trained weights in. Raises ModelError naming each one that is missing, unknown or of another shape."""
-        own = self.trainable_weights()
-        faults = [f"missing {name}" for name in own.keys() - weights.keys()]
-        faults += [f"unknown {name}" for name in weights.keys() - own.keys()]
-        faults += [
-            f"{name} is {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in own.keys() & weights.keys()
-            if weights[name].shape != own[name].shape
-        ]
-        if faults:
-            raise ModelError(
-                "the weights do not fit the model: " + "; ".join(sorted(faults)),
-                "a checkpoint fits the configuration and the LLM it was trained with",
-            )
-        with torch.no_grad():
-            for name, weight in own.items():
-                weight.copy_(weights[name])
-
-
-def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
-    """Build the model of a settled configuration (no 'auto' left) with fresh trainable weights on `device`.
-
-    Draw the weights under a seed of your own. Raises ModelError where the LLM is absent or does not fit.
+    The weights are drawn from torch's global generator: seed it before. `on_note` is called with a sentence where
+    something unusual is done. Raises ModelError where the LLM is absent, broken or does not fit the configuration.
     """
     if config.llm.name == NO_LLM:
         width = config.model.n_heads * config.model.d_ff
-        free = FreePrototypes(config.model.num_prototypes, width)
-        return TimeLLM(config.window, config.model, NoLLM(width), free, NoPromptEncoder()).to(device)
+        prototypes = FreePrototypes(config.model.num_prototypes, width)
+        return Runner(TimeLLM(config.window, config.model, NoLLM(width), prototypes).to(device), NoPromptEncoder(), device)
     folder = find_llm(config.llm.name)
     if folder is None:
         raise ModelError(f"LLM '{config.llm.name}' is not on this computer", f"timellm fetch {config.llm.name}")
     seed = config.train.seed if config.llm.weights == "random" else None
-    if seed is None:
-        prepared = Prepared(fingerprint_llm(folder), stamp_llm(folder))
-    else:
-        prepared = Prepared(fingerprint_random(folder, seed), stamp=None)
-    backbone = load_backbone(config.llm, config.train.precision, folder, device, prepared, seed)
-    if config.model.d_ff > backbone.hidden_size:
+    fingerprint = fingerprint_llm(folder) if seed is None else fingerprint_random(folder, seed)
+    keep_files = seed is None and config.hardware.prepared
+    prepared = Prepared(fingerprint, stamp_llm(folder)) if keep_files else None
+    llm = load_llm(config, folder, device, prepared, on_note)
+    if config.model.d_ff > llm.hidden_size:
         raise ModelError(
-            f"model.d_ff {config.model.d_ff} is more than the hidden size {backbone.hidden_size} of {config.llm.name}",
+            f"model.d_ff {config.model.d_ff} is more than the hidden size {llm.hidden_size} of {config.llm.name}",
             "the head reads the first d_ff dimensions of the LLM's output: use a smaller --d-ff",
         )
-    text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
-    patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
-    multiple = CONTEXT_MULTIPLE if device.type == "cuda" else 1
-    encoder = PromptEncoder(text, load_tokenizer(folder), backbone.max_positions - patches, multiple, beside=patches)
-    embedding_VE = backbone.embedding_VE
-    mapping = VocabularyMapping(prepared_factor(embedding_VE, prepared), config.model.num_prototypes, len(embedding_VE))
-    forecaster = TimeLLM(config.window, config.model, backbone, mapping, encoder, prepared.fingerprint)
-    for name, module in forecaster.named_children():
-        if name != "backbone":
+    encoder = _make_encoder(config, folder, llm.max_positions, on_gpu=device.type == "cuda")
+    llm.set_prefix(encoder.prefix)
+    prototypes_of_words = VocabularyPrototypes(
+        _vocabulary_factor(llm.embedding_VE, prepared), config.model.num_prototypes, len(llm.embedding_VE)
+    )
+    model = TimeLLM(config.window, config.model, llm, prototypes_of_words)
+    for name, module in model.named_children():
+        if name != "llm":
             module.to(device)
     if device.type == "cuda":
-        # An LLM in 16 bits rounds what it reads to 8 or 11 bits: the parts around it may multiply with 11 (TF32).
-        torch.set_float32_matmul_precision("highest" if config.train.precision == "fp32" else "high")
-        forecaster.reprogramming.attention_dtype = backbone.dtype
-    if isinstance(backbone, Decoder):
-        backbone.recompute = config.hardware.recompute == "on"
-        forecaster.captures = config.hardware.capture == "on" and device.type == "cuda"
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # the pieces that loading and quantising leave behind would hardly fit a step
-    return forecaster
+        model.reprogramming.attention_dtype = llm.dtype
+        torch.cuda.empty_cache()  # loading and quantising leave fragments that a step would hardly fit into
+    # An LLM in 16 bits rounds what it reads to 8 or 11 bits: the parts around it may multiply with 11 (TF32).
+    matmul_precision = "highest" if config.train.precision == "fp32" or device.type == "cpu" else "high"
+    captures = isinstance(llm, Decoder) and config.hardware.capture == "on" and device.type == "cuda"
+    return Runner(
+        model, encoder, device, captures=captures, matmul_precision=matmul_precision, llm_fingerprint=fingerprint
+    )
+
+
+def load_llm(
+    config: Config, folder: Path, device: torch.device, prepared: Prepared | None, on_note: OnNote
+) -> Decoder | TransformersBackbone:
+    """The first `llm.layers` layers of the LLM in `folder`, frozen, from its files or drawn under `train.seed`.
+
+    Quantised layers are read from `prepared` and written there. Raises ModelError where files are missing or broken.
+    """
+    llm, precision = config.llm, config.train.precision
+    assert precision != "auto"
+    seed = config.train.seed if llm.weights == "random" else None
+    keys = read_llm_config(folder)
+    if why_transformers(llm, keys, folder):
+        if seed is None:
+            return load_with_transformers(llm, precision, folder, device)
+        with drawn_llm(llm, folder, seed) as drawn:
+            return load_with_transformers(llm, precision, drawn, device)
+    available = keys["num_hidden_layers"]
+    layers = available if llm.layers == "all" else llm.layers
+    if layers > available:
+        raise ModelError(
+            f"llm.layers is {layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
+        )
+    read = open_tensors(folder, keys) if seed is None else draw_tensors(keys, seed)
+    decoder = build_decoder(keys, read, layers, llm, DTYPES[precision], device, prepared)
+    decoder.recompute = config.hardware.recompute == "on"
+    return decoder
+
+
+def _make_encoder(config: Config, folder: Path, max_positions: int, on_gpu: bool) -> PromptEncoder:
+    text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
+    patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
+    multiple = CONTEXT_MULTIPLE if on_gpu else 1
+    keep_prefix = config.hardware.keep_prefix
+    return PromptEncoder(text, load_tokenizer(folder), max_positions - patches, patches, multiple, keep_prefix)
+
+
+def _vocabulary_factor(embedding_VE: Tensor, prepared: Prepared | None) -> Tensor:
+    """The factor of the LLM's vocabulary, computed at the first start with the LLM and read at the next ones."""
+    if prepared is None:
+        return vocabulary_factor(embedding_VE)
+    name = f"factor-{str(embedding_VE.dtype).removeprefix('torch.')}"
+    found = (prepared.read(name) or {}).get("factor_EE")
+    if found is not None and found.shape == (embedding_VE.shape[1],) * 2:
+        return found
+    factor_EE = vocabulary_factor(embedding_VE)
+    prepared.write(name, {"factor_EE": factor_EE})
+    return factor_EE
+
+
+# Temporary: the old interface, until its callers are rewritten.
+
+
+def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
+    runner = load_model(config, device)
+    model = runner.model
+    model.encoder, model.captures, model.llm_fingerprint = runner.encoder, runner.captures, runner.llm_fingerprint  # type: ignore
+    model.runner = [runner]  # type: ignore
+    return model
+
+
+class Constants:
+    head: tuple[int, ...] = ()

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from timellm_cli.errors import ModelError
-from timellm_cli.model.load import TimeLLM
-from timellm_cli.model.time_llm import NoLLM, VocabularyMapping, compact_mapping
+from timellm_cli.model.time_llm import NoLLM, TimeLLM, VocabularyPrototypes, compact_mapping
 
 _NAMES = {
     "patch_embedding.value_embedding.tokenConv.weight": "patch_embedding.convolution.weight",
@@ -28,17 +27,17 @@ _EMBEDDING = "word_embeddings"
 _HINT = "the original saves its state dict with torch.save(model.state_dict(), path)"
 
 
-def read_original(path: Path, forecaster: TimeLLM) -> dict[str, Tensor]:
-    """The trained weights of an original checkpoint under our names, for `forecaster.load_trainable_state`.
+def read_original(path: Path, model: TimeLLM) -> dict[str, Tensor]:
+    """The trained weights of an original checkpoint under our names, for `model.load_trainable_state`.
 
-    The full mapping (U x V) becomes compact through the LLM of `forecaster`. Raises ModelError where the file is none
+    The full mapping (U x V) becomes compact through the LLM of `model`. Raises ModelError where the file is none
     of the original's or was trained with another LLM.
     """
-    mapping, backbone = forecaster.prototypes, forecaster.backbone
-    if not isinstance(mapping, VocabularyMapping) or isinstance(backbone, NoLLM):
+    prototypes, llm = model.prototypes, model.llm
+    if not isinstance(prototypes, VocabularyPrototypes) or isinstance(llm, NoLLM):
         raise ModelError("an original checkpoint needs its LLM, but llm.name is 'none'", "name the LLM with --llm")
     state = _load(path)
-    embedding_VE = backbone.embedding_VE.detach().cpu().float()
+    embedding_VE = llm.embedding_VE.detach().cpu().float()
     full_UV = state[_FULL_MAPPING].float()
     if full_UV.shape[1] != len(embedding_VE):
         raise ModelError(
@@ -47,7 +46,7 @@ def read_original(path: Path, forecaster: TimeLLM) -> dict[str, Tensor]:
             "name the LLM it was trained with: --llm",
         )
     _compare_embeddings(path, state, embedding_VE)
-    weights = {"prototypes.weight_UE": compact_mapping(full_UV, embedding_VE, mapping.factor_EE.cpu())}
+    weights = {"prototypes.weight_UE": compact_mapping(full_UV, embedding_VE, prototypes.factor_EE.cpu())}
     for name, tensor in state.items():
         if (ours := _our_name(name)) is not None:
             weights[ours] = tensor.float()

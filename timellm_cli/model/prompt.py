@@ -1,7 +1,11 @@
-"""The text in front of a sample: a template with named fields, part constant, part statistics of the window. Light."""
+"""The text before a sample: a template whose fields are constants of the run and statistics of the window. Light.
+
+Tokens and the statistics themselves are in `prompt_tokens.py`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from string import Formatter
 from typing import Literal
 
@@ -28,10 +32,7 @@ class WindowStatistics:
 
 
 class PromptText:
-    """A checked template with its constant fields filled in.
-
-    Not here: tokens (`tokens.py`) and the statistics themselves (`statistics.py`).
-    """
+    """A checked template with its constant fields filled in."""
 
     def __init__(self, prompt: PromptConfig, window: WindowConfig, description: str) -> None:
         """Raises ConfigError for a field the template cannot have."""
@@ -46,12 +47,13 @@ class PromptText:
         self._write = _format_of(self._parts, prompt.decimals).format
 
     @property
-    def head(self) -> str:
+    def prefix(self) -> str:
         """The text that is the same for every sample, up to the space before the first statistic.
 
-        Tokenisers split before a space, so it can be tokenised apart from the rest; whoever relies on it checks it.
+        Most tokenisers split before a space, so it can be tokenised apart from the rest.
         """
-        return self._static_prefix().rstrip()
+        constant = takewhile(lambda part: not part[1], self._parts)
+        return "".join(text for text, _ in constant).rstrip()
 
     def render(self, statistics: WindowStatistics) -> str:
         """The whole prompt of one sample."""
@@ -62,14 +64,6 @@ class PromptText:
             trend="upward" if statistics.upward else "downward",
             lags=list(statistics.lags),
         )
-
-    def _static_prefix(self) -> str:
-        prefix = ""
-        for text, is_field in self._parts:
-            if is_field:
-                break
-            prefix += text
-        return prefix
 
 
 def _format_of(parts: list[tuple[str, bool]], decimals: int | Literal["all"]) -> str:

@@ -1,66 +1,68 @@
-"""Instance normalisation of a window, with no state on any module.
+"""Time-LLM in one file: from a window of history to its forecast (Jin et al., ICLR 2024, arXiv 2310.01728).
 
-Source: RevIN without its affine part, as Time-LLM uses it; population variance, epsilon under the root.
+The path of a batch is `TimeLLM.forward`, at the end. A window is normalised and cut into patches. Each patch is
+embedded, then reprogrammed: it attends to text prototypes, which puts it into the LLM's embedding space. The frozen LLM
+reads the prompt and the patches. A linear head maps what it says at the patches to the forecast.
 
-A history in overlapping patches, each embedded. Source: PatchTST's patching, with Time-LLM's token embedding.
+Shapes: B samples, T rows of history (seq_len), H rows of forecast (pred_len), P patches, L rows in a patch (patch_len),
+D width of a patch embedding (d_model), F features that the head reads (d_ff), E hidden size of the LLM, V words of its
+vocabulary, U prototypes. Units: standardised in and out; window-normalised between `normalise` and `restore`.
 
-Text prototypes from the vocabulary, in the compact form that trains what the large form trains.
-
-Time-LLM learns S = W E + b 1' with W of U x V: hundreds of millions of weights. But S depends on W only through W E,
-and E (V x hidden) has a rank of at most `hidden`. With E'E = R'R (Cholesky) and Q = E R^-1, whose columns are
-orthonormal, S = (W Q) R + b 1'. Training W' = W Q reaches the same S, and plain gradient descent on W' takes the very
-steps in S that gradient descent on W takes.
-
-Patches put into the LLM's embedding space: cross-attention to text prototypes (Time-LLM, section 3.1).
-
-From the LLM's output at the patches to the forecast.
-
-A linear way around the LLM.
-
-The same model without an LLM, for honest comparison.
+Not here: prompts (`prompt.py`, `prompt_tokens.py`), the LLM (`llm/`), building the model (`load.py`), running it
+(`runner.py`). Left out of the original: its unused decoder inputs, and padding that depends on the batch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
 
+from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.data.batch import PromptTokens
-from timellm_cli.model.llm.prepared import Prepared
+from timellm_cli.errors import ModelError
+from timellm_cli.geometry import count_patches
 
 EPSILON = 1e-5
+"""Added to the variance of a window, so that a constant window can be normalised."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation of each history, in the units that came in. Both are B x 1."""
+    """Mean and standard deviation of each history, both B x 1, in standardised units."""
 
     mean_B1: Tensor
     std_B1: Tensor
 
     def restore(self, scaled_BH: Tensor) -> Tensor:
-        """From window-normalised values back to the units that came in; B x H."""
+        """From window-normalised values to standardised ones; B x H."""
         return scaled_BH * self.std_B1 + self.mean_B1
 
 
 def normalise(history_BT: Tensor) -> tuple[Tensor, Moments]:
-    """Each history with mean 0 and (almost) standard deviation 1, and the moments that undo it."""
+    """Each history at mean 0 and deviation 1, B x T, and the moments that undo it. No module keeps a state.
+
+    x' = (x - mean) / sqrt(variance + EPSILON), with the population variance: RevIN (Kim et al., ICLR 2022) without its
+    affine part.
+    """
     mean_B1 = history_BT.mean(dim=1, keepdim=True)
     std_B1 = torch.sqrt(history_BT.var(dim=1, keepdim=True, unbiased=False) + EPSILON)
     return (history_BT - mean_B1) / std_B1, Moments(mean_B1, std_B1)
 
 
 def cut_patches(scaled_BT: Tensor, patch_len: int, patch_stride: int) -> Tensor:
-    """Patches of a history that is padded on the right by repeating its last value `patch_stride` times; B x P x L."""
+    """Overlapping patches, B x P x L, with P = (T - L) // stride + 2 (PatchTST; Nie et al., ICLR 2023).
+
+    The history is first padded on the right: its last value is repeated `patch_stride` times.
+    """
     padded = F.pad(scaled_BT.unsqueeze(1), (0, patch_stride), mode="replicate").squeeze(1)
     return padded.unfold(dimension=1, size=patch_len, step=patch_stride)
 
 
 class PatchEmbedding(nn.Module):
-    """Each patch with its two neighbours, to `d_model` dimensions: a circular convolution over the patches, no bias."""
+    """B x P x L to B x P x D: a circular convolution of width 3 over the patches, without a bias."""
 
     def __init__(self, patch_len: int, d_model: int, dropout: float) -> None:
         super().__init__()
@@ -69,98 +71,85 @@ class PatchEmbedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, patches_BPL: Tensor) -> Tensor:
-        """B x P x L to B x P x D."""
         return self.dropout(self.convolution(patches_BPL.transpose(1, 2)).transpose(1, 2))
 
 
-_RIDGE = 1e-12
-"""Share of the mean squared embedding added where the embeddings do not span their space, so that R exists."""
+class VocabularyPrototypes(nn.Module):
+    """U x E text prototypes S, each a weighted sum of all word embeddings, in a compact form.
 
-
-def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
-    """R, upper triangular, E x E, float32, on the CPU: the only trace of the vocabulary that prototypes need.
-
-    Summed in float64 over chunks of `chunk` words, so the table itself is never copied to float64 as a whole.
+    Time-LLM learns S = W E + b 1' with W of U x V, which is hundreds of millions of weights. S depends on W only
+    through W E, whose rank is at most the hidden size. With E'E = R'R (Cholesky) and Q = E R^-1, whose columns are
+    orthonormal, S = (W Q) R + b 1'. Training W' = W Q reaches the same S, and plain gradient descent on W' takes the
+    same steps in S as gradient descent on W.
     """
-    gram_EE = torch.zeros(embedding_VE.shape[1], embedding_VE.shape[1], dtype=torch.float64)
-    for rows in embedding_VE.split(chunk):
-        rows64 = rows.to("cpu", torch.float64)
-        gram_EE += rows64.T @ rows64
-    lower, failed = torch.linalg.cholesky_ex(gram_EE)
-    if failed:
-        ridge = _RIDGE * gram_EE.diagonal().mean().clamp_min(1e-30)
-        while failed:
-            lower, failed = torch.linalg.cholesky_ex(gram_EE + ridge * torch.eye(len(gram_EE), dtype=torch.float64))
-            ridge *= 10
-    return lower.T.contiguous().float()
-
-
-def prepared_factor(embedding_VE: Tensor, prepared: Prepared) -> Tensor:
-    """`vocabulary_factor` of an LLM's table, computed at the first start with the LLM and read at the next."""
-    name = f"factor-{str(embedding_VE.dtype).removeprefix('torch.')}"
-    found = (prepared.read(name) or {}).get("factor_EE")
-    if found is not None and found.shape == (embedding_VE.shape[1],) * 2:
-        return found
-    factor_EE = vocabulary_factor(embedding_VE)
-    prepared.write(name, {"factor_EE": factor_EE})
-    return factor_EE
-
-
-def compact_mapping(full_UV: Tensor, embedding_VE: Tensor, factor_EE: Tensor) -> Tensor:
-    """W' = (W E) R^-1, U x E, float32: the compact form of a full mapping, such as the original's checkpoints hold."""
-    projected_UE = full_UV.double() @ embedding_VE.double()
-    return torch.linalg.solve_triangular(factor_EE.double(), projected_UE, upper=True, left=False).float()
-
-
-class VocabularyMapping(nn.Module):
-    """`num_prototypes` text prototypes in the LLM's embedding space."""
 
     factor_EE: Tensor
 
     def __init__(self, factor_EE: Tensor, num_prototypes: int, vocabulary: int) -> None:
+        """`factor_EE` is R, from `vocabulary_factor`. W' starts as W ~ U(+-1/sqrt(V)) would: variance 1/(3V)."""
         super().__init__()
         self.weight_UE = nn.Parameter(torch.randn(num_prototypes, len(factor_EE)) * (3 * vocabulary) ** -0.5)
         self.bias_U = nn.Parameter((torch.rand(num_prototypes) * 2 - 1) * vocabulary**-0.5)
         self.register_buffer("factor_EE", factor_EE, persistent=False)
 
     def forward(self) -> Tensor:
-        """The prototypes, U x E."""
         return torch.addmm(self.bias_U.unsqueeze(1), self.weight_UE, self.factor_EE)
 
 
 class FreePrototypes(nn.Module):
-    """Prototypes learned without a vocabulary, for the model without an LLM."""
+    """U x E prototypes learned without a vocabulary, for the model without an LLM."""
 
     def __init__(self, num_prototypes: int, width: int) -> None:
         super().__init__()
         self.weight_UE = nn.Parameter(torch.randn(num_prototypes, width) * 0.02)
 
     def forward(self) -> Tensor:
-        """The prototypes, U x E."""
         return self.weight_UE
 
 
-class Reprogramming(nn.Module):
-    """Queries are patches, keys and values prototypes; `n_heads` heads of width `head_width`, scale 1/sqrt(width).
+def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
+    """R of `VocabularyPrototypes`: upper triangular, E x E, float32, on the CPU.
 
-    `attention_dtype` is the number format of the attention alone: an LLM in 16 bits rounds what comes of it anyway.
+    E'E is summed in float64 over chunks of `chunk` words, so the whole table is never copied to float64. Where the
+    embeddings do not span their space, a small ridge is added so that R exists.
+    """
+    gram_EE = torch.zeros(embedding_VE.shape[1], embedding_VE.shape[1], dtype=torch.float64)
+    for rows in embedding_VE.split(chunk):
+        rows64 = rows.to("cpu", torch.float64)
+        gram_EE += rows64.T @ rows64
+    ridge, lower, failed = 0.0, *torch.linalg.cholesky_ex(gram_EE)
+    while failed:
+        ridge = 10 * ridge or 1e-12 * float(gram_EE.diagonal().mean().clamp_min(1e-30))
+        lower, failed = torch.linalg.cholesky_ex(gram_EE + ridge * torch.eye(len(gram_EE), dtype=torch.float64))
+    return lower.T.contiguous().float()
+
+
+def compact_mapping(full_UV: Tensor, embedding_VE: Tensor, factor_EE: Tensor) -> Tensor:
+    """W' = (W E) R^-1, U x E, float32: the compact form of a full mapping, as the original's checkpoints hold it."""
+    projected_UE = full_UV.double() @ embedding_VE.double()
+    return torch.linalg.solve_triangular(factor_EE.double(), projected_UE, upper=True, left=False).float()
+
+
+class Reprogramming(nn.Module):
+    """B x P x D to B x P x E: cross-attention of the patches (queries) to the prototypes (keys, values); section 3.1.
+
+    softmax(q k' / sqrt(F)) v in `n_heads` heads of width F, with dropout on the attention weights. `attention_dtype` is
+    the number format of the attention alone: an LLM in 16 bits rounds its result anyway.
     """
 
     def __init__(self, d_model: int, hidden_size: int, n_heads: int, head_width: int, dropout: float) -> None:
         super().__init__()
         inner = n_heads * head_width
-        self.n_heads = n_heads
+        self.n_heads, self.dropout = n_heads, dropout
         self.query = nn.Linear(d_model, inner)
         self.key = nn.Linear(hidden_size, inner)
         self.value = nn.Linear(hidden_size, inner)
         self.out = nn.Linear(inner, hidden_size)
-        self.dropout = dropout
         self.attention_dtype = torch.float32
 
     def forward(self, embedded_BPD: Tensor, prototypes_UE: Tensor) -> Tensor:
-        """B x P x D and U x E to tokens of B x P x E."""
         batch, patches, _ = embedded_BPD.shape
-        # Every patch of every sample attends to the same prototypes, so all of them are queries of one attention.
+        # All patches of all samples attend to the same prototypes, so they are the queries of one attention.
         query = self._heads(self.query(embedded_BPD.flatten(0, 1)))
         key, value = self._heads(self.key(prototypes_UE)), self._heads(self.value(prototypes_UE))
         dropout = self.dropout if self.training else 0.0
@@ -168,12 +157,12 @@ class Reprogramming(nn.Module):
         return self.out(mixed.squeeze(0).transpose(0, 1).flatten(1)).unflatten(0, (batch, patches))
 
     def _heads(self, rows: Tensor) -> Tensor:
-        """N x (heads * width) to 1 x heads x N x width, in the attention's number format."""
+        """N x (heads * F) to 1 x heads x N x F, in the attention's number format."""
         return rows.to(self.attention_dtype).unflatten(1, (self.n_heads, -1)).transpose(0, 1).unsqueeze(0)
 
 
 class ForecastHead(nn.Module):
-    """Flattens the first `d_ff` dimensions of every patch, feature by feature, and projects them to `pred_len`."""
+    """B x P x E to B x H: the first F features at every patch, flattened feature by feature, through one matrix."""
 
     def __init__(self, d_ff: int, patch_nums: int, pred_len: int, dropout: float) -> None:
         super().__init__()
@@ -182,17 +171,15 @@ class ForecastHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden_BPE: Tensor) -> Tensor:
-        """B x P x E to window-normalised values, B x H."""
         features_BFP = hidden_BPE[:, :, : self.d_ff].transpose(1, 2)
         return self.dropout(self.projection(features_BFP.flatten(1)))
 
 
 class Shortcut(nn.Module):
-    """One linear map for all channels, from how the history differs from its last value to how the future does.
+    """B x T to B x H: a linear forecast beside the LLM, the same for all channels (NLinear; Zeng et al., AAAI 2023).
 
-    This is NLinear (Zeng et al., AAAI 2023), a strong forecaster of its own: what is left to the LLM is what is not
-    linear. A `period` adds the few weights of a `PeriodicMap`, which lowers validation errors on ETTh1
-    (benchmarks/RESULTS.md). All weights start at zero, so that training starts from the last value.
+    It maps how the history differs from its last value to how the future does. A `period` adds a `PeriodicMap`. All
+    weights start at zero, so training starts from repeating the last value.
     """
 
     def __init__(self, seq_len: int, pred_len: int, period: int = 0) -> None:
@@ -202,20 +189,19 @@ class Shortcut(nn.Module):
         self.periodic = PeriodicMap(seq_len, pred_len, period) if period else None
 
     def forward(self, scaled_BT: Tensor) -> Tensor:
-        """Window-normalised history, B x T, to window-normalised values, B x H."""
         last_B1 = scaled_BT[:, -1:]
         change_BT = scaled_BT - last_B1
-        change_BH = functional.linear(change_BT, self.weight_HT, self.bias_H)
+        change_BH = F.linear(change_BT, self.weight_HT, self.bias_H)
         if self.periodic is not None:
             change_BH = change_BH + self.periodic(change_BT)
         return last_B1 + change_BH
 
 
 class PeriodicMap(nn.Module):
-    """One matrix for all phases of a period, from the whole periods of the history (N) to those of the future (M).
+    """B x T to B x H: one matrix for all phases of a period (SparseTSF; Lin et al., ICML 2024).
 
-    This is SparseTSF (Lin et al., ICML 2024), without its own normalisation: 10 a.m. of the coming days is a weighted
-    sum of 10 a.m. of the past days, after the history is smoothed over a period by weights that are learned as well.
+    10 a.m. of the coming days is a weighted sum of 10 a.m. of the past days (N whole periods to M), after the history
+    is smoothed over a period by learned weights.
     """
 
     def __init__(self, seq_len: int, pred_len: int, period: int) -> None:
@@ -225,23 +211,97 @@ class PeriodicMap(nn.Module):
         self.weight_NM = nn.Parameter(torch.zeros(self.periods, ceil(pred_len / period)))
 
     def forward(self, change_BT: Tensor) -> Tensor:
-        """B x T to B x H."""
-        smooth_BT = functional.conv1d(change_BT.unsqueeze(1), self.smoothing, padding=self.period // 2).squeeze(1)
+        smooth_BT = F.conv1d(change_BT.unsqueeze(1), self.smoothing, padding=self.period // 2).squeeze(1)
         recent_BT = (change_BT + smooth_BT)[:, -self.periods * self.period :]
         phases_BNP = recent_BT.unflatten(1, (self.periods, self.period))
         return (self.weight_NM.T @ phases_BNP).flatten(1)[:, : self.pred_len]
 
 
 class NoLLM(nn.Module):
-    """Stands in the LLM's place and changes nothing."""
+    """The same model without an LLM, for honest comparison: returns the tokens unchanged."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
 
-    def admit(self, prompt: PromptTokens) -> None:
-        """Nothing reads a prompt."""
+    def prepare(self, prompt: PromptTokens) -> None:
+        """Nothing reads the prompt."""
+
+    admit = prepare
 
     def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:  # noqa: ARG002
-        """The tokens themselves."""
         return tokens_BPE
+
+
+class TimeLLM(nn.Module):
+    """Forecasts one channel at a time. `llm` is frozen: a `Decoder`, a `TransformersLLM` or `NoLLM`."""
+
+    def __init__(
+        self, window: WindowConfig, model: ModelConfig, llm: nn.Module, prototypes: VocabularyPrototypes | FreePrototypes
+    ) -> None:
+        super().__init__()
+        self.window, self.model = window, model
+        patch_nums = count_patches(window.seq_len, model.patch_len, model.patch_stride)
+        self.patch_embedding = PatchEmbedding(model.patch_len, model.d_model, model.dropout)
+        self.prototypes = prototypes
+        self.reprogramming = Reprogramming(model.d_model, llm.hidden_size, model.n_heads, model.d_ff, model.dropout)  # type: ignore[arg-type]
+        self.llm = llm
+        self.head = ForecastHead(model.d_ff, patch_nums, window.pred_len, model.dropout)
+        self.shortcut = Shortcut(window.seq_len, window.pred_len, model.shortcut_period) if model.shortcut else None
+
+    def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
+        """Standardised history, B x T, to standardised forecast, B x H, both float32.
+
+        The trained parts compute in float32 (on a GPU beside an LLM in 16 bits: in TF32) and the LLM in its own format,
+        in training and in evaluation. An autocast around the model changes nothing.
+        """
+        with torch.autocast(history_BT.device.type, enabled=False):
+            scaled_BT, moments = normalise(history_BT)
+            patches_BPL = cut_patches(scaled_BT, self.model.patch_len, self.model.patch_stride)
+            tokens_BPE = self.reprogramming(self.patch_embedding(patches_BPL), self.prototypes())
+            hidden_BPE = self.llm(prompt, tokens_BPE)
+            scaled_BH = self.head(hidden_BPE)
+            if self.shortcut is not None:
+                scaled_BH = scaled_BH + self.shortcut(scaled_BT)
+            return moments.restore(scaled_BH)
+
+    def trainable_weights(self) -> dict[str, nn.Parameter]:
+        """The trained weights by name. The LLM's are not among them."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Copies of the trained weights on the CPU, by name."""
+        return {name: weight.detach().cpu().clone() for name, weight in self.trainable_weights().items()}
+
+    def load_trainable_state(self, weights: Mapping[str, Tensor]) -> None:
+        """Put trained weights in. Raises ModelError naming each one that is missing, unknown or of another shape."""
+        own = self.trainable_weights()
+        faults = [f"missing {name}" for name in own.keys() - weights.keys()]
+        faults += [f"unknown {name}" for name in weights.keys() - own.keys()]
+        faults += [
+            f"{name} is {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own.keys() & weights.keys()
+            if weights[name].shape != own[name].shape
+        ]
+        if faults:
+            raise ModelError(
+                "the weights do not fit the model: " + "; ".join(sorted(faults)),
+                "a checkpoint fits only the configuration and the LLM it was trained with",
+            )
+        with torch.no_grad():
+            for name, weight in own.items():
+                weight.copy_(weights[name])
+
+
+    # Temporary: the old interface, until its callers are rewritten.
+    @property
+    def backbone(self):  # type: ignore  # noqa
+        return self.llm
+
+    def constants_of(self, prompt):  # type: ignore  # noqa
+        from types import SimpleNamespace
+
+        return SimpleNamespace(head=prompt.head)
+
+
+VocabularyMapping = VocabularyPrototypes

@@ -119,6 +119,12 @@ class Decoder(nn.Module):
         """The table of token embeddings, V x E, on the CPU."""
         return self.embedding.table_VE
 
+    def set_prefix(self, prefix: tuple[int, ...]) -> None:
+        pass
+
+    def prepare(self, prompt: PromptTokens) -> None:
+        self.admit(prompt)
+
     def admit(self, prompt: PromptTokens) -> None:
         """Make ready for prompts that are still on the CPU: embeddings of new tokens, keys and values of a new head."""
         self.embedding.admit(prompt.ids_BK)

@@ -43,6 +43,12 @@ class TransformersBackbone(nn.Module):
         """The table of token embeddings, V x E."""
         return self.llm.get_input_embeddings().weight
 
+    def set_prefix(self, prefix: tuple[int, ...]) -> None:
+        pass
+
+    def prepare(self, prompt: PromptTokens) -> None:
+        self.admit(prompt)
+
     def admit(self, prompt: PromptTokens) -> None:
         """Nothing has to be made ready for prompts."""
 
