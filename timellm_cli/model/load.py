@@ -35,7 +35,9 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda no
     if config.llm.name == NO_LLM:
         width = config.model.n_heads * config.model.d_ff
         prototypes = FreePrototypes(config.model.num_prototypes, width)
-        return Runner(TimeLLM(config.window, config.model, NoLLM(width), prototypes).to(device), NoPromptEncoder(), device)
+        return Runner(
+            TimeLLM(config.window, config.model, NoLLM(width), prototypes).to(device), NoPromptEncoder(), device
+        )
     folder = find_llm(config.llm.name)
     if folder is None:
         raise ModelError(f"LLM '{config.llm.name}' is not on this computer", f"timellm fetch {config.llm.name}")

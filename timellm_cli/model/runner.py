@@ -67,12 +67,15 @@ class Runner:
         pieces = self._forecast(batch, (batch.history_BT,))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    def roll_forward(self, history_TC: Floats, steps: int, batch_size: int = 32) -> Floats:
+    def roll_forward(self, history_TC: Floats, steps: int, batch_size: int = 32, *, capture: bool = True) -> Floats:
         """Forecast `steps` rows, steps x C, after the last `seq_len` rows, all standardised.
 
         Each channel is forecast from itself, `batch_size` channels at a time, which changes no figure. Beyond
-        `pred_len` the model reads its own forecasts as history.
+        `pred_len` the model reads its own forecasts as history. Without `capture` no CUDA graph is recorded, which is
+        faster for a few calls.
         """
+        if not capture:
+            self._forecast.stop_capturing()
         window = self.model.window
         known_CT = torch.from_numpy(history_TC[-window.seq_len :].T.astype(np.float32))
         with torch.inference_mode():
@@ -128,10 +131,14 @@ class ModelCall:
                     raise
             # Outside of `except`: the error holds the tensors of the functions that it went through.
             if size == 1:
-                self._captured = None  # launched without a recording, the allocator can close gaps
+                self.stop_capturing()  # launched without a recording, the allocator can close gaps
             self.samples_at_once, self._rows = -(-size // 2), 0
             free_gpu_memory()
             self._before_retry()
+
+    def stop_capturing(self) -> None:
+        """Launch every call from now on."""
+        self._captured, self._fill = None, False
 
     def _in_pieces(
         self, prompt: PromptTokens, inputs: Sequence[Tensor], share: float | None, size: int

@@ -237,7 +237,11 @@ class TimeLLM(nn.Module):
     """Forecasts one channel at a time. `llm` is frozen: a `Decoder`, a `TransformersLLM` or `NoLLM`."""
 
     def __init__(
-        self, window: WindowConfig, model: ModelConfig, llm: nn.Module, prototypes: VocabularyPrototypes | FreePrototypes
+        self,
+        window: WindowConfig,
+        model: ModelConfig,
+        llm: nn.Module,
+        prototypes: VocabularyPrototypes | FreePrototypes,
     ) -> None:
         super().__init__()
         self.window, self.model = window, model
@@ -292,13 +296,12 @@ class TimeLLM(nn.Module):
             for name, weight in own.items():
                 weight.copy_(weights[name])
 
-
     # Temporary: the old interface, until its callers are rewritten.
     @property
-    def backbone(self):  # type: ignore  # noqa
+    def backbone(self):  # type: ignore
         return self.llm
 
-    def constants_of(self, prompt):  # type: ignore  # noqa
+    def constants_of(self, prompt):  # type: ignore
         from types import SimpleNamespace
 
         return SimpleNamespace(head=prompt.head)

@@ -8,7 +8,7 @@ import io
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,8 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
 from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.files import disk_faults_of, replacing
-from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.load import load_model
+from timellm_cli.model.runner import Runner
 
 FORMAT = "timellm checkpoint"
 FORMAT_VERSION = 1
@@ -83,22 +84,22 @@ class Checkpoint:
     @classmethod
     def of(
         cls,
-        forecaster: TimeLLM,
+        runner: Runner,
         data: ForecastData,
         config: Config,
         metrics: dict[str, float],
         training: TrainingState | None = None,
         intervals: Intervals | None = None,
     ) -> Self:
-        """What is worth keeping of a forecaster and the data that it learned from, under their configuration."""
+        """What is kept of a model and of the data that it learned from, under their configuration."""
         return cls(
-            weights=forecaster.trainable_state(),
+            weights=runner.model.trainable_state(),
             config=config,
             scaler=data.scaler,
             columns=data.table.columns,
             cadence=str(data.table.cadence),
             metrics=metrics,
-            llm_fingerprint=forecaster.llm_fingerprint,
+            llm_fingerprint=runner.llm_fingerprint,
             training=training,
             intervals=intervals,
         )
@@ -138,20 +139,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return _from_plain(path, plain)
 
 
-def restore_forecaster(checkpoint: Checkpoint, config: Config, device: torch.device) -> TimeLLM:
-    """The forecaster of a checkpoint, on `device`. `config` is the checkpoint's own, settled for this machine.
+def load_runner(
+    checkpoint: Checkpoint, config: Config, device: torch.device, on_note: Callable[[str], None] = lambda _: None
+) -> Runner:
+    """The model of a checkpoint, on `device`. `config` is the checkpoint's own, resolved for this machine.
 
-    Raises ModelError where the LLM found here is not the one the weights were trained with.
+    Raises ModelError where the LLM found here is another one than the weights were trained with.
     """
-    forecaster = load_forecaster(config, device)
-    if forecaster.llm_fingerprint != checkpoint.llm_fingerprint:
+    runner = load_model(config, device, on_note)
+    if runner.llm_fingerprint != checkpoint.llm_fingerprint:
         raise ModelError(
             f"the LLM '{config.llm.name}' found here is not the one of the checkpoint: fingerprint "
-            f"{forecaster.llm_fingerprint}, but the checkpoint was trained with {checkpoint.llm_fingerprint}",
+            f"{runner.llm_fingerprint}, but the checkpoint was trained with {checkpoint.llm_fingerprint}",
             "put the same LLM files back; the trained weights mean nothing to another LLM",
         )
-    forecaster.load_trainable_state(checkpoint.weights)
-    return forecaster
+    runner.model.load_trainable_state(checkpoint.weights)
+    return runner
 
 
 def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
