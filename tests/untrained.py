@@ -1,13 +1,14 @@
-"""A checkpoint in a moment: fresh weights of a small model, stored with the scaler of a real CSV."""
+"""Small models and checkpoints with fresh weights, made in a moment."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from timellm_cli.config import Config
+from timellm_cli.config import PROMPT_TEMPLATE, Config
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.load import load_forecaster
-from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
+from timellm_cli.model.load import load_model
+from timellm_cli.model.runner import Runner
 
 CPU = torch.device("cpu")
 
@@ -28,11 +29,36 @@ def make_config(csv: Path, llm: str | Path = "none", **changes: object) -> Confi
     return Config.model_validate(values)
 
 
+def small_runner(folder: Path | str, quantization: str = "none", template: str = PROMPT_TEMPLATE, **llm: Any) -> Runner:
+    """A model of 48 rows to 12 around the first two layers of the LLM in `folder`, on the CPU."""
+    config = Config.model_validate(
+        {
+            "data": {"dataset": "custom"},
+            "window": {"seq_len": 48, "pred_len": 12},
+            "model": {"patch_len": 8, "patch_stride": 4, "d_model": 8, "d_ff": 8, "n_heads": 2, "num_prototypes": 20},
+            "llm": {"name": str(folder), "layers": 2, "quantization": quantization, **llm},
+            "prompt": {"template": template},
+            "train": {"precision": "fp32"},
+        }
+    )
+    torch.manual_seed(0)
+    return load_model(config, CPU)
+
+
+def histories(count: int) -> torch.Tensor:
+    """Histories whose prompts differ in length: amplitudes, signs and periods vary."""
+    torch.manual_seed(5)
+    time = torch.arange(48.0)
+    return torch.stack([torch.sin(time * (0.2 + 0.3 * row)) * 3**row + torch.randn(48) * 0.3 for row in range(count)])
+
+
 def save_untrained(path: Path, config: Config, seed: int = 0) -> Path:
     """Write a checkpoint of fresh weights drawn under `seed`, and say where it is."""
+    from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
+
     data = load_data(config)
     torch.manual_seed(seed)
-    model = load_forecaster(config, CPU)
+    runner = load_model(config, CPU)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, Checkpoint.of(model, data, config, metrics={}))
+    save_checkpoint(path, Checkpoint.of(runner, data, config, metrics={}))
     return path

@@ -11,16 +11,16 @@ from torch import Tensor
 from transformers import AutoModel
 
 from tests.conftest import write_byte_tokenizer
-from tests.model.llm.test_backbone import FAMILIES, forecaster_on
-from tests.untrained import make_config
+from tests.model.llm.test_backbone import FAMILIES
+from tests.untrained import make_config, small_runner
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Floats, Scaler
 from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation.score import score
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.transformers_llm import TransformersBackbone
-from timellm_cli.model.load import TimeLLM, load_forecaster
-from timellm_cli.model.runner import ModelForecaster, roll_forward
+from timellm_cli.model.load import load_model
+from timellm_cli.model.runner import Runner
 from timellm_cli.model.time_llm import NoLLM, normalise
 
 CPU = torch.device("cpu")
@@ -33,21 +33,22 @@ PERIODS = (2.0, 3.7, 12.0, 24.0, 100.0)
 
 
 @pytest.fixture(scope="module", params=sorted(BACKBONES))
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TimeLLM:
-    """A model of every kind of backbone: our decoder, transformers' causal ones with and without learnt positions, one
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """A model around every kind of LLM: our decoder, transformers' causal ones with and without learnt positions, one
     that looks ahead, and none.
     """
     if request.param == "none":
         window = {"seq_len": 48, "pred_len": 12}
-        built = load_forecaster(Config.model_validate({"llm": {"name": "none"}, "window": window}), CPU)
+        built = load_model(Config.model_validate({"llm": {"name": "none"}, "window": window}), CPU)
     else:
         folder = tmp_path_factory.mktemp(request.param)
         torch.manual_seed(3)
         AutoModel.from_config(FAMILIES[request.param]).save_pretrained(folder)
         write_byte_tokenizer(folder)
-        built = forecaster_on(folder)
-    assert isinstance(built.backbone, BACKBONES[request.param])
-    return built.eval()
+        built = small_runner(folder)
+    assert isinstance(built.model.llm, BACKBONES[request.param])
+    built.model.eval()
+    return built
 
 
 @st.composite
@@ -65,19 +66,19 @@ def batches(draw: st.DrawFn) -> Tensor:
     return torch.from_numpy(np.stack(rows)).float()
 
 
-def forecast(model: TimeLLM, history_BT: Tensor) -> Tensor:
+def forecast(runner: Runner, history_BT: Tensor) -> Tensor:
     with torch.inference_mode():
-        return model(history_BT, model.encoder.encode(history_BT))
+        return runner.model(history_BT, runner.encoder.encode(history_BT))
 
 
 @settings(max_examples=3, deadline=None)
 @given(history_BT=batches())
-def test_a_batch_of_one_forecasts_what_a_batch_of_64_does(model: TimeLLM, history_BT: Tensor) -> None:
-    prompt = model.encoder.encode(history_BT)
+def test_a_batch_of_one_forecasts_what_a_batch_of_64_does(runner: Runner, history_BT: Tensor) -> None:
+    prompt = runner.encoder.encode(history_BT)
     lengths = prompt.mask_BK.sum(dim=1).unique()
-    assert len(lengths) > 3 or isinstance(model.backbone, NoLLM), "the prompts should differ in length"
-    together_BH = forecast(model, history_BT)
-    alone_BH = torch.cat([forecast(model, history_1T) for history_1T in history_BT.split(1)])
+    assert len(lengths) > 3 or isinstance(runner.model.llm, NoLLM), "the prompts should differ in length"
+    together_BH = forecast(runner, history_BT)
+    alone_BH = torch.cat([forecast(runner, history_1T) for history_1T in history_BT.split(1)])
     std_B1 = normalise(history_BT)[1].std_B1
     torch.testing.assert_close(together_BH / std_B1, alone_BH / std_B1, rtol=1e-4, atol=2e-5)
 
@@ -89,7 +90,7 @@ def test_a_batch_of_one_forecasts_what_a_batch_of_64_does(model: TimeLLM, histor
     shift=st.floats(-100, 100),
 )
 def test_a_channel_in_other_units_has_the_same_forecast_in_those(
-    model: TimeLLM, seed: int, scale: float, shift: float
+    runner: Runner, seed: int, scale: float, shift: float
 ) -> None:
     """From raw rows to raw rows: the scaler is fitted on the channel, the forecast is put back into its units."""
     chance = np.random.default_rng(seed)
@@ -97,31 +98,31 @@ def test_a_channel_in_other_units_has_the_same_forecast_in_those(
     scales_C, shifts_C = np.array([scale, 1.0]), np.array([shift, 0.0])
     moved_NC = (raw_NC + shifts_C) * scales_C
     plain_TC, other_TC = (Scaler.fit(values_NC).standardise(values_NC)[-48:] for values_NC in (raw_NC, moved_NC))
-    prompts = [model.encoder.encode(torch.from_numpy(values_TC.T).float()) for values_TC in (plain_TC, other_TC)]
+    prompts = [runner.encoder.encode(torch.from_numpy(values_TC.T).float()) for values_TC in (plain_TC, other_TC)]
     # The last decimal of a statistic may round the other way: that window reads another prompt.
     assume(torch.equal(prompts[0].ids_BK, prompts[1].ids_BK))
-    plain_HC, moved_HC = (forecast_rows(model, values_NC) for values_NC in (raw_NC, moved_NC))
+    plain_HC, moved_HC = (forecast_rows(runner, values_NC) for values_NC in (raw_NC, moved_NC))
     back_HC = moved_HC / scales_C - shifts_C
     np.testing.assert_allclose(back_HC, plain_HC, rtol=1e-3, atol=1e-4)
 
 
-def forecast_rows(model: TimeLLM, values_NC: Floats) -> Floats:
+def forecast_rows(runner: Runner, values_NC: Floats) -> Floats:
     scaler = Scaler.fit(values_NC)
-    return scaler.restore(roll_forward(model, scaler.standardise(values_NC), 12, CPU))
+    return scaler.restore(runner.roll_forward(scaler.standardise(values_NC), 12))
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, -1e12])
-def test_windows_of_any_size_forecast_finite_values(model: TimeLLM, factor: float) -> None:
+def test_windows_of_any_size_forecast_finite_values(runner: Runner, factor: float) -> None:
     wave_T = torch.sin(torch.arange(48) / 3)
     history_BT = torch.stack([wave_T * factor, torch.full((48,), factor), wave_T + factor])
-    assert forecast(model, history_BT).isfinite().all()
+    assert forecast(runner, history_BT).isfinite().all()
 
 
-def test_a_score_is_the_same_at_every_batch_size(model: TimeLLM, small_csv: Path) -> None:
+def test_a_score_is_the_same_at_every_batch_size(runner: Runner, small_csv: Path) -> None:
     data = load_data(make_config(small_csv))
     means = []
     for batch_size in (1, 7, BATCH):
-        scores = score(ModelForecaster(model, CPU), data, "test", batch_size, limit=35)
+        scores = score(runner, data, "test", batch_size, limit=35)
         means.append((scores.mse, scores.mae))
     assert means[1] == pytest.approx(means[0], abs=1e-6)
     assert means[2] == pytest.approx(means[0], abs=1e-6)

@@ -10,7 +10,8 @@ import torch
 
 from timellm_cli.config import Config
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.load import load_model
+from timellm_cli.model.runner import Runner
 from timellm_cli.model.original import read_original
 from timellm_cli.model.prompt_tokens import window_statistics
 from timellm_cli.model.time_llm import cut_patches, normalise, vocabulary_factor
@@ -22,7 +23,7 @@ class Golden:
 
     numbers: dict[str, torch.Tensor]
     prompts: list[dict]
-    forecaster: TimeLLM
+    runner: Runner
     folder: Path
 
 
@@ -49,12 +50,13 @@ def golden(request: pytest.FixtureRequest, shared_dir: Path) -> Golden:
             "train": {"precision": "fp32"},
         }
     )
-    forecaster = load_forecaster(config, torch.device("cpu"))
-    assert isinstance(forecaster.backbone, Decoder) == (request.param == "llama auto")
-    forecaster.load_trainable_state(read_original(folder / "checkpoint", forecaster))
+    runner = load_model(config, torch.device("cpu"))
+    assert isinstance(runner.model.llm, Decoder) == (request.param == "llama auto")
+    runner.model.load_trainable_state(read_original(folder / "checkpoint", runner.model))
+    runner.model.eval()
     numbers = {name: torch.from_numpy(values) for name, values in np.load(folder / "golden.npz").items()}
     prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))["samples"]
-    return Golden(numbers, prompts, forecaster.eval(), folder)
+    return Golden(numbers, prompts, runner, folder)
 
 
 def _furthest(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -80,22 +82,22 @@ def test_a_window_is_normalised_and_described_as_in_the_original(golden: Golden)
 
 
 def test_the_prompt_is_the_originals_to_the_letter_and_to_the_token(golden: Golden) -> None:
-    encoder = golden.forecaster.encoder
+    encoder = golden.runner.encoder
     scaled, _ = normalise(golden.numbers["x"])
     for statistics, lags, sample in zip(
         window_statistics(scaled, 5), golden.numbers["lags"].tolist(), golden.prompts, strict=True
     ):
         text = encoder.text.render(replace(statistics, lags=tuple(lags)))
         assert text == sample["prompt"]
-        assert text.startswith(encoder.text.head)
+        assert text.startswith(encoder.text.prefix)
         assert encoder.encode_texts([text]).joined().ids_BK[0].tolist() == sample["input_ids"]
 
 
 def test_patches_and_reprogrammed_tokens_equal_the_originals(golden: Golden) -> None:
-    model = golden.forecaster
+    model = golden.runner.model
     scaled, _ = normalise(golden.numbers["x"])
     patches = cut_patches(scaled, model.model.patch_len, model.model.patch_stride)
-    assert patches.shape[1] == model.patch_nums == int(golden.numbers["patch_nums"])
+    assert patches.shape[1] == int(golden.numbers["patch_nums"])
     with torch.no_grad():
         embedded = model.patch_embedding(patches)
         tokens = model.reprogramming(embedded, model.prototypes())
@@ -107,20 +109,20 @@ def test_patches_and_reprogrammed_tokens_equal_the_originals(golden: Golden) -> 
 def test_forecasts_equal_the_originals_alone_and_in_one_masked_batch(golden: Golden, batched: bool) -> None:
     history = golden.numbers["x"]
     texts = [sample["prompt"] for sample in golden.prompts]
-    encode = golden.forecaster.encoder.encode_texts
+    encode = golden.runner.encoder.encode_texts
     with torch.no_grad():
         if batched:
-            forecasts = golden.forecaster(history, encode(texts))
+            forecasts = golden.runner.model(history, encode(texts))
         else:
             alone = zip(history.split(1), texts, strict=True)
-            forecasts = torch.cat([golden.forecaster(window, encode([text])) for window, text in alone])
+            forecasts = torch.cat([golden.runner.model(window, encode([text])) for window, text in alone])
     assert _furthest(forecasts, golden.numbers["out"]) < 1e-5
 
 
 def test_gradients_of_shared_parameters_equal_the_originals(golden: Golden) -> None:
-    model, numbers = golden.forecaster, golden.numbers
+    model, numbers = golden.runner.model, golden.numbers
     model.zero_grad()
-    forecasts = model(numbers["x"], model.encoder.encode_texts([sample["prompt"] for sample in golden.prompts]))
+    forecasts = model(numbers["x"], golden.runner.encoder.encode_texts([sample["prompt"] for sample in golden.prompts]))
     loss = (forecasts - numbers["y"]).square().mean()
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(numbers["loss"]), rel=1e-5)
@@ -144,11 +146,11 @@ def test_gradients_of_shared_parameters_equal_the_originals(golden: Golden) -> N
 
 
 def test_the_compact_mapping_gets_the_gradient_that_the_full_one_causes(golden: Golden) -> None:
-    model, numbers = golden.forecaster, golden.numbers
+    model, numbers = golden.runner.model, golden.numbers
     model.zero_grad()
-    forecasts = model(numbers["x"], model.encoder.encode_texts([sample["prompt"] for sample in golden.prompts]))
+    forecasts = model(numbers["x"], golden.runner.encoder.encode_texts([sample["prompt"] for sample in golden.prompts]))
     (forecasts - numbers["y"]).square().mean().backward()
-    embedding = model.backbone.embedding_VE.double()
+    embedding = model.llm.embedding_VE.double()
     orthonormal = embedding @ torch.linalg.inv(vocabulary_factor(embedding).double())
     expected = numbers["grad.mapping_layer.weight"].double() @ orthonormal
     assert _furthest(model.prototypes.weight_UE.grad.double(), expected) < 1e-4

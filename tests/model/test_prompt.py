@@ -25,17 +25,17 @@ def test_all_decimals_are_printed_when_asked_for() -> None:
     assert "median value -0.0004, " in text_of(decimals="all").render(STATISTICS)
 
 
-def test_every_prompt_begins_with_the_constant_head() -> None:
+def test_every_prompt_begins_with_the_constant_prefix() -> None:
     text = text_of()
     other = WindowStatistics(min=0.5, max=9.0, median=1.0, upward=False, lags=(0, 1, 2))
-    assert text.head.endswith("Input statistics: min value")
+    assert text.prefix.endswith("Input statistics: min value")
     for statistics in (STATISTICS, other):
-        assert text.render(statistics).startswith(text.head)
+        assert text.render(statistics).startswith(text.prefix)
 
 
 def test_a_template_of_ones_own_may_hold_braces_and_no_statistics() -> None:
     assert text_of(template="{{json}} {seq_len}->{pred_len} {trend}").render(STATISTICS) == "{json} 96->24 upward"
-    assert text_of(template="Forecast.").head == "Forecast."
+    assert text_of(template="Forecast.").prefix == "Forecast."
 
 
 @pytest.mark.parametrize(

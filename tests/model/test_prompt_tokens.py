@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from tests.model.llm.test_backbone import histories
+from tests.untrained import histories
 from timellm_cli.config import PromptConfig, WindowConfig
-from timellm_cli.data.windows import WindowDataset
-from timellm_cli.geometry import Span
+from timellm_cli.errors import ModelError
 from timellm_cli.model.prompt import PromptText, WindowStatistics
-from timellm_cli.model.prompt_tokens import Collate, PromptEncoder, Tokenise, load_tokenizer, window_statistics
+from timellm_cli.model.prompt_tokens import PromptEncoder, PromptTokenizer, load_tokenizer, window_statistics
 from timellm_cli.model.time_llm import normalise
 
 WINDOW = WindowConfig(seq_len=48, pred_len=12)
@@ -71,19 +70,26 @@ TOKENIZERS: dict[str, tuple[Callable[[], Any], bool]] = {
 }
 
 
-def plain_prompt(text: PromptText, tokenizer: Any, prompts: list[str], multiple: int, beside: int) -> tuple[Any, ...]:
-    """Head, ids and mask from whole prompts, row by row."""
-    head_ids = tokenizer([text.head], add_special_tokens=False)["input_ids"][0] if text.head else []
+def plain_tokens(tokenizer: Any, prompts: list[str], multiple: int, patches: int) -> tuple[Any, Any]:
+    """Ids and mask of whole prompts, row by row, by the tokeniser's own call."""
     sequences = tokenizer(prompts)["input_ids"]
-    specials = next((at for at in range(3) if sequences[0][at : at + 1] == head_ids[:1]), 0)
-    head = sequences[0][:specials] + head_ids
-    if not all(sequence[: len(head)] == head for sequence in sequences):
-        head = []
     longest = max(map(len, sequences))
-    longest += -(longest + beside) % multiple
-    ids = [[0] * (longest - len(row)) + row[len(head) :] for row in sequences]
-    mask = [[0] * (longest - len(row)) + [1] * (len(row) - len(head)) for row in sequences]
-    return tuple(head), ids, mask
+    longest += -(longest + patches) % multiple
+    ids = [[0] * (longest - len(row)) + row for row in sequences]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in sequences]
+    return ids, mask
+
+
+def joined(encoder: PromptEncoder, prompts: list[str]) -> tuple[Any, Any]:
+    """The encoder's whole prompts, padding moved before the prefix."""
+    found = encoder.encode_texts(prompts)
+    assert found.ids_BK.dtype == found.mask_BK.dtype == torch.int64
+    prefix, ids, mask = list(encoder.prefix), [], []
+    for ids_K, mask_K in zip(found.ids_BK.tolist(), found.mask_BK.tolist(), strict=True):
+        padding = mask_K.count(0)
+        ids.append([0] * padding + prefix + ids_K[padding:])
+        mask.append([0] * padding + [1] * (len(prefix) + len(ids_K) - padding))
+    return ids, mask
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -101,41 +107,51 @@ def test_tokens_are_those_of_whole_prompts(
 ) -> None:
     text, tokenizer = text_of(decimals=decimals, **template), TOKENIZERS[name][0]()
     prompts = [text.render(WindowStatistics(value, -value, value / 2, value > 0, (0, lag))) for value in values]
-    found = PromptEncoder(text, tokenizer, 10**6, multiple_of=8, beside=3).encode_texts(prompts)
-    wanted = plain_prompt(text, tokenizer, prompts, 8, 3)
-    assert (found.head, found.ids_BK.tolist(), found.mask_BK.tolist()) == wanted
-    assert found.ids_BK.dtype == found.mask_BK.dtype == torch.int64
+    for keep_prefix in (True, False):
+        encoder = PromptEncoder(text, tokenizer, 10**6, patches=3, multiple_of=8, keep_prefix=keep_prefix)
+        assert joined(encoder, prompts) == plain_tokens(tokenizer, prompts, 8, 3)
+        assert keep_prefix or encoder.prefix == ()
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_the_head_is_left_out_where_its_tokens_stand_apart_and_the_library_asked_where_it_does_the_same(
-    name: str,
-) -> None:
-    make, has_seam = TOKENIZERS[name]
-    tokenise = Tokenise(text_of(), make())
-    assert (tokenise._seam is not None) == has_seam
-    assert tokenise._asks_library == ("Python" not in name)
+def test_the_prefix_is_as_much_of_the_constant_text_as_all_prompts_share(name: str) -> None:
+    text, tokenizer = text_of(), TOKENIZERS[name][0]()
+    constant = tokenizer([text.prefix], add_special_tokens=False)["input_ids"][0]
+    prefix = PromptEncoder(text, tokenizer, 10**6).prefix
+    specials = len(prefix) - len(constant) if TOKENIZERS[name][1] and "minus" not in name else None
+    if specials is not None and "joins" not in name:
+        assert list(prefix[specials:]) == constant
+    else:
+        assert len(constant) - 2 <= len(prefix) <= len(constant)
 
 
-def test_a_number_right_behind_the_head_may_join_it() -> None:
+@pytest.mark.parametrize("joins", [("e", "-"), ("e", "7")])
+def test_a_number_that_joins_the_constant_text_stays_out_of_the_prefix(joins: tuple[str, str]) -> None:
+    """Else the prefix would be another one from batch to batch."""
     text = text_of(template="value{min}")
-    assert Tokenise(text, letters([("e", "-")]))._seam is None
-    assert Tokenise(text, letters([("e", "7")]))._seam is None
-    assert Tokenise(text, letters([("l", "u")]))._seam is not None
+    encoder = PromptEncoder(text, letters([joins]), 10**6)
+    whole = letters([joins])(["value"])["input_ids"][0]
+    assert list(encoder.prefix) == whole[:-1]
+    prompts = ["value-1.000", "value7.000", "value1.000"]
+    assert joined(encoder, prompts) == plain_tokens(letters([joins]), prompts, 1, 0)
+
+
+def test_a_prompt_that_begins_with_other_tokens_than_the_run_is_refused() -> None:
+    tokenizer = PromptTokenizer(text_of(), letters([("e", " ")]))
+    with pytest.raises(ModelError, match="begins a prompt with other tokens"):
+        tokenizer.suffixes(["Another text"])
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_with_real_tokenisers_the_tails_alone_are_tokenised(shared_dir: Path, name: str) -> None:
+def test_real_tokenisers_give_the_tokens_of_whole_prompts(shared_dir: Path, name: str) -> None:
     text, tokenizer = text_of(), load_tokenizer(shared_dir / "golden" / name / "llm")
     encoder = PromptEncoder(text, tokenizer, 10**6)
-    assert encoder._tokenise._seam and encoder._tokenise._asks_library
-    statistics = window_statistics(normalise(histories(40))[0], text.top_lags)
-    found = encoder.encode(histories(40))
-    wanted = plain_prompt(text, tokenizer, [text.render(sample) for sample in statistics], 1, 0)
-    assert (found.head, found.ids_BK.tolist(), found.mask_BK.tolist()) == wanted
+    assert len(encoder.prefix) > 20
+    prompts = [text.render(sample) for sample in window_statistics(normalise(histories(40))[0], text.top_lags)]
+    assert joined(encoder, prompts) == plain_tokens(tokenizer, prompts, 1, 0)
 
 
-def test_an_encoder_goes_to_a_loaders_process(tiny_llm: Path) -> None:
+def test_an_encoder_can_be_sent_to_a_loaders_process(tiny_llm: Path) -> None:
     encoder = PromptEncoder(text_of(), load_tokenizer(tiny_llm), 10**6)
     sent = pickle.loads(pickle.dumps(encoder))
     assert torch.equal(sent.encode(histories(3)).ids_BK, encoder.encode(histories(3)).ids_BK)
@@ -166,27 +182,3 @@ def test_statistics_are_those_of_their_definitions_with_many_ties(
     for found, row_T in zip(window_statistics(values_BT, top_lags), values_BT, strict=True):
         wanted = plain_statistics(row_T, top_lags)
         assert ([found.min, found.max, found.median], found.upward, list(found.lags)) == wanted
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), stride=st.integers(1, 9), channels=st.integers(1, 3))
-def test_a_batch_fetched_at_once_is_the_one_put_together(
-    tiny_llm: Path, data: st.DataObject, stride: int, channels: int
-) -> None:
-    values_CN = histories(3).repeat(1, 3)
-    samples = WindowDataset(values_CN, Span(7, 140), channels, WINDOW, stride)
-    chosen = data.draw(st.lists(st.integers(0, len(samples) - 1), min_size=1, max_size=9))
-    collate = Collate(PromptEncoder(text_of(), load_tokenizer(tiny_llm), 10**6))
-    at_once, one_by_one = collate(samples.__getitems__(chosen)), collate([samples[sample] for sample in chosen])
-    for name in ("history_BT", "future_BH", "channel_B", "start_B"):
-        found, wanted = getattr(at_once, name), getattr(one_by_one, name)
-        assert found.dtype == wanted.dtype and torch.equal(found, wanted) and found.is_contiguous()
-    assert torch.equal(at_once.prompt.ids_BK, one_by_one.prompt.ids_BK)
-
-
-@pytest.mark.parametrize("wrong", [-1, 3 * (140 - 7 - 60 + 1)])
-def test_a_batch_with_a_sample_that_is_not_there_is_an_index_error(wrong: int) -> None:
-    samples = WindowDataset(histories(3).repeat(1, 3), Span(7, 140), 3, WINDOW, 1)
-    assert len(samples) == 3 * (140 - 7 - 60 + 1)
-    with pytest.raises(IndexError, match=str(wrong)):
-        samples.__getitems__([0, wrong])

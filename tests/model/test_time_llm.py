@@ -7,40 +7,42 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.model.llm.test_backbone import CPU, forecaster_on, histories
-from tests.untrained import make_config
+from tests.untrained import CPU, histories, make_config, small_runner
 from timellm_cli.config import Config
 from timellm_cli.errors import ModelError
-from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.load import load_model
 from timellm_cli.model.prompt_tokens import top_autocorrelation_lags, window_statistics
-from timellm_cli.model.time_llm import VocabularyMapping, compact_mapping, cut_patches, normalise, vocabulary_factor
+from timellm_cli.model.runner import Runner
+from timellm_cli.model.time_llm import VocabularyPrototypes, compact_mapping, cut_patches, normalise, vocabulary_factor
 
 
 @pytest.fixture(scope="module")
-def forecaster(tiny_llm: Path) -> TimeLLM:
-    return forecaster_on(tiny_llm).eval()
+def runner(tiny_llm: Path) -> Runner:
+    runner = small_runner(tiny_llm)
+    runner.model.eval()
+    return runner
 
 
-def test_one_window_walks_through_every_stage(forecaster: TimeLLM) -> None:
+def test_one_window_walks_through_every_stage(runner: Runner) -> None:
     history_BT = histories(1)
-    prompt = forecaster.encoder.encode(history_BT)
+    prompt = runner.encoder.encode(history_BT)
     assert prompt.ids_BK.shape == prompt.mask_BK.shape and prompt.ids_BK.shape[0] == 1
     scaled_BT, moments = normalise(history_BT)
     assert scaled_BT.shape == (1, 48) and moments.mean_B1.shape == moments.std_B1.shape == (1, 1)
     patches_BPL = cut_patches(scaled_BT, 8, 4)
-    assert patches_BPL.shape == (1, 12, 8) == (1, forecaster.patch_nums, 8)
-    embedded_BPD = forecaster.patch_embedding(patches_BPL)
+    assert patches_BPL.shape == (1, 12, 8) == (1, runner.model.head.projection.in_features // 8, 8)
+    embedded_BPD = runner.model.patch_embedding(patches_BPL)
     assert embedded_BPD.shape == (1, 12, 8)
-    prototypes_UE = forecaster.prototypes()
+    prototypes_UE = runner.model.prototypes()
     assert prototypes_UE.shape == (20, 32)
-    tokens_BPE = forecaster.reprogramming(embedded_BPD, prototypes_UE)
+    tokens_BPE = runner.model.reprogramming(embedded_BPD, prototypes_UE)
     assert tokens_BPE.shape == (1, 12, 32)
-    hidden_BPE = forecaster.backbone(prompt, tokens_BPE)
+    hidden_BPE = runner.model.llm(prompt, tokens_BPE)
     assert hidden_BPE.shape == (1, 12, 32)
-    future_scaled_BH = forecaster.head(hidden_BPE)
+    future_scaled_BH = runner.model.head(hidden_BPE)
     assert future_scaled_BH.shape == (1, 12)
     future_BH = moments.restore(future_scaled_BH)
-    torch.testing.assert_close(future_BH, forecaster(history_BT, prompt))
+    torch.testing.assert_close(future_BH, runner.model(history_BT, prompt))
 
 
 def test_the_window_is_padded_with_its_last_value() -> None:
@@ -51,28 +53,28 @@ def test_the_window_is_padded_with_its_last_value() -> None:
 @settings(max_examples=25, deadline=None)
 @given(scale=st.floats(0.5, 1000), shift=st.floats(-10, 10))
 def test_scaling_and_shifting_a_history_scales_and_shifts_its_forecast(
-    forecaster: TimeLLM, scale: float, shift: float
+    runner: Runner, scale: float, shift: float
 ) -> None:
     history = histories(2)
     # The last decimal of a statistic may round the other way, so both forecasts read the same prompt.
-    prompt = forecaster.encoder.encode(history)
+    prompt = runner.encoder.encode(history)
     with torch.no_grad():
-        plain = forecaster(history, prompt)
-        moved = forecaster((history + shift) * scale, prompt)
+        plain = runner.model(history, prompt)
+        moved = runner.model((history + shift) * scale, prompt)
     torch.testing.assert_close(moved / scale, plain + shift, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e12, -1e-12])
-def test_constant_windows_of_any_size_forecast_finite_values(forecaster: TimeLLM, value: float) -> None:
+def test_constant_windows_of_any_size_forecast_finite_values(runner: Runner, value: float) -> None:
     history = torch.full((2, 48), value)
     with torch.no_grad():
-        assert forecaster(history, forecaster.encoder.encode(history)).isfinite().all()
+        assert runner.model(history, runner.encoder.encode(history)).isfinite().all()
 
 
 def test_only_trainable_weights_are_in_the_state_and_they_come_back(tiny_llm: Path) -> None:
-    model = forecaster_on(tiny_llm)
+    model = small_runner(tiny_llm).model
     state = model.trainable_state()
-    assert not any(name.startswith("backbone") for name in state)
+    assert not any(name.startswith("llm") for name in state)
     assert sum(weight.numel() for weight in state.values()) == sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )
@@ -85,7 +87,7 @@ def test_only_trainable_weights_are_in_the_state_and_they_come_back(tiny_llm: Pa
 
 
 def test_weights_that_do_not_fit_are_all_named(tiny_llm: Path) -> None:
-    model = forecaster_on(tiny_llm)
+    model = small_runner(tiny_llm).model
     state = model.trainable_state()
     del state["head.projection.bias"]
     state["head.extra"] = torch.zeros(1)
@@ -102,11 +104,12 @@ def test_a_shortcut_adds_the_last_value_and_a_linear_map_of_what_leads_to_it(tin
     for shortcut in (False, True):
         torch.manual_seed(0)
         config = make_config(Path("unread.csv"), tiny_llm if llm == "tiny" else llm, model__shortcut=shortcut)
-        models.append(load_forecaster(config, CPU).eval())
-    plain, shortened = models
+        models.append(load_model(config, CPU))
+    runner = models[0]
+    plain, shortened = (one.model.eval() for one in models)
     assert plain.shortcut is None and shortened.shortcut is not None
     history_BT = histories(3)
-    prompt = plain.encoder.encode(history_BT)
+    prompt = runner.encoder.encode(history_BT)
     last_B1 = history_BT[:, -1:]
     moments = normalise(history_BT)[1]
     with torch.no_grad():
@@ -120,27 +123,27 @@ def test_a_shortcut_adds_the_last_value_and_a_linear_map_of_what_leads_to_it(tin
 
 def test_without_an_llm_the_rest_is_the_same_and_reads_no_prompt() -> None:
     config = Config.model_validate({"llm": {"name": "none"}, "window": {"seq_len": 48, "pred_len": 12}})
-    model = load_forecaster(config, CPU)
-    history = histories(3)
-    prompt = model.encoder.encode(history)
+    runner = load_model(config, CPU)
+    model, history = runner.model, histories(3)
+    prompt = runner.encoder.encode(history)
     assert prompt.ids_BK.shape == (3, 0)
     forecast = model(history, prompt)
     assert forecast.shape == (3, 12)
     forecast.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    assert model.llm_fingerprint == "none"
+    assert runner.llm_fingerprint == "none"
 
 
 def test_a_prompt_that_would_be_cut_is_refused_with_both_numbers(tiny_llm: Path) -> None:
-    model = forecaster_on(tiny_llm)
-    model.encoder.max_tokens = 100
+    runner = small_runner(tiny_llm)
+    runner.encoder.max_tokens = 100
     with pytest.raises(ModelError, match=r"a prompt has \d+ tokens, but the LLM has room for 100"):
-        model.encoder.encode(histories(1))
+        runner.encoder.encode(histories(1))
 
 
 def test_an_absent_llm_names_the_command_that_fetches_it() -> None:
     with pytest.raises(ModelError) as raised:
-        forecaster_on(Path("no/such-llm"))
+        small_runner(Path("no/such-llm"))
     assert "timellm fetch" in raised.value.hint
 
 
@@ -155,7 +158,7 @@ class TestCompactMapping:
 
     def test_it_gives_the_prototypes_of_the_full_mapping(self) -> None:
         embedding, full, bias = torch.randn(300, 16), torch.randn(20, 300), torch.randn(20)
-        mapping = VocabularyMapping(vocabulary_factor(embedding), 20, 300)
+        mapping = VocabularyPrototypes(vocabulary_factor(embedding), 20, 300)
         with torch.no_grad():
             mapping.weight_UE.copy_(compact_mapping(full, embedding, mapping.factor_EE))
             mapping.bias_U.copy_(bias)
@@ -165,7 +168,7 @@ class TestCompactMapping:
         torch.manual_seed(0)
         embedding, target = torch.randn(300, 16) / 4, torch.randn(20, 16)
         full = (torch.randn(20, 300) / 300).requires_grad_()
-        mapping = VocabularyMapping(vocabulary_factor(embedding), 20, 300)
+        mapping = VocabularyPrototypes(vocabulary_factor(embedding), 20, 300)
         with torch.no_grad():
             mapping.weight_UE.copy_(compact_mapping(full, embedding, mapping.factor_EE))
             mapping.bias_U.zero_()
@@ -188,7 +191,7 @@ class TestCompactMapping:
 
     def test_its_start_is_distributed_as_the_full_mappings(self) -> None:
         embedding = torch.randn(3000, 16)
-        compact = VocabularyMapping(vocabulary_factor(embedding), 1000, 3000)
+        compact = VocabularyPrototypes(vocabulary_factor(embedding), 1000, 3000)
         with torch.no_grad():
             full = (torch.rand(1000, 3000) * 2 - 1) * 3000**-0.5 @ embedding
             assert float((compact.weight_UE @ compact.factor_EE).std()) == pytest.approx(float(full.std()), rel=0.03)
