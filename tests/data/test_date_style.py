@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.data.forecast_input import DateStyle, find_style
+from timellm_cli.data.timestamps import DateStyle, find_style
 
 HOURS = np.datetime64("2016-07-01T22:00", "us") + np.arange(30) * np.timedelta64(3600, "s")
 

@@ -29,17 +29,17 @@ def assert_matches(data: ForecastData, golden: dict[str, np.ndarray], variant: s
         np.testing.assert_allclose(data.scaler.mean_C, expected["scaler_mean"], rtol=1e-13)
         np.testing.assert_allclose(data.scaler.std_C, expected["scaler_scale"], rtol=1e-13)
         raw_NC = read_table(data_path(config.data), config.data).values
-        for place, item in enumerate(expected["indices"]):
-            sample = samples[int(item)]
-            assert sample.channel == expected["feature"][place]
-            middle = sample.start + config.window.seq_len
-            channel_N = data.scaler.standardise(raw_NC)[:, sample.channel]
+        batch = samples.batch(expected["indices"].tolist())
+        assert batch.channel_B.tolist() == expected["feature"].tolist()
+        for row, (channel, start) in enumerate(zip(batch.channel_B.tolist(), batch.start_B.tolist(), strict=True)):
+            middle = start + config.window.seq_len
+            channel_N = data.scaler.standardise(raw_NC)[:, channel]
             for part, rows, key in (
-                (sample.history_T, slice(sample.start, middle), "seq_x"),
-                (sample.future_H, slice(middle, middle + config.window.pred_len), "seq_y_tail"),
+                (batch.history_BT[row], slice(start, middle), "seq_x"),
+                (batch.future_BH[row], slice(middle, middle + config.window.pred_len), "seq_y_tail"),
             ):
-                np.testing.assert_allclose(channel_N[rows], expected[key][place], rtol=0, atol=1e-13)
-                np.testing.assert_array_equal(part, expected[key][place].astype(np.float32))
+                np.testing.assert_allclose(channel_N[rows], expected[key][row], rtol=0, atol=1e-13)
+                np.testing.assert_array_equal(part, expected[key][row].astype(np.float32))
 
 
 @pytest.mark.parametrize("variant", ["M", "S", "M_percent10", "S_percent10"])

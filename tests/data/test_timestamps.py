@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.data.timestamps import (
-    ISO,
-    continue_timestamps,
-    find_grid,
-    fitting_formats,
-    has_utc_offset,
-    parse_cadence,
-    parse_timestamp,
-    show_step,
-)
+from timellm_cli.data.cadence import continue_timestamps, find_grid, parse_cadence, show_step
+from timellm_cli.data.timestamps import ISO, fitting_formats, has_utc_offset, parse_timestamp
 
 
 def stamps(*texts: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from tests.data.csv_files import hourly, write_csv
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.table import read_table
-from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.data.windows import ForecastData, WindowDataset, load_data
 from timellm_cli.datasets import DATASETS, data_path, known_dataset
 from timellm_cli.errors import DataError
 from timellm_cli.geometry import SPLITS, count_run
@@ -47,14 +47,15 @@ def assert_windows_are_slices(data: ForecastData, split: str) -> None:
     raw_NC = read_table(data_path(config.data), config.data).values
     table_NC = data.scaler.standardise(raw_NC).astype(np.float32)
     first_channel = len(data.table.columns) - samples.channels
-    for item in range(len(samples)):
-        sample = samples[item]
-        assert sample.channel == first_channel + item // samples.windows
-        assert sample.start == span.start + item % samples.windows * stride
-        middle, end = sample.start + seq_len, sample.start + seq_len + pred_len
+    batch = samples.batch(range(len(samples)))
+    assert len(batch) == len(samples)
+    for item, (channel, start) in enumerate(zip(batch.channel_B.tolist(), batch.start_B.tolist(), strict=True)):
+        assert channel == first_channel + item // samples.windows
+        assert start == span.start + item % samples.windows * stride
+        middle, end = start + seq_len, start + seq_len + pred_len
         assert end <= span.stop
-        np.testing.assert_array_equal(sample.history_T, table_NC[sample.start : middle, sample.channel])
-        np.testing.assert_array_equal(sample.future_H, table_NC[middle:end, sample.channel])
+        np.testing.assert_array_equal(batch.history_BT[item], table_NC[start:middle, channel])
+        np.testing.assert_array_equal(batch.future_BH[item], table_NC[middle:end, channel])
     # One more window would not fit.
     assert span.start + samples.windows * stride + seq_len + pred_len > span.stop
 
@@ -98,24 +99,33 @@ def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_geometr
         assert used.windows == getattr(geometry, split).windows
 
 
-def test_samples_are_views_of_one_array(small_csv: Path) -> None:
+def test_a_batch_holds_the_samples_in_the_order_in_which_they_were_requested(small_csv: Path) -> None:
+    samples = load_data(config_for(small_csv)).windows("test")
+    order = [5, 0, len(samples) - 1, 5]
+    batch = samples.batch(order)
+    assert batch.history_BT.dtype == batch.future_BH.dtype == torch.float32
+    assert batch.prompt is None
+    for row, sample in enumerate(order):
+        alone = samples.batch([sample])
+        assert torch.equal(batch.history_BT[row], alone.history_BT[0])
+        assert torch.equal(batch.future_BH[row], alone.future_BH[0])
+        assert (batch.channel_B[row], batch.start_B[row]) == (alone.channel_B[0], alone.start_B[0])
+
+
+def test_the_table_is_held_once_in_float32_and_a_batch_is_a_copy(small_csv: Path) -> None:
     data = load_data(config_for(small_csv))
     assert data.values_CN.dtype == torch.float32
-    storages = {
-        tensor.untyped_storage().data_ptr()
-        for split in SPLITS
-        for item in (0, len(data.windows(split)) - 1)
-        for tensor in data.windows(split)[item][:2]
-    }
-    assert storages == {data.values_CN.untyped_storage().data_ptr()}
+    assert all(data.windows(split).values_CN is data.values_CN for split in SPLITS)
+    before_CN = data.values_CN.clone()
+    data.windows("val").batch([0]).history_BT.zero_()
+    assert torch.equal(data.values_CN, before_CN)
 
 
-def test_a_sample_that_is_not_there_is_an_index_error(small_csv: Path) -> None:
+@pytest.mark.parametrize("beyond", [0, -1], ids=["past the end", "negative"])
+def test_a_sample_that_does_not_exist_is_an_index_error(small_csv: Path, beyond: int) -> None:
     samples = load_data(config_for(small_csv)).windows("val")
-    assert len(list(samples)) == len(samples)
-    for item in (len(samples), -1):
-        with pytest.raises(IndexError):
-            samples[item]
+    with pytest.raises(IndexError):
+        samples.batch([0, beyond or len(samples)])
 
 
 def test_the_scaler_sees_only_the_training_span(tmp_path: Path) -> None:
@@ -129,16 +139,21 @@ def test_multivariate_to_single_trains_on_all_channels_and_scores_the_target(sma
     data = load_data(config_for(small_csv, features="MS"))
     assert data.table.columns == ("load", "OT")
     assert [data.windows(split).channels for split in SPLITS] == [1, 1, 1]
-    assert {sample.channel for sample in data.training_windows()} == {0, 1}
-    assert {sample.channel for sample in data.windows("train")} == {1}, "scored, it is the target alone"
-    assert {sample.channel for split in SPLITS for sample in data.windows(split)} == {1}
+    assert channels_of(data.training_windows()) == {0, 1}
+    for split in SPLITS:
+        assert channels_of(data.windows(split)) == {1}, "scored, it is the target alone"
+
+
+def channels_of(samples: WindowDataset) -> set[int]:
+    """Every channel that the samples come from."""
+    return set(samples.batch(range(len(samples))).channel_B.tolist())
 
 
 def test_validation_and_test_begin_one_history_early(small_csv: Path) -> None:
     data = load_data(config_for(small_csv))
-    assert data.training_windows()[0].start == 0
-    assert data.windows("val")[0].start == 280 - 24
-    assert data.windows("test")[0].start == 320 - 24
+    assert data.training_windows().batch([0]).start_B.tolist() == [0]
+    assert data.windows("val").batch([0]).start_B.tolist() == [280 - 24]
+    assert data.windows("test").batch([0]).start_B.tolist() == [320 - 24]
 
 
 def test_a_checkpoints_scaler_and_order_of_columns_are_kept(tmp_path: Path) -> None:

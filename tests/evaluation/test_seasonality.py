@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.data.timestamps import Cadence
+from timellm_cli.data.cadence import Cadence
 from timellm_cli.evaluation.baselines import Period, autocorrelation, calendar_periods, find_period
 
 HOUR = pd.Timedelta(hours=1)

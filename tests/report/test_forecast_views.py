@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from timellm_cli.data.forecast_input import DateStyle
+from timellm_cli.data.timestamps import DateStyle
 from timellm_cli.report.charts import families_for
 from timellm_cli.report.forecast import (
     MOST_PANELS,

@@ -1,102 +1,29 @@
-"""Writes timestamps the way a file writes them: '2016/7/1 0:00' is followed by '2016/7/1 1:00'.
+"""The CSV that a forecast continues, compared with the data that the checkpoint was trained on.
 
-The CSV that a forecast continues, held against what the checkpoint was trained on.
-
-Only the rows that the model reads have to be whole: what lies before them or after them may have holes.
+Only the rows that the model reads must be whole. Rows before and after them may have gaps.
 """
 
 import io
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from timellm_cli.config import Config
+from timellm_cli.data.cadence import Stamps, continue_timestamps, parse_cadence, show, show_step
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.source import CsvSource, open_source
 from timellm_cli.data.table import RawRows, Table, make_table, read_rows
-from timellm_cli.data.timestamps import (
-    ISO,
-    Stamps,
-    continue_timestamps,
-    fitting_formats,
-    has_utc_offset,
-    parse_cadence,
-    parse_timestamp,
-    show,
-    show_step,
-)
+from timellm_cli.data.timestamps import ISO, DateStyle, find_style, has_utc_offset, parse_timestamp
 from timellm_cli.errors import DataError, did_you_mean, quoted
 from timellm_cli.units import format_count
-
-_ISO_TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S.%f")
-_OFFSET = re.compile(r":.*?(?P<offset>Z|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d))$")
-
-
-@dataclass(frozen=True)
-class DateStyle:
-    """A `strptime` pattern, the digits that day and month and that the hour have at least, and the offset from UTC."""
-
-    form: str
-    date_digits: int = 2
-    hour_digits: int = 2
-    offset: str = ""
-    ahead_of_utc: timedelta = timedelta()
-
-    def write(self, stamp: np.datetime64) -> str:
-        """A timestamp, in UTC where the file has offsets, as text."""
-        moment: datetime = stamp.astype("datetime64[us]").item() + self.ahead_of_utc
-        parts = {
-            "%Y": f"{moment.year:04}",
-            "%m": f"{moment.month:0{self.date_digits}}",
-            "%d": f"{moment.day:0{self.date_digits}}",
-            "%H": f"{moment.hour:0{self.hour_digits}}",
-            "%I": f"{(moment.hour - 1) % 12 + 1:0{self.hour_digits}}",
-            "%M": f"{moment.minute:02}",
-            "%S": f"{moment.second:02}",
-            "%f": f"{moment.microsecond:06}",
-            "%p": "AM" if moment.hour < 12 else "PM",
-        }
-        # Not strftime: it has no unpadded fields that all platforms know, and spells %p by the locale.
-        return re.sub("%[A-Za-z]", lambda directive: parts[directive[0]], self.form) + self.offset
-
-
-def find_style(texts: Sequence[str], stamps_N: NDArray[np.datetime64]) -> DateStyle:
-    """The style that writes the first, the last and every other timestamp just as the file has them.
-
-    `texts` are the file's timestamps; `stamps_N` what they were read as, filled ones between them. Where no style fits
-    all: ISO 8601 in UTC.
-    """
-    match = _OFFSET.search(texts[-1])
-    offset = match["offset"] if match else ""
-    ahead = timedelta(hours=int(match["hours"] or 0), minutes=int(match["minutes"] or 0)) if match else timedelta()
-    if match and match["sign"] == "-":
-        ahead = -ahead
-    forms = [
-        form
-        for fitting in fitting_formats([texts[0], texts[-1]])
-        for form in ([f"%Y-%m-%d{time}" for time in _ISO_TIMES] if fitting == ISO else [fitting])
-    ]
-    for form, date_digits, hour_digits in product(forms, (2, 1), (2, 1)):
-        style = DateStyle(form, date_digits, hour_digits, offset, ahead)
-        if style.write(stamps_N[0]) != texts[0] or style.write(stamps_N[-1]) != texts[-1]:
-            continue
-        if set(texts) <= {style.write(stamp) for stamp in stamps_N}:
-            return style
-    whole_seconds = (stamps_N.astype("datetime64[s]") == stamps_N).all()
-    return DateStyle("%Y-%m-%d %H:%M:%S" if whole_seconds else "%Y-%m-%d %H:%M:%S.%f")
 
 
 @dataclass(frozen=True, eq=False)
 class ForecastInput:
-    """Rows in the CSV's units, columns in the checkpoint's order; the forecast comes after the last of `table`.
+    """Raw rows; the forecast follows the last one of `table`, whose columns are in the checkpoint's order.
 
-    `later` are the rows of the file after that. `order` are the same columns as the file has them. `notes` are
+    `later` are the rows that the file has after it. `order` are the same columns in the file's order. `notes` are
     sentences for the user.
     """
 
@@ -112,11 +39,11 @@ class ForecastInput:
         return continue_timestamps(self.table.timestamps[-1], self.table.cadence, steps)
 
     def actual(self, steps: int) -> Floats:
-        """What the file knows of the `steps` rows (H, C) to forecast; NaN from its end or its first hole on."""
+        """The file's values (H, C) of the `steps` rows to forecast, raw; NaN from its first gap or its end on."""
         later = self.later.cut(0, steps)
         known_HC = later.known_values(self.table.columns)
-        holes = (later.stamps != self.dates(steps)[: len(known_HC)]) | ~np.isfinite(known_HC).all(axis=1)
-        known = int(holes.argmax()) if holes.any() else len(holes)
+        gaps = (later.stamps != self.dates(steps)[: len(known_HC)]) | ~np.isfinite(known_HC).all(axis=1)
+        known = int(gaps.argmax()) if gaps.any() else len(gaps)
         actual_HC = np.full((steps, len(self.table.columns)), np.nan)
         actual_HC[:known] = known_HC[:known]
         return actual_HC
@@ -127,15 +54,15 @@ def read_input(
 ) -> ForecastInput:
     """Read a file, or the bytes of one, for a checkpoint with these `columns` (target last) and this `cadence`.
 
-    `at` is the timestamp of the last known row; by default the file's last. Filling sees every row up to it, and none
-    after. Raises DataError that names both sides where a column is missing, the cadence is another or the rows are too
-    few, and for holes in the rows that the model reads.
+    `at` is the timestamp of the last known row, by default the file's last. Filling uses the rows up to it and none
+    after it. Raises DataError, with the numbers or names of both sides, for a missing column, another cadence, too few
+    rows, and for gaps in the rows that the model reads.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
-    csv = open_source(_reopen(source), name, data.date_column)
+    csv = open_source(_open(source), name, data.date_column)
     require_columns(csv, data.date_column, columns)
-    rows = read_rows(_reopen(source), data, name=name)
+    rows = read_rows(_open(source), data, name=name)
     texts = list(rows.texts)
     style = find_style(texts, rows.stamps)
     stop = len(texts) if at is None else _find_row(name, rows.stamps, style, at) + 1
@@ -157,7 +84,7 @@ def read_input(
 
 
 def require_columns(csv: CsvSource, date_column: str, columns: tuple[str, ...]) -> None:
-    """Raise DataError where a CSV lacks a column of a checkpoint, naming what both have."""
+    """Raise DataError where a CSV lacks a column of a checkpoint; it names the columns of both."""
     missing = [name for name in (date_column, *columns) if name not in csv.header]
     if missing:
         raise DataError(
@@ -167,19 +94,20 @@ def require_columns(csv: CsvSource, date_column: str, columns: tuple[str, ...]) 
         )
 
 
-def _reopen(source: Path | bytes) -> Path | io.BytesIO:
+def _open(source: Path | bytes) -> Path | io.BytesIO:
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> Table:
-    """The rows that the model reads, the last of which is `stop` - 1."""
+    """The `seq_len` rows that the model reads, up to row `stop` (excluded)."""
     needed, fill = config.window.seq_len, config.data.fill
-    # Filling may put rows between these, and a hole at their start has its neighbour before them.
+    # Filling may add rows, and a gap at the start of the history is filled from the row before it.
     first = max(stop - needed, 0) if fill == "none" else 0
     table = make_table(rows.cut(first, stop), fill) if stop > 1 else None
-    if (has := len(table.timestamps) if table else stop) < needed or table is None:
+    found = len(table.timestamps) if table else stop
+    if table is None or found < needed:
         raise DataError(
-            f"{rows.csv.name} has {format_count(has, 'row')}"
+            f"{rows.csv.name} has {format_count(found, 'row')}"
             + (f" up to {at}" if at else "")
             + f", but the checkpoint reads {needed:,} rows of history (seq_len)",
             "give a file that goes further back" + (", or a later --at" if at else ""),
@@ -195,17 +123,18 @@ def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> T
 
 
 def _require_cadence(name: str, table: Table, cadence: str) -> None:
-    """A few rows may fit several cadences, such as a week of business days; the checkpoint's must be among them."""
+    """Few rows may fit several cadences, as a week of working days does. The checkpoint's must be one of them."""
     first, *rest = table.timestamps
     if not np.array_equal(continue_timestamps(first, parse_cadence(cadence), len(rest)), rest):
-        ours, theirs = show_step(table.cadence), show_step(parse_cadence(cadence))
+        found, needed = show_step(table.cadence), show_step(parse_cadence(cadence))
         raise DataError(
-            f"{name} has a row every {ours}, but the checkpoint was trained on one every {theirs}",
+            f"{name} has a row every {found}, but the checkpoint was trained on one every {needed}",
             "resample the file to the checkpoint's cadence, or train on data of this one",
         )
 
 
 def _find_row(name: str, stamps: Stamps, style: DateStyle, at: str) -> int:
+    """The row of a timestamp that the user wrote in ISO 8601 or in the file's style."""
     first, last = style.write(stamps[0]), style.write(stamps[-1])
     moment = parse_timestamp(at, ISO) or parse_timestamp(at, style.form)
     if moment is None:

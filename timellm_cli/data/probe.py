@@ -1,4 +1,7 @@
-"""What a CSV holds, told from its first and last lines and a count of its lines. Light: no array library."""
+"""A CSV at a glance: its first and last rows are parsed, the lines between them only counted.
+
+Light: no array library.
+"""
 
 import math
 from collections import Counter, deque
@@ -9,7 +12,6 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.cells import find_row_fault
 from timellm_cli.data.columns import select_columns
 from timellm_cli.data.source import (
     EMPTY_CELLS,
@@ -23,17 +25,17 @@ from timellm_cli.data.source import (
 from timellm_cli.data.timestamps import ISO, fitting_formats, no_timestamp, parse_timestamp
 from timellm_cli.errors import DataError
 
-_SAMPLE = 200
+_SAMPLED_ROWS = 200
 _BLOCK_BYTES = 2**20
-_DAY = timedelta(days=1)
+_HOUR, _DAY, _MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=28)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A CSV at a glance. `columns` are the value columns a run would use, the target last.
+    """What the first and last rows of a CSV show. `columns` are the value columns of a run, the target last.
 
     `rows` counts timestamps, with `fill` those it would add as well. `cadence` is None where the step is not constant.
-    `fault` is why `read_table` would refuse the rows that were looked at, the first and the last ones.
+    `fault` is the error with which `read_table` would refuse the sampled rows.
     """
 
     path: Path
@@ -48,57 +50,65 @@ class Probe:
 
 
 def probe_csv(path: Path, data: DataConfig) -> Probe:
-    """Look at a file of any size: its first and last rows are parsed, the lines between only counted.
+    """Look at a file of any size.
 
-    Raises DataError for whatever those rows show to be wrong; `read_table` sees the rest.
+    Raises DataError for columns, cells and timestamps that cannot be used. Faults between neighbouring rows are in the
+    result; `read_table` finds the rest.
     """
     source = open_source(path, None, data.date_column)
     columns = select_columns(source, data)
     with source.rows() as lines:
-        head = list(islice(lines, 1, 1 + _SAMPLE))
+        head = list(islice(lines, 1, 1 + _SAMPLED_ROWS))
     _check_cells(source, head, columns)
-    rows, tail = _count_rows(source)
-    place = source.header.index(data.date_column)
-    first_texts = [cells[place].strip() for _, cells in head]
-    last_texts = [cells[place].strip() for cells in tail if len(cells) > place]
-    formats = fitting_formats([*first_texts, *last_texts])
-    if not formats:
-        places = [f"line {line}" for line, _ in head] + ["near the end"] * len(last_texts)
-        form = (fitting_formats(first_texts[:1]) or [ISO])[0]
-        texts = zip(places, [*first_texts, *last_texts], strict=True)
-        where, text = next((where, text) for where, text in texts if parse_timestamp(text, form) is None)
-        raise no_timestamp(source.name, where, text, data.date_column)
-    spans = [_measure(first_texts, last_texts, form) for form in formats]
-    start, end, cadence = next((span for span in spans if span[2]), spans[0])
-    if data.fill == "linear" and cadence and end > start:
-        rows = (end - start) // cadence + 1
-    form = formats[next((place for place, span in enumerate(spans) if span[2]), 0)]
-    fault = _find_fault(source, data, form, [[cells for _, cells in head], tail])
-    first, last = first_texts[0], last_texts[-1]
-    return Probe(path, columns, rows, source.encoding, source.delimiter, first, last, cadence, fault)
-
-
-def _find_fault(source: CsvSource, data: DataConfig, form: str, runs: Sequence[list[list[str]]]) -> DataError | None:
-    """The first fault of the head's or the tail's rows that filling does not mend."""
+    rows, last_rows = _count_rows(source)
+    parts = [[cells for _, cells in head], last_rows]
     date = source.header.index(data.date_column)
-    places = {column: source.header.index(column) for column in select_columns(source, data)}
-    for rows in runs:
-        texts = [cells[date].strip() for cells in rows if len(cells) > date]
-        stamps = [stamp for text in texts if (stamp := parse_timestamp(text, form))]
-        if fault := find_row_fault(source.name, stamps, rows, places, fills=data.fill == "linear"):
-            return fault
-    return None
+    texts = [[cells[date].strip() for cells in part if len(cells) > date] for part in parts]
+    formats = fitting_formats([*texts[0], *texts[1]])
+    if not formats:
+        lines_of_texts = [f"line {line}" for line, _ in head] + ["near the end"] * len(texts[1])
+        raise _unreadable(source, lines_of_texts, [*texts[0], *texts[1]], data.date_column)
+    readings = [[_parse(part, form) for part in texts] for form in formats]
+    cadences = [_find_cadence(stamps) for stamps in readings]
+    chosen = next((index for index, cadence in enumerate(cadences) if cadence), 0)
+    (first_stamps, last_stamps), cadence = readings[chosen], cadences[chosen]
+    start, end = first_stamps[0], last_stamps[-1]
+    fills = data.fill == "linear"
+    if fills and cadence and end > start:
+        rows = (end - start) // cadence + 1
+    indices = {column: source.header.index(column) for column in columns}
+    faults = (
+        _find_disorder(source.name, stamps)
+        or _find_uneven_step(source.name, stamps, fills)
+        or (None if fills else _find_empty_cell(source.name, part, indices))
+        for part, stamps in zip(parts, readings[chosen], strict=True)
+    )
+    fault = next((fault for fault in faults if fault), None)
+    return Probe(
+        path, columns, rows, source.encoding, source.delimiter, texts[0][0], texts[1][-1], cadence, fault
+    )  # fmt: skip
+
+
+def _parse(texts: Sequence[str], form: str) -> list[datetime]:
+    return [stamp for text in texts if (stamp := parse_timestamp(text, form))]
+
+
+def _unreadable(source: CsvSource, lines: Sequence[str], texts: Sequence[str], column: str) -> DataError:
+    form = (fitting_formats(texts[:1]) or [ISO])[0]
+    line, text = next(pair for pair in zip(lines, texts, strict=True) if parse_timestamp(pair[1], form) is None)
+    return no_timestamp(source.name, line, text, column)
 
 
 def _check_cells(source: CsvSource, lines: Sequence[tuple[int, list[str]]], columns: Sequence[str]) -> None:
+    """Fill up short rows with empty cells. Raises DataError for long rows and for cells that are no finite number."""
     width = len(source.header)
-    places = [(source.header.index(column), column) for column in columns]
+    indices = [(source.header.index(column), column) for column in columns]
     for line, cells in lines:
         if len(cells) > width:
             raise too_wide(source.name, line, len(cells), width)
         cells.extend([""] * (width - len(cells)))
-        for place, column in places:
-            cell = cells[place].strip()
+        for index, column in indices:
+            cell = cells[index].strip()
             if cell in EMPTY_CELLS:
                 continue
             try:
@@ -109,29 +119,70 @@ def _check_cells(source: CsvSource, lines: Sequence[tuple[int, list[str]]], colu
                 raise infinite_value(source.name, line, column)
 
 
-def _measure(
-    first_texts: Sequence[str], last_texts: Sequence[str], form: str
-) -> tuple[datetime, datetime, timedelta | None]:
-    """First and last timestamp and the step between rows, None where the calendar sets it or there is no common one."""
-    runs = [[stamp for text in texts if (stamp := parse_timestamp(text, form))] for texts in (first_texts, last_texts)]
-    start, end = runs[0][0], runs[1][-1]
-    steps = Counter(later - earlier for run in runs for earlier, later in pairwise(run))
+def _find_cadence(parts: Sequence[Sequence[datetime]]) -> timedelta | None:
+    """The step between rows; None where the calendar sets it or the rows have no common one."""
+    steps = Counter(later - earlier for stamps in parts for earlier, later in pairwise(stamps))
     if not steps:
-        return start, end, None
+        return None
     step = steps.most_common(1)[0][0]
-    weekends = any(stamp.weekday() > 4 for run in runs for stamp in run)
+    weekends = any(stamp.weekday() > 4 for stamps in parts for stamp in stamps)
     constant = (
         step > timedelta(0)
         and not any(other % step for other in steps)
         and (step != _DAY or weekends or len(steps) == 1)
     )
-    return start, end, step if constant else None
+    return step if constant else None
+
+
+def _find_disorder(name: str, stamps: Sequence[datetime]) -> DataError | None:
+    for before, here in pairwise(stamps):
+        if here == before:
+            return DataError(f"{name}: two rows have the timestamp {here}", "keep one row for each timestamp")
+        if here < before:
+            newest_first = all(later < earlier for earlier, later in pairwise(stamps))
+            hint = "the file is newest first; reverse its rows" if newest_first else "sort the rows by time"
+            return DataError(f"{name}: {here} comes after {before}", hint)
+    return None
+
+
+def _find_uneven_step(name: str, stamps: Sequence[datetime], fills: bool) -> DataError | None:
+    """Irregular steps and gaps. Steps of a month and more are left to `read_table`, which knows the calendar."""
+    steps = [(later - earlier, earlier, later) for earlier, later in pairwise(stamps)]
+    counts = Counter(step for step, _, _ in steps)
+    usual = counts.most_common(1)[0][0] if counts else _MONTH
+    if usual >= _MONTH:
+        return None
+    # Filling needs a step that divides all others. The whole file may show that it is the usual one.
+    can_be_filled = fills and not any(step % min(counts) for step in counts)
+    for step, _, here in steps:
+        if step % usual and not can_be_filled:
+            return DataError(
+                f"{name}: irregular timestamps: {here} comes {step} after the row before; the usual step is {usual}",
+                "resample the file to equal steps of time",
+            )
+    # Hourly and daily rows of working days may skip nights and weekends.
+    skips_nights = usual in (_HOUR, _DAY) and all(stamp.weekday() < 5 for stamp in stamps)
+    for step, before, here in steps:
+        if step > usual and not fills and not skips_nights:
+            return DataError(
+                f"{name}: a gap: {here} comes after {before}, but the step is {usual}",
+                "--fill linear interpolates it",
+            )
+    return None
+
+
+def _find_empty_cell(name: str, rows: Sequence[Sequence[str]], indices: dict[str, int]) -> DataError | None:
+    for cells in rows:
+        for column, index in indices.items():
+            if index >= len(cells) or cells[index].strip() in EMPTY_CELLS:
+                return DataError(f"{name}, column '{column}': a cell is empty", "--fill linear interpolates it")
+    return None
 
 
 def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
-    """Rows below the header, and the cells of the last ones.
+    """The number of rows below the header, and the cells of the last ones.
 
-    Line ends are counted while they are rows; with the first quotation mark or blank line, lines are parsed instead.
+    Line ends are counted; from the first quotation mark or blank line on, the whole file is parsed instead.
     """
     rows, blocks = -1, deque[bytes](maxlen=2)
     for block in _whole_lines(source):
@@ -140,21 +191,21 @@ def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
                 return _count_parsed(lines)
         rows += block.count(b"\n")
         blocks.append(block)
-    last = b"".join(blocks).splitlines()[-min(rows, _SAMPLE) :]
+    last = b"".join(blocks).splitlines()[-min(rows, _SAMPLED_ROWS) :]
     text = [line.decode(source.encoding, errors="replace") for line in last]
     return rows, [cells for _, cells in numbered_rows(text, source.delimiter)]
 
 
 def _count_parsed(lines: Iterator[tuple[int, list[str]]]) -> tuple[int, list[list[str]]]:
-    rows, tail = -1, deque[list[str]](maxlen=_SAMPLE)
+    rows, last = -1, deque[list[str]](maxlen=_SAMPLED_ROWS)
     for _, cells in lines:
         rows += 1
-        tail.append(cells)
-    return rows, list(tail)[-rows:]
+        last.append(cells)
+    return rows, list(last)[-rows:]
 
 
 def _whole_lines(source: CsvSource) -> Iterator[bytes]:
-    """The file in blocks that end with a line; a block without a line end comes as it is."""
+    """The file in blocks that end with a line. A block without a line end is given as it is."""
     rest = b""
     with source.open() as stream:
         while block := stream.read(_BLOCK_BYTES):

@@ -1,7 +1,6 @@
 """A CSV as a table: regular timestamps, and numbers in float64.
 
-Everything that could silently shift or invent a value is refused with its line and column, or counted where filling
-was asked for.
+Whatever could silently shift or invent a value is refused with its line and column, or counted where it is filled.
 """
 
 from collections.abc import Sequence
@@ -13,20 +12,12 @@ import numpy as np
 import pandas as pd
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.cells import Numbers, read_pieces
+from timellm_cli.data.cadence import Cadence, Grid, Stamps, require_grid, show, show_step
+from timellm_cli.data.cells import NumberReader, TimestampReader, read_pieces
 from timellm_cli.data.columns import select_columns
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.source import CsvSource, open_source
-from timellm_cli.data.timestamps import (
-    Cadence,
-    Grid,
-    Stamps,
-    TimestampReader,
-    has_utc_offset,
-    make_grid,
-    show,
-    show_step,
-)
+from timellm_cli.data.timestamps import has_utc_offset
 from timellm_cli.errors import DataError, did_you_mean
 from timellm_cli.units import format_count
 
@@ -35,8 +26,8 @@ from timellm_cli.units import format_count
 class Rows:
     """The regular rows of a table, without their values.
 
-    `timestamps` (N) are in microseconds, without a time zone; `columns` (C) end with the target. `filled_rows` counts
-    the timestamps that were absent, `filled_cells` the empty cells of rows that were not.
+    `timestamps` (N) are in microseconds, without a time zone. `columns` (C) end with the target. `filled_rows` counts
+    the timestamps that were absent, `filled_cells` the empty cells of the rows that were present.
     """
 
     timestamps: Stamps
@@ -49,13 +40,13 @@ class Rows:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Table(Rows):
-    """Rows with their values in the units of the CSV, which have no gaps: one or more blocks of rows, (n, C) each."""
+    """Rows with their values, raw and without gaps: one or more blocks of rows, (n, C) each."""
 
     blocks: list[Floats]
 
     @property
     def values(self) -> Floats:
-        """All values (N, C); of a large table they are copied together."""
+        """All values (N, C). Several blocks are copied into one array."""
         return self.blocks[0] if len(self.blocks) == 1 else np.concatenate(self.blocks)
 
     @property
@@ -64,7 +55,7 @@ class Table(Rows):
         return Rows(**{part.name: getattr(self, part.name) for part in fields(Rows)})
 
     def select(self, columns: Sequence[str]) -> Self:
-        """The table with these columns in this order. Raises DataError for one it does not have."""
+        """The table with these columns in this order. Raises DataError for a column that it lacks."""
         for name in columns:
             if name not in self.columns:
                 raise DataError(
@@ -73,15 +64,15 @@ class Table(Rows):
                 )
         if tuple(columns) == self.columns:
             return self
-        places = [self.columns.index(name) for name in columns]
-        return replace(self, blocks=[block_NC[:, places] for block_NC in self.blocks], columns=tuple(columns))
+        indices = [self.columns.index(name) for name in columns]
+        return replace(self, blocks=[block_NC[:, indices] for block_NC in self.blocks], columns=tuple(columns))
 
 
 @dataclass(frozen=True, eq=False)
 class RawRows:
-    """Rows of a CSV of which only the timestamps have been looked at, as `texts` (N) and `stamps` (N).
+    """Rows of a CSV whose timestamps alone have been read, as `texts` (N) and `stamps` (N).
 
-    `cells` holds the `columns` by name, the target last, numbers where pandas found nothing else.
+    `cells` holds the `columns` by name, the target last: numbers where pandas found nothing else.
     """
 
     csv: CsvSource
@@ -93,9 +84,12 @@ class RawRows:
     def cut(self, first: int, stop: int) -> Self:
         """Rows `first` (included) to `stop` (excluded)."""
         part = slice(first, stop)
-        csv = replace(self.csv, first_row=self.csv.first_row + first)
         return replace(
-            self, csv=csv, texts=self.texts.iloc[part], stamps=self.stamps[part], cells=self.cells.iloc[part]
+            self,
+            csv=replace(self.csv, first_row=self.csv.first_row + first),
+            texts=self.texts.iloc[part],
+            stamps=self.stamps[part],
+            cells=self.cells.iloc[part],
         )
 
     def known_values(self, columns: Sequence[str]) -> Floats:
@@ -105,17 +99,17 @@ class RawRows:
 
 
 def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = None) -> Table:
-    """Read a CSV file, or a binary stream to its end, as far as `data` asks for it, a piece at a time.
+    """Read the columns that `data` selects from a CSV file, or from a binary stream, a piece at a time.
 
-    Raises DataError for anything that is no regular table of finite numbers; `data.fill` mends gaps and empty cells.
+    Raises DataError for anything but a regular table of finite numbers. `data.fill` interpolates gaps and empty cells.
     """
     csv = open_source(source, name, data.date_column)
     columns = select_columns(csv, data)
-    date, places = csv.header.index(data.date_column), [csv.header.index(column) for column in columns]
-    stamps, numbers = TimestampReader(csv, data.date_column), Numbers(csv, columns)
+    date, indices = csv.header.index(data.date_column), [csv.header.index(column) for column in columns]
+    stamps, numbers = TimestampReader(csv, data.date_column), NumberReader(csv, columns)
     for cells in read_pieces(csv, data.date_column):
         stamps.add(cells[date])
-        numbers.add(cells[places])
+        numbers.add(cells[indices])
     table = _make_table(csv, columns, stamps.finish(), numbers, data.fill)
     notes = ["timestamps have an offset from UTC and are kept as UTC"] if has_utc_offset(stamps.first) else []
     if constant := constant_columns(table.blocks, table.columns):
@@ -126,7 +120,7 @@ def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = 
 def read_rows(source: Path | BinaryIO, data: DataConfig, *, name: str | None = None) -> RawRows:
     """The rows of a CSV file or of a binary stream; their values and the steps between them are not checked yet.
 
-    Raises DataError for a file that is no CSV, columns it does not have, and timestamps that cannot be read.
+    Raises DataError for a file that is no CSV, columns that it lacks, and timestamps that cannot be read.
     """
     csv = open_source(source, name, data.date_column)
     columns = select_columns(csv, data)
@@ -138,83 +132,74 @@ def read_rows(source: Path | BinaryIO, data: DataConfig, *, name: str | None = N
 
 
 def make_table(rows: RawRows, fill: str) -> Table:
-    """Check two or more rows; `fill` says what to do with gaps and empty cells, as in the configuration.
+    """Check two or more rows. `fill`, as in the configuration, says what to do with gaps and empty cells.
 
-    Raises DataError for anything that is no regular table of finite numbers.
+    Raises DataError for anything but a regular table of finite numbers.
     """
-    numbers = Numbers(rows.csv, rows.columns)
+    numbers = NumberReader(rows.csv, rows.columns)
     numbers.add(rows.cells)
     return _make_table(rows.csv, rows.columns, rows.stamps, numbers, fill)
 
 
 def constant_columns(blocks: Sequence[Floats], columns: Sequence[str]) -> list[str]:
-    """Names of the channels that hold one and the same value in every row."""
+    """Names of the columns that hold the same value in every row."""
     lowest_C = np.min([block_NC.min(axis=0) for block_NC in blocks], axis=0)
     highest_C = np.max([block_NC.max(axis=0) for block_NC in blocks], axis=0)
     return [name for name, constant in zip(columns, lowest_C == highest_C, strict=True) if constant]
 
 
-def _make_table(csv: CsvSource, columns: tuple[str, ...], stamps: Stamps, numbers: Numbers, fill: str) -> Table:
+def _make_table(csv: CsvSource, columns: tuple[str, ...], stamps: Stamps, numbers: NumberReader, fill: str) -> Table:
     blocks = numbers.finish()
-    grid = make_grid(csv, stamps)
+    grid = require_grid(csv, stamps)
     table = Table(timestamps=stamps, blocks=blocks, columns=columns, cadence=grid.cadence)
-    if fill != "none":
-        return _fill(csv, table, grid)
-    _refuse_gaps(csv, stamps, grid)
-    _refuse_empty_cells(csv, table)
-    return table
-
-
-def _refuse_gaps(csv: CsvSource, stamps: Stamps, grid: Grid) -> None:
     absent = len(grid.stamps) - len(stamps)
-    if absent:
-        row = int((grid.stamps[: len(stamps)] != stamps).argmax())
-        raise DataError(
-            f"{csv.name}, line {csv.line(row)}: a gap: {show(stamps[row])} comes after {show(stamps[row - 1])}, "
-            f"but the step is {show_step(grid.cadence)}; absent timestamps in all: {absent:,}",
-            "--fill linear interpolates them",
-        )
-
-
-def _refuse_empty_cells(csv: CsvSource, table: Table) -> None:
-    before = 0
-    for block_NC in table.blocks:
-        empty_NC = np.isnan(block_NC)
-        if empty_NC.any():
-            row = int(empty_NC.any(axis=1).argmax())
-            column = table.columns[int(empty_NC[row].argmax())]
-            raise DataError(
-                f"{csv.name}, line {csv.line(before + row)}, column '{column}': the cell is empty; "
-                f"empty cells in all: {_count_empty(table):,}",
-                "--fill linear interpolates them",
-            )
-        before += len(block_NC)
-
-
-def _count_empty(table: Table) -> int:
-    return sum(int(np.isnan(block_NC).sum()) for block_NC in table.blocks)
-
-
-def _fill(csv: CsvSource, table: Table, grid: Grid) -> Table:
-    """Put the rows on the grid and interpolate each channel between its neighbours in time, holding it at the ends."""
-    absent = len(grid.stamps) - len(table.timestamps)
-    empty = _count_empty(table)
+    empty = sum(int(np.isnan(block_NC).sum()) for block_NC in blocks)
     if not absent and not empty:
         return table
+    if fill != "none":
+        return _fill(csv, table, grid, absent, empty)
+    raise _gap(csv, stamps, grid, absent) if absent else _empty_cell(csv, table, empty)
+
+
+def _gap(csv: CsvSource, stamps: Stamps, grid: Grid, absent: int) -> DataError:
+    row = int((grid.stamps[: len(stamps)] != stamps).argmax())
+    return DataError(
+        f"{csv.name}, line {csv.line(row)}: a gap: {show(stamps[row])} comes after {show(stamps[row - 1])}, "
+        f"but the step is {show_step(grid.cadence)}; absent timestamps in all: {absent:,}",
+        "--fill linear interpolates them",
+    )
+
+
+def _empty_cell(csv: CsvSource, table: Table, empty: int) -> DataError:
+    before = 0
+    for block_NC in table.blocks:
+        if (empty_NC := np.isnan(block_NC)).any():
+            break
+        before += len(block_NC)
+    row, index = divmod(int(empty_NC.argmax()), len(table.columns))
+    return DataError(
+        f"{csv.name}, line {csv.line(before + row)}, column '{table.columns[index]}': the cell is empty; "
+        f"empty cells in all: {empty:,}",
+        "--fill linear interpolates them",
+    )
+
+
+def _fill(csv: CsvSource, table: Table, grid: Grid, absent: int, empty: int) -> Table:
+    """Put the rows on the grid and interpolate each column in time; its ends repeat the nearest value."""
     values_NC = np.full((len(grid.stamps), len(table.columns)), np.nan)
     values_NC[np.searchsorted(grid.stamps, table.timestamps)] = table.values
     rows = np.arange(len(values_NC))
-    longest, place = 0, ""
+    longest = (0, "")
     for column, channel_N in zip(table.columns, values_NC.T, strict=True):
-        known = ~np.isnan(channel_N)
-        if not known.any():
+        known_N = ~np.isnan(channel_N)
+        if not known_N.any():
             raise DataError(f"{csv.name}: column '{column}' has no value at all", "leave it out with --columns")
-        run = int(np.diff(np.flatnonzero(np.r_[True, known, True])).max()) - 1
-        longest, place = max((longest, place), (run, column))
-        channel_N[~known] = np.interp(rows[~known], rows[known], channel_N[known])
+        gap = int(np.diff(np.flatnonzero(np.r_[True, known_N, True])).max()) - 1
+        longest = max(longest, (gap, column))
+        channel_N[~known_N] = np.interp(rows[~known_N], rows[known_N], channel_N[known_N])
     note = (
         f"filled by interpolation: absent timestamps {absent:,}, empty cells {empty:,}; "
-        f"the longest gap has {format_count(longest, 'row')} ({place})"
+        f"the longest gap has {format_count(longest[0], 'row')} ({longest[1]})"
     )
     return Table(
         timestamps=grid.stamps, blocks=[values_NC], columns=table.columns, cadence=grid.cadence,

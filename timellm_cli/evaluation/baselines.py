@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
+from timellm_cli.data.cadence import Cadence
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.timestamps import Cadence
 from timellm_cli.data.windows import ForecastData, Window
 from timellm_cli.evaluation.score import Forecaster
 

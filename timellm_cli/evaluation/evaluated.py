@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from timellm_cli.config import Config
+from timellm_cli.data.cadence import parse_cadence, show_step
 from timellm_cli.data.scale import Scaler
-from timellm_cli.data.timestamps import parse_cadence, show_step
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import name_of
 from timellm_cli.errors import ConfigError, listed

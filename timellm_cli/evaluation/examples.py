@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timellm_cli.data.timestamps import show
+from timellm_cli.data.cadence import show
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.evaluation.score import Forecaster, Scores

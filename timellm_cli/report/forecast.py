@@ -21,9 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from timellm_cli.data.forecast_input import DateStyle
+from timellm_cli.data.cadence import Stamps
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.timestamps import Stamps
+from timellm_cli.data.timestamps import DateStyle
 from timellm_cli.files import replacing
 from timellm_cli.report.charts import LATIN, families_for
 from timellm_cli.report.tables import titled_table

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from timellm_cli import __version__
 from timellm_cli.config import Config
+from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.scale import Scaler
-from timellm_cli.data.timestamps import parse_cadence
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
 from timellm_cli.evaluation.bands import Intervals
