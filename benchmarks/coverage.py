@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.bands import ValidationErrors, window_scale
@@ -57,12 +58,11 @@ class Gathered:
         self.errors: list[Tensor] = []
         self.scales: dict[str, list[Tensor]] = {name: [] for name in SCALES}
 
-    def add(self, windows: list, error_BH: Tensor) -> None:
-        """What `score` tells."""
+    def add(self, batch: Batch, error_BH: Tensor) -> None:
+        """Called by `score` after each batch."""
         self.errors.append(error_BH.abs().float())
-        history_BT = torch.stack([window.history_T for window in windows])
         for name, scale in SCALES.items():
-            self.scales[name].append(scale(history_BT).float())
+            self.scales[name].append(scale(batch.history_BT).float())
 
     def ratios(self, scale: str, channels: int) -> Floats:
         """Errors in parts of a scale, C x W x H."""

@@ -10,25 +10,27 @@ from hypothesis.extra.numpy import arrays
 
 from tests.untrained import make_config
 from timellm_cli.config import Config
-from timellm_cli.data.windows import ForecastData, Window, load_data
+from timellm_cli.data.batch import Batch
+from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.baselines import LastValue, SeasonalNaive, fit_baselines, fit_linear, second_moments
 from timellm_cli.evaluation.score import score
 
 torch.set_num_threads(1)
 
 
-def window(*history: float) -> Window:
-    """A window whose future nobody may read."""
-    return Window(torch.tensor(history), torch.full((4,), torch.nan), 0, 0)
+def batch(*histories: list[float]) -> Batch:
+    """Samples whose future no forecaster may read."""
+    zero_B = torch.zeros(len(histories), dtype=torch.int64)
+    return Batch(torch.tensor(histories), torch.full((len(histories), 4), torch.nan), zero_B, zero_B)
 
 
 def test_last_value_repeats_the_last_value() -> None:
-    assert LastValue(4)([window(1, 2, 3), window(4, 5, 6)]).tolist() == [[3] * 4, [6] * 4]
+    assert LastValue(4)(batch([1, 2, 3], [4, 5, 6])).tolist() == [[3] * 4, [6] * 4]
 
 
 def test_seasonal_naive_repeats_the_last_period() -> None:
-    assert SeasonalNaive(3, 7)([window(9, 1, 2, 3)]).tolist() == [[1, 2, 3, 1, 2, 3, 1]]
-    assert SeasonalNaive(4, 2)([window(9, 1, 2, 3)]).tolist() == [[9, 1]]
+    assert SeasonalNaive(3, 7)(batch([9, 1, 2, 3])).tolist() == [[1, 2, 3, 1, 2, 3, 1]]
+    assert SeasonalNaive(4, 2)(batch([9, 1, 2, 3])).tolist() == [[9, 1]]
 
 
 @given(
@@ -80,15 +82,15 @@ def test_baselines_learn_nothing_from_the_test_span(data: ForecastData) -> None:
     values_CN = data.values_CN.clone()
     values_CN[:, data.spans.test.start + 48 :] *= -3
     changed = replace(data, values_CN=values_CN)
-    probe = [data.windows("val")[item] for item in range(10)]
+    probe = data.windows("val").batch(range(10))
     for ours, theirs in zip(fit_baselines(data), fit_baselines(changed), strict=True):
         assert ours.explanation == theirs.explanation
         assert torch.equal(ours.forecaster(probe), theirs.forecaster(probe))
 
 
 def test_a_baseline_never_reads_the_future(data: ForecastData) -> None:
-    known = [data.windows("test")[item] for item in (0, 5, 70)]
-    blind = [window._replace(future_H=torch.full_like(window.future_H, torch.nan)) for window in known]
+    known = data.windows("test").batch([0, 5, 70])
+    blind = replace(known, future_BH=torch.full_like(known.future_BH, torch.nan))
     for baseline in fit_baselines(data):
         assert torch.equal(baseline.forecaster(known), baseline.forecaster(blind))
 

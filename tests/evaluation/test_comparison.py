@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tests.untrained import make_config
 from timellm_cli.config import Config
-from timellm_cli.data.windows import Window, load_data
+from timellm_cli.data.batch import Batch
+from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation import leaderboard as comparison
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.evaluated import Contestant, Subject
@@ -22,12 +23,12 @@ PUBLISHED = (
 )
 
 
-def nothing(windows: Sequence[Window]) -> Tensor:
-    return torch.zeros(len(windows), 12)
+def nothing(batch: Batch) -> Tensor:
+    return torch.zeros(len(batch), 12)
 
 
-def everything(windows: Sequence[Window]) -> Tensor:
-    return torch.stack([window.future_H for window in windows]) + 0.1
+def everything(batch: Batch) -> Tensor:
+    return batch.future_BH + 0.1
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +6,15 @@ import torch
 from torch import Tensor
 
 from tests.untrained import make_config
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.table import read_table
-from timellm_cli.data.windows import Window, load_data
+from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation.examples import rank_windows, show_examples
 from timellm_cli.evaluation.score import score
 
 
-def zeros(windows: Sequence[Window]) -> Tensor:
-    return torch.zeros(len(windows), 12)
+def zeros(batch: Batch) -> Tensor:
+    return torch.zeros(len(batch), 12)
 
 
 @pytest.mark.parametrize("limit", [None, 20])
@@ -24,8 +24,8 @@ def test_best_median_and_worst_windows_are_shown_in_the_units_of_the_csv(small_c
     raw_NC = read_table(small_csv, data.config.data).values
     samples = data.windows("test")
     scores = score(zeros, data, "test", 32, limit=limit)
-    windows = [samples[place * 69 + number] for place in (0, 1) for number in range(limit or 69)]
-    by_hand = [float((window.future_H.double() ** 2).mean()) for window in windows]
+    scored = samples.batch([channel * 69 + window for channel in (0, 1) for window in range(limit or 69)])
+    by_hand = [float((future_H.double() ** 2).mean()) for future_H in scored.future_BH]
     assert scores.window_mse_CW.flatten() == pytest.approx(by_hand, rel=1e-9)
     assert scores.window_mse_CW.mean() == pytest.approx(scores.mse, rel=1e-12)
 
@@ -45,5 +45,5 @@ def test_best_median_and_worst_windows_are_shown_in_the_units_of_the_csv(small_c
 
 def test_of_equal_windows_the_first_is_taken(small_csv: Path) -> None:
     data = load_data(make_config(small_csv))
-    scores = score(lambda windows: torch.stack([window.future_H for window in windows]), data, "test", 32)
+    scores = score(lambda batch: batch.future_BH, data, "test", 32)
     assert rank_windows(scores) == {"best": (0, 0), "median": (0, 68), "worst": (1, 68)}

@@ -1,7 +1,6 @@
 """Bands: their widths against plain arithmetic, the share they hold, their order, and a whole run that makes them."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.untrained import make_config
-from timellm_cli.data.windows import ForecastData, Window, load_data
+from timellm_cli.data.batch import Batch
+from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.evaluation.bands import (
     LEVELS,
@@ -31,9 +31,15 @@ from timellm_cli.evaluation.score import score
 torch.set_num_threads(1)
 
 
-def zero(windows: Sequence[Window]) -> Tensor:
+def zero(batch: Batch) -> Tensor:
     """Forecasts the mean of the training rows."""
-    return torch.zeros(len(windows), len(windows[0].future_H))
+    return torch.zeros_like(batch.future_BH)
+
+
+def batch_of(history_BT: Tensor, channel: int = 0) -> Batch:
+    """Samples of one channel after these histories."""
+    samples = len(history_BT)
+    return Batch(history_BT, torch.zeros(samples, 2), torch.full((samples,), channel), torch.arange(samples))
 
 
 def noise_csv(path: Path, rows: int, seed: int) -> Path:
@@ -68,12 +74,12 @@ def test_a_half_width_is_the_ranked_error_of_a_plain_loop(small_csv: Path, monke
     for place in range(2):
         for step in (0, 11):
             ratios = []
-            for number in range(samples.windows):
-                history, future, *_ = samples[place * samples.windows + number]
-                values = [float(value) for value in history]
+            batch = samples.batch(range(place * samples.windows, (place + 1) * samples.windows))
+            for history_T, future_H in zip(batch.history_BT, batch.future_BH, strict=True):
+                values = history_T.tolist()
                 mean = sum(values) / len(values)
                 scale = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values) + 1e-5)
-                ratios.append(abs(values[-1] - float(future[step])) / scale)
+                ratios.append(abs(values[-1] - float(future_H[step])) / scale)
             for level in intervals.levels:
                 rank = math.ceil((len(ratios) + 1) * level / 100)
                 expected = sorted(ratios)[rank - 1]
@@ -106,8 +112,7 @@ def test_errors_are_measured_in_the_scale_that_carries_from_one_half_to_the_othe
             noise, wave = (1.0, 30.0) if number < 15 else (4.0, 10.0)
             values = wave * np.sin(np.arange(48) / 24 * 2 * np.pi) + noise * random.normal(size=48)
             size = noise if period else wave
-            window = Window(torch.tensor(values), torch.zeros(12), 0, number)
-            errors.add([window], torch.from_numpy(size * random.normal(size=(1, 12))))
+            errors.add(batch_of(torch.tensor(values)[None]), torch.from_numpy(size * random.normal(size=(1, 12))))
     intervals = errors.intervals()
     assert intervals is not None
     assert intervals.period == period, errs_with
@@ -132,8 +137,8 @@ def test_where_nothing_drifts_bands_hold_the_share_they_promise(tmp_path: Path, 
     score(zero, data, "test", 256, on_errors=count.add)
     for one in count.result():
         # 600 windows rank, 1,200 count: about 3 standard errors of a share of both.
-        room = 300 * math.sqrt(one.level / 100 * (1 - one.level / 100) * (1 / 550 + 1 / 1150))
-        assert abs(one.coverage - one.level) < room, one
+        tolerance = 300 * math.sqrt(one.level / 100 * (1 - one.level / 100) * (1 / 550 + 1 / 1150))
+        assert abs(one.coverage - one.level) < tolerance, one
 
 
 @settings(max_examples=25, deadline=None)
@@ -147,9 +152,8 @@ def test_bands_scale_with_the_history_and_ignore_its_level(factor: float, shift:
 
 def test_coverage_counts_values_and_widths_by_channel_and_quarter() -> None:
     wave = torch.tensor([1.0, -1.0] * 24)  # a standard deviation of one
-    windows = [Window(wave, torch.zeros(2), channel=1, start=place) for place in range(4)]
     count = CoverageCount(made(), ("load", "OT"))
-    count.add(windows, torch.tensor([[0.5, -3.0], [1.5, 1.0], [-3.0, 9.0], [0.0, 0.0]]))
+    count.add(batch_of(wave.expand(4, -1), channel=1), torch.tensor([[0.5, -3.0], [1.5, 1.0], [-3.0, 9.0], [0.0, 0.0]]))
     half, more = count.result()
     assert (half.level, half.coverage, half.channels, half.parts) == (50, 50.0, {"OT": 50.0}, (50.0, 50.0))
     assert (more.level, more.coverage, more.parts) == (80, 75.0, (75.0, 75.0))
@@ -161,7 +165,8 @@ def test_coverage_counts_values_and_widths_by_channel_and_quarter() -> None:
 def test_a_share_more_than_two_points_off_is_called_drift() -> None:
     wave = torch.tensor([1.0, -1.0] * 24)
     count = CoverageCount(made(), ("OT",))
-    count.add([Window(wave, torch.zeros(2), 0, 0)] * 4, torch.tensor([[0.5, 9.0], [1.5, 1.0], [3.0, 9.0], [0.0, 0.0]]))
+    error_BH = torch.tensor([[0.5, 9.0], [1.5, 1.0], [3.0, 9.0], [0.0, 0.0]])
+    count.add(batch_of(wave.expand(4, -1)), error_BH)
     note = drift_note("a run", count.result())
     assert note is not None
     for words in ("a run: 80 % bands held 62.5 %", "drift", "larger than in validation"):

@@ -1,4 +1,3 @@
-from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +8,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.untrained import CPU, make_config
-from timellm_cli.data.windows import ForecastData, Window, load_data
+from timellm_cli.data.batch import Batch
+from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.score import Part, Scores, mean_scores, parts_of, score, scored_windows
-from timellm_cli.model.load import load_forecaster
-from timellm_cli.model.prompt_tokens import Collate
-from timellm_cli.model.runner import ModelForecaster
+from timellm_cli.model.load import load_model
 from timellm_cli.training.optimizer import LOSSES
 
 torch.set_num_threads(1)
 
 
-def reversed_history(windows: Sequence[Window]) -> Tensor:
+def reversed_history(batch: Batch) -> Tensor:
     """A forecaster that depends on each window alone: the last 12 values, newest first."""
-    return torch.stack([window.history_T[-12:].flip(0) for window in windows])
+    return batch.history_BT[:, -12:].flip(1)
 
 
 def score_by_hand(data: ForecastData, split: str, limit: int | None = None) -> np.ndarray:
@@ -62,9 +60,8 @@ def test_scores_equal_a_plain_loop(small_csv: Path, split: str, changes: dict[st
 def test_the_losses_are_those_that_training_minimises(data: ForecastData) -> None:
     """One batch holds the whole split, so the mean of the sums is the loss of that batch."""
     samples = data.windows("test")
-    windows = [samples[item] for item in range(len(samples))]
-    forecast_BH = reversed_history(windows).double()
-    future_BH = torch.stack([window.future_H for window in windows]).double()
+    batch = samples.batch(range(len(samples)))
+    forecast_BH, future_BH = reversed_history(batch).double(), batch.future_BH.double()
     error_BH = (forecast_BH - future_BH).abs()
     assert error_BH.min() < 1 < error_BH.max()
     scores = score(reversed_history, data, "test", 50)
@@ -94,14 +91,14 @@ def test_windows_that_are_left_out_at_the_end_count_as_if_they_had_not_been_scor
 def test_every_window_counts_once_at_any_batch_size(data: ForecastData, batch_size: int) -> None:
     seen: list[tuple[int, int]] = []
 
-    def forecaster(windows: Sequence[Window]) -> Tensor:
-        seen.extend((window.channel, window.start) for window in windows)
-        return reversed_history(windows)
+    def forecaster(batch: Batch) -> Tensor:
+        seen.extend(zip(batch.channel_B.tolist(), batch.start_B.tolist(), strict=True))
+        return reversed_history(batch)
 
-    heard: list[int] = []
-    scores = score(forecaster, data, "test", batch_size, on_batch=heard.append)
+    counts: list[int] = []
+    scores = score(forecaster, data, "test", batch_size, on_batch=counts.append)
     assert sorted(seen) == [(channel, start) for channel in (0, 1) for start in range(272, 341)]
-    assert sum(heard) == scores.samples == 2 * 69
+    assert sum(counts) == scores.samples == 2 * 69
     assert means(scores) == pytest.approx(means(score(reversed_history, data, "test", 1)), rel=1e-12)
 
 
@@ -110,13 +107,13 @@ def test_a_models_score_is_the_same_at_any_batch_size(small_csv: Path, tiny_llm:
     config = make_config(small_csv, "none" if llm == "none" else tiny_llm)
     data = load_data(config)
     torch.manual_seed(0)
-    model = load_forecaster(config, CPU).train()
-    forecaster = ModelForecaster(model, CPU)
-    one = score(forecaster, data, "test", 1, limit=20)
+    runner = load_model(config, CPU)
+    runner.model.train()
+    one = score(runner, data, "test", 1, limit=20)
     for batch_size in (7, 16, 40):
-        scores = score(forecaster, data, "test", batch_size, limit=20)
+        scores = score(runner, data, "test", batch_size, limit=20)
         assert means(scores) == pytest.approx(means(one), abs=1e-6)
-    assert not model.training
+    assert not runner.model.training
 
 
 @pytest.mark.parametrize("llm", ["none", "tiny"])
@@ -125,20 +122,20 @@ def test_a_models_score_equals_a_plain_loop_over_its_forecasts(small_csv: Path, 
     config = make_config(small_csv, "none" if llm == "none" else tiny_llm)
     data = load_data(config)
     torch.manual_seed(0)
-    model = load_forecaster(config, CPU).eval()
+    runner = load_model(config, CPU)
+    runner.model.eval()
     squared, absolute = [], []
     for channel in (0, 1):
         for start in range(data.spans["test"].start, data.spans["test"].start + 5):
             rows = data.values_CN[channel, start : start + 60]
-            window = Window(rows[:48], rows[48:], channel, start)
-            batch = Collate(model.encoder)([window])
-            model.backbone.admit(batch.prompt)
+            prompt = runner.encoder.encode(rows[None, :48])
+            runner.model.llm.prepare(prompt)
             with torch.no_grad():
-                forecast_H = model(batch.history_BT, batch.prompt)[0].tolist()
+                forecast_H = runner.model(rows[None, :48], prompt)[0].tolist()
             errors = [ours - theirs for ours, theirs in zip(forecast_H, rows[48:].tolist(), strict=True)]
             squared.append(sum(error**2 for error in errors) / 12)
             absolute.append(sum(map(abs, errors)) / 12)
-    scores = score(ModelForecaster(model, CPU), data, "test", 4, limit=5)
+    scores = score(runner, data, "test", 4, limit=5)
     assert scores.mse == pytest.approx(sum(squared) / 10, rel=1e-5)
     assert scores.mae == pytest.approx(sum(absolute) / 10, rel=1e-5)
     assert scores.window_mse_CW.flatten() == pytest.approx(squared, rel=1e-5)
@@ -148,9 +145,9 @@ def test_a_models_score_equals_a_plain_loop_over_its_forecasts(small_csv: Path, 
 def test_forecasts_are_made_without_gradients(data: ForecastData) -> None:
     modes: list[bool] = []
 
-    def forecaster(windows: Sequence[Window]) -> Tensor:
+    def forecaster(batch: Batch) -> Tensor:
         modes.append(torch.is_inference_mode_enabled())
-        return reversed_history(windows)
+        return reversed_history(batch)
 
     score(forecaster, data, "val", 1000)
     assert modes == [True]
@@ -173,7 +170,7 @@ def test_raw_errors_are_standardised_errors_times_the_deviation(data: ForecastDa
 def test_the_mean_over_models_is_the_mean_of_their_figures(data: ForecastData) -> None:
     one, two = (
         score(reversed_history, data, "test", 64),
-        score(lambda windows: reversed_history(windows) + 1, data, "test", 64),
+        score(lambda batch: reversed_history(batch) + 1, data, "test", 64),
     )
     both = mean_scores([one, two])
     assert (both.windows, both.channels) == (one.windows, one.channels)
@@ -201,30 +198,3 @@ def test_parts_cover_the_horizon_once_and_evenly(pred_len: int) -> None:
 
 def test_parts_of_96_steps_are_quarters() -> None:
     assert parts_of(96) == [Part(1, 24), Part(25, 48), Part(49, 72), Part(73, 96)]
-
-
-def test_a_recorded_forecast_is_of_as_many_rows_as_were_asked_for_at_first(
-    data: ForecastData, small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Seven channels are seven rows; only the short batch at the end of many is filled up."""
-    rows = []
-
-    class Recording:
-        def __init__(self, function: Callable[..., tuple[Tensor]], device: torch.device) -> None:
-            self.function = function
-
-        def __call__(self, constants: Hashable, inputs: Sequence[Tensor]) -> tuple[Tensor]:
-            rows.append(len(inputs[0]))
-            return self.function(constants, *inputs)
-
-    monkeypatch.setattr("timellm_cli.model.runner.Captured", Recording)
-    model = load_forecaster(make_config(small_csv, tiny_llm), CPU)
-    model.captures = True
-    windows = [data.windows("test")[item] for item in range(20)]
-    forecaster, launched = ModelForecaster(model, CPU), ModelForecaster(model, CPU)
-    launched._captured = None
-    with torch.inference_mode():
-        for start, stop in ((0, 7), (7, 14), (14, 17), (0, 20), (17, 20)):
-            expected = launched(windows[start:stop])
-            torch.testing.assert_close(forecaster(windows[start:stop]), expected, rtol=1e-4, atol=1e-4)
-    assert rows == [7, 7, 7, 20, 20]

@@ -13,9 +13,10 @@ from torch import Tensor
 from timellm_cli.commands.open_checkpoint import config_for, open_forecaster
 from timellm_cli.config import Config
 from timellm_cli.console import err, out, print_json, say
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.forecast_input import require_columns
 from timellm_cli.data.source import open_source
-from timellm_cli.data.windows import ForecastData, Window, load_data
+from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, remedy_for_data
 from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.evaluation.bands import Coverage, CoverageCount
@@ -110,7 +111,7 @@ def score_showing(
     data: ForecastData,
     task: Task,
     batch_size: int,
-    on_errors: Callable[[Sequence[Window], Tensor], None] | None = None,
+    on_errors: Callable[[Batch, Tensor], None] | None = None,
 ) -> Scores:
     """Score, and show how far it is."""
     samples = scored_windows(data, task.split, task.limit) * data.windows(task.split).channels

@@ -131,7 +131,7 @@ def _bands(
     bands = []
     for level in levels:
         half_HC = np.full_like(values_HC, np.nan)
-        half_BH = intervals.around(level, history_BT, range(len(validated))).numpy()
+        half_BH = intervals.around(level, history_BT, torch.arange(len(validated))).numpy()
         half_HC[:known, validated] = half_BH.T[:known] * trained.scaler.std_C[validated]
         bands.append((level, half_HC))
     return tuple(bands)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from timellm_cli.data.windows import ForecastData, Window
+from timellm_cli.data.batch import Batch
+from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.evaluation.baselines import period_of
 from timellm_cli.evaluation.score import parts_of
@@ -58,10 +59,10 @@ class Intervals:
     levels: tuple[int, ...]
     halves_LCH: Halves
 
-    def around(self, level: int, history_BT: Tensor, place_B: Sequence[int]) -> Tensor:
-        """Half-widths (B, H) in standardised units after standardised histories; `place_B` are places of channels."""
+    def around(self, level: int, history_BT: Tensor, channel_B: Tensor) -> Tensor:
+        """Half-widths (B x H, standardised) after standardised histories; `channel_B` are positions in `channels`."""
         halves_CH = torch.from_numpy(self.halves_LCH[self.levels.index(level)])
-        return halves_CH[list(place_B)].double() * window_scale(history_BT, self.period).unsqueeze(1)
+        return halves_CH[channel_B].double() * window_scale(history_BT, self.period).unsqueeze(1)
 
 
 class ValidationErrors:
@@ -77,14 +78,13 @@ class ValidationErrors:
         self._errors: list[Tensor] = []
         self._scales: list[Tensor] = []
 
-    def add(self, windows: Sequence[Window], error_BH: Tensor) -> None:
-        """Errors in standardised units; windows come channel by channel."""
-        kept = [place for place in range(len(windows)) if (self._seen + place) % self._windows % self._every == 0]
-        self._seen += len(windows)
-        if kept:
-            self._errors.append(error_BH[kept].abs().float().cpu())
-            history_BT = torch.stack([windows[place].history_T for place in kept])
-            self._scales.append(torch.stack([window_scale(history_BT, period) for period in self._periods], dim=1))
+    def add(self, batch: Batch, error_BH: Tensor) -> None:
+        """Errors in standardised units; samples come channel by channel."""
+        kept_B = (torch.arange(len(batch)) + self._seen) % self._windows % self._every == 0
+        self._seen += len(batch)
+        self._errors.append(error_BH[kept_B.to(error_BH.device)].abs().float().cpu())
+        history_BT = batch.history_BT[kept_B]
+        self._scales.append(torch.stack([window_scale(history_BT, period) for period in self._periods], dim=1))
 
     def intervals(self) -> Intervals | None:
         """The bands. None where not even the lowest level can be told from so few windows."""
@@ -178,21 +178,22 @@ class CoverageCount:
     """Counts while `score` goes through windows; `add` is what it is told. `columns` are those of the table."""
 
     def __init__(self, intervals: Intervals, columns: tuple[str, ...]) -> None:
-        self._intervals, self._columns = intervals, columns
+        self._intervals = intervals
+        known = {name: position for position, name in enumerate(intervals.channels)}
+        self._positions_C = torch.tensor([known.get(name, -1) for name in columns])
         shape = intervals.halves_LCH.shape
         self._inside_LCH, self._width_LCH = np.zeros(shape), np.zeros(shape)
         self._windows_C = np.zeros(shape[1])
 
-    def add(self, windows: Sequence[Window], error_BH: Tensor) -> None:
+    def add(self, batch: Batch, error_BH: Tensor) -> None:
         """Errors in standardised units."""
         intervals, error_BH = self._intervals, error_BH.abs().cpu()
-        places = np.array([intervals.channels.index(self._columns[window.channel]) for window in windows])
-        history_BT = torch.stack([window.history_T for window in windows])
-        np.add.at(self._windows_C, places, 1)
-        for place, level in enumerate(intervals.levels):
-            half_BH = intervals.around(level, history_BT, places.tolist())
-            np.add.at(self._inside_LCH[place], places, (error_BH <= half_BH).numpy())
-            np.add.at(self._width_LCH[place], places, 2 * half_BH.numpy())
+        channel_B = self._positions_C[batch.channel_B]
+        np.add.at(self._windows_C, channel_B.numpy(), 1)
+        for position, level in enumerate(intervals.levels):
+            half_BH = intervals.around(level, batch.history_BT, channel_B)
+            np.add.at(self._inside_LCH[position], channel_B.numpy(), (error_BH <= half_BH).numpy())
+            np.add.at(self._width_LCH[position], channel_B.numpy(), 2 * half_BH.numpy())
 
     def result(self) -> tuple[Coverage, ...]:
         """Of every level, lowest first."""

@@ -11,7 +11,6 @@ All see what a model sees, `seq_len` standardised values of one channel, and not
 from the training span; the strength of the ridge is chosen on the validation span. The test span is never looked at.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.cadence import Cadence
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.windows import ForecastData, Window
+from timellm_cli.data.windows import ForecastData
 from timellm_cli.evaluation.score import Forecaster
 
 VISIBLE = 0.1
@@ -171,9 +171,9 @@ class LastValue:
     def __init__(self, pred_len: int) -> None:
         self._pred_len = pred_len
 
-    def __call__(self, windows: Sequence[Window]) -> Tensor:
+    def __call__(self, batch: Batch) -> Tensor:
         """Forecasts (B, H) in standardised units."""
-        return _histories(windows)[:, -1:].expand(-1, self._pred_len)
+        return batch.history_BT[:, -1:].expand(-1, self._pred_len)
 
 
 class SeasonalNaive:
@@ -182,9 +182,9 @@ class SeasonalNaive:
     def __init__(self, period: int, pred_len: int) -> None:
         self._steps_back = torch.arange(pred_len) % period - period
 
-    def __call__(self, windows: Sequence[Window]) -> Tensor:
+    def __call__(self, batch: Batch) -> Tensor:
         """Forecasts (B, H) in standardised units."""
-        return _histories(windows)[:, self._steps_back]
+        return batch.history_BT[:, self._steps_back]
 
 
 class Linear:
@@ -194,9 +194,9 @@ class Linear:
         self._weights_TH = torch.from_numpy(weights_TH)
         self.samples = samples
 
-    def __call__(self, windows: Sequence[Window]) -> Tensor:
+    def __call__(self, batch: Batch) -> Tensor:
         """Forecasts (B, H) in standardised units."""
-        history_BT = _histories(windows).double()
+        history_BT = batch.history_BT.double()
         mean_B1 = history_BT.mean(dim=1, keepdim=True)
         return mean_B1 + (history_BT - mean_B1) @ self._weights_TH
 
@@ -258,7 +258,3 @@ def _scored_values(data: ForecastData, split: str) -> NDArray[np.float32]:
     """Standardised rows of a split (N, C), the channels that are scored alone, as a view."""
     span, channels = data.spans[split], data.windows("test").channels
     return data.values_CN[-channels:, span.start : span.stop].T.numpy()
-
-
-def _histories(windows: Sequence[Window]) -> Tensor:
-    return torch.stack([window.history_T for window in windows])

@@ -46,33 +46,34 @@ def show_examples(
     """The model's own best, median and worst window. `scores` are its scores on that split."""
     samples = data.windows(split)
     ranked = rank_windows(scores)
-    windows = [samples[place * samples.windows + window] for place, window in ranked.values()]
+    batch = samples.batch([channel * samples.windows + window for channel, window in ranked.values()])
     with torch.inference_mode():
-        forecast_BH = forecaster(windows).double().cpu().numpy()
+        forecast_BH = forecaster(batch).double().cpu()
+    mean_B1, std_B1 = (
+        torch.from_numpy(one_C)[batch.channel_B, None] for one_C in (data.scaler.mean_C, data.scaler.std_C)
+    )
+    columns = [data.table.columns[channel] for channel in batch.channel_B]
+    history_BT, future_BH, forecast_BH = (
+        values.double() * std_B1 + mean_B1 for values in (batch.history_BT, batch.future_BH, forecast_BH)
+    )
+    bands: dict[int, Tensor] = {}
+    if intervals is not None:
+        channel_B = torch.tensor([intervals.channels.index(column) for column in columns])
+        bands = {level: intervals.around(level, batch.history_BT, channel_B) * std_B1 for level in intervals.levels}
     examples = []
-    for (rank, (place, number)), window, forecast_H in zip(ranked.items(), windows, forecast_BH, strict=True):
-        mean, std = data.scaler.mean_C[window.channel], data.scaler.std_C[window.channel]
-        begin = window.start + len(window.history_T)
-        dates = data.table.timestamps[begin : begin + len(forecast_H)]
+    for row, (rank, (channel, window)) in enumerate(ranked.items()):
+        first = int(batch.start_B[row]) + history_BT.shape[1]
         examples.append(
             Example(
                 rank=rank,
-                channel=data.table.columns[window.channel],
-                mse=float(scores.window_mse_CW[place, number]),
-                first=show(dates[0]),
-                last=show(dates[-1]),
-                history=tuple((window.history_T.double().numpy() * std + mean).tolist()),
-                future=tuple((window.future_H.double().numpy() * std + mean).tolist()),
-                forecast=tuple((forecast_H * std + mean).tolist()),
-                bands=_bands(intervals, data.table.columns[window.channel], window.history_T, float(std)),
+                channel=columns[row],
+                mse=float(scores.window_mse_CW[channel, window]),
+                first=show(data.table.timestamps[first]),
+                last=show(data.table.timestamps[first + future_BH.shape[1] - 1]),
+                history=tuple(history_BT[row].tolist()),
+                future=tuple(future_BH[row].tolist()),
+                forecast=tuple(forecast_BH[row].tolist()),
+                bands={level: tuple(half_BH[row].tolist()) for level, half_BH in bands.items()},
             )
         )
     return tuple(examples)
-
-
-def _bands(intervals: Intervals | None, channel: str, history_T: Tensor, std: float) -> dict[int, tuple[float, ...]]:
-    if intervals is None:
-        return {}
-    place = [intervals.channels.index(channel)]
-    halves = {level: intervals.around(level, history_T[None], place)[0] * std for level in intervals.levels}
-    return {level: tuple(half_H.tolist()) for level, half_H in halves.items()}

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.windows import ForecastData, Window
+from timellm_cli.data.windows import ForecastData
 
-Forecaster = Callable[[Sequence[Window]], Tensor]
-"""From B windows to their forecasts (B, H) in standardised units. It may read a window's history, never its future."""
+Forecaster = Callable[[Batch], Tensor]
+"""From a batch of B samples to their forecasts, B x H, standardised. It may read the histories, never the futures."""
 
 
 @dataclass(frozen=True)
@@ -158,35 +159,31 @@ def score(
     *,
     limit: int | None = None,
     on_batch: Callable[[int], None] | None = None,
-    on_errors: Callable[[Sequence[Window], Tensor], None] | None = None,
+    on_errors: Callable[[Batch, Tensor], None] | None = None,
 ) -> Scores:
     """Score a forecaster on every window of a split, or on the first `limit` windows of every channel.
 
-    `on_batch` is told the number of samples of each batch once it is scored, `on_errors` its windows and their errors
-    (B, H), forecast less future in standardised units, channel by channel. Runs without gradients; a model has to be in
-    `eval()` (`ModelForecaster` sees to it).
+    After each batch, `on_errors` is called with the batch and its errors (B x H, forecast less future, standardised),
+    and `on_batch` with its number of samples. Samples come channel by channel. No gradients are computed.
     """
     samples = data.windows(split)
     windows = scored_windows(data, split, limit)
     window_means: list[Tensor] = []
     sums_3CH = torch.zeros(3, samples.channels, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
-        for start in range(0, samples.channels * windows, batch_size):
-            # Samples are numbered channel by channel; a limit takes the first windows of each.
-            numbers = range(start, min(start + batch_size, samples.channels * windows))
-            batch = [divmod(number, windows) for number in numbers]
-            picked = [samples[place * samples.windows + window] for place, window in batch]
-            forecast_BH = forecaster(picked).double()
-            future_BH = torch.stack([window.future_H for window in picked]).to(forecast_BH)
+        for number_B in torch.arange(samples.channels * windows).split(batch_size):
+            channel_B = number_B // windows
+            batch = samples.batch((channel_B * samples.windows + number_B % windows).tolist())
+            forecast_BH = forecaster(batch).double()
+            future_BH = batch.future_BH.to(forecast_BH)
             error_BH = forecast_BH - future_BH
-            place_B = torch.tensor([place for place, _ in batch], device=error_BH.device)
             errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
-            sums_3CH = sums_3CH.to(error_BH.device).index_add_(1, place_B, errors_3BH)
+            sums_3CH = sums_3CH.to(error_BH.device).index_add_(1, channel_B.to(error_BH.device), errors_3BH)
             window_means.append(errors_3BH[:2].mean(dim=2))
             if on_errors is not None:
-                on_errors(picked, error_BH)
+                on_errors(batch, error_BH)
             if on_batch is not None:
-                on_batch(len(picked))
+                on_batch(len(batch))
     squared_CH, absolute_CH, huber_CH = sums_3CH.cpu().numpy()
     window_mse_CW, window_mae_CW = torch.cat(window_means, dim=1).cpu().numpy().reshape(2, samples.channels, windows)
     return Scores(
