@@ -12,8 +12,7 @@ from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation.score import score
 from timellm_cli.geometry import count_run
-from timellm_cli.model.runner import ModelForecaster
-from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
+from timellm_cli.training.checkpoint import load_checkpoint, load_runner
 
 torch.set_num_threads(1)
 
@@ -39,8 +38,7 @@ def test_checkpoints_and_baselines_stand_in_one_table(cli: Cli, run_a: Path, sma
 def test_json_agrees_with_scoring_in_this_process_at_any_batch_size(cli: Cli, run_a: Path) -> None:
     checkpoint = load_checkpoint(run_a)
     data = load_data(checkpoint.config)
-    model = restore_forecaster(checkpoint, checkpoint.config, CPU)
-    scores = score(ModelForecaster(model, CPU), data, "test", 50)
+    scores = score(load_runner(checkpoint, checkpoint.config, CPU), data, "test", 50)
     plain = last_json(cli("eval", run_a, "--json", "--batch-size", 7))
     assert (plain["windows"], plain["samples"], plain["channels"]) == (69, 138, ["load", "OT"])
     assert [entry["name"] for entry in plain["entries"]] == ["run-a", "last value", "seasonal naive", "linear"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.text import Text
 from torch import Tensor
 
-from timellm_cli.commands.open_checkpoint import config_for, open_forecaster
+from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, out, print_json, say
 from timellm_cli.data.batch import Batch
@@ -18,7 +18,7 @@ from timellm_cli.data.forecast_input import require_columns
 from timellm_cli.data.source import open_source
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, remedy_for_data
-from timellm_cli.errors import ConfigError, DataError, ModelError
+from timellm_cli.errors import ConfigError, DataError
 from timellm_cli.evaluation.bands import Coverage, CoverageCount
 from timellm_cli.evaluation.baselines import fit_baselines
 from timellm_cli.evaluation.evaluated import Contestant, Subject, name_checkpoints, notes_on, require_comparable
@@ -28,7 +28,7 @@ from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windo
 from timellm_cli.evaluation.task import Task, stand_in, transfer
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.files import check_target, writing
-from timellm_cli.model.runner import ModelForecaster, free_gpu_memory, is_out_of_memory
+from timellm_cli.model.runner import free_gpu_memory, gpu_memory_errors
 from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.report.html_report import RunShown, write_report
 from timellm_cli.report.progress import scoring_progress
@@ -84,23 +84,17 @@ def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offli
 def score_model(trained: Trained, task: Task, machine: Machine, batch_size: int | None, offline: bool) -> Scored:
     """Loads the model, scores it, shows some windows, and lets it go, so that one LLM at a time is in memory."""
     name = trained.subject.name
-    with err.status(Text(f"Loading {name}")):
-        opened = open_forecaster(trained.checkpoint, trained.config, machine, offline)
-    batch_size = batch_size or opened.batch_size
-    forecaster = ModelForecaster(opened.model, opened.device)
     try:
+        with err.status(Text(f"Loading {name}")):
+            runner, at_once = open_checkpoint(trained.checkpoint, trained.config, machine, offline)
         count = _count_coverage(trained) if task.zero_shot is None else None
-        scores = score_showing(name, forecaster, trained.data, task, batch_size, count.add if count else None)
-        intervals = trained.checkpoint.intervals if count else None
-        examples = show_examples(forecaster, trained.data, task.split, scores, intervals)
+        with gpu_memory_errors():
+            scores = score_showing(
+                name, runner, trained.data, task, batch_size or at_once, count.add if count else None
+            )
+            intervals = trained.checkpoint.intervals if count else None
+            examples = show_examples(runner, trained.data, task.split, scores, intervals)
         return Scored(scores, count.result() if count else (), examples)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f"the GPU's memory does not hold one sample of {name}",
-            "use --device cpu; `nvidia-smi` shows what other programs hold",
-        ) from None
     finally:
         free_gpu_memory()  # recordings would keep theirs while the next model is loaded
 

@@ -184,10 +184,10 @@ def count_tokens(text: PromptText, statistics: WindowStatistics, shape: LLMShape
     """
     prompt = text.render(statistics)
     if shape and (count := _load_tokenizer(shape.name)):
-        static = count(text.head)
+        static = count(text.prefix)
         return TokenCount(static, count(prompt) - static, exact=True, error=0.0)
     rates = tokenizer_rates(shape.tokenizer if shape else "other")
-    static = round(rates.estimate(text.head)) + rates.added
+    static = round(rates.estimate(text.prefix)) + rates.added
     total = round(rates.estimate(prompt)) + rates.added
     return TokenCount(static, total - static, exact=False, error=rates.error)
 
