@@ -39,7 +39,7 @@ class Watched:
     def encode(self, history_BT: torch.Tensor) -> PromptTokens:
         """The other encoder's prompts."""
         prompt = self.inner.encode(history_BT)
-        self.prompts.append((len(prompt.head), prompt.length))
+        self.prompts.append((len(prompt.prefix), prompt.length))
         return prompt
 
 

@@ -114,7 +114,7 @@ class Workplace:
         samples = _load_data(config.data.path, config.window.seq_len).training_windows()
         some = torch.stack([samples[place * (len(samples) // 64)].history_T for place in range(64)])
         tokens = make_encoder(config).encode(some)
-        return len(tokens.head) + float(tokens.mask_BK.sum()) / 64, len(tokens.head)
+        return len(tokens.prefix) + float(tokens.mask_BK.sum()) / 64, len(tokens.prefix)
 
     def _start_plain(self, config: Config, variant: Variant, data: ForecastData, job: Job) -> Run:
         llm = self.llm(job.shape)

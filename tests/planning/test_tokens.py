@@ -37,7 +37,7 @@ def test_the_count_is_that_of_the_model(tiny_llm: Path) -> None:
     encoder = PromptEncoder(prompt, load_tokenizer(tiny_llm), max_tokens=4096)
     tokens = encoder.encode_texts([prompt.render(statistics)])
     count = count_tokens(prompt, statistics, known_shape(str(tiny_llm)))
-    assert (count.total, count.static) == (tokens.length, len(tokens.head))
+    assert (count.total, count.static) == (tokens.length, len(tokens.prefix))
 
 
 @pytest.mark.parametrize("family", REAL_COUNTS)

@@ -8,37 +8,37 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Prompts of a batch: `head`, the token ids that every prompt begins with, and the tails, ids and mask of B x K.
+    """Prompts of a batch: `prefix`, the token ids that every prompt begins with, and the suffixes, B x K.
 
-    The tails (int64; mask 1: a token, 0: padding) are padded on the left, so that the last prompt token stands beside
-    the first patch, whatever the batch-mates' lengths are.
+    The suffixes (int64 ids; mask 1: a token, 0: padding) are padded on the left, so the last prompt token is next to
+    the first patch, whatever the lengths of the other prompts are.
     """
 
     ids_BK: Tensor
     mask_BK: Tensor
-    head: tuple[int, ...] = ()
+    prefix: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
-        """Tokens of the longest prompt, head and padding included."""
-        return len(self.head) + self.ids_BK.shape[1]
+        """Tokens of the longest prompt, prefix and padding included."""
+        return len(self.prefix) + self.ids_BK.shape[1]
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Ids and mask."""
+        """Ids and mask of the suffixes."""
         return self.ids_BK, self.mask_BK
 
     def joined(self) -> "PromptTokens":
-        """The same prompts with the head repeated in front of every tail, and no head apart."""
-        head_BK = self.ids_BK.new_tensor(self.head).expand(len(self.ids_BK), -1)
+        """The same prompts with the prefix repeated in front of every suffix, and an empty prefix."""
+        prefix_BK = self.ids_BK.new_tensor(self.prefix).expand(len(self.ids_BK), -1)
         return PromptTokens(
-            torch.cat([head_BK, self.ids_BK], dim=1), torch.cat([torch.ones_like(head_BK), self.mask_BK], dim=1)
+            torch.cat([prefix_BK, self.ids_BK], dim=1), torch.cat([torch.ones_like(prefix_BK), self.mask_BK], dim=1)
         )
 
     def to(self, device: torch.device) -> "PromptTokens":
         """The same on another device."""
         return PromptTokens(
-            self.ids_BK.to(device, non_blocking=True), self.mask_BK.to(device, non_blocking=True), self.head
+            self.ids_BK.to(device, non_blocking=True), self.mask_BK.to(device, non_blocking=True), self.prefix
         )
 
 

@@ -304,7 +304,7 @@ class TimeLLM(nn.Module):
     def constants_of(self, prompt):  # type: ignore
         from types import SimpleNamespace
 
-        return SimpleNamespace(head=prompt.head)
+        return SimpleNamespace(head=prompt.prefix)
 
 
 VocabularyMapping = VocabularyPrototypes

@@ -169,12 +169,12 @@ def test_the_head_of_the_prompt_is_read_once_a_run(tiny_llm: Path) -> None:
         original(**inputs),
     )[1]
     prompt = model.encoder.encode(histories(4))
-    assert len(prompt.head) == len(model.encoder.text.head)  # a token is a byte
+    assert len(prompt.prefix) == len(model.encoder.text.head)  # a token is a byte
     with torch.inference_mode():
         model(histories(4), prompt)
     model(histories(4), prompt).sum().backward()  # what was read under inference mode serves training as well
     tail = 4 * (prompt.ids_BK.shape[1])
-    assert positions_read == [len(prompt.head), tail, 4 * 12, tail, 4 * 12]
+    assert positions_read == [len(prompt.prefix), tail, 4 * 12, tail, 4 * 12]
 
 
 def test_a_forecast_does_not_depend_on_its_batch_mates(family: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_reading_does_not_depend_on_batch_mates() -> None:
     tokens_BPE, _ = patches_and_gradient()
     for row, padding in enumerate((0, 2, 4)):
         alone = PromptTokens(
-            prompt.ids_BK[row : row + 1, padding:], prompt.mask_BK[row : row + 1, padding:], prompt.head
+            prompt.ids_BK[row : row + 1, padding:], prompt.mask_BK[row : row + 1, padding:], prompt.prefix
         )
         torch.testing.assert_close(decoder(alone, tokens_BPE[row : row + 1])[0], together[row], rtol=1e-5, atol=1e-5)
 
@@ -161,7 +161,7 @@ def test_only_the_patches_numbers_and_the_keys_and_values_live_between_the_passe
     decoder.recompute = recompute
     decoder.admit(prompt)
     _, trace = decoder.read(prompt, patches_and_gradient()[0].detach(), keep=True)
-    patches, context = BATCH * PATCHES, BATCH * (len(prompt.head) + TAIL + PATCHES)
+    patches, context = BATCH * PATCHES, BATCH * (len(prompt.prefix) + TAIL + PATCHES)
     heads, kv_heads, features = 4, 2, WIDTH // 4
     of_a_layer = patches * WIDTH + 2 * context * kv_heads * features
     if not recompute:

@@ -128,8 +128,8 @@ class Decoder(nn.Module):
     def admit(self, prompt: PromptTokens) -> None:
         """Make ready for prompts that are still on the CPU: embeddings of new tokens, keys and values of a new head."""
         self.embedding.admit(prompt.ids_BK)
-        if self._head is None or self._head[0] != prompt.head:
-            self._head = prompt.head, self._read_head(prompt.head)
+        if self._head is None or self._head[0] != prompt.prefix:
+            self._head = prompt.prefix, self._read_head(prompt.prefix)
 
     def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
         """The LLM's last hidden states at the patches, B x P x E, float32. On a GPU, admit the prompt before."""
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
     def read(self, prompt: PromptTokens, tokens_BPE: Tensor, keep: bool) -> tuple[Tensor, "Trace"]:
         """Tokens after the last layer, before its norm, B x P x E, and with `keep` what `propagate_back` needs."""
         assert self._head is not None
-        assert self._head[0] == prompt.head
+        assert self._head[0] == prompt.prefix
         patches = tokens_BPE.shape[1]
         tokens_BSE = torch.cat([self.embedding(prompt.ids_BK), tokens_BPE], dim=1)
         places = self._place(prompt, patches)
@@ -184,7 +184,7 @@ class Decoder(nn.Module):
 
     def _place(self, prompt: PromptTokens, patches: int) -> Places:
         """Where prompt tails and patches stand. Padding takes no position, and only itself sees it."""
-        head_len, (batch, tail) = len(prompt.head), prompt.mask_BK.shape
+        head_len, (batch, tail) = len(prompt.prefix), prompt.mask_BK.shape
         real_BS = torch.cat([prompt.mask_BK.bool(), prompt.mask_BK.new_ones(batch, patches, dtype=torch.bool)], dim=1)
         positions_BS = (real_BS.cumsum(dim=1) + (head_len - 1)).clamp_min(0)
         angles_BSr = positions_BS.unsqueeze(2) * self.frequencies

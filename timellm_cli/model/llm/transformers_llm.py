@@ -83,8 +83,8 @@ class TransformersBackbone(nn.Module):
 
     def _read_in_two_passes(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
         mask, positions = _attend_to(prompt.joined().mask_BK, tokens_BPE.shape[1])
-        head_len, prompt_len = len(prompt.head), prompt.length
-        cache = self._head_keys_and_values(prompt.head, len(mask)) if head_len else None
+        head_len, prompt_len = len(prompt.prefix), prompt.length
+        cache = self._head_keys_and_values(prompt.prefix, len(mask)) if head_len else None
         if prompt_len > head_len:
             with torch.no_grad():
                 cache = self.llm(
@@ -119,7 +119,7 @@ class TransformersBackbone(nn.Module):
         ids_BK = torch.tensor([[2, 3, 4], [0, 3, 4]], device=self.embedding_VE.device)
         mask_BK = torch.ones_like(ids_BK)
         mask_BK[1, 0] = 0
-        prompt = PromptTokens(ids_BK, mask_BK, head=(0, 1))
+        prompt = PromptTokens(ids_BK, mask_BK, prefix=(0, 1))
         tokens_BPE = self._embed(ids_BK.flip(1))
         expected = self._read_in_one_pass(prompt, tokens_BPE).float()
         try:
