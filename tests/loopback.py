@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+LIMIT_SECONDS = 300
+"""Ends a test that hangs. No test waits this long, nor expects anything to happen sooner."""
+
 
 @dataclass
 class Answer:
-    """What the server says once. `announced` overrides the true Content-Length; after `stall_after` bytes it waits."""
+    """What the server says once. `announced` overrides the true Content-Length.
+
+    After `stall_after` bytes it waits for `Server.resume`.
+    """
 
     body: bytes = b""
     status: int = 200
@@ -51,7 +57,7 @@ def serving() -> Iterator[Server]:
                 self.wfile.write(answer.body[: answer.stall_after])
                 self.wfile.flush()
                 server.stalled.set()
-                server.resume.wait(60)
+                server.resume.wait(LIMIT_SECONDS)
                 self.wfile.write(answer.body[answer.stall_after :])
             else:
                 self.wfile.write(answer.body)

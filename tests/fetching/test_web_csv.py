@@ -10,9 +10,9 @@ import pytest
 from tests.loopback import Answer, Server, files_below, serving
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import ConfigError, DataError
-from timellm_cli.fetching import downloads as web_csv
+from timellm_cli.fetching import downloads
 from timellm_cli.fetching.catalogue import CATALOGUE
-from timellm_cli.fetching.fetch import fetch
+from timellm_cli.fetching.fetch import Reporter, fetch
 
 PATH = "/ETTh1.csv"
 
@@ -27,7 +27,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A mirror whose table has the known checksum; retries come at once."""
     known = replace(DATASETS["ETTh1"], sha256=hashlib.sha256(etth1()).hexdigest())
     monkeypatch.setitem(DATASETS, "ETTh1", known)
-    monkeypatch.setattr(web_csv, "PAUSES_BEFORE_RETRY", (0.0, 0.0))
+    monkeypatch.setattr(downloads, "PAUSES_BEFORE_RETRY", (0.0, 0.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving() as running:
         running.routes[PATH] = [Answer(etth1())]
@@ -37,13 +37,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def test_the_file_lands_in_the_cache_with_its_credit(
     server: Server, private_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = fetch("ETTh1", server.address + "/")
+    notes: list[str] = []
+    path = fetch("ETTh1", server.address + "/", Reporter(notes.append))
     assert path.read_bytes() == etth1()
     assert files_below(private_cache) == ["data/ETTh1.NOTICE.txt", "data/ETTh1.csv"]
     assert "zhouhaoyi/ETDataset" in path.with_suffix(".NOTICE.txt").read_text(encoding="utf-8")
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "warning" not in captured.err
+    (note,) = notes
+    assert note.startswith("Fetched ETTh1, CC BY-ND 4.0.")
+    assert tuple(capsys.readouterr()) == ("", "")
 
 
 def test_the_public_address_is_used_without_a_mirror(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,13 +59,13 @@ def test_what_is_there_is_not_fetched_again(server: Server) -> None:
     assert server.count(PATH) == 1
 
 
-def test_other_bytes_of_the_same_table_are_kept_with_a_warning(
-    server: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_bytes_of_the_same_table_are_kept_with_a_warning(server: Server) -> None:
+    notes: list[str] = []
     other = etth1(load="2.5")
     server.routes[PATH] = [Answer(other)]
-    assert fetch("ETTh1", server.address).read_bytes() == other
-    warning = capsys.readouterr().err
+    assert fetch("ETTh1", server.address, Reporter(notes.append)).read_bytes() == other
+    warning = notes[0]
+    assert warning.startswith("warning: ")
     assert hashlib.sha256(other).hexdigest() in warning
     assert DATASETS["ETTh1"].sha256 in warning
 
@@ -75,9 +76,11 @@ def test_other_bytes_of_the_same_table_are_kept_with_a_warning(
     ids=["503", "429", "truncated"],
 )
 def test_a_passing_trouble_is_tried_again(server: Server, trouble: Answer) -> None:
+    notes: list[str] = []
     server.routes[PATH] = [trouble, trouble, Answer(etth1())]
-    assert fetch("ETTh1", server.address).read_bytes() == etth1()
+    assert fetch("ETTh1", server.address, Reporter(notes.append)).read_bytes() == etth1()
     assert server.count(PATH) == 3
+    assert sum("trying again" in note for note in notes) == 2
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_what_is_not_the_whole_table_is_refused_and_leaves_nothing(
 
 
 def test_a_silent_server_is_given_up(server: Server, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_csv, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.2)
     server.routes[PATH] = [Answer(etth1(), stall_after=100)]
     with pytest.raises(DataError, match=r"no answer within 0\.2 s"):
         fetch("ETTh1", server.address)
@@ -116,7 +119,7 @@ def test_a_silent_server_is_given_up(server: Server, private_cache: Path, monkey
 
 
 def test_an_address_where_nobody_listens_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_csv, "PAUSES_BEFORE_RETRY", ())
+    monkeypatch.setattr(downloads, "PAUSES_BEFORE_RETRY", ())
     with serving() as closed:
         address = closed.address
     with pytest.raises(DataError, match="cannot download"):
@@ -140,9 +143,8 @@ def test_the_reference_copies_have_the_pinned_checksums_and_sizes(shared_dir: Pa
         assert len(content) == CATALOGUE[name].size
 
 
-def test_the_real_table_passes_from_a_mirror(
-    shared_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = fetch("ETTh2", (shared_dir / "data" / "ETT-small").as_uri())
+def test_the_real_table_passes_from_a_mirror(shared_dir: Path) -> None:
+    notes: list[str] = []
+    path = fetch("ETTh2", (shared_dir / "data" / "ETT-small").as_uri(), Reporter(notes.append))
     assert path.stat().st_size == CATALOGUE["ETTh2"].size
-    assert "warning" not in capsys.readouterr().err
+    assert not any("warning" in note for note in notes)

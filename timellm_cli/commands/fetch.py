@@ -1,20 +1,25 @@
-"""`timellm fetch`: without names it lists what there is, with names it gets them. Light until a download begins."""
+"""`timellm fetch`: lists what can be fetched, or fetches it by name. Light until a download begins."""
 
 from typing import Any
 
 from rich import box
 
-from timellm_cli.console import out, print_json
+from timellm_cli.console import download_progress, err, out, print_json, say
 from timellm_cli.errors import ConfigError
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset
-from timellm_cli.fetching.fetch import check_names, fetch
+from timellm_cli.fetching.fetch import Reporter, check_names, fetch
 from timellm_cli.files import cache_directory
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_memory
 
 
+def console_reporter() -> Reporter:
+    """Shows on stderr what any command fetches."""
+    return Reporter(on_note=say, progress=download_progress, hub_bars=err.is_terminal)
+
+
 def run(names: list[str], *, mirror: str | None, offline: bool, as_json: bool) -> None:
-    """Fetch every name, or list the catalogue; on stdout a table, one line per thing fetched, or one JSON object.
+    """Fetch every name, or list the catalogue. Prints a table, a line for each name, or one JSON object.
 
     Raises ConfigError for unknown names before anything is downloaded, DataError or ModelError for a failed download.
     """
@@ -26,7 +31,7 @@ def run(names: list[str], *, mirror: str | None, offline: bool, as_json: bool) -
         raise ConfigError(
             "nothing is fetched with --offline or TIMELLM_OFFLINE", "leave the option or the variable out"
         )
-    paths = {name: fetch(name, mirror) for name in names}
+    paths = {name: fetch(name, mirror, console_reporter()) for name in names}
     if as_json:
         print_json({"fetched": [{"name": name, "path": str(path)} for name, path in paths.items()]})
         return
@@ -38,18 +43,18 @@ def _list(as_json: bool) -> None:
     if as_json:
         print_json({"cache": str(cache_directory()), "catalogue": [_describe(asset) for asset in CATALOGUE.values()]})
         return
-    title = f"What `timellm fetch NAME` gets, and where in {cache_directory()} it lies"
+    title = f"What `timellm fetch NAME` downloads, and its path in {cache_directory()}"
     table = titled_table(title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("kind")
     table.add_column("download", justify="right")
     table.add_column("licence", no_wrap=True)
-    table.add_column("place", overflow="fold")
+    table.add_column("path", overflow="fold")
     table.add_column("present")
     for asset in CATALOGUE.values():
-        place = asset.path.relative_to(cache_directory()).as_posix()
+        path = asset.path.relative_to(cache_directory()).as_posix()
         size, present = format_memory(asset.size), "yes" if asset.present else "no"
-        table.add_row(asset.name, asset.kind, size, asset.licence, place, present)
+        table.add_row(asset.name, asset.kind, size, asset.licence, path, present)
     out.print(table)
     out.print("Any LLM of the Hugging Face hub, by its id: timellm fetch owner/name")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.console import err
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError, ModelError
@@ -25,7 +26,7 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
         raise ModelError(f"checkpoint '{original}' not found", "give the path of the original's 'checkpoint' file")
     if output.exists():
         raise ConfigError(f"'{output}' exists already", "name another file with -o, or move this one away")
-    config, checks = settle_here(settings.config, look_at_machine(), offline)
+    config, checks = settle_here(settings.config, look_at_machine(), offline, console_reporter())
     require_ready(checks)
     data = load_data(config)
     forecaster = load_forecaster(config, torch.device(config.hardware.device))

