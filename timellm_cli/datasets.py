@@ -1,6 +1,7 @@
-"""The datasets timellm knows by name: their shape, borders, origin and the sentence that describes them. Light.
+"""The datasets that timellm knows by name: shape, split, address, and the sentence that describes them. Light.
 
-ETT borders: 12 months train, 4 validate, 4 test, a month being 30 days (Zhou et al., AAAI 2021; Time-LLM keeps them).
+ETT is split into 12 months to train, 4 to validate and 4 to test, of 30 days each (Zhou et al., AAAI 2021, and
+Time-LLM).
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ _ETT_TEXT = (
 class Dataset:
     """What is known of a dataset without opening its file.
 
-    `rows` counts data rows as they are after filling; `sha256` is of the CSV file.
-    `month_rows` is the length of a 30-day month in rows where the 12/4/4-month borders hold, else None (ratios).
+    `rows` counts the rows after filling. `sha256` is that of the CSV file. `month_rows` are the rows of a 30-day month
+    where the split of 12, 4 and 4 months applies; None where ratios do.
     """
 
     name: str
@@ -93,7 +94,7 @@ DATASETS: dict[str, Dataset] = {
 
 
 def known_dataset(data: DataConfig) -> Dataset | None:
-    """The known dataset a configuration names, or None for a custom one. Raises ConfigError for a wrong name."""
+    """The known dataset of a configuration, or None for 'custom'. Raises ConfigError for an unknown name."""
     if data.dataset == "custom":
         return None
     if data.dataset not in DATASETS:
@@ -105,7 +106,7 @@ def known_dataset(data: DataConfig) -> Dataset | None:
 
 
 def data_path(data: DataConfig) -> Path:
-    """Where the CSV is expected. Raises ConfigError for a custom dataset without a path."""
+    """The path of the CSV, which may not exist. Raises ConfigError for a custom dataset without a path."""
     dataset = known_dataset(data)
     if data.path is not None:
         return data.path
@@ -115,19 +116,19 @@ def data_path(data: DataConfig) -> Path:
 
 
 def name_of(data: DataConfig) -> str:
-    """What people call the rows: the known dataset's name, or that of a file which is called otherwise."""
+    """The name of the data for people: the dataset's, or the file's where it differs."""
     path = data_path(data)
     return data.dataset if path.stem == data.dataset else path.name
 
 
 def csv_named(text: str | Path) -> Path:
-    """A path as it stands; where no such file is but a known dataset has that name, its file in the cache."""
+    """A path; where it does not exist but is a known dataset's name, that dataset's file in the cache."""
     path = Path(text)
     return data_directory() / f"{path}.csv" if str(path) in DATASETS and not path.exists() else path
 
 
 def description_of(data: DataConfig, description: str | None) -> str:
-    """The domain text of the prompt: the configured one, else the dataset's, else what can be said of any CSV."""
+    """The description in the prompt: the configured one, else the dataset's, else a sentence that fits any CSV."""
     dataset = known_dataset(data)
     if description is not None:
         return description

@@ -1,11 +1,4 @@
-"""Files that are whole at every moment, and a disk that refuses. Light: standard library only.
-
-Where downloaded things lie. Light.
-
-The cache follows the platform's habit (platformdirs) and moves with the environment variable TIMELLM_CACHE.
-
-Files that the user asked for by name: whether they can be written, before any work is done, and when they are.
-"""
+"""Writing files: where the cache is, replacing a file as a whole, and checking paths that a user gives. Light."""
 
 import os
 import time
@@ -19,12 +12,32 @@ import platformdirs
 from timellm_cli.errors import ConfigError, ModelError
 
 TEMPORARY = ".*.tmp"
-"""Pattern of the names that `replacing` writes to; a killed process may leave one behind."""
+"""Pattern of the names that `replacing` writes to. A killed process may leave such a file behind."""
+
+
+def cache_directory() -> Path:
+    """The root of everything that is fetched or prepared: TIMELLM_CACHE, else the platform's usual folder."""
+    return Path(os.environ.get("TIMELLM_CACHE") or platformdirs.user_cache_dir("timellm", appauthor=False))
+
+
+def data_directory() -> Path:
+    """Dataset files, `NAME.csv`."""
+    return cache_directory() / "data"
+
+
+def llm_directory() -> Path:
+    """LLMs that do not come from a hub, one folder each."""
+    return cache_directory() / "llms"
+
+
+def prepared_directory() -> Path:
+    """What was prepared of LLMs for faster starts, one folder each. It may be deleted at any time."""
+    return cache_directory() / "prepared"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; when the block ends well it takes the place of `path` in one move, else nothing has changed.
+    """A file to write that replaces `path` in one move when the block ends; an exception leaves `path` as it was.
 
     Raises OSError where the disk refuses.
     """
@@ -40,34 +53,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def disk_faults_of(path: Path) -> Iterator[None]:
-    """Turn the disk's refusal to write a file of a run into a ModelError that says how to go on."""
-    try:
-        yield
-    except OSError as error:
-        raise ModelError(
-            f"'{path}' cannot be written: {error.strerror or error}",
-            "free some disk space, then go on with --resume auto; the checkpoints written before are intact",
-        ) from None
-
-
 def _move(temporary: Path, path: Path) -> None:
-    """On Windows a file that someone reads (an evaluation, a virus scanner) cannot be replaced for a moment."""
-    for pause in (0.05, 0.2, 0.5, 1.0):
+    """Windows cannot replace a file while another program, such as a virus scanner, reads it: try again."""
+    for pause in (0.05, 0.2, 0.5, 1.0) if os.name == "nt" else ():
         try:
             temporary.replace(path)
-        except PermissionError:
-            if os.name != "nt":
-                raise
-            time.sleep(pause)
-        else:
             return
+        except PermissionError:
+            time.sleep(pause)
     temporary.replace(path)
 
 
 def _sync_directory(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows cannot open folders and does not need it."""
+    """Make the move itself survive a power cut. Windows cannot open folders and does not need it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -76,39 +74,31 @@ def _sync_directory(folder: Path) -> None:
             os.close(descriptor)
 
 
-def cache_directory() -> Path:
-    """The root of everything `timellm fetch` keeps."""
-    return Path(os.environ.get("TIMELLM_CACHE") or platformdirs.user_cache_dir("timellm", appauthor=False))
-
-
-def data_directory() -> Path:
-    """Dataset files, `NAME.csv`."""
-    return cache_directory() / "data"
-
-
-def llm_directory() -> Path:
-    """LLMs that do not come from a hub, one folder each."""
-    return cache_directory() / "llms"
-
-
-def prepared_directory() -> Path:
-    """What was prepared of LLMs for faster starts, one folder each; it may be deleted at any time."""
-    return cache_directory() / "prepared"
+@contextmanager
+def disk_faults_of(path: Path) -> Iterator[None]:
+    """Turn an OSError about a file of a run into a ModelError that says how to continue the run."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            f"'{path}' cannot be written: {error.strerror or error}",
+            "free some disk space, then continue with --resume auto; the checkpoints written before are intact",
+        ) from None
 
 
 def check_target(flag: str, path: Path, inputs: tuple[Path, ...] = ()) -> None:
-    """Raise ConfigError where `path` is a folder, lies in none, or is one of the inputs."""
+    """Raise ConfigError where an output path is a folder, has no folder, or is one of the inputs."""
     if path.is_dir():
         raise ConfigError(f"{flag} {path} is a folder", "give the path of a file in it")
     if not path.parent.is_dir():
         raise ConfigError(f"{flag} {path}: there is no folder '{path.parent}'", "make the folder first")
-    if path.resolve() in [taken.resolve() for taken in inputs]:
+    if path.resolve() in [source.resolve() for source in inputs]:
         raise ConfigError(f"{flag} {path} is the input itself, which would be lost", "give another path")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the disk's refusal into a ConfigError."""
+    """Turn an OSError about an output path that the user gave into a ConfigError."""
     try:
         yield
     except OSError as error:

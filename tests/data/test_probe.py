@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import tracemalloc
 from datetime import timedelta
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_business_days_are_not_filled_up_to_weeks(tmp_path: Path) -> None:
         (3, "2024-01-41,1,2", "line 5, column 'date': '2024-01-41' is no timestamp"),
     ],
 )
-def test_what_the_head_shows_to_be_wrong_is_told_at_once(tmp_path: Path, place: int, line: str, message: str) -> None:
+def test_what_is_wrong_in_the_first_rows_is_refused(tmp_path: Path, place: int, line: str, message: str) -> None:
     lines = daily_lines()
     lines[place] = line
     with pytest.raises(DataError, match=message):
@@ -89,25 +88,23 @@ def test_a_last_line_that_is_no_row_is_noticed(tmp_path: Path) -> None:
         probe_csv(path, CUSTOM)
 
 
-def test_a_long_file_is_probed_quickly_in_little_memory(tmp_path: Path) -> None:
+def test_the_middle_of_a_long_file_is_counted_in_little_memory_and_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     day = "".join(
         f"2024-01-01 {hour:02}:{minute:02}:00,1.25,-3.5,{minute}\n" for hour in range(24) for minute in range(60)
     )
     with path.open("w", encoding="utf-8", newline="") as stream:
         stream.write("date,a,b,OT\n")
-        for _ in range(1000):
+        for number in range(1000):
+            stream.write("no timestamp,no number\n" if number == 500 else "")
             stream.write(day)
     assert path.stat().st_size > 40 * 2**20
     tracemalloc.start()
-    started = time.perf_counter()
     probe = probe_csv(path, CUSTOM)
-    seconds = time.perf_counter() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert probe.rows == 1_440_000
+    assert probe.rows == 1_440_001
     assert peak < 16 * 2**20
-    assert seconds < 10
 
 
 def test_two_thousand_columns_are_probed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from timellm_cli.errors import DataError, did_you_mean, quoted
 
 
 def target_of(data: DataConfig) -> str:
-    """The target's name: as configured; a known dataset without a column of the default name has its own."""
+    """The target's name as configured; where it is the default, a known dataset's own."""
     dataset = known_dataset(data)
     if dataset and data.target == DataConfig.model_fields["target"].default:
         return dataset.target
@@ -17,7 +17,7 @@ def target_of(data: DataConfig) -> str:
 
 
 def select_columns(source: CsvSource, data: DataConfig) -> tuple[str, ...]:
-    """The value columns a configuration asks of a file, in the file's order, the target moved last (S: it alone).
+    """The value columns that a configuration selects, in the file's order, the target last. With S, it alone.
 
     Raises DataError for missing, unnamed and repeated columns, and for a file that is not the known dataset named.
     """
@@ -36,9 +36,9 @@ def select_columns(source: CsvSource, data: DataConfig) -> tuple[str, ...]:
     chosen = [target] if data.features == "S" else [name for name in values if name in data.columns or not data.columns]
     repeated = [name for name in [data.date_column, *dict.fromkeys(chosen)] if name and header.count(name) > 1]
     if repeated:
-        places = [str(place) for place, name in enumerate(header, 1) if name == repeated[0]]
+        numbers = [str(number) for number, name in enumerate(header, 1) if name == repeated[0]]
         raise DataError(
-            f"{source.name}: the header names '{repeated[0]}' {len(places)} times (columns {', '.join(places)})",
+            f"{source.name}: the header names '{repeated[0]}' {len(numbers)} times (columns {', '.join(numbers)})",
             "rename one of them, or leave it out with --columns",
         )
     if "" in chosen:

@@ -1,4 +1,4 @@
-"""Standardise channels by the mean and deviation of the training span."""
+"""Standardise channels by the mean and the standard deviation of the training span."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from timellm_cli.errors import DataError
 Floats = NDArray[np.float64]
 
 FARTHEST = 1e15
-"""Standardised values beyond it have squares, summed over a window, that float32 does not hold."""
+"""The largest standardised value: the squares of larger ones, summed over a window, overflow float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """Mean and population standard deviation of each channel, in the units of the CSV (float64).
+    """Mean and population standard deviation of each channel, raw, in float64.
 
-    A channel that never changes has its value and the deviation 1, so that it becomes zeros; the deviation is NaN where
-    float64 does not hold it.
+    A constant channel has its value as mean and 1 as deviation, so that it becomes zeros. The deviation is NaN where it
+    overflows float64.
     """
 
     mean_C: Floats
@@ -28,7 +28,7 @@ class Scaler:
 
     @classmethod
     def fit(cls, *blocks: Floats) -> Self:
-        """Measure the rows of the training span, raw, given as blocks (n, C)."""
+        """The scaler of raw rows, given as blocks (n, C)."""
         rows = sum(map(len, blocks))
         with np.errstate(over="ignore", invalid="ignore"):
             mean_C = np.sum([block_NC.sum(axis=0) for block_NC in blocks], axis=0) / rows
@@ -36,18 +36,18 @@ class Scaler:
         std_C[np.isinf(std_C)] = np.nan
         lowest_C = np.min([block_NC.min(axis=0) for block_NC in blocks], axis=0)
         highest_C = np.max([block_NC.max(axis=0) for block_NC in blocks], axis=0)
-        # The deviation of equal values can come out a little above 0, where their mean is rounded.
+        # The mean of equal values may be rounded, and then their deviation is a little above 0.
         constant_C = (lowest_C == highest_C) | (std_C == 0)
         return cls(np.where(constant_C, lowest_C, mean_C), np.where(constant_C, 1.0, std_C))
 
     def standardise(self, values_NC: Floats) -> Floats:
-        """Raw to standardised; the last axis is the channels."""
+        """Raw to standardised values, (..., C)."""
         standardised_NC = values_NC - self.mean_C
-        standardised_NC /= self.std_C
+        standardised_NC /= self.std_C  # in place: saves a copy
         return standardised_NC
 
     def restore(self, values_NC: Floats) -> Floats:
-        """Standardised to raw; the last axis is the channels."""
+        """Standardised to raw values, (..., C)."""
         return values_NC * self.std_C + self.mean_C
 
 
@@ -60,7 +60,7 @@ def _squares(values_NC: Floats, mean_C: Floats) -> Floats:
 
 
 def require_computable(standardised_NC: NDArray[np.floating], columns: Sequence[str], name: str) -> None:
-    """Raise DataError for the first channel that the model would turn into no numbers. `name` is the CSV's."""
+    """Raise DataError for the first channel whose values would overflow in the model. `name` is the CSV's."""
     for column, values_N in zip(columns, standardised_NC.T, strict=True):
         farthest = max(abs(float(values_N.min())), abs(float(values_N.max())))
         if not farthest <= FARTHEST:

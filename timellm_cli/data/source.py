@@ -1,6 +1,6 @@
-"""Where a CSV's bytes come from and how they become text: encoding, delimiter, header, line numbers. Light.
+"""How the bytes of a CSV become text: encoding, delimiter, header and line numbers. Light.
 
-Nothing is guessed from more than the first megabyte, so a file of any size is described at once.
+Only the first megabyte is used for this, so that a file of any size is described at once.
 """
 
 import codecs
@@ -18,7 +18,7 @@ from timellm_cli.errors import DataError, did_you_mean, listed
 HEAD_BYTES = 2**20
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 EMPTY_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None")
-"""What a cell without a value may hold."""
+"""Texts of a cell without a value."""
 
 GUESSED_ENCODINGS = ("gb18030", "cp1252")
 QUOTES_HINT = "look for a quotation mark without a partner"
@@ -40,10 +40,10 @@ _FOREIGN = {
 
 @dataclass(frozen=True)
 class CsvSource:
-    """A CSV that can be opened again and again, with what its head says about it.
+    """A CSV that can be opened again and again, and how to read it.
 
-    `header` holds the column names without the blanks around them; `name` is for messages. `line` counts rows from the
-    `first_row`-th below the header (from 0) on.
+    `name` is for messages. `header` holds the column names without the blanks around them. `first_row` is the row below
+    the header, counted from 0, from which `line` counts.
     """
 
     name: str
@@ -55,22 +55,22 @@ class CsvSource:
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
-        """The lines that are not blank, header first, each as (line number in the file, cells)."""
+        """The lines that are not blank, header first, as (line number in the file, cells)."""
         with self.open() as stream:
             text = io.TextIOWrapper(stream, encoding=self.encoding, errors="replace", newline="")
             yield numbered_rows(text, self.delimiter)
 
     def line(self, row: int) -> int:
         """Line number in the file of data row `row` (0 is `first_row`). Reads the file up to there."""
-        place = self.first_row + row + 1
+        below = self.first_row + row + 1
         with self.rows() as lines:
-            return next(islice((number for number, _ in lines), place, None), place + 1)
+            return next(islice((number for number, _ in lines), below, None), below + 1)
 
 
 def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> CsvSource:
     """Find out how to read a file, or a binary stream, which is read to its end.
 
-    Raises DataError for what is missing, empty, no text, without rows or of uneven width.
+    Raises DataError where it is missing, empty, not text, without rows, or has a first row longer than the header.
     """
     if isinstance(source, Path):
         _check_file(source)
@@ -107,7 +107,7 @@ def too_wide(name: str, line: int, cells: int, columns: int) -> DataError:
 
 
 def not_a_number(name: str, line: int, column: str, cell: str, count: int = 1) -> DataError:
-    """The error of a cell that holds text, with what its writer may have meant."""
+    """The error of a cell that holds text. `count` is the number of such cells in the column."""
     more = f" ({count:,} such cells in the column)" if count > 1 else ""
     hint = (
         f"empty the cell (what counts as empty: {', '.join(EMPTY_CELLS[1:])}), or leave the column out with --columns"
@@ -118,12 +118,12 @@ def not_a_number(name: str, line: int, column: str, cell: str, count: int = 1) -
 
 
 def infinite_value(name: str, line: int, column: str) -> DataError:
-    """The error of a cell that holds an infinite number, or one too large for float64."""
+    """The error of a cell with an infinite number, or one too large for float64."""
     return DataError(f"{name}, line {line}, column '{column}': the value is infinite", "leave the cell empty")
 
 
 def numbered_rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank as (line number, cells). Raises DataError where the quotation marks do not match."""
+    """The rows that are not blank as (line number, cells). Raises DataError for unmatched quotation marks."""
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     try:
         for cells in reader:
@@ -134,11 +134,10 @@ def numbered_rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, l
 
 
 def detect_encoding(head: bytes, name: str) -> str:
-    """The encoding of a text that starts with `head`: by its BOM, else UTF-8, GB18030 (holds GBK) or Windows-1252.
+    """The encoding of a text that starts with `head`: by its BOM, else UTF-8, GB18030 (includes GBK) or Windows-1252.
 
-    Bytes that are no UTF-8 are taken for Chinese if most of the characters they give are common ones (GB2312): GB18030
-    accepts nearly anything, and one degree sign of a Western file would make a rare character.
-    Raises DataError for a file that is no text.
+    GB18030 decodes nearly any bytes: one degree sign of a Western file becomes a rare Chinese character. So it is
+    chosen only where most of the characters are common ones (GB2312). Raises DataError for a file that is not text.
     """
     for magic, kind in _FOREIGN.items():
         if head.startswith(magic):
@@ -166,13 +165,13 @@ def detect_encoding(head: bytes, name: str) -> str:
 
 
 def decode_head(head: bytes, encoding: str) -> str:
-    """The text of the first bytes; a character or line that is cut at the end is left out."""
+    """The text of the first bytes, without a character or line that is cut off at the end."""
     text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head, final=False)
     return text[: max(text.rfind("\n"), text.rfind("\r")) + 1] if len(head) == HEAD_BYTES else text
 
 
 def detect_delimiter(text: str, date_column: str) -> str:
-    """The delimiter under which the header names `date_column`; failing that, the one that makes most columns."""
+    """The delimiter with which the header names `date_column`, else the one that gives the most columns."""
     headers = {delimiter: _header(numbered_rows(io.StringIO(text, newline=""), delimiter)) for delimiter in DELIMITERS}
     return max(headers, key=lambda delimiter: (date_column in headers[delimiter], len(headers[delimiter])))
 

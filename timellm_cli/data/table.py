@@ -4,7 +4,7 @@ Whatever could silently shift or invent a value is refused with its line and col
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -22,37 +22,24 @@ from timellm_cli.errors import DataError, did_you_mean
 from timellm_cli.units import format_count
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Rows:
-    """The regular rows of a table, without their values.
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows at regular steps of time, without gaps.
 
-    `timestamps` (N) are in microseconds, without a time zone. `columns` (C) end with the target. `filled_rows` counts
-    the timestamps that were absent, `filled_cells` the empty cells of the rows that were present.
+    `timestamps` (N) are in microseconds, without a time zone. `columns` (C) end with the target. `blocks` are the raw
+    values: blocks of rows, (n, C) each.
     """
 
     timestamps: Stamps
     columns: tuple[str, ...]
     cadence: Cadence
-    filled_rows: int = 0
-    filled_cells: int = 0
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Table(Rows):
-    """Rows with their values, raw and without gaps: one or more blocks of rows, (n, C) each."""
-
     blocks: list[Floats]
+    warnings: tuple[str, ...] = ()
 
     @property
     def values(self) -> Floats:
         """All values (N, C). Several blocks are copied into one array."""
         return self.blocks[0] if len(self.blocks) == 1 else np.concatenate(self.blocks)
-
-    @property
-    def rows(self) -> Rows:
-        """The table without its values."""
-        return Rows(**{part.name: getattr(self, part.name) for part in fields(Rows)})
 
     def select(self, columns: Sequence[str]) -> Self:
         """The table with these columns in this order. Raises DataError for a column that it lacks."""
@@ -151,7 +138,7 @@ def constant_columns(blocks: Sequence[Floats], columns: Sequence[str]) -> list[s
 def _make_table(csv: CsvSource, columns: tuple[str, ...], stamps: Stamps, numbers: NumberReader, fill: str) -> Table:
     blocks = numbers.finish()
     grid = require_grid(csv, stamps)
-    table = Table(timestamps=stamps, blocks=blocks, columns=columns, cadence=grid.cadence)
+    table = Table(stamps, columns, grid.cadence, blocks)
     absent = len(grid.stamps) - len(stamps)
     empty = sum(int(np.isnan(block_NC).sum()) for block_NC in blocks)
     if not absent and not empty:
@@ -201,7 +188,4 @@ def _fill(csv: CsvSource, table: Table, grid: Grid, absent: int, empty: int) -> 
         f"filled by interpolation: absent timestamps {absent:,}, empty cells {empty:,}; "
         f"the longest gap has {format_count(longest[0], 'row')} ({longest[1]})"
     )
-    return Table(
-        timestamps=grid.stamps, blocks=[values_NC], columns=table.columns, cadence=grid.cadence,
-        filled_rows=absent, filled_cells=empty, warnings=(note,),
-    )  # fmt: skip
+    return Table(grid.stamps, table.columns, grid.cadence, [values_NC], (note,))

@@ -1,19 +1,18 @@
-"""Rows to samples: every sample is a view of one standardised float32 array.
+"""Rows to samples: one standardised float32 array, and the windows of each split that are read from it.
 
-A window is `seq_len` rows of history and the `pred_len` rows after them; a sample is one channel of one window.
+A window is `seq_len` rows of history and the `pred_len` rows after them. A sample is one channel of one window.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from timellm_cli.config import Config, DataConfig, WindowConfig
+from timellm_cli.config import Config, WindowConfig
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats, Scaler, require_computable
-from timellm_cli.data.table import Rows, Table, constant_columns, read_table
+from timellm_cli.data.table import Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import DataError
 from timellm_cli.geometry import Span, Spans, count_windows, split_rows
@@ -22,10 +21,10 @@ _PIECE_VALUES = 2**18
 
 
 class WindowDataset:
-    """Every window of a span, one channel after the other: sample = place of the channel * windows + window.
+    """Every window of a span, channel by channel: the number of a sample is channel * `windows` + window.
 
-    `values_CN` is the whole table, standardised, and stays where it is: samples are views of it. `windows` counts those
-    of one channel, `channels` the channels, which are the last of the table.
+    `values_CN` is the whole table, standardised; it is not copied. `channels` counts the channels, which are the last
+    ones of the table. `windows` counts the windows of one channel.
     """
 
     def __init__(self, values_CN: Tensor, span: Span, channels: int, window: WindowConfig, stride: int) -> None:
@@ -40,7 +39,7 @@ class WindowDataset:
         return self.windows * self.channels
 
     def batch(self, samples: Sequence[int]) -> Batch:
-        """The samples of these numbers, copied out of the table in one call, without a prompt.
+        """The samples with these numbers, copied out of the table, without a prompt.
 
         Raises IndexError for a number that no sample has.
         """
@@ -57,13 +56,13 @@ class WindowDataset:
 
 @dataclass(frozen=True, eq=False)
 class ForecastData:
-    """A table, the rows of each split, and the scaler, which was fitted on the training span or came with a checkpoint.
+    """A table, the rows of each split, and the scaler: fitted on the training span, or a checkpoint's.
 
-    `values_CN` are the table's values, standardised, in float32; the raw ones are not kept. `warnings` are the table's
-    and those of the split.
+    `values_CN` are the values, standardised, in float32. The raw ones are freed: `table` has no blocks. `warnings` are
+    those of the table and of the training rows.
     """
 
-    table: Rows
+    table: Table
     scaler: Scaler
     spans: Spans
     values_CN: Tensor
@@ -71,11 +70,11 @@ class ForecastData:
     warnings: tuple[str, ...]
 
     def windows(self, split: str) -> WindowDataset:
-        """The samples of 'train', 'val' or 'test' that are scored: in MS of the target alone."""
+        """The samples of 'train', 'val' or 'test' to score: of the target alone where `features` is MS."""
         return self._windows(split, 1 if self.config.data.features == "MS" else len(self.table.columns))
 
     def training_windows(self) -> WindowDataset:
-        """The samples to train on: of every channel, in MS too."""
+        """The samples to train on: of every channel, also where `features` is MS."""
         return self._windows("train", len(self.table.columns))
 
     def _windows(self, split: str, channels: int) -> WindowDataset:
@@ -86,12 +85,14 @@ class ForecastData:
 def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, ...] | None = None) -> ForecastData:
     """Read, split and standardise the CSV of a configuration.
 
-    `scaler` and `columns` come from a checkpoint and are of one order.
-    Raises DataError for a file that cannot be used, is too short or holds values too large to compute with, ConfigError
-    for a dataset that is not known.
+    `scaler` and `columns` are a checkpoint's, in the same order. Raises DataError for a file that cannot be used, is
+    too short or holds values too large to compute with, ConfigError for an unknown dataset.
     """
     data = config.data if columns is None else config.data.model_copy(update={"columns": columns})
-    table = read_table(_expected_file(data), data)
+    path = data_path(data)
+    if data.path is None and not path.exists():
+        raise DataError(f"the data of {data.dataset} are not here: no file '{path}'", remedy_for_data(data))
+    table = read_table(path, data)
     if columns is not None:
         table = table.select(columns)
     spans = split_rows(len(table.timestamps), known_dataset(data), data, config.window)
@@ -99,14 +100,12 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     if scaler is None:
         scaler = Scaler.fit(*training)
     warnings = (*table.warnings, *_warn(table, training))
-    del training
-    rows = table.rows
-    values_CN = _standardise(table, scaler, str(data_path(data)))
-    return ForecastData(rows, scaler, spans, values_CN, config, warnings)
+    del training  # views that would keep the blocks
+    return ForecastData(table, scaler, spans, _standardise(table, scaler, str(path)), config, warnings)
 
 
 def _cut(blocks: Sequence[Floats], span: Span) -> list[Floats]:
-    """The rows of a span in small pieces, as views: what is computed of one takes little memory."""
+    """The rows of a span as small views, so that what is computed of each takes little memory."""
     pieces, before = [], 0
     for block_NC in blocks:
         rows_NC = block_NC[max(span.start - before, 0) : max(span.stop - before, 0)]
@@ -121,8 +120,8 @@ def _slices(values_NC: Floats) -> list[slice]:
 
 
 def _standardise(table: Table, scaler: Scaler, name: str) -> Tensor:
-    """The values standardised (C, N). Takes the table's blocks away one by one: both would be too much at a time."""
-    # Not numpy's empty, whose huge pages are all taken with the first rows.
+    """The values standardised (C, N). Frees the table's blocks one by one, so that memory never holds both."""
+    # Not np.empty: its huge pages are all allocated with the first rows.
     values_CN = torch.empty((len(table.columns), len(table.timestamps)), dtype=torch.float32)
     start = 0
     while table.blocks:
@@ -133,13 +132,6 @@ def _standardise(table: Table, scaler: Scaler, name: str) -> Tensor:
             values_CN[:, start : start + len(standardised_NC)] = torch.from_numpy(standardised_NC).T
             start += len(standardised_NC)
     return values_CN
-
-
-def _expected_file(data: DataConfig) -> Path:
-    path = data_path(data)
-    if data.path is None and not path.exists():
-        raise DataError(f"the data of {data.dataset} are not here: no file '{path}'", remedy_for_data(data))
-    return path
 
 
 def _warn(table: Table, training: Sequence[Floats]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Downloads: what there is, where it comes from, and how it gets into the cache whole."""
+"""Downloads: what can be fetched, from where, and how it gets into the cache, whole or not at all."""

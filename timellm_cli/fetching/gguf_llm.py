@@ -1,9 +1,8 @@
-"""A GGUF file of the Llama family becomes a folder that `AutoModel` and `AutoTokenizer` load in a second or two.
+"""Convert a GGUF file of the Llama family to a folder that `AutoModel` and `AutoTokenizer` load in a second or two.
 
-Read with the `gguf` package and written by hand rather than through transformers' own GGUF reader: that takes four
-times as long, leaves out the tokenizer's splitting of digits, and what it saves differs by version. Weights are kept in
-float32 because the values of a 4-bit block, a 16-bit scale times a number plus a 16-bit offset, need it: of SmolLM2's
-values bfloat16 holds 21 % exactly, float16 58 %.
+transformers has a GGUF reader, but it takes four times as long, does not split digits in the tokenizer, and what it
+saves differs by version. Weights are stored in float32: a value of a 4-bit block is a 16-bit scale times a number plus
+a 16-bit offset. Of SmolLM2's values bfloat16 represents 21 % exactly, float16 58 %.
 """
 
 import json
@@ -31,7 +30,7 @@ _CONTROL_TOKEN, _USER_DEFINED_TOKEN = 3, 4
 
 
 def write_llm_folder(gguf_file: Path, folder: Path) -> None:
-    """Write config.json, model.safetensors, tokenizer.json and tokenizer_config.json; equal input gives equal bytes."""
+    """Write config.json, model.safetensors and the tokenizer's two files. Equal input gives equal bytes."""
     from gguf import GGUFReader
 
     reader = GGUFReader(gguf_file)
@@ -41,12 +40,12 @@ def write_llm_folder(gguf_file: Path, folder: Path) -> None:
     _write_weights(reader, config, folder / "model.safetensors")
     _write_tokenizer(facts, folder)
     _write_json(config, folder / "config.json")
-    # safetensors makes its file readable by the owner only, which a cache shared by several users cannot have.
+    # safetensors makes its file readable by the owner only, but several users may share the cache.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
 def _config_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a GGUF file states of transformers' LlamaConfig, under the names that the hub's config files use."""
+    """The entries of transformers' LlamaConfig, from the metadata of a GGUF file."""
     return {
         "architectures": ["LlamaModel"],
         "model_type": "llama",
@@ -86,13 +85,15 @@ def _write_weights(reader: Any, config: dict[str, Any], path: Path) -> None:
 
 
 def _undo_rotary_order(weight_OE: "np.ndarray", heads: int) -> "np.ndarray":
-    """GGUF files pair neighbouring rows of a head for the rotary embedding; transformers pairs its two halves."""
+    """Reorder a matrix (out x in): for the rotary embedding, GGUF pairs neighbouring rows of a head, transformers pairs
+    the rows of its two halves.
+    """
     out, width = weight_OE.shape
     return weight_OE.reshape(heads, out // heads // 2, 2, width).swapaxes(1, 2).reshape(out, width)
 
 
 def _write_tokenizer(facts: dict[str, Any], folder: Path) -> None:
-    """Byte-level BPE that takes digits one by one, as models of this GGUF tokenizer type ("smollm") were trained."""
+    """Byte-level BPE with single digits, with which models of this GGUF tokenizer type ("smollm") were trained."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens = facts["tokenizer.ggml.tokens"]
