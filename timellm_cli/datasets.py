@@ -17,6 +17,14 @@ _ETT_TEXT = (
     "useful and useless) and the oil temperature OT, which tells how close to its limit the transformer works."
 )
 
+_SENSORS = (
+    "1 Courthouse Lane", "107 Quay Street", "150 K Road", "183 K Road", "188 Quay Street Lower Albert (EW)",
+    "188 Quay Street Lower Albert (NS)", "19 Shortland Street", "2 High Street", "205 Queen Street",
+    "210 Queen Street", "261 Queen Street", "297 Queen Street", "30 Queen Street", "45 Queen Street",
+    "59 High Street", "61 Federal Street", "7 Custom Street East", "8 Darby Street EW", "8 Darby Street NS",
+    "Commerce Street West", "Te Ara Tahuhu Walkway",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -60,29 +68,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             name="auckland-pedestrians",
             rows=17_544,
-            columns=(
-                "1 Courthouse Lane",
-                "107 Quay Street",
-                "150 K Road",
-                "183 K Road",
-                "188 Quay Street Lower Albert (EW)",
-                "188 Quay Street Lower Albert (NS)",
-                "19 Shortland Street",
-                "2 High Street",
-                "205 Queen Street",
-                "210 Queen Street",
-                "261 Queen Street",
-                "297 Queen Street",
-                "30 Queen Street",
-                "45 Queen Street",
-                "59 High Street",
-                "61 Federal Street",
-                "7 Custom Street East",
-                "8 Darby Street EW",
-                "8 Darby Street NS",
-                "Commerce Street West",
-                "Te Ara Tahuhu Walkway",
-            ),
+            columns=_SENSORS,
             target="210 Queen Street",
             description=(
                 "People counted every hour by sensors on the footpaths of central Auckland; "

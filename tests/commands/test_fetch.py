@@ -1,4 +1,4 @@
-"""The verb `fetch`, as a person types it."""
+"""The command `fetch`, as a person types it."""
 
 import subprocess
 import sys

@@ -59,7 +59,7 @@ def test_a_wrong_column_is_named_beside_those_there_are(header: str, fields: dic
         columns_of(header, **fields)
 
 
-def test_a_name_that_is_not_found_in_gbk_tells_how_it_was_read() -> None:
+def test_the_error_for_a_name_missing_from_gbk_says_how_it_was_read() -> None:
     content = "时间,负荷\n2024-01-01,1\n".encode("gbk")
     with pytest.raises(DataError, match="columns are '时间', '负荷'") as caught:
         select_columns(open_source(io.BytesIO(content), "my.csv", "date"), DataConfig(dataset="custom"))
@@ -85,7 +85,7 @@ def test_the_columns_of_a_known_dataset_are_accepted_and_its_target_is_known(nam
     assert sorted(chosen) == sorted(dataset.columns)
 
 
-def test_a_target_that_was_asked_for_is_not_replaced_by_the_datasets_own() -> None:
+def test_a_requested_target_is_not_replaced_by_the_datasets_own() -> None:
     assert target_of(DataConfig(dataset="auckland-pedestrians", target="150 K Road")) == "150 K Road"
     assert target_of(DataConfig(dataset="ETTh1", target="OTT")) == "OTT"
 

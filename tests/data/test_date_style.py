@@ -1,3 +1,5 @@
+"""How a file writes its timestamps is found, and further ones are written the same way."""
+
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -27,7 +29,7 @@ def written(form: str, stamps: np.ndarray = HOURS) -> list[str]:
         "%d/%m/%Y %H:%M:%S",
     ],
 )
-def test_dates_go_on_as_the_file_writes_them(form: str) -> None:
+def test_dates_continue_as_the_file_writes_them(form: str) -> None:
     style = find_style(written(form), HOURS)
     after = HOURS[-1] + np.timedelta64(3600, "s")
     assert style.write(after) == after.item().strftime(form)
@@ -62,7 +64,7 @@ def test_an_offset_from_utc_stays(offset: str, hours: float) -> None:
     )
 
 
-def test_day_and_month_are_told_apart_by_what_was_read() -> None:
+def test_day_and_month_are_distinguished_by_what_was_read() -> None:
     days = np.datetime64("2024-02-01", "us") + np.arange(5) * np.timedelta64(86400, "s")
     assert find_style(written("%d/%m/%Y", days), days).form == "%d/%m/%Y"
     assert find_style(written("%m/%d/%Y", days), days).form == "%m/%d/%Y"

@@ -1,3 +1,5 @@
+"""The CSV that a forecast continues: its rows, its columns, its cadence, and what is refused."""
+
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +113,7 @@ def test_gaps_are_refused_or_filled_as_the_configuration_says(small_csv: Path) -
     assert "line 382: a gap" in error_of(content)
     given = read(content, data__fill="linear")
     assert given.table.values.shape == (48, 2)
-    before, after = (float(rows[place].split(",")[1]) for place in (379, 383))
+    before, after = (float(rows[row].split(",")[1]) for row in (379, 383))
     assert given.table.values[27:32, 1] == pytest.approx(np.linspace(before, after, 5))
     assert "absent timestamps 3" in given.notes[0]
 
@@ -149,7 +151,7 @@ def test_only_the_rows_that_are_read_have_to_be_whole(small_csv: Path, fault: st
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_happened_is_known_up_to_the_first_hole(small_csv: Path, fault: str) -> None:
+def test_actual_values_are_known_up_to_the_first_gap(small_csv: Path, fault: str) -> None:
     lines, at = lines_of(small_csv), "2024-01-15 04:00"
     actual_HC = read(spoil(lines, 345, fault).encode(), at).actual(12)
     known = 5 if fault == "duplicate" else 4  # of a row that is there twice, the first fits
@@ -157,7 +159,7 @@ def test_what_happened_is_known_up_to_the_first_hole(small_csv: Path, fault: str
     assert np.array_equal(actual_HC[:known], read(small_csv, at).actual(12)[:known])
 
 
-def test_filling_sees_nothing_after_the_last_known_row(small_csv: Path) -> None:
+def test_filling_uses_nothing_after_the_last_known_row(small_csv: Path) -> None:
     lines, at = lines_of(small_csv), "2024-01-15 04:00"
     given = read(spoil(lines, 340, "empty cell").encode(), at, data__fill="linear")
     assert given.table.values[-1, 1] == given.table.values[-2, 1]
@@ -177,7 +179,7 @@ def test_rows_that_are_older_than_those_before_them_are_refused(small_csv: Path)
         ("YS-JAN", "2024-01-01", "2025-01-01", "2026-01-01"),
     ],
 )
-def test_two_rows_may_be_of_many_cadences_and_go_on_with_that_of_the_checkpoint(
+def test_two_rows_fit_many_cadences_and_continue_with_that_of_the_checkpoint(
     cadence: str, first: str, second: str, third: str
 ) -> None:
     config = make_config(Path("trained.csv")).with_values(

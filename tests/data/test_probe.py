@@ -65,7 +65,7 @@ def test_business_days_are_not_filled_up_to_weeks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "line", "message"),
+    ("row", "line", "message"),
     [
         (3, "2024-01-04,x,1", "line 5, column 'load': 'x' is no number"),
         (3, "2024-01-04,1,inf", "line 5, column 'OT': the value is infinite"),
@@ -74,9 +74,9 @@ def test_business_days_are_not_filled_up_to_weeks(tmp_path: Path) -> None:
         (3, "2024-01-41,1,2", "line 5, column 'date': '2024-01-41' is no timestamp"),
     ],
 )
-def test_what_is_wrong_in_the_first_rows_is_refused(tmp_path: Path, place: int, line: str, message: str) -> None:
+def test_what_is_wrong_in_the_first_rows_is_refused(tmp_path: Path, row: int, line: str, message: str) -> None:
     lines = daily_lines()
-    lines[place] = line
+    lines[row] = line
     with pytest.raises(DataError, match=message):
         probe_csv(write_csv(tmp_path / "x.csv", "date,load,OT", lines), CUSTOM)
 

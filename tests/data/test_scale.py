@@ -42,7 +42,7 @@ def test_standardised_training_rows_have_mean_0_and_deviation_1() -> None:
     np.testing.assert_allclose(standardised_NC.std(axis=0), 1, rtol=1e-12)
 
 
-def test_restore_takes_each_column_by_its_own_scale() -> None:
+def test_restore_uses_each_columns_own_scale() -> None:
     scaler = Scaler(mean_C=np.array([0.0, 100.0]), std_C=np.array([1.0, 10.0]))
     restored_HC = scaler.restore(np.array([[1.0, 1.0], [2.0, 0.0], [-1.0, -3.0]]))
     assert restored_HC.tolist() == [[1, 110], [2, 100], [-1, 70]]

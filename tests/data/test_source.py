@@ -27,7 +27,7 @@ def test_a_missing_file_names_the_nearest_and_lists_the_others(tmp_path: Path) -
     assert caught.value.hint.endswith("ETTh1.csv, weather.csv")
 
 
-def test_a_missing_folder_and_a_folder_instead_of_a_file_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_folder_and_a_folder_instead_of_a_file_have_their_own_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder"):
         open_source(tmp_path / "nowhere" / "x.csv", None, "date")
     with pytest.raises(DataError, match="is a folder") as caught:
@@ -162,7 +162,7 @@ _LINES = st.lists(st.lists(st.sampled_from(_CELLS), max_size=3).map(b",".join), 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=_LINES, header=st.sampled_from([b"date,OT\n", b"date,OT,x\n2024-01-01,1,2\n", b""]))
-def test_no_bytes_at_all_bring_more_than_a_data_error(tmp_path: Path, lines: bytes, header: bytes) -> None:
+def test_any_bytes_are_a_table_or_a_data_error(tmp_path: Path, lines: bytes, header: bytes) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(header + lines)
     for fill in ("none", "linear"):

@@ -47,7 +47,7 @@ def test_a_small_file_is_read_exactly(small_csv: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "line", "message"),
+    ("row", "line", "message"),
     [
         (3, "2024-01-04,x,1", r"my\.csv, line 5, column 'load': 'x' is no number"),
         (3, "2024-01-04,1.5.2,1", r"line 5, column 'load': '1\.5\.2' is no number"),
@@ -66,9 +66,9 @@ def test_a_small_file_is_read_exactly(small_csv: Path) -> None:
         (9, "2024-01-12,1,2", r"line 11: a gap: 2024-01-12 00:00:00 comes after 2024-01-09 00:00:00, but the step is"),
     ],
 )
-def test_a_bad_cell_is_named_with_line_and_column(place: int, line: str, message: str) -> None:
+def test_a_bad_cell_is_named_with_line_and_column(row: int, line: str, message: str) -> None:
     lines = daily_lines()
-    lines[place] = line
+    lines[row] = line
     with pytest.raises(DataError, match=message) as caught:
         read("date,load,OT", lines)
     assert caught.value.exit_code == ExitCode.DATA
@@ -95,7 +95,7 @@ def test_integers_beyond_64_bits_are_numbers() -> None:
     assert table.values[:, 0].tolist() == [1e23, 1.0]
 
 
-def test_a_reversed_file_is_told_apart_from_an_unsorted_one() -> None:
+def test_a_reversed_file_has_another_hint_than_an_unsorted_one() -> None:
     with pytest.raises(DataError) as caught:
         read("date,load,OT", daily_lines()[::-1])
     assert "newest first" in caught.value.hint
@@ -136,7 +136,7 @@ def test_dates_that_make_sense_both_ways_are_refused() -> None:
         read("date,OT", [f"{day:02}/01/2024,{day}" for day in range(1, 13)])
 
 
-def test_offsets_from_utc_are_taken_off_with_a_warning() -> None:
+def test_offsets_from_utc_are_removed_with_a_warning() -> None:
     table = read(
         "date,OT", ["2024-03-31T01:00:00+01:00,1", "2024-03-31T03:00:00+02:00,2", "2024-03-31T04:00:00+02:00,3"]
     )
@@ -226,7 +226,7 @@ def test_all_cells_that_are_no_numbers_are_counted_and_the_first_one_named() -> 
         read("date,load,OT", lines, CUSTOM.model_copy(update={"columns": ("OT",)}))
 
 
-def test_a_date_late_in_the_file_tells_day_from_month() -> None:
+def test_a_date_late_in_the_file_distinguishes_day_and_month() -> None:
     table = read("date,OT", [f"{day:02}/01/2024,{day}" for day in range(1, 20)])
     assert table.timestamps[-1] == np.datetime64("2024-01-19")
     with pytest.raises(DataError, match=r"line 20, column 'date': '19\.01\.2024' is no timestamp"):

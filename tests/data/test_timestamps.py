@@ -101,7 +101,7 @@ def test_years_of_365_days_are_years_and_not_365_days() -> None:
     ("cadence", "dropped"),
     [("h", [5, 6, 30]), ("D", [3, 11]), ("MS", [4]), ("ME", [2, 20]), ("QS-JAN", [7]), ("B", [6, 12, 13])],
 )
-def test_a_grid_with_holes_is_found_whole(cadence: str, dropped: list[int]) -> None:
+def test_a_grid_with_gaps_is_found_complete(cadence: str, dropped: list[int]) -> None:
     column = some("2022-01-31", 36, cadence)
     grid = find_grid(np.delete(column, dropped))
     assert grid is not None
@@ -151,7 +151,7 @@ def test_the_cadence_of_a_calendar_survives_as_text(text: str) -> None:
         ("1500ms", "00:00:01.500000"), ("MS", "MS"), ("B", "B"),
     ],
 )  # fmt: skip
-def test_a_step_is_told_in_words(step: str, words: str) -> None:
+def test_a_step_is_written_in_words(step: str, words: str) -> None:
     assert show_step(parse_cadence(step) if step in ("MS", "B") else pd.Timedelta(step)) == words
 
 

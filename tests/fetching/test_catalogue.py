@@ -1,4 +1,4 @@
-"""The catalogue: what is present, where it lies, and which command mends what is missing."""
+"""The catalogue: what is present, its path, and which command fetches what is missing."""
 
 from pathlib import Path
 

@@ -99,7 +99,7 @@ def gguf_file(original: LlamaModel, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def interleave_halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Row k of a head's first half and row k of its second half become neighbours, as llama.cpp wants them."""
+    """Row k of a head's first half and row k of its second half become neighbours, as llama.cpp stores them."""
     rows = []
     for head in np.split(weight, heads):
         first, second = np.split(head, 2)

