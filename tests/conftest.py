@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test depends on the clock: on a busy machine an example takes as long as it takes.
+settings.register_profile("timellm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("timellm")
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
