@@ -64,39 +64,50 @@ def probe_csv(path: Path, data: DataConfig) -> Probe:
     parts = [[cells for _, cells in head], last_rows]
     date = source.header.index(data.date_column)
     texts = [[cells[date].strip() for cells in part if len(cells) > date] for part in parts]
-    formats = fitting_formats([*texts[0], *texts[1]])
-    if not formats:
-        lines_of_texts = [f"line {line}" for line, _ in head] + ["near the end"] * len(texts[1])
-        raise _unreadable(source, lines_of_texts, [*texts[0], *texts[1]], data.date_column)
-    readings = [[_parse(part, form) for part in texts] for form in formats]
-    cadences = [_find_cadence(stamps) for stamps in readings]
-    chosen = next((index for index, cadence in enumerate(cadences) if cadence), 0)
-    (first_stamps, last_stamps), cadence = readings[chosen], cadences[chosen]
-    start, end = first_stamps[0], last_stamps[-1]
+    where = [f"line {line}" for line, _ in head] + ["near the end"] * len(texts[1])
+    stamps, cadence = _read_timestamps(source.name, data.date_column, texts, where)
+    start, end = stamps[0][0], stamps[1][-1]
     fills = data.fill == "linear"
     if fills and cadence and end > start:
         rows = (end - start) // cadence + 1
     indices = {column: source.header.index(column) for column in columns}
     faults = (
-        _find_disorder(source.name, stamps)
-        or _find_uneven_step(source.name, stamps, fills)
+        _find_disorder(source.name, part_stamps)
+        or _find_uneven_step(source.name, part_stamps, fills)
         or (None if fills else _find_empty_cell(source.name, part, indices))
-        for part, stamps in zip(parts, readings[chosen], strict=True)
+        for part, part_stamps in zip(parts, stamps, strict=True)
     )
-    fault = next((fault for fault in faults if fault), None)
     return Probe(
-        path, columns, rows, source.encoding, source.delimiter, texts[0][0], texts[1][-1], cadence, fault
-    )  # fmt: skip
+        path=path,
+        columns=columns,
+        rows=rows,
+        encoding=source.encoding,
+        delimiter=source.delimiter,
+        first=texts[0][0],
+        last=texts[1][-1],
+        cadence=cadence,
+        fault=next((fault for fault in faults if fault), None),
+    )
 
 
-def _parse(texts: Sequence[str], form: str) -> list[datetime]:
-    return [stamp for text in texts if (stamp := parse_timestamp(text, form))]
+def _read_timestamps(
+    name: str, column: str, texts: Sequence[Sequence[str]], where: Sequence[str]
+) -> tuple[list[list[datetime]], timedelta | None]:
+    """The timestamps of the first and the last rows, and their cadence, in the format that gives them a constant one.
 
-
-def _unreadable(source: CsvSource, lines: Sequence[str], texts: Sequence[str], column: str) -> DataError:
-    form = (fitting_formats(texts[:1]) or [ISO])[0]
-    line, text = next(pair for pair in zip(lines, texts, strict=True) if parse_timestamp(pair[1], form) is None)
-    return no_timestamp(source.name, line, text, column)
+    `where` says for each text where it is in the file. Raises DataError where no format reads all texts.
+    """
+    every = [text for part in texts for text in part]
+    formats = fitting_formats(every)
+    if not formats:
+        form = (fitting_formats(every[:1]) or [ISO])[0]
+        line, text = next(pair for pair in zip(where, every, strict=True) if parse_timestamp(pair[1], form) is None)
+        raise no_timestamp(name, line, text, column)
+    readings = []
+    for form in formats:
+        stamps = [[stamp for text in part if (stamp := parse_timestamp(text, form))] for part in texts]
+        readings.append((stamps, _find_cadence(stamps)))
+    return next((reading for reading in readings if reading[1]), readings[0])
 
 
 def _check_cells(source: CsvSource, lines: Sequence[tuple[int, list[str]]], columns: Sequence[str]) -> None:
@@ -188,20 +199,16 @@ def _count_rows(source: CsvSource) -> tuple[int, list[list[str]]]:
     for block in _whole_lines(source):
         if not _is_plain(block):
             with source.rows() as lines:
-                return _count_parsed(lines)
+                rows, last_rows = -1, deque[list[str]](maxlen=_SAMPLED_ROWS)
+                for _, cells in lines:
+                    rows += 1
+                    last_rows.append(cells)
+            return rows, list(last_rows)[-rows:]
         rows += block.count(b"\n")
         blocks.append(block)
-    last = b"".join(blocks).splitlines()[-min(rows, _SAMPLED_ROWS) :]
-    text = [line.decode(source.encoding, errors="replace") for line in last]
+    last_lines = b"".join(blocks).splitlines()[-min(rows, _SAMPLED_ROWS) :]
+    text = [line.decode(source.encoding, errors="replace") for line in last_lines]
     return rows, [cells for _, cells in numbered_rows(text, source.delimiter)]
-
-
-def _count_parsed(lines: Iterator[tuple[int, list[str]]]) -> tuple[int, list[list[str]]]:
-    rows, last = -1, deque[list[str]](maxlen=_SAMPLED_ROWS)
-    for _, cells in lines:
-        rows += 1
-        last.append(cells)
-    return rows, list(last)[-rows:]
 
 
 def _whole_lines(source: CsvSource) -> Iterator[bytes]:
