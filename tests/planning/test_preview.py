@@ -23,7 +23,7 @@ def prompts(config: Config) -> tuple[str, str]:
     """Of the first training sample: as previewed, and as the model renders it."""
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
     previewed = first_sample_statistics(probe_csv(data_path(config.data), config.data), config)
-    history_BT = load_data(config).training_windows()[0].history_T.unsqueeze(0)
+    history_BT = load_data(config).training_windows().batch([0]).history_BT
     scaled_BT, _ = normalise_tensor(history_BT)
     return text.render(previewed), text.render(window_statistics(scaled_BT, config.prompt.top_lags)[0])
 
