@@ -59,3 +59,10 @@ def test_profiles_lists_all_and_show_says_where_values_come_from(cli: Cli) -> No
     assert shown["llm.name"] == {"value": "smollm2-135m", "origin": "profile quickstart"}
     assert shown["model.d_ff"]["origin"] == "default"
     assert "profile quickstart" in cli("profiles", "show", "quickstart").stdout
+
+
+@pytest.mark.parametrize("verb", ["eval", "predict"])
+def test_a_wrong_value_of_a_computing_flag_is_refused_with_its_name(cli: Cli, verb: str) -> None:
+    finished = cli(verb, "no.pt", *(["no.csv"] if verb == "predict" else []), "--kernels", "cuda")
+    assert finished.returncode == 2
+    assert "hardware.kernels = 'cuda' (flag)" in finished.stderr and "triton" in finished.stderr

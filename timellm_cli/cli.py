@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from timellm_cli import __version__
 from timellm_cli.allocator import use_expandable_segments
 from timellm_cli.errors import ExitCode, TimellmError
-from timellm_cli.options import Assignments, ConfigFile, with_config_flags
+from timellm_cli.options import Assignments, ConfigFile, with_computing_flags, with_config_flags
 from timellm_cli.settings import Settings, resolve
 
 
@@ -114,7 +114,9 @@ def train_command(
 
 
 @app.command("eval")
+@with_computing_flags
 def eval_command(
+    computing: dict[str, Any],
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
     data_path: Annotated[
         Path | None, typer.Option("--data", help="Score on this CSV instead of the trained one.")
@@ -155,11 +157,14 @@ def eval_command(
         offline=offline,
         as_json=as_json,
         report=report,
+        computing=computing,
     )
 
 
 @app.command("predict")
+@with_computing_flags
 def predict_command(
+    computing: dict[str, Any],
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
     source: Annotated[
         str,
@@ -205,6 +210,7 @@ def predict_command(
         llm=llm,
         offline=offline,
         as_json=as_json,
+        computing=computing,
     )
 
 

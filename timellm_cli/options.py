@@ -1,7 +1,7 @@
 """Command-line flags made from the configuration's fields: one sentence is help, documentation and meaning. Light."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -26,32 +26,88 @@ Assignments = Annotated[
 ]
 
 
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        help="Switch off all that is only for speed: CUDA graphs, Triton, our own decoder, the kept prefix and prepared "
+        "files. Forecasts stay the same; use it to narrow down a fault.",
+    ),
+]
+PLAIN = {
+    "hardware.capture": "off",
+    "hardware.kernels": "torch",
+    "hardware.keep_prefix": False,
+    "hardware.prepared": False,
+    "llm.implementation": "transformers",
+}
+"""What `--plain` sets. A flag of its own wins over it."""
+COMPUTING = (*PLAIN, "hardware.recompute")
+"""Keys that decide how a forecast is computed, and change nothing else."""
+
+
 def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command(settings, ...)` a flag for every configuration field, with --profile, --config and --set.
+    """Give `command(settings, ...)` a flag for every configuration field, with --profile, --config, --set and --plain.
 
     The command is called with the resolved `Settings` first; its other parameters stay options of their own.
     """
-    names = {key.replace(".", "__"): key for key in FIELDS}
 
-    def wrapper(*, profile: str | None, config_file: Path | None, assignments: list[str] | None, **rest: Any) -> None:
-        flags = {key: rest.pop(name) for name, key in names.items()}
-        settings = resolve(profile, config_file, flags, assignments or ())
-        command(settings, **rest)
+    def wrapper(
+        *, profile: str | None, config_file: Path | None, assignments: list[str] | None, plain: bool, **rest: Any
+    ) -> None:
+        flags = _take_flags(rest, FIELDS)
+        command(resolve(profile, config_file, {**(PLAIN if plain else {}), **flags}, assignments or ()), **rest)
 
-    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "settings"]
     sources = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        _keyword(name, annotation)
         for name, annotation in (("profile", Profile), ("config_file", ConfigFile), ("assignments", Assignments))
     ]
-    flags = [_flag_parameter(name, key) for name, key in names.items()]
-    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-    wrapper.__signature__ = inspect.Signature([*keyword_only, *sources, *flags])  # type: ignore[attr-defined]
-    wrapper.__doc__ = command.__doc__
-    wrapper.__name__ = command.__name__
+    return _wrap(command, wrapper, "settings", [*sources, _keyword("plain", Plain, False)], FIELDS)
+
+
+def with_computing_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command(computing=..., ...)` a flag for every key in `COMPUTING`, and --plain.
+
+    `computing` holds the user's values by key; it is empty where none is given.
+    """
+
+    def wrapper(*, plain: bool, **rest: Any) -> None:
+        flags = {**(PLAIN if plain else {}), **_take_flags(rest, COMPUTING)}
+        checked = resolve(None, None, flags).config.values()
+        command(computing={key: checked[key] for key in flags}, **rest)
+
+    return _wrap(command, wrapper, "computing", [_keyword("plain", Plain, False)], COMPUTING)
+
+
+def _wrap(
+    command: Callable[..., None],
+    wrapper: Callable[..., None],
+    made: str,
+    extra: list[inspect.Parameter],
+    keys: Iterable[str],
+) -> Callable[..., None]:
+    """`wrapper` under the name of `command`, with its parameters (without `made`), `extra`, and a flag for each key."""
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(command).parameters.values()
+        if parameter.name != made
+    ]
+    wrapper.__signature__ = inspect.Signature([*own, *extra, *map(_flag_parameter, keys)])  # type: ignore[attr-defined]
+    wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
     return wrapper
 
 
-def _flag_parameter(name: str, key: str) -> inspect.Parameter:
+def _take_flags(arguments: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Remove the flags of `keys` from `arguments`; returns those that the user gave, by key."""
+    flags = {key: arguments.pop(key.replace(".", "__")) for key in keys}
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+def _keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _flag_parameter(key: str) -> inspect.Parameter:
     section, field_name = key.split(".")
     field = FIELDS[key]
     flag = flag_of(field_name, field)
@@ -63,8 +119,7 @@ def _flag_parameter(name: str, key: str) -> inspect.Parameter:
         rich_help_panel=section,
         show_default=False,
     )
-    annotation = Annotated[bool | None, option] if is_switch else Annotated[str | None, option]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return _keyword(key.replace(".", "__"), Annotated[bool | None if is_switch else str | None, option])
 
 
 def _metavar(field: FieldInfo) -> str:
