@@ -27,7 +27,7 @@ from timellm_cli.model.prompt_tokens import PromptEncoder, load_tokenizer
 from timellm_cli.settings import resolve
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer
-from timellm_cli.training.records import StepTaken
+from timellm_cli.training.records import StepFinished
 from timellm_cli.training.run_directory import RunDirectory
 
 
@@ -51,7 +51,7 @@ class ProjectTraining:
 
     def step(self) -> float:
         """Take one step; returns its loss."""
-        return next(record.loss for record in self._records if isinstance(record, StepTaken))
+        return next(record.loss for record in self._records if isinstance(record, StepFinished))
 
     def close(self) -> None:
         """End it."""

@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState
 from tests.faults.leaks import COLUMNS, make_workshop, read_memory
 from tests.training.conftest import Run, train
 from timellm_cli.config import Config
-from timellm_cli.training.records import EpochFinished, RunInterrupted, StepTaken
+from timellm_cli.training.records import EpochFinished, RunInterrupted, StepFinished
 
 _SETTINGS: dict[str, dict[str, str]] = {
     "fp32": {},
@@ -38,7 +38,7 @@ def losses(*runs: Run) -> dict[tuple[str, int], float]:
     """Of each step, and of the validation and test sets after each epoch."""
     found: dict[tuple[str, int], float] = {}
     for run in runs:
-        found |= {("step", record.step): record.loss for record in run.of(StepTaken)}
+        found |= {("step", record.step): record.loss for record in run.of(StepFinished)}
         for record in run.of(EpochFinished):
             found |= {("val", record.epoch): record.val_loss, ("test", record.epoch): record.test_loss}
     return found

@@ -22,7 +22,7 @@ from timellm_cli.data.windows import load_data
 from timellm_cli.model.load import load_forecaster
 from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer
-from timellm_cli.training.records import StepTaken
+from timellm_cli.training.records import StepFinished
 from timellm_cli.training.run_directory import RunDirectory
 
 MIB = 2**20
@@ -65,7 +65,7 @@ def read_memory(config: Config, steps: int) -> Iterator[Reading]:
     trainer = Trainer(config, load_data(config), load_forecaster(config, accelerator.device), accelerator, directory)
     on_gpu = accelerator.device.type == "cuda"
     for record in trainer.run():
-        if isinstance(record, StepTaken) and record.step % (steps // POINTS) == 0:
+        if isinstance(record, StepFinished) and record.step % (steps // POINTS) == 0:
             yield Reading(
                 record.step,
                 psutil.Process().memory_info().rss / MIB,

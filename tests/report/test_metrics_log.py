@@ -7,7 +7,7 @@ import pytest
 
 from timellm_cli.errors import ModelError
 from timellm_cli.report.training_log import MetricsLog, read_metrics
-from timellm_cli.training.records import CheckpointSaved, EpochFinished, MemoryMeasured, StepLogged, StepTaken
+from timellm_cli.training.records import CheckpointSaved, EpochFinished, MemoryMeasured, StepLogged, StepFinished
 
 
 def step(number: int, epoch: int = 1) -> StepLogged:
@@ -47,7 +47,7 @@ def test_every_line_is_one_object_with_all_figures(path: Path) -> None:
 
 def test_live_records_are_not_written(path: Path) -> None:
     before = path.read_bytes()
-    MetricsLog(path).write(StepTaken(21, 3, 1, 0.5, 1e-3, 9.0, 1.0))
+    MetricsLog(path).write(StepFinished(21, 3, 1, 0.5, 1e-3, 9.0, 1.0))
     MetricsLog(path).write(CheckpointSaved(Path("last.pt"), 21))
     assert path.read_bytes() == before
 

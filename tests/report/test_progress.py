@@ -13,18 +13,18 @@ from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
-    MemoryShort,
+    BatchHalved,
     NoImprovement,
     Record,
     RunFinished,
     RunStarted,
     ScoringStarted,
     StepLogged,
-    StepTaken,
+    StepFinished,
 )
 
 GPU = MemoryUse("GPU", used=int(4.6 * 2**30), total=80 * 2**30)
-TAKEN = StepTaken(120, 2, 20, loss=0.4523, learning_rate=9.8e-4, samples_per_second=878.04, seconds_left=12_345.6)
+TAKEN = StepFinished(120, 2, 20, loss=0.4523, learning_rate=9.8e-4, samples_per_second=878.04, seconds_left=12_345.6)
 EPOCH = EpochFinished(1, 100, 0.4523, 0.51, 0.51, 0.5, 0.6, 0.6, 0.55, seconds=3.0)
 
 
@@ -64,7 +64,7 @@ def test_an_epoch_gives_its_losses_and_what_became_of_the_model() -> None:
 
 
 def test_a_shortage_of_memory_is_told_with_what_follows() -> None:
-    assert plain(MemoryShort(1200, "step", 4), MemoryShort(1300, "scoring", 1)) == [
+    assert plain(BatchHalved(1200, "step", 4), BatchHalved(1300, "scoring", 1)) == [
         "The GPU's memory did not do for step 1,200: it was repeated, and steps go on, with 4 samples at a time; "
         "batches and updates stay as they are",
         "The GPU's memory did not do for scoring: it goes on with 1 sample at a time, which changes no figure",

@@ -10,7 +10,7 @@ from tests.gpu import GPU, needs_gpu
 from tests.training.conftest import Fail, MakeConfig, Run, train
 from timellm_cli.config import Config
 from timellm_cli.model.cuda_graphs import Captured
-from timellm_cli.training.records import EpochFinished, MemoryShort, RunInterrupted, StepLogged, StepTaken
+from timellm_cli.training.records import EpochFinished, BatchHalved, RunInterrupted, StepLogged, StepFinished
 
 pytestmark = needs_gpu
 
@@ -67,9 +67,9 @@ def test_a_resumed_run_goes_on_as_the_undisturbed_one(make_config: MakeConfig, t
     whole = train(config, "whole")
     first = train(config, "parts", stop_at=6)  # one more is under way by then: inside an update of three steps
     rest = train(config, "parts", resume=first.directory.last)
-    parts = {record.step: record.loss for record in first.of(StepTaken) + rest.of(StepTaken)}
+    parts = {record.step: record.loss for record in first.of(StepFinished) + rest.of(StepFinished)}
     assert first.records[-1] == RunInterrupted(7, first.directory.last)
-    assert parts == pytest.approx({record.step: record.loss for record in whole.of(StepTaken)}, rel=1e-3)
+    assert parts == pytest.approx({record.step: record.loss for record in whole.of(StepFinished)}, rel=1e-3)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -81,7 +81,7 @@ def test_a_recording_that_memory_does_not_do_for_is_made_of_halves(
     undisturbed = train(configure(make_config, tiny_llm, "on", **changes), "undisturbed")
     shrink(4, after=1)  # the first call is the rehearsal of one sample, the second one is recorded
     disturbed = train(configure(make_config, tiny_llm, "on", **changes), "disturbed")
-    assert [(record.during, record.samples) for record in disturbed.of(MemoryShort)] == [("step", 4)]
+    assert [(record.during, record.samples) for record in disturbed.of(BatchHalved)] == [("step", 4)]
     assert losses(disturbed) == pytest.approx(losses(undisturbed), rel=1e-3)
 
 
@@ -91,7 +91,7 @@ def test_scoring_records_smaller_batches_where_memory_does_not_do(
     undisturbed = train(configure(make_config, tiny_llm, "on"), "undisturbed")
     shrink(20, in_scoring=True)
     disturbed = train(configure(make_config, tiny_llm, "on"), "disturbed")
-    assert [(record.during, record.samples) for record in disturbed.of(MemoryShort)] == [("scoring", 16)]
+    assert [(record.during, record.samples) for record in disturbed.of(BatchHalved)] == [("scoring", 16)]
     assert losses(disturbed) == pytest.approx(losses(undisturbed), rel=1e-3)
 
 

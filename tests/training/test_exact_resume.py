@@ -5,7 +5,7 @@ import pytest
 from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
 from timellm_cli.data.batch import Batch
 from timellm_cli.training.checkpoint import load_checkpoint
-from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepTaken
+from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepFinished
 from timellm_cli.training.step import Outcome, Stepper
 
 
@@ -17,7 +17,7 @@ def figures(run: Run) -> dict[int, tuple[float, float, float]]:
 @pytest.fixture
 def undisturbed(make_config: MakeConfig) -> Run:
     run = train(make_config(), "undisturbed")
-    assert [record.step for record in run.of(StepTaken)] == list(range(1, 34))
+    assert [record.step for record in run.of(StepFinished)] == list(range(1, 34))
     return run
 
 
@@ -43,8 +43,8 @@ def test_a_run_stopped_at_any_kind_of_step_ends_with_the_same_bits(make_config: 
         resumed = train(make_config(), f"stopped-{stop}", resume=stopped.directory.last)
         assert isinstance(resumed.records[-1], RunFinished)
         assert_same_weights(resumed.weights, undisturbed.weights)
-        losses = {record.step: record.loss for record in stopped.of(StepTaken) + resumed.of(StepTaken)}
-        assert losses == {record.step: record.loss for record in undisturbed.of(StepTaken)}
+        losses = {record.step: record.loss for record in stopped.of(StepFinished) + resumed.of(StepFinished)}
+        assert losses == {record.step: record.loss for record in undisturbed.of(StepFinished)}
         logged = {record.step: record.loss for record in stopped.of(StepLogged) + resumed.of(StepLogged)}
         assert logged == {record.step: record.loss for record in undisturbed.of(StepLogged)}
         assert figures(stopped) | figures(resumed) == figures(undisturbed)

@@ -21,7 +21,7 @@ from timellm_cli.training.records import (
     RunStarted,
     ScoringStarted,
     StepLogged,
-    StepTaken,
+    StepFinished,
 )
 from timellm_cli.training.step import Stepper
 
@@ -29,7 +29,7 @@ from timellm_cli.training.step import Stepper
 def test_the_run_announces_its_length_and_takes_exactly_so_many_steps(make_config: MakeConfig) -> None:
     run = train(make_config())
     assert run.records[0] == RunStarted(step=0, epoch=0, epochs=3, steps_per_epoch=11, total_steps=33)
-    assert [(step.epoch, step.step_in_epoch) for step in run.of(StepTaken)] == [
+    assert [(step.epoch, step.step_in_epoch) for step in run.of(StepFinished)] == [
         (epoch, step) for epoch in (1, 2, 3) for step in range(1, 12)
     ]
     assert run.of(RunFinished)[0].reason == "all 3 epochs are done"
@@ -37,7 +37,7 @@ def test_the_run_announces_its_length_and_takes_exactly_so_many_steps(make_confi
 
 def test_log_records_hold_the_mean_loss_since_the_last_one(make_config: MakeConfig) -> None:
     run = train(make_config(train__epochs=1))
-    losses = [record.loss for record in run.of(StepTaken)]
+    losses = [record.loss for record in run.of(StepFinished)]
     logged = {record.step: record.loss for record in run.of(StepLogged)}
     assert logged == {
         4: pytest.approx(sum(losses[:4]) / 4),
@@ -112,7 +112,7 @@ def test_a_constant_schedule_lets_a_finished_run_go_on_as_if_it_had_been_longer(
     longer = train(make_config(train__max_steps=20, **changes), "run", resume=short.directory.last)
     at_once = train(make_config(train__max_steps=20, **changes), "at-once")
     assert_same_weights(longer.weights, at_once.weights)
-    assert longer.of(StepTaken)[0].step == 16
+    assert longer.of(StepFinished)[0].step == 16
 
 
 def test_a_finished_run_has_nothing_left_to_do(make_config: MakeConfig) -> None:
@@ -225,7 +225,7 @@ def test_in_window_units_every_error_counts_alike_and_is_told_in_standardised_un
     for units in ("standardised", "window"):
         settings = {"train__loss": "mae", "train__loss_units": units, "model__dropout": 0.0}
         run = train(make_config(train__max_steps=1, train__accumulate=1, **settings), units)
-        told.append(run.of(StepTaken)[0].loss)
+        told.append(run.of(StepFinished)[0].loss)
     assert told[0] == told[1]
     # The bias is in window units: its gradient is the mean sign of 8 x 12 errors, or that of signs times deviations.
     standardised, window = gradients

@@ -11,19 +11,19 @@ from timellm_cli.errors import ModelError
 from timellm_cli.model.runner import ModelForecaster, is_out_of_memory
 from timellm_cli.report.training_log import MetricsLog, read_metrics
 from timellm_cli.training.accelerator import gpu_memory_faults
-from timellm_cli.training.records import EpochFinished, MemoryShort, StepLogged, StepTaken
+from timellm_cli.training.records import EpochFinished, BatchHalved, StepLogged, StepFinished
 from timellm_cli.training.step import Stepper
 
 PLAIN = {"model__dropout": 0.0, "run__log_steps": 1}
 
 
 def losses(run: Run) -> list[float]:
-    return [record.loss for record in run.of(StepTaken)]
+    return [record.loss for record in run.of(StepFinished)]
 
 
 def assert_as_undisturbed(run: Run, undisturbed: Run) -> None:
     """The same steps, each told once, and the same weights and scores but for rounding."""
-    assert [record.step for record in run.of(StepTaken)] == [record.step for record in undisturbed.of(StepTaken)]
+    assert [record.step for record in run.of(StepFinished)] == [record.step for record in undisturbed.of(StepFinished)]
     assert losses(run) == pytest.approx(losses(undisturbed), rel=1e-4)
     figures = [record.test_mse for record in run.of(EpochFinished)]
     assert figures == pytest.approx([record.test_mse for record in undisturbed.of(EpochFinished)], rel=1e-4)
@@ -41,7 +41,7 @@ def test_a_run_that_is_short_of_memory_learns_what_an_undisturbed_one_learns(
     shrink(most, after)
     run = train(make_config(**PLAIN), "disturbed")
     assert_as_undisturbed(run, undisturbed)
-    told = [(record.step, record.during, record.samples) for record in run.of(MemoryShort)]
+    told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
     assert told == [(after + 1, "step", {4: 4, 3: 2, 1: 1}[most])]
 
 
@@ -51,7 +51,7 @@ def test_odd_batches_are_cut_into_unequal_pieces(make_config: MakeConfig, shrink
     shrink(4, after=2)
     run = train(config, "disturbed")
     assert_as_undisturbed(run, undisturbed)
-    assert [record.samples for record in run.of(MemoryShort)] == [4]
+    assert [record.samples for record in run.of(BatchHalved)] == [4]
 
 
 def test_what_was_short_of_memory_is_resumed_exactly(make_config: MakeConfig, shrink: Fail) -> None:
@@ -63,14 +63,14 @@ def test_what_was_short_of_memory_is_resumed_exactly(make_config: MakeConfig, sh
     rest = train(make_config(**PLAIN), "parts", resume=first.directory.last)
     assert losses(first) + losses(rest) == losses(whole)
     assert_same_weights(rest.weights, whole.weights)
-    assert [record.step for record in rest.of(MemoryShort)] == [9]  # the whole batch is tried anew
+    assert [record.step for record in rest.of(BatchHalved)] == [9]  # the whole batch is tried anew
 
 
 def test_scoring_goes_on_with_fewer_windows_and_the_same_figures(make_config: MakeConfig, shrink: Fail) -> None:
     undisturbed = train(make_config(**PLAIN), "undisturbed")
     shrink(20, in_scoring=True)
     run = train(make_config(**PLAIN), "disturbed")
-    told = [(record.step, record.during, record.samples) for record in run.of(MemoryShort)]
+    told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
     assert told == [(11, "scoring", 16)]
     assert_same_weights(run.weights, undisturbed.weights)
     assert [record.val_mse for record in run.of(EpochFinished)] == pytest.approx(
@@ -108,7 +108,7 @@ def test_what_cannot_be_recorded_even_for_one_sample_is_launched(
     run = train(make_config(**PLAIN), "disturbed")
     assert [recorder.calls for recorder in recorders] == [[8, 4, 2, 1], [32, 16, 8, 4, 2, 1]]
     assert_as_undisturbed(run, undisturbed)
-    told = [(record.step, record.during, record.samples) for record in run.of(MemoryShort)]
+    told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
     assert told == [(1, "step", 1), (11, "scoring", 1)]
 
 

@@ -26,14 +26,14 @@ from timellm_cli.training.records import (
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
-    MemoryShort,
+    BatchHalved,
     NoImprovement,
     Record,
     RunFinished,
     RunStarted,
     ScoringStarted,
     StepLogged,
-    StepTaken,
+    StepFinished,
 )
 from timellm_cli.units import GIB, format_count, format_duration
 
@@ -143,7 +143,7 @@ class LiveProgress(PlainProgress):
     def __init__(self, console: Console, read_memory: MemoryReader) -> None:
         super().__init__(console, read_memory)
         self._started: RunStarted | None = None
-        self._step: StepTaken | None = None
+        self._step: StepFinished | None = None
         self._scoring: ScoringStarted | None = None
         self._scored = 0
         self._gpu_busy: float | None = None
@@ -164,7 +164,7 @@ class LiveProgress(PlainProgress):
         match record:
             case RunStarted():
                 self._started = record
-            case StepTaken():
+            case StepFinished():
                 self._step, self._scoring = record, None
             case StepLogged():
                 self._gpu_busy = record.gpu_busy
@@ -200,7 +200,7 @@ class LiveProgress(PlainProgress):
             bars.add_row("step", ProgressBar(run.steps_per_epoch, position), f"{position:,}/{run.steps_per_epoch:,}")
         return Group(bars, Text(_STOPPING, style="yellow") if self._is_stopping else self._figures(step))
 
-    def _figures(self, step: StepTaken | None) -> Text:
+    def _figures(self, step: StepFinished | None) -> Text:
         parts = []
         if step:
             parts += [
@@ -232,10 +232,10 @@ def milestone(record: Record) -> str:
         case RunFinished():
             return f"Finished: {record.reason}"
         case _:
-            return _shortage(record) if isinstance(record, MemoryShort) else ""
+            return _shortage(record) if isinstance(record, BatchHalved) else ""
 
 
-def _shortage(record: MemoryShort) -> str:
+def _shortage(record: BatchHalved) -> str:
     now = f"{format_count(record.samples, 'sample')} at a time"
     if record.during == "step":
         return (

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from timellm_cli.files import disk_faults_of, replacing
-from timellm_cli.training.records import EpochFinished, MemoryMeasured, MemoryShort, Record, StepLogged
+from timellm_cli.training.records import EpochFinished, MemoryMeasured, BatchHalved, Record, StepLogged
 
 _EVENTS: dict[type, str] = {
     StepLogged: "step",
     EpochFinished: "epoch",
     MemoryMeasured: "memory",
-    MemoryShort: "memory_short",
+    BatchHalved: "memory_short",
 }
 
 

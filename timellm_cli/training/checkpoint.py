@@ -1,7 +1,7 @@
-"""What a run leaves behind and continues from: one small file, without the LLM's weights and without pickled code.
+"""A checkpoint: one small file with the trained weights, without the LLM's weights and without pickled code.
 
 It holds tensors, text, numbers and containers of them, so it loads with `weights_only=True`: nothing in it can run.
-Not here: which checkpoint a run continues (`resume.py`), and which files of a folder stay (`run_directory.py`).
+Not here: which checkpoint a run continues from (`resume.py`), and which files of a folder stay (`run_directory.py`).
 """
 
 import io
@@ -9,7 +9,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,44 +27,15 @@ from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
+from timellm_cli.training.state import RunState, TrainingState
 
 FORMAT = "timellm checkpoint"
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """All that a run needs to go on as if it had never stopped.
-
-    `step` counts all steps taken, `epoch` the completed epochs, `position` the steps taken in the epoch begun.
-    `gradients` are those of a begun accumulation, by parameter name; `gradient_scaler` is fp16's. `losses` are running
-    sums of the log. `rng` has one entry a process. `finished` says why the run ended, or is empty while it may go on.
-    `learning` are the weights that learn, where the checkpoint's own are their average. The learning rate needs no
-    entry: it follows from the step alone.
-    """
-
-    step: int
-    epoch: int
-    position: int
-    optimizer: dict[str, Any]
-    gradients: dict[str, Tensor]
-    gradient_scaler: dict[str, Any]
-    rng: list[dict[str, Any]]
-    early_stopping: dict[str, Any]
-    losses: dict[str, float]
-    seconds: float
-    finished: str = ""
-    learning: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def scored(self) -> bool:
-        """Whether the newest step was the last before a scoring, and that is done."""
-        return self.position == 0 or bool(self.finished)
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained forecaster without its LLM, and with `training` also the run that made it.
+    """A trained model without its LLM. With `training`, a run can continue from it.
 
     `columns` are the value columns in the scaler's order, target last; `cadence` is a pandas offset or timedelta text.
     `intervals` are there where these very weights were scored on the validation windows.
@@ -173,9 +144,8 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "cadence": checkpoint.cadence,
         "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
         "llm_fingerprint": checkpoint.llm_fingerprint,
-        "training": None
-        if training is None
-        else {part.name: getattr(training, part.name) for part in fields(training)},
+        "training": training
+        and {"run": asdict(training.run), "step": training.step, "random": training.random},
         "intervals": None if checkpoint.intervals is None else _plain_intervals(checkpoint.intervals),
     }
 
@@ -208,6 +178,11 @@ def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: 
     return Intervals(channels, plain["period"], plain["windows"], levels, halves.float().numpy())
 
 
+def _training_from(plain: Mapping[str, Any]) -> TrainingState:
+    """Raises KeyError or TypeError where something is missing or unknown."""
+    return TrainingState(RunState(**plain["run"]), dict(plain["step"]), dict(plain["random"]))
+
+
 def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
     made_by = f"timellm {plain.get('version', '(unknown)')}"
     if plain.get("format_version") != FORMAT_VERSION:
@@ -232,7 +207,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             metrics=dict(plain["metrics"]),
             llm_fingerprint=plain["llm_fingerprint"],
             version=plain["version"],
-            training=None if plain["training"] is None else TrainingState(**plain["training"]),
+            training=None if plain["training"] is None else _training_from(plain["training"]),
             intervals=None if bands is None else _intervals_from(bands, plain["columns"], config.window.pred_len),
         )
     except ValidationError as error:

@@ -1,92 +1,102 @@
-"""The order of the samples: drawn from the seed and the epoch alone, so that a run can continue at any step.
+"""The batches of an epoch, encoded and ready while the GPU works on the one before.
 
-Nothing here knows of loader workers, and nothing draws from the global random state.
-
-The batches of an epoch, made ready while the GPU works on the one before.
+The order of the samples is drawn from the seed and the epoch alone, so a run can continue at any step.
 """
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from queue import Full, Queue
 from threading import Event, Thread
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from timellm_cli.config import TrainConfig
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import WindowDataset
-from timellm_cli.model.prompt_tokens import Collate, NoPromptEncoder, PromptEncoder
+from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder
 from timellm_cli.training.interruption import ignore_interruptions
+
+_AHEAD = 2
+_POLL_SECONDS = 0.1
+"""How often the prefetching thread checks whether its batches are still needed."""
+
+
+class Loader:
+    """Makes the batches of a run. Worker processes are started once and kept from epoch to epoch."""
+
+    def __init__(
+        self, samples: WindowDataset, train: TrainConfig, encoder: PromptEncoder | NoPromptEncoder, pin: bool
+    ) -> None:
+        """`pin`: batches are prepared by a thread, in pinned memory, from which a GPU copies by itself."""
+        if train.workers:  # the tokenisers' threads and forked processes do not go together
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._order = EpochOrder(len(samples), train.batch, train.seed)
+        self._pin = pin
+        self._batches: DataLoader[Batch] = DataLoader(
+            _EncodedBatches(samples, encoder),
+            batch_size=None,
+            sampler=self._order,
+            collate_fn=_unchanged,
+            num_workers=train.workers,
+            persistent_workers=train.workers > 0,
+            worker_init_fn=ignore_interruptions,
+            generator=torch.Generator(),  # else the global one is used, and a resumed run would differ
+        )
+
+    def batches(self, epoch: int, steps: range) -> Iterator[Batch]:
+        """The batches of some steps of an epoch, both counted from 0."""
+        self._order.choose(epoch, steps)
+        return prefetch(self._batches) if self._pin else iter(self._batches)
 
 
 class EpochOrder(Sampler[list[int]]):
-    """The batches of some steps of an epoch. `key` is (seed, epoch); `steps` counts from 0.
+    """The numbers of the samples in each batch of some steps of an epoch."""
 
-    Several processes share each batch: process `rank` of `processes` takes every `processes`-th sample of it, so a step
-    is the same `batch_size` samples however many processes there are.
-    """
+    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+        self._samples, self._batch_size, self._seed = samples, batch_size, seed
+        self._epoch, self._steps = 0, range(0)
 
-    def __init__(
-        self, samples: int, batch_size: int, key: tuple[int, int], steps: range, rank: int = 0, processes: int = 1
-    ) -> None:
-        self._order = np.arange(samples, dtype=np.uint32 if samples < 2**32 else np.uint64)
-        np.random.default_rng(key).shuffle(self._order)
-        self._batch_size, self._steps = batch_size, steps
-        self._share = slice(rank, None, processes)
+    def choose(self, epoch: int, steps: range) -> None:
+        """Which steps of which epoch come next, both counted from 0."""
+        self._epoch, self._steps = epoch, steps
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self._samples, dtype=np.uint32 if self._samples < 2**32 else np.uint64)
+        np.random.default_rng((self._seed, self._epoch)).shuffle(order)
         for step in self._steps:
-            batch = self._order[step * self._batch_size : (step + 1) * self._batch_size]
-            yield batch[self._share].tolist()
+            yield order[step * self._batch_size : (step + 1) * self._batch_size].tolist()
 
 
-_AHEAD = 2
-_PATIENCE = 0.1
-"""Seconds after which the thread looks whether it is still wanted."""
+class _EncodedBatches(Dataset[Batch]):
+    """A whole batch for a list of sample numbers, as a loader's process makes it."""
+
+    def __init__(self, samples: WindowDataset, encoder: PromptEncoder | NoPromptEncoder) -> None:
+        self._samples, self._encoder = samples, encoder
+
+    def __getitem__(self, numbers: list[int]) -> Batch:
+        batch = self._samples.batch(numbers)
+        return replace(batch, prompt=self._encoder.encode(batch.history_BT))
 
 
-def load_batches(
-    samples: WindowDataset,
-    train: TrainConfig,
-    epoch: int,
-    steps: range,
-    encoder: PromptEncoder | NoPromptEncoder,
-    accelerator: Accelerator,
-) -> Iterable[Batch]:
-    """The batches of some steps of an epoch (counted from 0); of each, this process's share."""
-    if train.workers:  # the tokenisers' threads and forked processes do not go together
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    order = EpochOrder(
-        len(samples), train.batch, (train.seed, epoch), steps, accelerator.process_index, accelerator.num_processes
-    )
-    return DataLoader(
-        samples,
-        batch_sampler=order,
-        collate_fn=Collate(encoder),
-        num_workers=train.workers,
-        worker_init_fn=ignore_interruptions,
-        generator=torch.Generator(),  # else the loader draws from the global one, and a resumed run would differ
-    )
+def _unchanged(batch: Batch) -> Batch:
+    return batch
 
 
 def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches in memory that a GPU reads by itself, made by a thread up to two steps ahead.
-
-    What making a batch raises is raised here.
-    """
+    """The same batches in pinned memory, made by a thread up to two steps ahead. Its errors are raised here."""
     ready: Queue[Batch | BaseException | None] = Queue(_AHEAD)
     unwanted = Event()
 
     def put(item: Batch | BaseException | None) -> bool:
         while not unwanted.is_set():
             try:
-                ready.put(item, timeout=_PATIENCE)
+                ready.put(item, timeout=_POLL_SECONDS)
                 return True
             except Full:
                 continue
@@ -95,10 +105,10 @@ def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
     def work() -> None:
         try:
             for batch in batches:
-                if not put(batch.pin_memory()):
+                if not put(_pinned(batch)):
                     return
             put(None)
-        except BaseException as error:  # it belongs to whoever waits for the batch
+        except BaseException as error:
             put(error)
 
     thread = Thread(target=work, name="prefetch", daemon=True)
@@ -111,3 +121,14 @@ def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
     finally:
         unwanted.set()
         thread.join()
+
+
+def _pinned(batch: Batch) -> Batch:
+    prompt = batch.prompt
+    assert prompt is not None
+    return replace(
+        batch,
+        history_BT=batch.history_BT.pin_memory(),
+        future_BH=batch.future_BH.pin_memory(),
+        prompt=replace(prompt, ids_BK=prompt.ids_BK.pin_memory(), mask_BK=prompt.mask_BK.pin_memory()),
+    )

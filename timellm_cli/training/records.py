@@ -1,4 +1,4 @@
-"""What a training tells its watchers: plain records, made by the loop, shown and written by `report/`. Light.
+"""What happens in a training, as plain records. The loop makes them, `report/` shows and writes them. Light.
 
 Losses and errors are in standardised units; epochs and steps are counted from 1.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunStarted:
-    """`step` steps and `epoch` whole epochs were taken before, if the run goes on from a checkpoint."""
+    """A resumed run has `step` steps and `epoch` whole epochs behind it."""
 
     step: int
     epoch: int
@@ -19,7 +19,7 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
-class StepTaken:
+class StepFinished:
     """One step; for live display. `seconds_left` covers the rest of the run, scoring included."""
 
     step: int
@@ -103,10 +103,10 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True)
-class MemoryShort:
-    """The GPU's memory did not do for a 'step', or for 'scoring' after it, which was repeated in smaller pieces.
+class BatchHalved:
+    """The GPU was out of memory for a 'step' or for 'scoring', which was repeated in smaller pieces.
 
-    Nothing is lost: batches and updates stay as they are. Pieces have `samples` samples for the rest of this process.
+    Nothing is lost: batches and updates stay the same. Pieces have `samples` samples for the rest of this process.
     """
 
     step: int
@@ -116,7 +116,7 @@ class MemoryShort:
 
 @dataclass(frozen=True)
 class MemoryMeasured:
-    """The most memory, in bytes, that steps took up to `step`, told once a process, before it scores.
+    """The most memory, in bytes, that the steps up to `step` took. Recorded once a process, before it scores.
 
     `allocated` and `reserved` are torch's on a GPU; on a CPU both are the process's largest resident set, loading
     included. `predicted` is the bill of the same, without the CUDA context that torch does not count; `parts` is the
@@ -141,7 +141,7 @@ class RunInterrupted:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The end, after `step` steps in `epochs` epochs, of which the last may be cut short. `reason` says why it ended.
+    """The end, after `step` steps in `epochs` epochs (the last may be cut short). `reason` says why it ended.
 
     `best` holds the figures of the best epoch, as in `EpochFinished`. `memory` is None where this process took no step.
     """
@@ -156,7 +156,7 @@ class RunFinished:
 
 Record = (
     RunStarted
-    | StepTaken
+    | StepFinished
     | StepLogged
     | ScoringStarted
     | EpochFinished
@@ -164,7 +164,7 @@ Record = (
     | NoImprovement
     | CheckpointSaved
     | MemoryMeasured
-    | MemoryShort
+    | BatchHalved
     | RunInterrupted
     | RunFinished
 )

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, which settings may change on the way, and that the data are the same."""
+"""How `--resume` finds its checkpoint, which settings may change, and that the data are still the same."""
 
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path
 from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.settings import Settings
-from timellm_cli.training.checkpoint import Checkpoint, TrainingState, load_checkpoint
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 from timellm_cli.training.optimizer import LENGTH_BOUND
 from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.state import RunState
 
 FREE = (
     "data.path",
@@ -26,13 +27,17 @@ FREE = (
     "hardware.vram",
     "hardware.capture",
     "hardware.recompute",
+    "hardware.kernels",
+    "hardware.keep_prefix",
+    "hardware.prepared",
+    "llm.implementation",
 )
-"""Keys that may change when a run goes on. The file of the data may have moved; its numbers are compared."""
+"""Keys that may change when a run continues. The file of the data may have moved; its numbers are compared."""
 
 _OF_MACHINE = ("hardware.capture", "hardware.recompute")
-"""Keys that are settled anew wherever a run goes on."""
+"""Keys that are resolved anew on every machine."""
 
-_PLACE = ("run.name", "run.directory")
+_FOLDER = ("run.name", "run.directory")
 _LENGTH = ("train.epochs", "train.max_steps")
 
 
@@ -49,7 +54,7 @@ def find_checkpoint(resume: str, config: Config) -> Path | None:
     newest = RunDirectory(path).newest_checkpoint()
     if newest is None:
         raise ModelError(
-            f"folder '{path}' holds no checkpoint to go on from", "give a folder or a file such as RUN/last.pt"
+            f"folder '{path}' holds no checkpoint to continue from", "give a folder or a file such as RUN/last.pt"
         )
     return newest
 
@@ -60,7 +65,7 @@ def load_resumable(path: Path) -> Checkpoint:
     if checkpoint.training is None:
         newest = RunDirectory(path.parent).newest_checkpoint()
         raise ModelError(
-            f"'{path}' holds weights only, no state to go on from",
+            f"'{path}' holds weights only, no state to continue from",
             f"use --resume {newest}" if newest else "last.pt and step-N.pt hold it; best.pt is for eval and predict",
         )
     return checkpoint
@@ -69,9 +74,9 @@ def load_resumable(path: Path) -> Checkpoint:
 def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> Config:
     """The checkpoint's configuration with the free settings that the user states now.
 
-    What is not stated, or is 'auto', stays as it was, but for what belongs to the machine. Raises ConfigError naming
+    What is not stated, or is 'auto', stays as it was, except for keys of the machine. Raises ConfigError naming
     every setting that would make it another run, and where the run would be shorter than it is, or longer than its
-    schedule was laid out for.
+    schedule was made for.
     """
     saved, now = checkpoint.config.values(), settings.config.values()
     stated = {key: now[key] for key, origin in settings.origins.items() if origin != "default" and now[key] != "auto"}
@@ -79,22 +84,22 @@ def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> C
         stated.pop("train.accumulate", None)  # it follows from the batch size
     _stay_in_folder(settings, path)
     stated |= {key: now[key] for key in _OF_MACHINE}
-    changed = {key: value for key, value in stated.items() if key not in _PLACE and value != saved[key]}
+    changed = {key: value for key, value in stated.items() if key not in _FOLDER and value != saved[key]}
     refused = [key for key in changed if key not in FREE]
     if refused:
         faults = [f"  - {key}: {saved[key]!r} in the checkpoint, {changed[key]!r} now" for key in refused]
         raise ConfigError(
-            f"'{path}' cannot go on with other settings:\n" + "\n".join(faults),
-            "leave them out to go on as before, or start a run of its own with another --run-name",
+            f"'{path}' cannot continue with other settings:\n" + "\n".join(faults),
+            "leave them out to continue as before, or start a run of its own with another --run-name",
         )
     config = checkpoint.config.with_values(changed)
     if checkpoint.training is not None:
-        _check_length(config, checkpoint.config, checkpoint.training)
+        _check_length(config, checkpoint.config, checkpoint.training.run)
     return config
 
 
 def require_same_data(data: ForecastData, checkpoint: Checkpoint) -> None:
-    """Raise DataError where a run would go on with other columns, or other training rows, than it was started with."""
+    """Raise DataError where a run would continue with other columns or training rows than it was started with."""
     path, columns = data_path(data.config.data), data.table.columns
     if columns != checkpoint.columns:
         raise DataError(
@@ -112,7 +117,7 @@ def require_same_data(data: ForecastData, checkpoint: Checkpoint) -> None:
 
 
 def _stay_in_folder(settings: Settings, path: Path) -> None:
-    named = [key for key in _PLACE if settings.origins[key] in ("flag", "--set")]
+    named = [key for key in _FOLDER if settings.origins[key] in ("flag", "--set")]
     folder = RunDirectory.of(settings.config).path
     if named and folder.resolve() != path.parent.resolve():
         raise ConfigError(
@@ -121,20 +126,20 @@ def _stay_in_folder(settings: Settings, path: Path) -> None:
         )
 
 
-def _check_length(config: Config, before: Config, state: TrainingState) -> None:
+def _check_length(config: Config, before: Config, state: RunState) -> None:
     train = config.train
     changed = [key for key in _LENGTH if config.values()[key] != before.values()[key]]
     if changed and train.schedule in LENGTH_BOUND:
         raise ConfigError(
-            f"{' and '.join(changed)} cannot change: the {train.schedule} schedule was laid out for "
+            f"{' and '.join(changed)} cannot change: the {train.schedule} schedule was made for "
             f"{before.train.epochs} epochs"
             + (f" and {before.train.max_steps} steps" if before.train.max_steps else "")
             + ", and every learning rate so far followed from that",
-            "only --schedule constant and type1 can be prolonged; start a run of its own with another --run-name",
+            "only --schedule constant and type1 can be extended; start a run of its own with another --run-name",
         )
     if changed and (train.epochs < state.epoch or (train.max_steps or state.step) < state.step):
         raise ConfigError(
             f"the checkpoint has {state.epoch} whole epochs and {state.step:,} steps already, "
             f"more than train.epochs {train.epochs} and train.max_steps {train.max_steps} allow",
-            "raise them, or go on from an older step-N.pt",
+            "raise them, or continue from an older step-N.pt",
         )

@@ -1,158 +1,90 @@
-"""Where a run stands: its steps and epochs, the sums of its losses, and a step that is under way.
-
-Which epoch was the best, and when waiting for a better one ends.
-
-The random generators of a process, captured and put back, in a form that a checkpoint may hold.
-
-How fast a run is and how long it will still take.
-"""
+"""Where a run stands: everything that a checkpoint needs so that the run continues as if it had not stopped."""
 
 import math
-import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-
-from timellm_cli.data.batch import Batch
-from timellm_cli.training.step import Outcome
 
 
 @dataclass
-class Place:
-    """How far a run is: all steps taken, whole epochs, steps taken in the epoch begun.
+class RunState:
+    """Counts and sums of a run, saved as they are. The learning rate needs no entry: it follows from the step.
 
-    The weight update under way, or the next one, began after `gathered_from` steps of the epoch.
+    `step` counts all steps, `epoch` whole epochs, `position` the steps of the begun epoch. The begun weight update
+    started after `update_start` steps of the epoch. `epoch_loss` and `logged_loss` are sums of step losses, of the begun
+    epoch and of the `logged_steps` since the last log line. `best_figures` are those of the epoch with the lowest
+    validation loss; `epochs_waited` epochs have passed since. `seconds` leaves pauses out. `finished` says why the run
+    ended, and is empty while it may continue.
     """
 
     step: int = 0
     epoch: int = 0
     position: int = 0
-    gathered_from: int = 0
-
-
-@dataclass
-class Losses:
-    """Sums of the step losses: of the epoch begun, and since the last log record."""
-
-    epoch: float = 0.0
-    logged: float = 0.0
+    update_start: int = 0
+    epoch_loss: float = 0.0
+    logged_loss: float = 0.0
     logged_steps: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Taken:
-    """A step that was started: its number in the run and in the epoch."""
-
-    step: int
-    position: int
-    learning_rate: float
-    batch: Batch
-    outcome: Outcome
-
-
-@dataclass
-class EarlyStopping:
-    """Watches the validation loss; with a `patience` of 0 it only remembers the best.
-
-    `figures` are those of the best epoch, as they were handed in.
-    """
-
-    patience: int
     best_loss: float = math.inf
-    waited: int = 0
-    figures: dict[str, float] = field(default_factory=dict)
-
-    def update(self, loss: float, figures: dict[str, float]) -> bool:
-        """Take in the next epoch; whether it is the best so far."""
-        improved = loss < self.best_loss
-        if improved:
-            self.best_loss, self.waited, self.figures = loss, 0, figures
-        else:
-            self.waited += 1
-        return improved
+    best_figures: dict[str, float] = field(default_factory=dict)
+    epochs_waited: int = 0
+    seconds: float = 0.0
+    finished: str = ""
 
     @property
-    def exhausted(self) -> bool:
-        """Whether `patience` epochs have passed without a lower loss."""
-        return 0 < self.patience <= self.waited
+    def scored(self) -> bool:
+        """Whether the newest step was the last before a scoring, and that scoring is done."""
+        return self.position == 0 or bool(self.finished)
 
-    def state(self) -> dict[str, Any]:
-        """All but the patience, which a resumed run may change."""
-        state = asdict(self)
-        del state["patience"]
-        return state
+    def add_loss(self, loss: float) -> None:
+        """Count the loss of one more step."""
+        self.epoch_loss += loss
+        self.logged_loss += loss
+        self.logged_steps += 1
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
-        self.best_loss, self.waited, self.figures = state["best_loss"], state["waited"], dict(state["figures"])
+    def mean_logged_loss(self) -> float:
+        """The mean loss since the last call."""
+        mean = self.logged_loss / self.logged_steps
+        self.logged_loss, self.logged_steps = 0.0, 0
+        return mean
+
+    def add_score(self, loss: float, figures: dict[str, float]) -> bool:
+        """Count the validation loss of one more epoch; returns whether it is the lowest so far."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_figures, self.epochs_waited = loss, figures, 0
+            return True
+        self.epochs_waited += 1
+        return False
+
+    def start_epoch(self) -> None:
+        """After a whole epoch: begin the next one."""
+        self.epoch, self.position, self.update_start, self.epoch_loss = self.epoch + 1, 0, 0, 0.0
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a resumable checkpoint holds besides the weights.
+
+    `step` is `TrainingStep.state_dict()`, `random` the state of torch's generators.
+    """
+
+    run: RunState
+    step: dict[str, Any]
+    random: dict[str, Any]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators that draw initial weights and dropout, on CPU and GPU."""
+    torch.manual_seed(seed)
 
 
 def capture_random_state() -> dict[str, Any]:
-    """The states of python's, numpy's and torch's global generators, on CPU and GPU."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": {
-            "kind": str(kind),
-            "keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "gauss": float(gauss),
-        },
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
+    """The states of torch's generators, on CPU and GPU."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put back what `capture_random_state` gave; the GPU's only where there is one and there was one."""
-    random.setstate(state["python"])
-    generator = state["numpy"]
-    keys = generator["keys"].numpy().astype(np.uint32)
-    np.random.set_state((generator["kind"], keys, generator["position"], generator["has_gauss"], generator["gauss"]))
-    torch.set_rng_state(state["torch"])
+    """Set the states that `capture_random_state` returned; the GPU's only where there is a GPU and a state of it."""
+    torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-@dataclass
-class Pace:
-    """Seconds a step (a mean that forgets slowly), seconds to score an epoch (the latest), seconds trained in all.
-
-    `steps` are those timed so far.
-
-    `scored_batches`, as large as a step's, make up one scoring. Until one has been timed, each counts as two thirds of
-    a step: its prompts are read as well, and a backward pass is of the patches alone.
-    """
-
-    scored_batches: float = 0.0
-    per_step: float = 0.0
-    per_scoring: float = 0.0
-    seconds: float = 0.0
-    steps: int = 0
-    _stepping: float = 0.0
-
-    def step(self, seconds: float) -> None:
-        """Take in one more step, the wait for its batch included."""
-        self.steps += 1
-        self.per_step += (seconds - self.per_step) * max(1 / self.steps, 0.05)
-        self.seconds += seconds
-        self._stepping += seconds
-
-    def share_of(self, seconds: float) -> float:
-        """What share these seconds are of those that went into steps since the last call; at most 1."""
-        share = min(seconds / self._stepping, 1.0) if self._stepping else 0.0
-        self._stepping = 0.0
-        return share
-
-    def scored(self, seconds: float) -> None:
-        """Take in the scoring of an epoch."""
-        self.per_scoring = seconds
-        self.seconds += seconds
-
-    def left(self, steps: int, scorings: int) -> float:
-        """Seconds that so many steps and scorings will take."""
-        per_scoring = self.per_scoring or self.scored_batches * self.per_step * 2 / 3
-        return steps * self.per_step + scorings * per_scoring
