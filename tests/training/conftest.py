@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.load import load_model
+from timellm_cli.model.runner import Runner
 from timellm_cli.model.time_llm import PatchEmbedding
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.planning.memory_bill import predict
-from timellm_cli.training.accelerator import make_accelerator, seed_everything
-from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
+from timellm_cli.training.checkpoint import load_checkpoint, load_runner
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import Record
 from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.state import seed_everything
 
 torch.set_num_threads(1)
 
@@ -55,7 +56,7 @@ class Run:
     """What a training in this process gave."""
 
     directory: RunDirectory
-    forecaster: TimeLLM
+    runner: Runner
     records: list[Record] = field(default_factory=list)
 
     def of(self, kind: type) -> list:
@@ -65,7 +66,7 @@ class Run:
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         """The trained weights."""
-        return self.forecaster.trainable_state()
+        return self.runner.model.trainable_state()
 
 
 def train(
@@ -76,33 +77,28 @@ def train(
     stop_at: int | None = None,
     stop_in_scoring: bool = False,
 ) -> Run:
-    """Train in this process. `stop_at` asks for a stop during that step, `stop_in_scoring` during the first scoring."""
+    """Train in this process. `stop_at` requests a stop during that step, `stop_in_scoring` during the first scoring."""
     directory = RunDirectory(config.run.directory / folder)
     directory.create()
-    accelerator = make_accelerator(config)
     data = load_data(config)
     seed_everything(config.train.seed)
     checkpoint = load_checkpoint(resume) if resume else None
-    if checkpoint:
-        forecaster = restore_forecaster(checkpoint, config, accelerator.device)
-    else:
-        forecaster = load_forecaster(config, accelerator.device)
+    device = torch.device(config.hardware.device)
+    runner = load_runner(checkpoint, config, device) if checkpoint else load_model(config, device)
     interruption = Interruption()
 
-    def hear(samples: int) -> None:
+    def on_scored(samples: int) -> None:
         if stop_in_scoring and not interruption.requested:
             interruption.request()
 
     bill = predict(config, look_at_machine())
-    trainer = Trainer(config, data, forecaster, accelerator, directory, interruption, hear, bill=bill)
+    trainer = Trainer(config, data, runner, directory, interruption, on_scored, bill=bill)
     if checkpoint:
         trainer.resume(checkpoint.training)
-    run = Run(directory, forecaster)
-    if stop_at == 1:
-        interruption.request()
+    run = Run(directory, runner)
     for record in trainer.run():
         run.records.append(record)
-        if stop_at and getattr(record, "step", None) == stop_at - 1 and not interruption.requested:
+        if stop_at and getattr(record, "step", None) == stop_at and not interruption.requested:
             interruption.request()
     return run
 

@@ -8,7 +8,7 @@ from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.console import err
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError, ModelError
-from timellm_cli.model.load import load_forecaster
+from timellm_cli.model.load import load_model
 from timellm_cli.model.original import read_original
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.planning.readiness import require_ready, settle_here
@@ -29,7 +29,7 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
     config, checks = settle_here(settings.config, look_at_machine(), offline, console_reporter())
     require_ready(checks)
     data = load_data(config)
-    forecaster = load_forecaster(config, torch.device(config.hardware.device))
-    forecaster.load_trainable_state(read_original(original, forecaster))
-    save_checkpoint(output, Checkpoint.of(forecaster, data, config, metrics={}))
+    runner = load_model(config, torch.device(config.hardware.device))
+    runner.model.load_trainable_state(read_original(original, runner.model))
+    save_checkpoint(output, Checkpoint.of(runner, data, config, metrics={}))
     err.print(f"wrote {output}; score it with: timellm eval {output}", soft_wrap=True)

@@ -1,7 +1,6 @@
 """`timellm train --seeds N`: the same training under several seeds, one after another, and how far they scatter."""
 
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +8,14 @@ from pathlib import Path
 from rich.text import Text
 
 from timellm_cli.commands import train
-from timellm_cli.console import err, out
-from timellm_cli.errors import ConfigError, ExitCode, Interrupted
+from timellm_cli.console import err, out, say
+from timellm_cli.errors import ConfigError, Interrupted
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.runner import free_gpu_memory
 from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.planning.run_name import run_name
 from timellm_cli.report.train_summary import print_seeds, summarise_seeds
 from timellm_cli.settings import Settings
-from timellm_cli.training.records import RunFinished
 from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable
 from timellm_cli.training.run_directory import RunDirectory
 
@@ -47,15 +45,13 @@ def run(settings: Settings, seeds: int, *, resume: str | None, offline: bool) ->
             train.refuse_to_overwrite(folder)
     best, machine = {}, look_at_machine()
     for number, (seed, one) in enumerate(runs.items(), 1):
-        if is_main():
-            err.print(Text(f"\nSeed {seed}, run {number} of {seeds}", style="bold"))
+        err.print(Text(f"\nSeed {seed}, run {number} of {seeds}", style="bold"))
         best[seed] = (_finished(one) if resume else None) or _train(one, resume, offline, machine)
-    if is_main():
-        summary = summarise_seeds(best)
-        path = _summary_path(settings, every)
-        with disk_faults_of(path), replacing(path) as file:
-            file.write(json.dumps(summary, indent=2).encode())
-        print_seeds(out, summary, path, [folder.best for folder in folders.values()])
+    summary = summarise_seeds(best)
+    path = _summary_path(settings, every)
+    with disk_faults_of(path), replacing(path) as file:
+        file.write(json.dumps(summary, indent=2).encode())
+    print_seeds(out, summary, path, [folder.best for folder in folders.values()])
 
 
 def _with_seed(settings: Settings, seed: int) -> Settings:
@@ -83,28 +79,17 @@ def _finished(settings: Settings) -> dict[str, float] | None:
     checkpoint = load_resumable(path)
     now, then = continue_config(settings, checkpoint, path).values(), checkpoint.config.values()
     assert checkpoint.training is not None
-    if not checkpoint.training.finished or any(now[key] != then[key] for key in _LENGTH):
+    finished = checkpoint.training.run.finished
+    if not finished or any(now[key] != then[key] for key in _LENGTH):
         return None
-    if is_main():
-        err.print(Text(f"'{path.parent}' is finished: {checkpoint.training.finished}"), soft_wrap=True)
+    say(f"'{path.parent}' is finished: {finished}")
     return checkpoint.metrics
 
 
 def _train(settings: Settings, resume: str | None, offline: bool, machine: Machine) -> dict[str, float]:
     try:
-        ending = train.run(settings, resume=resume, offline=offline, machine=machine)
+        return train.run(settings, resume=resume, offline=offline, machine=machine).best
     except Interrupted as stop:
-        raise Interrupted(stop.message, "go on with the same command and --resume auto") from None
+        raise Interrupted(stop.message, "continue with the same command and --resume auto") from None
     finally:
-        free_gpu_memory()  # the model and its recordings go before the next one is planned
-    if not isinstance(ending, RunFinished):
-        raise SystemExit(ExitCode.INTERRUPTED)  # the main process says why
-    return ending.best
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes, of those under `accelerate launch`.
-
-    Accelerate itself is not asked: it would choose a device for good before the configuration does.
-    """
-    return os.environ.get("RANK", "0") == "0"
+        free_gpu_memory()  # the model and its recordings are freed before the next run is planned

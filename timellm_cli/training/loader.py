@@ -49,7 +49,7 @@ class Loader:
     def batches(self, epoch: int, steps: range) -> Iterator[Batch]:
         """The batches of some steps of an epoch, both counted from 0."""
         self._order.choose(epoch, steps)
-        return prefetch(self._batches) if self._pin else iter(self._batches)
+        yield from prefetch(self._batches) if self._pin else self._batches
 
 
 class EpochOrder(Sampler[list[int]]):
