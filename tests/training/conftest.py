@@ -29,24 +29,29 @@ MakeConfig = Callable[..., Config]
 Fail = Callable[..., None]
 
 
+def config_of(llm: Path, csv: Path, folder: Path, **changes: object) -> Config:
+    """A resolved configuration; keyword arguments such as `train__epochs=1` change it."""
+    values: dict[str, dict[str, object]] = {
+        "data": {"dataset": "custom", "path": csv, "train_ratio": 0.6, "window_stride": 4},
+        "window": {"seq_len": 48, "pred_len": 12},
+        "model": {"d_model": 8, "d_ff": 8, "n_heads": 2, "num_prototypes": 20, "dropout": 0.2},
+        "llm": {"name": str(llm), "layers": 2, "quantization": "none"},
+        "train": {"epochs": 3, "batch_size": 8, "accumulate": 3, "precision": "fp32", "learning_rate": 0.01},
+        "run": {"name": "run", "directory": folder / "checkpoints", "save_steps": 0, "log_steps": 4},
+        "hardware": {"device": "cpu"},
+    }
+    for key, value in changes.items():
+        section, name = key.split("__")
+        values[section][name] = value
+    return Config.model_validate(values)
+
+
 @pytest.fixture
 def make_config(tiny_llm: Path, small_csv: Path, tmp_path: Path) -> MakeConfig:
-    """A settled configuration; keyword arguments such as `train__epochs=1` change it."""
+    """`config_of` the tiny LLM and the small CSV, in a folder of the test's own."""
 
     def make(**changes: object) -> Config:
-        values: dict[str, dict[str, object]] = {
-            "data": {"dataset": "custom", "path": small_csv, "train_ratio": 0.6, "window_stride": 4},
-            "window": {"seq_len": 48, "pred_len": 12},
-            "model": {"d_model": 8, "d_ff": 8, "n_heads": 2, "num_prototypes": 20, "dropout": 0.2},
-            "llm": {"name": str(tiny_llm), "layers": 2, "quantization": "none"},
-            "train": {"epochs": 3, "batch_size": 8, "accumulate": 3, "precision": "fp32", "learning_rate": 0.01},
-            "run": {"name": "run", "directory": tmp_path / "checkpoints", "save_steps": 0, "log_steps": 4},
-            "hardware": {"device": "cpu"},
-        }
-        for key, value in changes.items():
-            section, name = key.split("__")
-            values[section][name] = value
-        return Config.model_validate(values)
+        return config_of(tiny_llm, small_csv, tmp_path, **changes)
 
     return make
 

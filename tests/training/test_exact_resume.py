@@ -6,7 +6,7 @@ from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
 from timellm_cli.data.batch import Batch
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepFinished
-from timellm_cli.training.step import Outcome, Stepper
+from timellm_cli.training.step import StepResult, TrainingStep
 
 
 def figures(run: Run) -> dict[int, tuple[float, float, float]]:
@@ -88,13 +88,13 @@ def test_a_run_that_ended_amid_an_accumulation_begins_a_new_one_where_it_is_prol
 ) -> None:
     """Three steps an update: the first run takes one and, cut off by its end, one of a single step."""
     told: list[tuple[float, bool]] = []
-    launch = Stepper.launch
+    launch = TrainingStep.start
 
-    def spy(self: Stepper, batch: Batch, update: int, share: float, completes: bool, wants_stop: bool) -> Outcome:
+    def spy(self: TrainingStep, batch: Batch, update: int, share: float, completes: bool) -> StepResult:
         told.append((share, completes))
-        return launch(self, batch, update, share, completes, wants_stop)
+        return launch(self, batch, update, share, completes)
 
-    monkeypatch.setattr(Stepper, "launch", spy)
+    monkeypatch.setattr(TrainingStep, "start", spy)
     third = pytest.approx(1 / 3)
     whole = [(third, False), (third, False), (third, True)]
     ended = train(make_config(train__max_steps=4, train__schedule="constant"), "run")

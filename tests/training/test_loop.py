@@ -7,11 +7,13 @@ import torch
 
 from tests.training.conftest import MakeConfig, assert_same_weights, prescribe_scores, train
 from timellm_cli.config import Config
+from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.score import Scores, score
-from timellm_cli.model.runner import ModelForecaster
+from timellm_cli.model.load import load_model
 from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.training.optimizer import Schedule
 from timellm_cli.training.records import (
     BestSoFar,
     EpochFinished,
@@ -23,7 +25,7 @@ from timellm_cli.training.records import (
     StepLogged,
     StepFinished,
 )
-from timellm_cli.training.step import Stepper
+from timellm_cli.training.step import TrainingStep
 
 
 def test_the_run_announces_its_length_and_takes_exactly_so_many_steps(make_config: MakeConfig) -> None:
@@ -61,13 +63,13 @@ def test_every_update_is_made_once_and_the_left_over_steps_make_one(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     updates = []
-    change = Stepper._change_weights
+    change = TrainingStep.update_weights
 
-    def record_update(stepper: Stepper, update: int) -> None:
+    def record_update(stepper: TrainingStep, update: int) -> None:
         updates.append(update)
         change(stepper, update)
 
-    monkeypatch.setattr(Stepper, "_change_weights", record_update)
+    monkeypatch.setattr(TrainingStep, "update_weights", record_update)
     train(make_config(train__epochs=2))
     assert updates == list(range(8))  # 11 steps in threes: 3 + 1 updates an epoch
 
@@ -76,13 +78,13 @@ def test_the_left_over_steps_are_averaged_over_their_own_number(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shares = []
-    launch = Stepper.launch
+    launch = TrainingStep.start
 
-    def record_share(stepper: Stepper, batch: object, update: int, share: float, *rest: bool, **named: bool) -> object:
+    def record_share(stepper: TrainingStep, batch: object, update: int, share: float, **named: bool) -> object:
         shares.append(share)
-        return launch(stepper, batch, update, share, *rest, **named)
+        return launch(stepper, batch, update, share, **named)
 
-    monkeypatch.setattr(Stepper, "launch", record_share)
+    monkeypatch.setattr(TrainingStep, "start", record_share)
     train(make_config(train__epochs=1))
     assert shares == [1 / 3] * 9 + [1 / 2] * 2
 
@@ -179,21 +181,21 @@ def test_the_loss_that_is_minimised_also_selects(make_config: MakeConfig, loss: 
     run = train(config)
     record, data = run.of(EpochFinished)[0], load_data(config)
     for split, told in (("val", record.val_loss), ("test", record.test_loss)):
-        scores = score(ModelForecaster(run.forecaster, torch.device("cpu")), data, split, 8)
+        scores = score(run.runner, data, split, 8)
         assert told == scores.loss(loss)
     assert len({scores.loss(kind) for kind in ("mse", "mae", "huber")}) == 3
 
 
 def test_the_average_is_scored_and_kept_and_the_weights_learn_as_without_it(make_config: MakeConfig) -> None:
     seen: list[dict[str, torch.Tensor]] = []
-    change = Stepper._change_weights
+    change = TrainingStep.update_weights
 
-    def record_weights(stepper: Stepper, update: int) -> None:
+    def record_weights(stepper: TrainingStep, update: int) -> None:
         change(stepper, update)
         seen.append({name: weight.detach().clone() for name, weight in stepper.weights.items()})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stepper, "_change_weights", record_weights)
+        patch.setattr(TrainingStep, "update_weights", record_weights)
         plain, averaged = (train(make_config(train__average=average), str(average)) for average in (False, True))
     updates = len(seen) // 2
     assert_same_weights(averaged.weights, plain.weights)
@@ -204,10 +206,10 @@ def test_the_average_is_scored_and_kept_and_the_weights_learn_as_without_it(make
     for name, weight in kept.weights.items():
         torch.testing.assert_close(weight, mean[name], rtol=1e-4, atol=1e-5)
     assert kept.training is not None
-    assert_same_weights(kept.training.learning, averaged.weights)
-    averaged.forecaster.load_trainable_state(kept.weights)
+    assert_same_weights(kept.training.step["learning"], averaged.weights)
+    averaged.runner.model.load_trainable_state(kept.weights)
     data = load_data(make_config())
-    scores = score(ModelForecaster(averaged.forecaster, torch.device("cpu")), data, "test", 8)
+    scores = score(averaged.runner, data, "test", 8)
     assert averaged.of(EpochFinished)[-1].test_mse == pytest.approx(scores.mse, rel=1e-6)
     assert plain.of(EpochFinished)[-1].test_mse != pytest.approx(scores.mse, rel=1e-3)
 
@@ -217,10 +219,10 @@ def test_in_window_units_every_error_counts_alike_and_is_told_in_standardised_un
 ) -> None:
     gradients = []
 
-    def record_gradient(stepper: Stepper, update: int) -> None:
-        gradients.append(8 * 12 * stepper.gradients()["head.projection.bias"])
+    def record_gradient(stepper: TrainingStep, update: int) -> None:
+        gradients.append(8 * 12 * stepper.weights["head.projection.bias"].grad.clone())
 
-    monkeypatch.setattr(Stepper, "_change_weights", record_gradient)
+    monkeypatch.setattr(TrainingStep, "update_weights", record_gradient)
     told = []
     for units in ("standardised", "window"):
         settings = {"train__loss": "mae", "train__loss_units": units, "model__dropout": 0.0}
@@ -233,24 +235,16 @@ def test_in_window_units_every_error_counts_alike_and_is_told_in_standardised_un
     assert (standardised - standardised.round()).abs().max() > 0.01
 
 
-def test_a_history_that_hardly_moves_does_not_outweigh_the_others_in_window_units(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gradients = []
-    take = Stepper._forward_and_backward
-
-    def flatten(stepper: Stepper, constants: object, history_BT: torch.Tensor, *rest: torch.Tensor) -> object:
-        return take(stepper, constants, torch.zeros_like(history_BT), *rest)
-
-    def record_gradient(stepper: Stepper, update: int) -> None:
-        gradients.append(8 * 12 * stepper.gradients()["head.projection.bias"])
-
-    monkeypatch.setattr(Stepper, "_forward_and_backward", flatten)
-    monkeypatch.setattr(Stepper, "_change_weights", record_gradient)
-    settings = {"train__loss": "mae", "train__loss_units": "window", "model__dropout": 0.0}
-    train(make_config(train__max_steps=1, train__accumulate=1, **settings))
+def test_a_history_that_hardly_moves_does_not_outweigh_the_others_in_window_units(make_config: MakeConfig) -> None:
+    settings = {"train__loss": "mae", "train__loss_units": "window", "model__dropout": 0.0, "llm__name": "none"}
+    config = make_config(**settings)
+    runner = load_model(config, torch.device("cpu"))
+    step = TrainingStep(config.train, Schedule("constant", 0.01, 10, 10), runner)
+    torch.manual_seed(0)
+    flat = Batch(torch.zeros(8, 48), torch.randn(8, 12), torch.zeros(8), torch.zeros(8))
+    step.start(runner.encode(flat), 0, share=1.0, completes=False)
     # A flat history has a deviation of EPSILON ** 0.5, and counts as if it were 0.1.
-    signs = gradients[0] / (1e-5**0.5 / 0.1)
+    signs = 8 * 12 * step.weights["head.projection.bias"].grad / (1e-5**0.5 / 0.1)
     torch.testing.assert_close(signs, signs.round(), rtol=0, atol=1e-3)
     assert signs.abs().max() > 0.5
 
@@ -258,7 +252,7 @@ def test_a_history_that_hardly_moves_does_not_outweigh_the_others_in_window_unit
 def test_the_scores_of_an_epoch_are_those_of_the_one_code_path(make_config: MakeConfig) -> None:
     config = make_config(train__max_steps=5)
     run = train(config)
-    scores = score(ModelForecaster(run.forecaster, torch.device("cpu")), load_data(config), "test", 8)
+    scores = score(run.runner, load_data(config), "test", 8)
     record = run.of(EpochFinished)[0]
     assert (record.test_mse, record.test_mae) == (scores.mse, scores.mae)
 
@@ -278,7 +272,7 @@ def test_scoring_has_a_batch_of_its_own(make_config: MakeConfig, monkeypatch: py
 def test_the_saved_steps_are_multiples_and_only_the_newest_stay(make_config: MakeConfig) -> None:
     run = train(make_config(run__save_steps=5, run__save_total_limit=2))
     assert [number for number, _ in run.directory.step_checkpoints()] == [25, 30]
-    assert load_checkpoint(run.directory.step(25)).training.step == 25
+    assert load_checkpoint(run.directory.step(25)).training.run.step == 25
 
 
 def test_a_loss_that_is_no_number_names_step_rows_and_the_last_good_checkpoint(
@@ -296,14 +290,14 @@ def test_a_loss_that_is_no_number_names_step_rows_and_the_last_good_checkpoint(
     ) as caught:
         train(config)
     last = load_checkpoint(config.run.directory / "run" / "last.pt")
-    assert f"at step {last.training.step + 1} " in caught.value.message
+    assert f"at step {last.training.run.step + 1} " in caught.value.message
     assert str(config.run.directory / "run" / "last.pt") in caught.value.hint
     assert all(weight.isfinite().all() for weight in last.weights.values())
 
 
 def test_weights_that_are_no_numbers_are_not_saved(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stepper, "weights_are_finite", lambda stepper: False)
-    with pytest.raises(ModelError, match="a weight is no finite number"):
+    monkeypatch.setattr(TrainingStep, "weights_are_finite", lambda stepper: False)
+    with pytest.raises(ModelError, match="a weight is no longer a finite number"):
         train(make_config(run__save_steps=2))
 
 
@@ -319,3 +313,10 @@ def test_the_model_without_an_llm_trains_the_same_way(make_config: MakeConfig) -
     epochs = run.of(EpochFinished)
     assert epochs[-1].train_loss < epochs[0].train_loss
     assert load_checkpoint(run.directory.best).llm_fingerprint == "none"
+
+
+def test_a_requested_stop_ends_the_run_after_the_step_in_which_it_came(make_config: MakeConfig) -> None:
+    """On a CPU a step can take minutes: no further one is begun."""
+    run = train(make_config(), stop_at=5)
+    assert [record.step for record in run.of(StepFinished)] == [1, 2, 3, 4, 5]
+    assert load_checkpoint(run.directory.last).training.run.step == 5

@@ -1,20 +1,30 @@
-"""A GPU whose memory no longer does: steps and scorings are repeated in halves, and nothing else changes."""
+"""A GPU out of memory: steps and scorings are repeated in halves, and nothing else changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial, partialmethod
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.training.conftest import Fail, MakeConfig, Run, assert_same_weights, train
+from tests.conftest import write_small_csv
+from tests.training.conftest import Fail, MakeConfig, Run, assert_same_weights, config_of, train
 from timellm_cli.errors import ModelError
-from timellm_cli.model.runner import ModelForecaster, is_out_of_memory
+from timellm_cli.model.cuda_graphs import Recording
+from timellm_cli.model.runner import ModelCall, Runner, gpu_memory_errors
 from timellm_cli.report.training_log import MetricsLog, read_metrics
-from timellm_cli.training.accelerator import gpu_memory_faults
 from timellm_cli.training.records import EpochFinished, BatchHalved, StepLogged, StepFinished
-from timellm_cli.training.step import Stepper
 
 PLAIN = {"model__dropout": 0.0, "run__log_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that all disturbed ones are compared with."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_small_csv(folder / "small.csv")
+    return train(config_of(tiny_llm, folder / "small.csv", folder, **PLAIN), "undisturbed")
 
 
 def losses(run: Run) -> list[float]:
@@ -35,9 +45,8 @@ def assert_as_undisturbed(run: Run, undisturbed: Run) -> None:
 @pytest.mark.parametrize("after", [0, 4, 5, 6])  # at once, and at each place inside an update of three steps
 @pytest.mark.parametrize("most", [4, 3, 1])
 def test_a_run_that_is_short_of_memory_learns_what_an_undisturbed_one_learns(
-    make_config: MakeConfig, shrink: Fail, most: int, after: int
+    make_config: MakeConfig, undisturbed: Run, shrink: Fail, most: int, after: int
 ) -> None:
-    undisturbed = train(make_config(**PLAIN), "undisturbed")
     shrink(most, after)
     run = train(make_config(**PLAIN), "disturbed")
     assert_as_undisturbed(run, undisturbed)
@@ -66,8 +75,9 @@ def test_what_was_short_of_memory_is_resumed_exactly(make_config: MakeConfig, sh
     assert [record.step for record in rest.of(BatchHalved)] == [9]  # the whole batch is tried anew
 
 
-def test_scoring_goes_on_with_fewer_windows_and_the_same_figures(make_config: MakeConfig, shrink: Fail) -> None:
-    undisturbed = train(make_config(**PLAIN), "undisturbed")
+def test_scoring_continues_with_fewer_windows_and_the_same_figures(
+    make_config: MakeConfig, undisturbed: Run, shrink: Fail
+) -> None:
     shrink(20, in_scoring=True)
     run = train(make_config(**PLAIN), "disturbed")
     told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
@@ -78,43 +88,32 @@ def test_scoring_goes_on_with_fewer_windows_and_the_same_figures(make_config: Ma
     )
 
 
-class Unrecordable:
-    """In place of `Captured`: a GPU that has no room for any recording."""
+def test_what_cannot_be_recorded_even_for_one_sample_is_launched(
+    make_config: MakeConfig, undisturbed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
 
-    def __init__(self, *_: object) -> None:
-        self.calls: list[int] = []
-
-    def __call__(self, constants: object, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        self.calls.append(len(inputs[0]))
+    def no_memory_to_record(function: object, inputs: Sequence[torch.Tensor], warm_up: object) -> Recording:
+        sizes.append(len(inputs[0]))
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-
-def test_what_cannot_be_recorded_even_for_one_sample_is_launched(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    undisturbed = train(make_config(**PLAIN), "undisturbed")
-    recorders: list[Unrecordable] = []
-
-    def record_in_vain(prepare: Callable[..., None]) -> Callable[..., None]:
-        def prepared(self: Any, *arguments: Any) -> None:
-            prepare(self, *arguments)
-            self._captured = Unrecordable()
-            recorders.append(self._captured)
-
-        return prepared
-
-    for kind in (Stepper, ModelForecaster):
-        monkeypatch.setattr(kind, "__init__", record_in_vain(kind.__init__))
+    make_call = ModelCall.__init__
+    monkeypatch.setattr(ModelCall, "__init__", partialmethod(make_call, record=no_memory_to_record))
+    monkeypatch.setattr("timellm_cli.model.load.Runner", partial(_captured, Runner))
     run = train(make_config(**PLAIN), "disturbed")
-    assert [recorder.calls for recorder in recorders] == [[8, 4, 2, 1], [32, 16, 8, 4, 2, 1]]
+    assert sizes == [8, 4, 2, 1, 32, 16, 8, 4, 2, 1]
     assert_as_undisturbed(run, undisturbed)
     told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
     assert told == [(1, "step", 1), (11, "scoring", 1)]
 
 
+def _captured(kind: type[Runner], *arguments: Any, **named: Any) -> Runner:
+    return kind(*arguments, **{**named, "captures": True})
+
+
 def test_a_card_too_small_for_one_sample_ends_the_run_with_a_clear_error(make_config: MakeConfig, shrink: Fail) -> None:
     shrink(0)
-    with pytest.raises(ModelError, match="memory is too small: CUDA out of memory"), gpu_memory_faults():
+    with pytest.raises(ModelError, match="the GPU is out of memory: CUDA out of memory"), gpu_memory_errors():
         train(make_config(**PLAIN))
 
 
@@ -129,16 +128,3 @@ def test_the_metrics_hold_the_shortage_and_each_step_once(make_config: MakeConfi
     assert short == [{"event": "memory_short", "step": 4, "during": "step", "samples": 4}]
     assert [line["step"] for line in lines if line["event"] == "step"] == list(range(1, 12))
     assert len(run.of(StepLogged)) == 11
-
-
-def test_a_shortage_shows_behind_the_error_it_leads_to() -> None:
-    try:
-        try:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        finally:
-            raise RuntimeError("operation failed due to a previous error during capture")
-    except RuntimeError as error:
-        assert is_out_of_memory(error)
-    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
-    assert not is_out_of_memory(RuntimeError("expected a tensor of 3 dimensions"))
-    assert not is_out_of_memory(ValueError("out of memory"))

@@ -91,7 +91,7 @@ class TrainingStep:
             self._before, self._between_updates = {}, False
             result = self._result(pieces, self._call.samples_at_once if self._call.samples_at_once != before else None)
             if completes:
-                self._update(update)
+                self.update_weights(update)
         return result
 
     def _forward_and_backward(
@@ -133,7 +133,7 @@ class TrainingStep:
         torch.cuda.set_rng_state(random_state, self._runner.device)
         self._restore({} if self._between_updates else gradients)
 
-    def _update(self, update: int) -> None:
+    def update_weights(self, update: int) -> None:
         """Change the weights by their gradients.
 
         This is the one place between the gradients and the weights: where several processes share a batch, their
