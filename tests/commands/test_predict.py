@@ -14,8 +14,7 @@ import torch
 
 from tests.conftest import Cli, last_json
 from tests.untrained import CPU, make_config, save_untrained
-from timellm_cli.model.runner import roll_forward
-from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
+from timellm_cli.training.checkpoint import load_checkpoint, load_runner
 
 torch.set_num_threads(1)
 
@@ -33,10 +32,10 @@ def rows_of(text: str) -> list[list[str]]:
 def expected_forecast(path: Path, source: Path, last_row: int, steps: int) -> np.ndarray:
     """In the file's units and column order (OT, load), from the model itself."""
     trained = load_checkpoint(path)
-    model = restore_forecaster(trained, trained.config, CPU)
+    runner = load_runner(trained, trained.config, CPU)
     table = [list(map(float, row[:0:-1])) for row in rows_of(source.read_text(encoding="utf-8"))[1:]]
     history_TC = trained.scaler.standardise(np.array(table)[last_row - 47 : last_row + 1])
-    return trained.scaler.restore(roll_forward(model, history_TC, steps, CPU))[:, ::-1]
+    return trained.scaler.restore(runner.roll_forward(history_TC, steps))[:, ::-1]
 
 
 def test_the_forecast_goes_to_stdout_in_units_and_dates_of_the_input(

@@ -52,7 +52,7 @@ def test_a_run_leaves_its_files_tells_its_story_and_is_never_overwritten(
     assert "--resume auto" in again.stderr
 
 
-def test_going_on_from_an_older_checkpoint_writes_the_rest_anew_and_tells_of_a_later_best(
+def test_resuming_an_older_checkpoint_writes_the_rest_again_and_notes_a_later_best(
     cli: Cli, arguments: Arguments, tmp_path: Path
 ) -> None:
     assert cli(*arguments("--save-steps=10")).returncode == 0
@@ -61,7 +61,7 @@ def test_going_on_from_an_older_checkpoint_writes_the_rest_anew_and_tells_of_a_l
     again = cli("train", "--resume", folder / "step-10.pt")
     assert again.returncode == 0, again.stderr
     assert "Removed step-20.pt" in again.stderr
-    assert re.search(r"best\.pt is of epoch [12], beyond the checkpoint; it stays until", again.stderr)
+    assert re.search(r"best\.pt is of epoch [12], after the checkpoint; it stays until", again.stderr)
     assert logged_steps(folder) == list(range(1, 27))
     assert_same_weights(load_checkpoint(folder / "last.pt").weights, weights)
 
@@ -96,8 +96,8 @@ def test_an_automatic_batch_is_a_number_in_all_files_and_its_run_is_found_again(
     assert logged_steps(folder) == [1, 2, 3]
 
 
-def test_a_run_of_another_machine_goes_on_here(cli: Cli, arguments: Arguments, tmp_path: Path) -> None:
-    """Captured steps and recomputed layers are of the machine, so that a CPU goes on with what a GPU began."""
+def test_a_run_of_another_machine_continues_here(cli: Cli, arguments: Arguments, tmp_path: Path) -> None:
+    """Captured steps and recomputed layers are of the machine, so a CPU continues what a GPU began."""
     assert cli(*arguments("--max-steps=5", "--schedule=constant")).returncode == 0
     last = tmp_path / "checkpoints" / "run" / "last.pt"
     begun = load_checkpoint(last)
@@ -112,7 +112,7 @@ def test_a_run_of_another_machine_goes_on_here(cli: Cli, arguments: Arguments, t
     here = cli("train", "--resume", last, "--device=cpu", "--max-steps=9")
     assert here.returncode == 0, here.stderr
     ended = load_checkpoint(last)
-    assert ended.training.step == 9
+    assert ended.training.run.step == 9
     hardware = ended.config.hardware
     assert (hardware.device, hardware.capture, hardware.recompute) == ("cpu", "off", "off")
 
@@ -183,3 +183,10 @@ def test_warnings_of_the_data_are_printed(cli: Cli, arguments: Arguments, small_
     assert "LLM      none" in finished.stderr
     first = json.loads((small_csv.parent / "checkpoints" / "run" / "metrics.jsonl").read_text("utf-8").splitlines()[0])
     assert first["step"] == 1
+
+
+def test_several_processes_are_refused_in_one_sentence(cli: Cli, tmp_path: Path) -> None:
+    finished = cli("train", "--profile", "quickstart", WORLD_SIZE="2", RANK="0")
+    assert finished.returncode == 2
+    assert "2 processes were started (WORLD_SIZE), but timellm trains in one process" in finished.stderr
+    assert "Traceback" not in finished.stderr and not list(tmp_path.iterdir())

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from accelerate import PartialState
 
 from tests.commands.conftest import Arguments
 from tests.conftest import Cli
@@ -102,16 +101,6 @@ def test_seeds_go_on_together_or_not_at_all(cli: Cli, arguments: Arguments) -> N
     refused = cli(*arguments("--seeds=2", "--resume=checkpoints/run-seed2021/last.pt"))
     assert refused.returncode == 2
     assert "--resume auto with --seeds" in refused.stderr
-
-
-def test_which_process_writes_is_known_before_accelerate_chooses_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate's choice would hold for good, so that `--device cpu` came too late."""
-    monkeypatch.setattr(PartialState, "_shared_state", {})
-    monkeypatch.delenv("RANK", raising=False)
-    assert train_seeds.is_main()
-    monkeypatch.setenv("RANK", "1")
-    assert not train_seeds.is_main()
-    assert not PartialState._shared_state
 
 
 def test_all_seeds_are_planned_for_the_machine_as_it_was_before_the_first(

@@ -13,17 +13,16 @@ from pathlib import Path
 
 import psutil
 import torch
-from accelerate.state import AcceleratorState
 
 from tests.conftest import write_small_csv, write_tiny_llm
 from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.load import load_forecaster
-from timellm_cli.training.accelerator import make_accelerator, seed_everything
+from timellm_cli.model.load import load_model
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import StepFinished
 from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.state import seed_everything
 
 MIB = 2**20
 POINTS = 10
@@ -57,13 +56,11 @@ def read_memory(config: Config, steps: int) -> Iterator[Reading]:
     """Train so many steps, with scores and checkpoints on the way, and read the memory at `POINTS` of them."""
     endless = {"train.epochs": steps, "train.max_steps": steps, "train.patience": 0, "train.batch_size": 8}
     config = config.with_values({**endless, "train.schedule": "constant", "run.save_steps": max(steps // 20, 1)})
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = make_accelerator(config)
     directory = RunDirectory(config.run.directory / f"{config.hardware.device}-{config.hardware.capture}")
     directory.create()
     seed_everything(config.train.seed)
-    trainer = Trainer(config, load_data(config), load_forecaster(config, accelerator.device), accelerator, directory)
-    on_gpu = accelerator.device.type == "cuda"
+    trainer = Trainer(config, load_data(config), load_model(config, torch.device(config.hardware.device)), directory)
+    on_gpu = config.hardware.device == "cuda"
     for record in trainer.run():
         if isinstance(record, StepFinished) and record.step % (steps // POINTS) == 0:
             yield Reading(

@@ -11,9 +11,9 @@ import torch
 from timellm_cli.config import Config
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.load import load_model
-from timellm_cli.model.runner import Runner
 from timellm_cli.model.original import read_original
 from timellm_cli.model.prompt_tokens import window_statistics
+from timellm_cli.model.runner import Runner
 from timellm_cli.model.time_llm import cut_patches, normalise, vocabulary_factor
 
 

@@ -130,7 +130,12 @@ class TestRecordings:
     def test_another_key_shape_or_dtype_is_another_recording(self) -> None:
         graph = StandIn()
         doubled = Captured(lambda values: values * 2, record=graph)
-        for key, values in (("a", torch.ones(4)), ("b", torch.ones(4)), ("a", torch.ones(5)), ("a", torch.ones(4).int())):
+        for key, values in (
+            ("a", torch.ones(4)),
+            ("b", torch.ones(4)),
+            ("a", torch.ones(5)),
+            ("a", torch.ones(4).int()),
+        ):
             doubled(key, [values])
         assert len(graph.shapes) == 4
 
@@ -211,9 +216,7 @@ SWITCHES = {
 
 @pytest.mark.parametrize("off", [*SWITCHES, "all of them (--plain)"])
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
-def test_forecasts_and_gradients_are_the_same_with_each_switch_off(
-    llama64: Path, off: str, quantization: str
-) -> None:
+def test_forecasts_and_gradients_are_the_same_with_each_switch_off(llama64: Path, off: str, quantization: str) -> None:
     """So a bug report can be bisected. Scales stay unquantised, as these are grouped by matrix, and ours are fused."""
     config = make_config(Path("unread.csv"), llama64, llm__quantization=quantization, llm__double_quant=False)
     switched = config.with_values(SWITCHES if off not in SWITCHES else {off: SWITCHES[off]})

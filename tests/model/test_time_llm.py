@@ -30,7 +30,7 @@ def test_one_window_walks_through_every_stage(runner: Runner) -> None:
     scaled_BT, moments = normalise(history_BT)
     assert scaled_BT.shape == (1, 48) and moments.mean_B1.shape == moments.std_B1.shape == (1, 1)
     patches_BPL = cut_patches(scaled_BT, 8, 4)
-    assert patches_BPL.shape == (1, 12, 8) == (1, runner.model.head.projection.in_features // 8, 8)
+    assert patches_BPL.shape == (1, 12, 8) == (1, runner.model.patch_nums, 8)
     embedded_BPD = runner.model.patch_embedding(patches_BPL)
     assert embedded_BPD.shape == (1, 12, 8)
     prototypes_UE = runner.model.prototypes()

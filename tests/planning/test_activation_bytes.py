@@ -9,9 +9,7 @@ from tests.planning.cases import TINY, known_shape, step, tiny_shape
 from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.transformers_llm import TransformersBackbone
-from timellm_cli.model.load import TimeLLM
-from timellm_cli.model.prompt_tokens import NoPromptEncoder
-from timellm_cli.model.time_llm import VocabularyMapping, vocabulary_factor
+from timellm_cli.model.time_llm import TimeLLM, VocabularyMapping, vocabulary_factor
 from timellm_cli.planning.activation_bytes import (
     llm_activations,
     prompt_keys_values,
@@ -99,7 +97,7 @@ def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: 
     model = ModelConfig(dropout=dropout, d_model=24, d_ff=16, n_heads=8, num_prototypes=50, **shortcut)
     mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE), 50, 300)
     window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
-    forecaster = TimeLLM(window, model, backbone, mapping, NoPromptEncoder()).train()
+    forecaster = TimeLLM(window, model, backbone, mapping).train()
     with SavedByAutograd(forecaster) as saved:
         forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))
     assert forecaster.patch_nums == PATCHES
@@ -117,7 +115,7 @@ def test_a_gpus_attention_to_prototypes_is_in_the_numbers_of_the_llm() -> None:
     model = ModelConfig(dropout=0.0, d_model=24, d_ff=16, n_heads=8, num_prototypes=50)
     mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE.float()), 50, 300)
     window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
-    forecaster = TimeLLM(window, model, backbone, mapping, NoPromptEncoder()).train()
+    forecaster = TimeLLM(window, model, backbone, mapping).train()
     forecaster.reprogramming.attention_dtype = torch.bfloat16
     with SavedByAutograd(forecaster) as saved:
         forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))

@@ -113,7 +113,7 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
     import torch
 
     from timellm_cli.config import Config
-    from timellm_cli.model.load import load_forecaster
+    from timellm_cli.model.load import load_model
 
     shortcuts: list[dict[str, Any]] = [{}, {"shortcut": True}, {"shortcut": True, "shortcut_period": 7}]
     for name, shortcut in product((str(tiny_llm), "none"), shortcuts):
@@ -126,7 +126,7 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
                 "train": {"precision": "fp32"},
             }
         )
-        forecaster = load_forecaster(config, torch.device("cpu"))
+        forecaster = load_model(config, torch.device("cpu")).model
         sizes = [weights.numel() for weights in forecaster.trainable_state().values()]
         case = Case.of(config, known_shape(name) if name != "none" else None, NO_TOKENS, None)
         assert sorted(trainable_tensors(case).values()) == sorted(sizes)

@@ -7,7 +7,7 @@ import pytest
 
 from timellm_cli.errors import ModelError
 from timellm_cli.report.training_log import MetricsLog, read_metrics
-from timellm_cli.training.records import CheckpointSaved, EpochFinished, MemoryMeasured, StepLogged, StepFinished
+from timellm_cli.training.records import CheckpointSaved, EpochFinished, MemoryMeasured, StepFinished, StepLogged
 
 
 def step(number: int, epoch: int = 1) -> StepLogged:

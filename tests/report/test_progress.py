@@ -10,17 +10,17 @@ from rich.console import Console
 
 from timellm_cli.report.progress import LiveProgress, MemoryUse, PlainProgress, memory_reader, watch
 from timellm_cli.training.records import (
+    BatchHalved,
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
-    BatchHalved,
     NoImprovement,
     Record,
     RunFinished,
     RunStarted,
     ScoringStarted,
-    StepLogged,
     StepFinished,
+    StepLogged,
 )
 
 GPU = MemoryUse("GPU", used=int(4.6 * 2**30), total=80 * 2**30)

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
-from tests.gpu import GPU, needs_gpu
+from tests.gpu import needs_gpu
 from tests.training.conftest import Fail, MakeConfig, Run, train
 from timellm_cli.config import Config
 from timellm_cli.model.cuda_graphs import Captured
-from timellm_cli.training.records import EpochFinished, BatchHalved, RunInterrupted, StepLogged, StepFinished
+from timellm_cli.training.records import BatchHalved, EpochFinished, RunInterrupted, StepFinished, StepLogged
 
 pytestmark = needs_gpu
 
@@ -28,12 +27,6 @@ SETTINGS = {
     "averaged": {"train__average": True},
     "recomputed": {"hardware__recompute": "on"},
 }
-
-
-@pytest.fixture(autouse=True)
-def another_precision() -> None:
-    """Accelerate remembers that of the first run in a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def configure(make_config: MakeConfig, llm: Path, capture: str, **changes: object) -> Config:
@@ -62,7 +55,7 @@ def test_a_recorded_run_is_the_launched_one(make_config: MakeConfig, tiny_llm: P
 
 
 @pytest.mark.parametrize("capture", ["on", "off"])
-def test_a_resumed_run_goes_on_as_the_undisturbed_one(make_config: MakeConfig, tiny_llm: Path, capture: str) -> None:
+def test_a_resumed_run_continues_as_the_undisturbed_one(make_config: MakeConfig, tiny_llm: Path, capture: str) -> None:
     config = configure(make_config, tiny_llm, capture)
     whole = train(config, "whole")
     first = train(config, "parts", stop_at=6)  # one more is under way by then: inside an update of three steps
@@ -74,18 +67,18 @@ def test_a_resumed_run_goes_on_as_the_undisturbed_one(make_config: MakeConfig, t
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("batch_size", [8, 7])  # the halves of 7 are recorded apart
-def test_a_recording_that_memory_does_not_do_for_is_made_of_halves(
+def test_a_recording_that_runs_out_of_memory_is_made_of_halves(
     make_config: MakeConfig, tiny_llm: Path, shrink: Fail, accumulate: int, batch_size: int
 ) -> None:
     changes = {"model__dropout": 0.0, "train__accumulate": accumulate, "train__batch_size": batch_size}
     undisturbed = train(configure(make_config, tiny_llm, "on", **changes), "undisturbed")
-    shrink(4, after=1)  # the first call is the rehearsal of one sample, the second one is recorded
+    shrink(4, after=1)  # the first call is the warm-up on one sample, the second one is recorded
     disturbed = train(configure(make_config, tiny_llm, "on", **changes), "disturbed")
     assert [(record.during, record.samples) for record in disturbed.of(BatchHalved)] == [("step", 4)]
     assert losses(disturbed) == pytest.approx(losses(undisturbed), rel=1e-3)
 
 
-def test_scoring_records_smaller_batches_where_memory_does_not_do(
+def test_scoring_records_smaller_batches_when_out_of_memory(
     make_config: MakeConfig, tiny_llm: Path, shrink: Fail
 ) -> None:
     undisturbed = train(configure(make_config, tiny_llm, "on"), "undisturbed")
@@ -95,16 +88,16 @@ def test_scoring_records_smaller_batches_where_memory_does_not_do(
     assert losses(disturbed) == pytest.approx(losses(undisturbed), rel=1e-3)
 
 
-def test_every_shape_has_a_recording_and_every_call_its_own_outputs() -> None:
+def test_every_shape_has_a_recording_and_every_call_its_own_output() -> None:
     calls: list[int] = []
 
-    def double(constant: float, values: torch.Tensor) -> tuple[torch.Tensor]:
+    def double(values: torch.Tensor) -> torch.Tensor:
         calls.append(len(values))
-        return (2 * values + constant,)
+        return 2 * values
 
-    captured = Captured(double, GPU)  # type: ignore[arg-type]
+    captured = Captured(double)
     for length in (3, 5, 3, 5):
         values = torch.randn(length)
-        assert torch.equal(captured(1.0, [values])[0].cpu(), 2 * values + 1)
-    assert torch.equal(captured(4.0, [values])[0].cpu(), 2 * values + 4)
-    assert calls == [1, 3, 1, 5, 1, 5]  # rehearsed on one sample and recorded, once for each shape and constant
+        assert torch.equal(captured("key", [values]).cpu(), 2 * values)
+    captured("another key", [values])
+    assert calls == [1, 3, 1, 5, 1, 5]  # warmed up on one sample and recorded, once for each shape and key

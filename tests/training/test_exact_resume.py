@@ -5,7 +5,7 @@ import pytest
 from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
 from timellm_cli.data.batch import Batch
 from timellm_cli.training.checkpoint import load_checkpoint
-from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepLogged, StepFinished
+from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepFinished, StepLogged
 from timellm_cli.training.step import StepResult, TrainingStep
 
 

@@ -88,7 +88,9 @@ def test_workers_make_the_same_batches_and_are_started_once(make_config: MakeCon
     processes = set()
     for epoch in range(3):
         for numbers_, made in zip(
-            order_of(len(samples), 8, config.train.seed, epoch, range(2, 5)), loader.batches(epoch, range(2, 5)), strict=True
+            order_of(len(samples), 8, config.train.seed, epoch, range(2, 5)),
+            loader.batches(epoch, range(2, 5)),
+            strict=True,
         ):
             expected = runner.encode(samples.batch(numbers_))
             assert torch.equal(made.history_BT, expected.history_BT) and torch.equal(made.start_B, expected.start_B)

@@ -22,8 +22,8 @@ from timellm_cli.training.records import (
     RunFinished,
     RunStarted,
     ScoringStarted,
-    StepLogged,
     StepFinished,
+    StepLogged,
 )
 from timellm_cli.training.step import TrainingStep
 

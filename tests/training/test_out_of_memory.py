@@ -14,7 +14,7 @@ from timellm_cli.errors import ModelError
 from timellm_cli.model.cuda_graphs import Recording
 from timellm_cli.model.runner import ModelCall, Runner, gpu_memory_errors
 from timellm_cli.report.training_log import MetricsLog, read_metrics
-from timellm_cli.training.records import EpochFinished, BatchHalved, StepLogged, StepFinished
+from timellm_cli.training.records import BatchHalved, EpochFinished, StepFinished, StepLogged
 
 PLAIN = {"model__dropout": 0.0, "run__log_steps": 1}
 

@@ -3,9 +3,10 @@
 `timellm eval`: checkpoints and baselines on the same windows, in one table.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 from torch import Tensor
@@ -59,7 +60,9 @@ class Scored:
     examples: tuple[Example, ...]
 
 
-def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offline: bool) -> list[Trained]:
+def enter(
+    paths: Sequence[Path], task: Task, device: str, llm: str | None, offline: bool, computing: Mapping[str, Any]
+) -> list[Trained]:
     """Read the checkpoints and their data. Raises ConfigError where they cannot stand in one table."""
     loaded = [load_checkpoint(path) for path in paths]
     subjects = [
@@ -71,7 +74,7 @@ def enter(paths: Sequence[Path], task: Task, device: str, llm: str | None, offli
     contest = []
     for subject, checkpoint in zip(subjects, loaded, strict=True):
         # A stride thins the windows of a training run; here each one counts.
-        config = config_for(checkpoint, device, None, llm).with_values({"data.window_stride": 1})
+        config = config_for(checkpoint, device, None, llm, computing).with_values({"data.window_stride": 1})
         if task.given is not None:
             config = stand_in(config, task.given)
         if task.zero_shot is not None:
@@ -165,6 +168,7 @@ def run(
     offline: bool,
     as_json: bool,
     report: Path | None,
+    computing: Mapping[str, Any] | None = None,
 ) -> None:
     """Score every checkpoint and the baselines on every window of a split; print the comparison, and write it.
 
@@ -173,7 +177,7 @@ def run(
     """
     paths, task = list(dict.fromkeys(checkpoints)), Task(data_path, zero_shot, split, limit)
     _check(paths, task, report)
-    contest = enter(paths, task, device, llm, offline)
+    contest = enter(paths, task, device, llm, offline, computing or {})
     machine = look_at_machine()
     scored = [score_model(trained, task, machine, batch_size, offline) for trained in contest]
     comparison = _compare(

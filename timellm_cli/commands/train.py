@@ -98,7 +98,9 @@ def refuse_to_overwrite(directory: RunDirectory) -> None:
 def _load_model(config: Config, checkpoint: Checkpoint | None) -> Runner:
     device = torch.device(config.hardware.device)
     seed_everything(config.train.seed)
-    runner = load_runner(checkpoint, config, device, print_note) if checkpoint else load_model(config, device, print_note)
+    runner = (
+        load_runner(checkpoint, config, device, print_note) if checkpoint else load_model(config, device, print_note)
+    )
     seed_everything(config.train.seed)  # so that dropout does not depend on how the weights came about
     return runner
 

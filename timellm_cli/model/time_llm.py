@@ -245,12 +245,12 @@ class TimeLLM(nn.Module):
     ) -> None:
         super().__init__()
         self.window, self.model = window, model
-        patch_nums = count_patches(window.seq_len, model.patch_len, model.patch_stride)
+        self.patch_nums = count_patches(window.seq_len, model.patch_len, model.patch_stride)
         self.patch_embedding = PatchEmbedding(model.patch_len, model.d_model, model.dropout)
         self.prototypes = prototypes
         self.reprogramming = Reprogramming(model.d_model, llm.hidden_size, model.n_heads, model.d_ff, model.dropout)  # type: ignore[arg-type]
         self.llm = llm
-        self.head = ForecastHead(model.d_ff, patch_nums, window.pred_len, model.dropout)
+        self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
         self.shortcut = Shortcut(window.seq_len, window.pred_len, model.shortcut_period) if model.shortcut else None
 
     def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:

@@ -23,17 +23,17 @@ from rich.text import Text
 
 from timellm_cli.console import err, say_now_and_then
 from timellm_cli.training.records import (
+    BatchHalved,
     BestSoFar,
     CheckpointSaved,
     EpochFinished,
-    BatchHalved,
     NoImprovement,
     Record,
     RunFinished,
     RunStarted,
     ScoringStarted,
-    StepLogged,
     StepFinished,
+    StepLogged,
 )
 from timellm_cli.units import GIB, format_count, format_duration
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from timellm_cli.files import disk_faults_of, replacing
-from timellm_cli.training.records import EpochFinished, MemoryMeasured, BatchHalved, Record, StepLogged
+from timellm_cli.training.records import BatchHalved, EpochFinished, MemoryMeasured, Record, StepLogged
 
 _EVENTS: dict[type, str] = {
     StepLogged: "step",

@@ -144,8 +144,7 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "cadence": checkpoint.cadence,
         "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
         "llm_fingerprint": checkpoint.llm_fingerprint,
-        "training": training
-        and {"run": asdict(training.run), "step": training.step, "random": training.random},
+        "training": training and {"run": asdict(training.run), "step": training.step, "random": training.random},
         "intervals": None if checkpoint.intervals is None else _plain_intervals(checkpoint.intervals),
     }
 

@@ -124,9 +124,7 @@ class Trainer:
                 yield RunInterrupted(state.step, self._directory.last)
                 return
         epochs = math.ceil(state.step / self._steps)
-        yield RunFinished(
-            state.finished, state.step, epochs, state.best_figures, state.seconds, self._memory.measured
-        )
+        yield RunFinished(state.finished, state.step, epochs, state.best_figures, state.seconds, self._memory.measured)
 
     def _train_epoch(self) -> Iterator[Record]:
         state, save_steps = self.state, self._config.run.save_steps

@@ -9,15 +9,14 @@ import transformers
 
 from tests.conftest import write_byte_tokenizer
 from timellm_cli.config import PROMPT_TEMPLATE, Config, LLMConfig
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import fingerprint_llm, stamp_llm
-from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.frozen_matrix import FullMatrix, Int8Matrix, Nf4Matrix
 from timellm_cli.model.llm.prepared import Prepared
 from timellm_cli.model.llm.transformers_llm import TransformersBackbone
 from timellm_cli.model.load import TimeLLM, load_forecaster
-from timellm_cli.model.load import load_llm
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
