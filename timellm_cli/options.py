@@ -30,7 +30,7 @@ Plain = Annotated[
     bool,
     typer.Option(
         "--plain",
-        help="Switch off all that is only for speed: CUDA graphs, Triton, our own decoder, the kept prefix and prepared "
+        help="Switch off all that is only for speed: CUDA graphs, Triton, our own decoder, the kept prefix, prepared "
         "files. Forecasts stay the same; use it to narrow down a fault.",
     ),
 ]

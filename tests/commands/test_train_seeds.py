@@ -83,7 +83,7 @@ def test_resuming_goes_on_with_a_begun_seed_leaves_finished_ones_alone_and_makes
     assert process.returncode == 130, told
     assert "the same command and --resume auto" in told
     stopped = load_checkpoint(checkpoints / "run-2022" / "last.pt").training
-    assert stopped is not None and 0 < stopped.step < 26 and not stopped.finished
+    assert stopped is not None and 0 < stopped.run.step < 26 and not stopped.run.finished
     assert not (checkpoints / "run-2023").exists()
 
     finished = cli(*arguments("--seeds=3", "--run-name=run-{seed}", "--resume=auto"))
@@ -92,7 +92,7 @@ def test_resuming_goes_on_with_a_begun_seed_leaves_finished_ones_alone_and_makes
     assert (checkpoints / "run-2021" / "last.pt").stat().st_mtime_ns == before
     for seed in (2022, 2023):
         ended = load_checkpoint(checkpoints / f"run-{seed}" / "last.pt").training
-        assert ended is not None and ended.step == 26 and ended.finished
+        assert ended is not None and ended.run.step == 26 and ended.run.finished
     summary = json.loads((checkpoints / "run-seeds2021-2023.json").read_text(encoding="utf-8"))
     assert [run["seed"] for run in summary["runs"]] == [2021, 2022, 2023]
 

@@ -11,11 +11,11 @@ import torch
 class RunState:
     """Counts and sums of a run, saved as they are. The learning rate needs no entry: it follows from the step.
 
-    `step` counts all steps, `epoch` whole epochs, `position` the steps of the begun epoch. The begun weight update
-    started after `update_start` steps of the epoch. `epoch_loss` and `logged_loss` are sums of step losses, of the begun
-    epoch and of the `logged_steps` since the last log line. `best_figures` are those of the epoch with the lowest
-    validation loss; `epochs_waited` epochs have passed since. `seconds` leaves pauses out. `finished` says why the run
-    ended, and is empty while it may continue.
+    `step` counts all steps, `epoch` whole epochs, `position` the steps of the begun epoch. The begun update started
+    after `update_start` steps of the epoch. `epoch_loss` and `logged_loss` are sums of step losses, of the begun epoch
+    and of the `logged_steps` since the last log line. `best_figures` are those of the epoch with the lowest validation
+    loss; `epochs_waited` epochs have passed since. `seconds` leaves pauses out. `finished` says why the run ended, and
+    is empty while it may continue.
     """
 
     step: int = 0
