@@ -17,6 +17,8 @@ from timellm_cli.units import format_memory
 out = Console(markup=False, emoji=False, highlight=False)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
+_SECONDS_BETWEEN_LINES = 10.0
+
 
 def print_json(content: dict[str, Any]) -> None:
     """The one object that `--json` promises, on stdout."""
@@ -33,13 +35,13 @@ def print_note(note: str) -> None:
     err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
 
-def say_now_and_then(sentence: Callable[[int], str], seconds: float = 10.0) -> Callable[[int], None]:
-    """Replaces a bar where stderr is no terminal: call the result with each count; it says one every `seconds`."""
+def say_now_and_then(sentence: Callable[[int], str]) -> Callable[[int], None]:
+    """Replaces a bar where stderr is no terminal: call the result with each count; it says one every 10 seconds."""
     last = time.monotonic()
 
     def update(count: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= seconds:
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             say(sentence(count))
 

@@ -43,7 +43,7 @@ class WindowDataset:
 
         Raises IndexError for a number that no sample has.
         """
-        sample_B = torch.as_tensor(samples)
+        sample_B = torch.as_tensor(samples, dtype=torch.int64)
         if len(sample_B) and not 0 <= int(sample_B.min()) <= int(sample_B.max()) < len(self):
             raise IndexError(f"samples {int(sample_B.min())} to {int(sample_B.max())} of {len(self)}")
         channel_B = sample_B // self.windows + (len(self.values_CN) - self.channels)
