@@ -1,6 +1,6 @@
 """A GPU out of memory: steps and scorings are repeated in halves, and nothing else changes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from tests.conftest import write_small_csv
 from tests.training.conftest import Fail, MakeConfig, Run, assert_same_weights, config_of, train
 from timellm_cli.errors import ModelError
-from timellm_cli.model.cuda_graphs import Recording
+from timellm_cli.model.cuda_graphs import Function, Recording
 from timellm_cli.model.runner import ModelCall, Runner, gpu_memory_errors
 from timellm_cli.report.training_log import MetricsLog, read_metrics
 from timellm_cli.training.records import BatchHalved, EpochFinished, StepFinished, StepLogged
@@ -105,6 +105,29 @@ def test_what_cannot_be_recorded_even_for_one_sample_is_launched(
     assert_as_undisturbed(run, undisturbed)
     told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
     assert told == [(1, "step", 1), (11, "scoring", 1)]
+
+
+def test_a_piece_that_is_recorded_keeps_the_gradients_of_the_pieces_before_it(
+    make_config: MakeConfig, shrink: Fail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of 7 becomes 4 and 3 samples, which are two recordings; each is warmed up with a step of its own."""
+    config = make_config(train__batch_size=7, **PLAIN)
+    undisturbed = train(config, "undisturbed")
+
+    def record(function: Function, inputs: Sequence[torch.Tensor], warm_up: Callable[..., object]) -> Recording:
+        static = tuple(tensor.clone() for tensor in inputs)
+        warm_up(lambda: function(*(tensor[:1] if tensor.ndim else tensor for tensor in static)))
+        output = torch.zeros(1 + len(static[0])) if static[-1].ndim == 0 else torch.zeros(len(static[0]), 12)
+        return Recording(lambda: output.copy_(function(*static)), static, output)
+
+    monkeypatch.setattr("torch.cuda.get_rng_state", lambda device: torch.get_rng_state())
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, device: torch.set_rng_state(state))
+    monkeypatch.setattr(ModelCall, "__init__", partialmethod(ModelCall.__init__, record=record))
+    monkeypatch.setattr("timellm_cli.model.load.Runner", partial(_captured, Runner))
+    shrink(4, after=1)
+    run = train(config, "disturbed")
+    assert_as_undisturbed(run, undisturbed)
+    assert [(record.step, record.during, record.samples) for record in run.of(BatchHalved)] == [(1, "step", 4)]
 
 
 def _captured(kind: type[Runner], *arguments: Any, **named: Any) -> Runner:

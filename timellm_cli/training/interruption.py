@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants after its step; asked a second time, at once."""
+"""Ctrl-C and SIGTERM: the first one requests a stop after the current step, the second one ends the program at once."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,14 +11,14 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break, on Windows o
 
 
 class Interruption:
-    """Whether the user wants the run to stop. `on_request` is called at the first wish."""
+    """Whether the user has requested a stop. `on_request` is called at the first request."""
 
     def __init__(self, on_request: Callable[[], None] = lambda: None) -> None:
         self.requested = False
         self._on_request = on_request
 
     def request(self) -> None:
-        """Ask to stop; a second time raises KeyboardInterrupt."""
+        """Request a stop. The second request raises KeyboardInterrupt."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -36,7 +36,7 @@ class Interruption:
 
 @contextmanager
 def stopped_before_training() -> Iterator[None]:
-    """Let the signals end the block at once, which has written nothing yet. Raises Interrupted."""
+    """End the block at the first signal, because nothing is written yet. Raises Interrupted."""
 
     def receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
@@ -60,6 +60,6 @@ def _handled_by(receive: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def ignore_interruptions(worker: int) -> None:  # noqa: ARG001
-    """For loader processes: Ctrl-C reaches them too, but the main process decides; SIGTERM ends them as usual."""
+    """For worker processes, which Ctrl-C reaches as well: the main process decides. SIGTERM ends them as usual."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

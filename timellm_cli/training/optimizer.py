@@ -1,6 +1,6 @@
-"""The optimizer, the learning rate as a function of the weight update, and the loss.
+"""What an update of the weights needs: the loss, the optimizer, its learning rate, and the average of the weights.
 
-An average of the weights over a training, in which newer ones weigh more.
+Updates are counted from 0.
 """
 
 import math
@@ -21,10 +21,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mae": functional.l1_loss,
     "huber": functional.huber_loss,
 }
-"""Forecast and future, both B x H in one unit, to their mean loss. Huber turns linear at 1, which is one deviation."""
+"""From forecast and future, both B x H in the same units, to the mean loss. Huber's is linear beyond an error of 1."""
 
 LENGTH_BOUND = ("onecycle", "cosine")
-"""Schedules under which a longer run has other learning rates from the start."""
+"""Schedules whose learning rates depend on the length of the run, from its first update on."""
 
 _WARM_UP = 0.2
 _FIRST, _LAST = 1 / 25, 1 / 25e4
@@ -33,11 +33,11 @@ _BETA1, _CYCLED_BETA1 = 0.9, (0.95, 0.85)
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate and first moment's decay (Adam's beta1) of every weight update.
+    """The learning rate and Adam's beta1 of every update. It has no state, so a checkpoint holds none.
 
-    It keeps no state, so a resumed run needs none. `onecycle` is the one-cycle policy as torch and the original have it
-    (Smith and Topin, 2017): a fifth of the updates warms up from 1/25 of the peak, the rest falls to 1/250,000 of it,
-    and beta1 moves the other way.
+    `onecycle` is the one-cycle policy of torch and of the original (Smith and Topin, arXiv 1708.07120): over a fifth of
+    the updates the rate rises from 1/25 of the peak, over the rest it falls to 1/250,000 of the peak. beta1 moves the
+    other way.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Schedule:
     updates_per_epoch: int
 
     def learning_rate(self, update: int) -> float:
-        """Of update number `update`, counted from 0."""
+        """The learning rate of an update."""
         if self.kind == "onecycle":
             return self._cycle(update, self.peak * _FIRST, self.peak, self.peak * _LAST)
         if self.kind == "cosine":
@@ -56,7 +56,7 @@ class Schedule:
         return self.peak
 
     def beta1(self, update: int) -> float:
-        """Of update number `update`, counted from 0."""
+        """The decay of Adam's first moment in an update."""
         if self.kind == "onecycle":
             high, low = _CYCLED_BETA1
             return self._cycle(update, high, low, high)
@@ -79,7 +79,7 @@ def _ease(start: float, end: float, share: float) -> float:
 def make_optimizer(
     train: TrainConfig, parameters: Iterable[torch.nn.Parameter], device: torch.device
 ) -> torch.optim.Optimizer:
-    """The configured optimizer over the trainable parameters. Raises ModelError for an 8-bit one without a GPU."""
+    """The configured optimizer of these parameters. Raises ModelError for an 8-bit one without a GPU."""
     options: dict[str, Any] = {"lr": train.learning_rate, "weight_decay": train.weight_decay}
     plain: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     if train.optimizer in plain:
@@ -103,10 +103,10 @@ _POWER = 9
 
 
 class WeightAverage:
-    """Polynomial-decay averaging (Shamir and Zhang, ICML 2013).
+    """Polynomial-decay averaging (Shamir and Zhang, ICML 2013): the weights after each update, newer ones count more.
 
-    After n updates, those of number k weigh about as much as k to the power of 9: most of the average is of the last
-    tenth of the run, however long that is. So it needs no schedule that brings the learning rate down.
+    The weights after update k count in proportion to k to the power of 9, so most of the average comes from the last
+    tenth of a run of any length. It needs no schedule that lowers the learning rate.
     """
 
     def __init__(self, weights: Mapping[str, nn.Parameter]) -> None:
@@ -114,13 +114,13 @@ class WeightAverage:
         self._mean = {name: weight.detach().clone() for name, weight in weights.items()}
 
     @torch.no_grad()
-    def take_in(self, update: int) -> None:
-        """The weights as they are after update number `update`, counted from 0."""
+    def add(self, update: int) -> None:
+        """Count the weights as they are after an update."""
         for name, weight in self._weights.items():
             self._mean[name].lerp_(weight, (_POWER + 1) / (update + 1 + _POWER))
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def exchanged(self) -> Iterator[None]:
         """While inside, the weights are their average."""
         self._exchange()
         try:
@@ -129,19 +129,19 @@ class WeightAverage:
             self._exchange()
 
     def learning(self) -> dict[str, Tensor]:
-        """Copies of the weights that learn, on the CPU."""
+        """Copies of the weights that the optimizer changes, on the CPU."""
         return {name: weight.detach().cpu().clone() for name, weight in self._weights.items()}
 
     @torch.no_grad()
     def load(self, learning: Mapping[str, Tensor]) -> None:
-        """Go on with what `learning()` gave, where the weights are now their average."""
+        """Continue from what `learning()` returned; the model's weights are the average at this moment."""
         for name, weight in self._weights.items():
             self._mean[name].copy_(weight)
             weight.copy_(learning[name])
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        """In place and one by one: recorded steps know where a weight lies, and memory may be short."""
+        """Exchange weights and average, one by one to save memory, and in place: recordings know their addresses."""
         for name, weight in self._weights.items():
             learning = weight.clone()
             weight.copy_(self._mean[name])

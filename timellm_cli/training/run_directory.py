@@ -1,9 +1,7 @@
-"""The files of one run, in `checkpoints/<run name>/`.
+"""The folder of one run, `checkpoints/<run name>/`: its files, and the lock that lets one training write to it.
 
-One training at a time in a run's folder.
-
-The operating system drops the lock with the process, however it ends, so a lock can never be stale. POSIX record locks
-rather than `flock`: those would live on in loader processes that outlast a killed main process by seconds.
+The operating system drops the lock when the process ends, however it ends, so a lock is never stale. It is a POSIX
+record lock and not a `flock`, which worker processes would keep for seconds after the main process was killed.
 """
 
 import os
@@ -25,7 +23,7 @@ from timellm_cli.settings import to_toml_values
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where each file of a run lies."""
+    """The paths of a run's files."""
 
     path: Path
 
@@ -46,7 +44,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line."""
+        """What happened: one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -59,7 +57,7 @@ class RunDirectory:
         return self.path / f"step-{step}.pt"
 
     def step_checkpoints(self) -> list[tuple[int, Path]]:
-        """Step checkpoints there are, oldest first."""
+        """Steps and paths of the step checkpoints, oldest first."""
         named = ((re.fullmatch(r"step-(\d+)\.pt", path.name), path) for path in self.path.glob("step-*.pt"))
         return sorted((int(match[1]), path) for match, path in named if match)
 
@@ -75,7 +73,7 @@ class RunDirectory:
         return self.best.is_file() or self.newest_checkpoint() is not None
 
     def create(self) -> None:
-        """Make the folder. Raises ConfigError where that is impossible."""
+        """Make the folder. Raises ConfigError where it cannot be made."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -85,12 +83,12 @@ class RunDirectory:
             ) from None
 
     def sweep(self) -> None:
-        """Remove half-written files of a process that was killed. The caller holds the folder's lock."""
+        """Remove the half-written files of a killed process. The caller holds the folder's lock."""
         for path in self.path.glob(TEMPORARY):
             path.unlink(missing_ok=True)
 
     def write_config(self, config: Config) -> None:
-        """Leave the resolved configuration as TOML that `--config` reads."""
+        """Write the resolved configuration as TOML that `--config` reads."""
         path = self.path / "config.toml"
         with disk_faults_of(path), replacing(path) as file:
             tomli_w.dump(to_toml_values(config), file)
@@ -101,13 +99,13 @@ class RunDirectory:
             path.unlink(missing_ok=True)
 
     def make_last(self, checkpoint: Path) -> None:
-        """From now on this one is the newest state, whatever a run that came further had left."""
+        """Copy a checkpoint to last.pt, which may be of a later step."""
         if checkpoint.resolve() != self.last.resolve():
             with disk_faults_of(self.last), checkpoint.open("rb") as source, replacing(self.last) as file:
                 shutil.copyfileobj(source, file)
 
     def remove_after(self, step: int) -> list[Path]:
-        """Remove the step checkpoints beyond `step`, which a run that goes on from there will write anew."""
+        """Remove the step checkpoints after `step`, which a run that continues from there writes again."""
         removed = [path for number, path in self.step_checkpoints() if number > step]
         for path in removed:
             path.unlink(missing_ok=True)
@@ -120,7 +118,7 @@ _LOCKED_BYTE = 2**20  # Windows forbids others to read a locked byte; this one l
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder, and remove it if nothing was put there.
+    """Lock the folder, and remove it at the end if nothing was written to it.
 
     Raises ConfigError naming the process that holds it, and ModelError where the disk refuses.
     """
@@ -145,7 +143,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_if_unused(folder: Path) -> None:
-    """While the lock is held, lest another process has just taken it; Windows keeps the open file, and the folder."""
+    """Called while the lock is held, so that no other process holds it. On Windows the open file keeps the folder."""
     with suppress(OSError):
         if [path.name for path in folder.iterdir()] == [LOCK_NAME]:
             (folder / LOCK_NAME).unlink()

@@ -127,11 +127,14 @@ class TrainingStep:
         return StepResult(on_cpu, done, halved_to)
 
     def _warm_up(self, call: Callable[[], object]) -> None:
-        """Run a step, and undo what it did to the gradients, which it may create, and to the random numbers."""
+        """Run a step, and undo what it did to the gradients, which it may create, and to the random numbers.
+
+        An earlier piece of the same step may have added to the gradients already.
+        """
         gradients, random_state = self._gradients(clone=True), torch.cuda.get_rng_state(self._runner.device)
         call()
         torch.cuda.set_rng_state(random_state, self._runner.device)
-        self._restore({} if self._between_updates else gradients)
+        self._restore(gradients)
 
     def update_weights(self, update: int) -> None:
         """Change the weights by their gradients.
@@ -147,12 +150,12 @@ class TrainingStep:
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=not self._runner.captures)
         if self._average:
-            self._average.take_in(update)
+            self._average.add(update)
         self._between_updates = True
 
     def averaged(self) -> AbstractContextManager[None]:
         """While inside, the weights are those to score and keep: their average, if `train.average` says so."""
-        return self._average.in_place() if self._average else nullcontext()
+        return self._average.exchanged() if self._average else nullcontext()
 
     def weights_are_finite(self) -> bool:
         """Whether the weights are worth keeping."""
