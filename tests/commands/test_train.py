@@ -131,14 +131,14 @@ def test_a_run_that_is_stopped_while_the_llm_loads_leaves_no_folder(
         time.sleep(0.01)
     time.sleep(0.1)
     process.send_signal(number)
-    told = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=60)[1]
     # CPython ends itself by SIGINT where that came inside an exec() of a string, as dataclasses use; shells show 130.
-    assert process.returncode in (130, -signal.SIGINT), told
-    assert "stopped before training began" in told
+    assert process.returncode in (130, -signal.SIGINT), said
+    assert "stopped before training began" in said
     assert not folder.exists()
 
 
-def test_everything_missing_is_told_at_once(cli: Cli, arguments: Arguments) -> None:
+def test_everything_missing_is_said_at_once(cli: Cli, arguments: Arguments) -> None:
     failed = cli(*arguments("--data-path=absent.csv", "--llm=owner/absent", "--device=cuda", "--offline"))
     assert failed.returncode == 4
     for word in ("data: no file ", "absent.csv", "owner/absent", "GPU: "):
@@ -146,7 +146,7 @@ def test_everything_missing_is_told_at_once(cli: Cli, arguments: Arguments) -> N
     assert "Traceback" not in failed.stderr
 
 
-def test_a_fault_inside_the_table_is_told_with_the_rest(cli: Cli, arguments: Arguments, small_csv: Path) -> None:
+def test_a_fault_inside_the_table_is_said_with_the_rest(cli: Cli, arguments: Arguments, small_csv: Path) -> None:
     lines = small_csv.read_text(encoding="utf-8").splitlines()
     small_csv.write_text("\n".join([*lines[:200], *lines[201:]]) + "\n", encoding="utf-8")
     failed = cli(*arguments("--d-ff=64", "--layers=3", "--optimizer=adam8bit", "--offline"))

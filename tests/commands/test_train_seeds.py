@@ -79,9 +79,9 @@ def test_resuming_goes_on_with_a_begun_seed_leaves_finished_ones_alone_and_makes
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 130, told
-    assert "the same command and --resume auto" in told
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "the same command and --resume auto" in said
     stopped = load_checkpoint(checkpoints / "run-2022" / "last.pt").training
     assert stopped is not None and 0 < stopped.run.step < 26 and not stopped.run.finished
     assert not (checkpoints / "run-2023").exists()

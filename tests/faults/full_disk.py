@@ -32,20 +32,20 @@ def small_disk(folder: Path, size: str = "256m") -> Iterator[None]:
 
 
 def fill(victim: Victim, process: "subprocess.Popen[str]", chance: random.Random) -> None:
-    """Take all the room of a run's disk, but for less than a checkpoint needs."""
+    """Fill a run's disk, except for less than a checkpoint needs."""
     with (victim.directory.path.parent / _BALLAST).open("wb", buffering=0) as file:
         while _took_more(file.fileno()):
             pass
         file.truncate(max(os.fstat(file.fileno()).st_size - chance.choice((0, 0, 4_096, 40_960)), 0))
 
 
-def make_room(victim: Victim) -> None:
+def free_disk(victim: Victim) -> None:
     """Undo `fill`."""
     (victim.directory.path.parent / _BALLAST).unlink(missing_ok=True)
 
 
 def _took_more(descriptor: int) -> bool:
     try:
-        return os.write(descriptor, bytes(2**20)) > 0  # fewer bytes where there is room for fewer
+        return os.write(descriptor, bytes(2**20)) > 0  # fewer bytes where fewer fit
     except OSError:
         return False

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate.state import AcceleratorState
 
 from tests.faults.leaks import COLUMNS, make_workshop, read_memory
 from tests.training.conftest import Run, train
@@ -45,7 +44,7 @@ def losses(*runs: Run) -> dict[tuple[str, int], float]:
 
 
 def largest_difference(left: dict[tuple[str, int], float], right: dict[tuple[str, int], float]) -> float:
-    """The largest relative difference of two curves. Raises ValueError where they have other points."""
+    """The largest relative difference of two curves. Raises ValueError where their points differ."""
     if left.keys() != right.keys():
         raise ValueError(f"points {sorted(left.keys() ^ right.keys())} are in one curve alone")
     return max(abs(left[key] - right[key]) / abs(right[key]) for key in right)
@@ -53,7 +52,6 @@ def largest_difference(left: dict[tuple[str, int], float], right: dict[tuple[str
 
 def compare_resumed(config: Config) -> str:
     """A row: points compared, the largest difference of a second undisturbed run and of a resumed one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     config = config.with_values(_OF_RESUMED)
     whole, again = losses(train(config, "whole")), losses(train(config, "again"))
     first = train(config, "parts", stop_at=_STOP_AT)
@@ -65,7 +63,7 @@ def compare_resumed(config: Config) -> str:
 
 
 def attempt(name: str, case: Callable[[], None]) -> None:
-    """Run a case; what it raises is told and the next case has its turn."""
+    """Run a case. Print what it raises, so that the next case can run."""
     try:
         case()
     except Exception as error:

@@ -1,9 +1,9 @@
-"""Stop a training at random moments, let it go on, and compare it with one that was never stopped.
+"""Stop a training at random moments, resume it, and compare it with one that was never stopped.
 
     python -m tests.faults.kills [--by kill terminate interrupt full-disk small-disk] [--moments 25] [--seed 0]
 
 Each way is tried at so many moments: while the command starts, after any step, while an epoch is scored, and while a
-file is being written. After each, every checkpoint must load and `--resume auto` must go on; each run that comes to
+file is being written. After each, every checkpoint must load and `--resume auto` must continue; each run that reaches
 its end must have the weights of the undisturbed one, bit for bit, and each step in its metrics once.
 """
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from tests.faults.full_disk import fill, make_room, refuse_writes, small_disk
+from tests.faults.full_disk import fill, free_disk, refuse_writes, small_disk
 from tests.faults.victim import STEPS_AN_EPOCH, Lost, Victim, Workshop
 
 Stop = Callable[[Victim, "subprocess.Popen[str]", random.Random], None]
@@ -30,7 +30,7 @@ MOMENTS = ("start", "step", "write", "step", "write")
 _STARTS_WITHIN = 6.0
 
 _SAVED = (
-    r"stopped after step \d+; everything up to it is saved in '.*'\n.*go on with: timellm train --resume .*last\.pt"
+    r"stopped after step \d+; everything up to it is saved in '.*'\n.*continue with: timellm train --resume .*last\.pt"
     r"|stopped before training began|^interrupted$"
 )
 _FULL = (
@@ -63,7 +63,7 @@ if os.name == "posix":
 if sys.platform == "linux":
     WAYS["full-disk"] = Way(refuse_writes, (4,), _FULL)
     if os.geteuid() == 0:
-        WAYS["small-disk"] = Way(fill, (4,), _FULL, make_room)
+        WAYS["small-disk"] = Way(fill, (4,), _FULL, free_disk)
 
 
 @dataclass
@@ -83,8 +83,8 @@ def disturb(name: str, undisturbed: Victim, stops: Sequence[tuple[str, str]], ch
     """Stop runs in these ways at these kinds of moments, one after the other. Raises Lost where anything was."""
     tally = Tally()
     victim = undisturbed.workshop.run(f"{name}-1")
-    for place, (way, moment) in enumerate(stops):
-        while not _stop_once(victim, WAYS[way], moment, len(stops) - place, chance, tally):
+    for number, (way, moment) in enumerate(stops):
+        while not _stop_once(victim, WAYS[way], moment, len(stops) - number, chance, tally):
             _end(victim, undisturbed, tally)
             victim = undisturbed.workshop.run(f"{name}-{tally.runs + 1}")
     victim.finish()
@@ -98,7 +98,7 @@ def _end(victim: Victim, undisturbed: Victim, tally: Tally) -> None:
 
 
 def _stop_once(victim: Victim, way: Way, moment: str, left: int, chance: random.Random, tally: Tally) -> bool:
-    """Go on with a run and stop it; False if it came to its end before that."""
+    """Continue a run and stop it; False if it ended before that."""
     logged = victim.logged_steps()
     reached = logged[-1] if logged else 0
     process = victim.start(slow_disk=moment == "write")
@@ -112,14 +112,14 @@ def _stop_once(victim: Victim, way: Way, moment: str, left: int, chance: random.
         time.sleep(chance.uniform(0, 0.01 if moment == "write" else 0.2))
     writing = bool(victim.half_written())
     way.stop(victim, process, chance)
-    told = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=120)[1]
     way.recover(victim)
     if process.returncode == 0:
         return False
     if process.returncode not in way.codes:
-        raise Lost(f"{way} ended with exit code {process.returncode}:\n{told}")
-    if process.returncode > 1 and (not re.search(way.says, told, re.MULTILINE) or "Traceback" in told):
-        raise Lost(f"{way} was answered with:\n{told}")
+        raise Lost(f"{way} ended with exit code {process.returncode}:\n{said}")
+    if process.returncode > 1 and (not re.search(way.says, said, re.MULTILINE) or "Traceback" in said):
+        raise Lost(f"{way} was answered with:\n{said}")
     tally.stops += 1
     tally.at_start += victim.logged_steps() == logged
     tally.in_write += writing

@@ -42,7 +42,7 @@ def write_large(path: Path, rows: int, columns: int) -> None:
     ends = ["," + ",".join([f"{value:.3f}" for value in values_C]) + "\n" for values_C in noise]
     start = np.datetime64("2000-01-01T00:00:00")
     with path.open("w", encoding="utf-8") as file:
-        file.write(",".join(["date", *(f"c{place}" for place in range(1, columns)), "OT"]) + "\n")
+        file.write(",".join(["date", *(f"c{number}" for number in range(1, columns)), "OT"]) + "\n")
         for first in range(0, rows, _PIECE):
             stamps = (start + np.arange(first, min(first + _PIECE, rows)) * np.timedelta64(1, "m")).astype(str)
             file.writelines(stamp.replace("T", " ") + end for stamp, end in zip(stamps, ends, strict=False))
@@ -67,9 +67,9 @@ def watch(*arguments: object, cwd: Path) -> Finished:
         except psutil.NoSuchProcess:
             break
         time.sleep(_POLL)
-    told = process.communicate()[1]
+    said = process.communicate()[1]
     if process.returncode:
-        raise RuntimeError(f"{arguments} ended with exit code {process.returncode}:\n{told}")
+        raise RuntimeError(f"{arguments} ended with exit code {process.returncode}:\n{said}")
     return Finished(time.perf_counter() - started, peak / MIB)
 
 

@@ -15,7 +15,7 @@ from timellm_cli.training.checkpoint import load_checkpoint
 
 
 def rewrite(path: Path, *columns: Callable[[float], float]) -> None:
-    """Put columns `a`, `b`, ... in the place of a CSV's, each a function of one wave."""
+    """Replace a CSV's columns by `a`, `b`, ..., each a function of one wave."""
     rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:]
     lines = [",".join(["date", *"abcdefgh"[: len(columns)]])]
     for number, (date, *_) in enumerate(rows):
@@ -51,13 +51,13 @@ def test_a_loss_that_is_no_number_stops_the_run_with_step_rows_and_the_last_good
     failed = cli("train", "--dataset=custom", f"--data-path={small_csv}", *flags)
     assert failed.returncode == 4
     assert "Traceback" not in failed.stderr
-    told = re.search(
+    found = re.search(
         r"the loss became (nan|inf) at step (\d+) \(epoch 1\); samples: '(load|OT)' rows \d+ to \d+", failed.stderr
     )
-    assert told is not None, failed.stderr
+    assert found is not None, failed.stderr
     last = Path("checkpoints") / "run" / "last.pt"
     assert f"the last good checkpoint is '{last}'" in failed.stderr
     good = load_checkpoint(tmp_path / last)
     assert good.training is not None
-    assert good.training.step == int(told[2]) - 1
+    assert good.training.run.step == int(found[2]) - 1
     assert all(math.isfinite(weight.abs().sum()) for weight in good.weights.values())

@@ -30,9 +30,9 @@ def test_a_second_training_is_refused_by_name_and_an_evaluation_is_not(
 ) -> None:
     victim, process = running
     second = victim.start()
-    told = second.communicate(timeout=120)[1]
-    assert second.returncode == 2, told
-    assert f"another training, process {process.pid}, is writing to" in told
+    said = second.communicate(timeout=120)[1]
+    assert second.returncode == 2, said
+    assert f"another training, process {process.pid}, is writing to" in said
     scored = cli("eval", victim.directory.best, "--limit=1", "--offline", cwd=victim.workshop.path)
     assert scored.returncode == 0, scored.stderr
     assert process.poll() is None, "the training must not have ended by itself"

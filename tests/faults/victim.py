@@ -61,7 +61,7 @@ class Victim:
         return RunDirectory(self.workshop.path / "checkpoints" / self.name)
 
     def start(self, slow_disk: bool = False, **popen: Any) -> "subprocess.Popen[str]":
-        """A process that begins the run or goes on with it, and saves at every step."""
+        """A process that begins or continues the run, and saves at every step."""
         settings = {
             "dataset": "custom", "data-path": "small.csv", "train-ratio": 0.6, "window-stride": 4, "seq-len": 48,
             "pred-len": 12, "llm": "llm", "layers": 2, "d-model": 8, "d-ff": 8, "n-heads": 2, "num-prototypes": 20,
@@ -78,9 +78,9 @@ class Victim:
     def finish(self) -> "Victim":
         """Let a process bring the run to its end."""
         process = self.start()
-        told = process.communicate(timeout=600)[1]
+        said = process.communicate(timeout=600)[1]
         if process.returncode:
-            raise Lost(f"the run does not go on: exit code {process.returncode}\n{told}")
+            raise Lost(f"the run does not continue: exit code {process.returncode}\n{said}")
         return self
 
     def logged_steps(self) -> list[int]:
@@ -104,7 +104,7 @@ class Victim:
         return False
 
     def half_written(self) -> list[Path]:
-        """Files that were begun and not moved to their place."""
+        """Files that were begun and not renamed yet."""
         return list(self.directory.path.glob(TEMPORARY))
 
     def require_whole_files(self) -> int:

@@ -126,7 +126,7 @@ def test_each_kind_of_wrong_file_has_its_own_message(saved: Path, tmp_path: Path
             load_checkpoint(tmp_path / name)
 
 
-def test_a_checkpoint_of_another_program_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_program_is_not_called_damaged(tmp_path: Path) -> None:
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(ModelError, match=r"'.*other\.pt' is no timellm checkpoint") as caught:
         load_checkpoint(tmp_path / "other.pt")
@@ -169,13 +169,13 @@ def test_contents_that_do_not_fit_are_named(saved: Path, key: str, value: object
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8))
+@given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8))
 def test_a_file_with_wrong_bytes_loads_or_is_refused_but_never_crashes(
-    saved: Path, places: list[tuple[float, int]]
+    saved: Path, changes: list[tuple[float, int]]
 ) -> None:
     content = bytearray(saved.read_bytes())
-    for place, value in places:
-        content[int(place * len(content))] = value
+    for position, value in changes:
+        content[int(position * len(content))] = value
     damaged = saved.with_name("damaged.pt")
     damaged.write_bytes(content)
     try:

@@ -87,18 +87,18 @@ def test_a_run_that_ended_amid_an_accumulation_begins_a_new_one_where_it_is_prol
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three steps an update: the first run takes one and, cut off by its end, one of a single step."""
-    told: list[tuple[float, bool]] = []
+    parts: list[tuple[float, bool]] = []
     launch = TrainingStep.start
 
     def spy(self: TrainingStep, batch: Batch, update: int, share: float, completes: bool) -> StepResult:
-        told.append((share, completes))
+        parts.append((share, completes))
         return launch(self, batch, update, share, completes)
 
     monkeypatch.setattr(TrainingStep, "start", spy)
     third = pytest.approx(1 / 3)
     whole = [(third, False), (third, False), (third, True)]
     ended = train(make_config(train__max_steps=4, train__schedule="constant"), "run")
-    assert told == [*whole, (1, True)]
-    told.clear()
+    assert parts == [*whole, (1, True)]
+    parts.clear()
     train(make_config(train__max_steps=10, train__schedule="constant"), "run", resume=ended.directory.last)
-    assert told == whole * 2
+    assert parts == whole * 2

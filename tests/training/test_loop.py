@@ -124,16 +124,16 @@ def test_a_finished_run_has_nothing_left_to_do(make_config: MakeConfig) -> None:
     assert again.of(RunFinished)[0].best == run.of(RunFinished)[0].best
 
 
-def test_the_memory_of_steps_is_told_once_before_the_first_scoring(make_config: MakeConfig) -> None:
+def test_the_memory_of_steps_is_recorded_once_before_the_first_scoring(make_config: MakeConfig) -> None:
     run = train(make_config())
-    (told,) = run.of(MemoryMeasured)
+    (measured,) = run.of(MemoryMeasured)
     kinds = [type(record) for record in run.records]
     assert kinds.index(MemoryMeasured) < kinds.index(ScoringStarted)
-    assert (told.step, told.device, told.reserved) == (11, "CPU", told.allocated)
-    assert 100e6 < told.allocated < 20e9
-    assert 0.3 < told.predicted / told.allocated < 3
-    assert told.predicted == sum(told.parts.values())
-    assert run.of(RunFinished)[0].memory == told
+    assert (measured.step, measured.device, measured.reserved) == (11, "CPU", measured.allocated)
+    assert 100e6 < measured.allocated < 20e9
+    assert 0.3 < measured.predicted / measured.allocated < 3
+    assert measured.predicted == sum(measured.parts.values())
+    assert run.of(RunFinished)[0].memory == measured
 
 
 def test_training_stops_after_so_many_epochs_without_a_lower_loss(
@@ -180,9 +180,9 @@ def test_the_loss_that_is_minimised_also_selects(make_config: MakeConfig, loss: 
     config = make_config(train__loss=loss, train__max_steps=1)
     run = train(config)
     record, data = run.of(EpochFinished)[0], load_data(config)
-    for split, told in (("val", record.val_loss), ("test", record.test_loss)):
+    for split, loss_of_split in (("val", record.val_loss), ("test", record.test_loss)):
         scores = score(run.runner, data, split, 8)
-        assert told == scores.loss(loss)
+        assert loss_of_split == scores.loss(loss)
     assert len({scores.loss(kind) for kind in ("mse", "mae", "huber")}) == 3
 
 
@@ -214,7 +214,7 @@ def test_the_average_is_scored_and_kept_and_the_weights_learn_as_without_it(make
     assert plain.of(EpochFinished)[-1].test_mse != pytest.approx(scores.mse, rel=1e-3)
 
 
-def test_in_window_units_every_error_counts_alike_and_is_told_in_standardised_units(
+def test_in_window_units_every_error_counts_alike_and_is_reported_in_standardised_units(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients = []
@@ -223,12 +223,12 @@ def test_in_window_units_every_error_counts_alike_and_is_told_in_standardised_un
         gradients.append(8 * 12 * stepper.weights["head.projection.bias"].grad.clone())
 
     monkeypatch.setattr(TrainingStep, "update_weights", record_gradient)
-    told = []
+    losses = []
     for units in ("standardised", "window"):
         settings = {"train__loss": "mae", "train__loss_units": units, "model__dropout": 0.0}
         run = train(make_config(train__max_steps=1, train__accumulate=1, **settings), units)
-        told.append(run.of(StepFinished)[0].loss)
-    assert told[0] == told[1]
+        losses.append(run.of(StepFinished)[0].loss)
+    assert losses[0] == losses[1]
     # The bias is in window units: its gradient is the mean sign of 8 x 12 errors, or that of signs times deviations.
     standardised, window = gradients
     torch.testing.assert_close(window, window.round(), rtol=0, atol=1e-4)

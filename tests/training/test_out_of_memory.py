@@ -32,7 +32,7 @@ def losses(run: Run) -> list[float]:
 
 
 def assert_as_undisturbed(run: Run, undisturbed: Run) -> None:
-    """The same steps, each told once, and the same weights and scores but for rounding."""
+    """The same steps, each reported once, and the same weights and scores but for rounding."""
     assert [record.step for record in run.of(StepFinished)] == [record.step for record in undisturbed.of(StepFinished)]
     assert losses(run) == pytest.approx(losses(undisturbed), rel=1e-4)
     figures = [record.test_mse for record in run.of(EpochFinished)]
@@ -42,7 +42,7 @@ def assert_as_undisturbed(run: Run, undisturbed: Run) -> None:
             torch.testing.assert_close(run.weights[name], weight, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("after", [0, 4, 5, 6])  # at once, and at each place inside an update of three steps
+@pytest.mark.parametrize("after", [0, 4, 5, 6])  # at once, and at each position inside an update of three steps
 @pytest.mark.parametrize("most", [4, 3, 1])
 def test_a_run_that_is_short_of_memory_learns_what_an_undisturbed_one_learns(
     make_config: MakeConfig, undisturbed: Run, shrink: Fail, most: int, after: int
@@ -50,8 +50,8 @@ def test_a_run_that_is_short_of_memory_learns_what_an_undisturbed_one_learns(
     shrink(most, after)
     run = train(make_config(**PLAIN), "disturbed")
     assert_as_undisturbed(run, undisturbed)
-    told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
-    assert told == [(after + 1, "step", {4: 4, 3: 2, 1: 1}[most])]
+    halved = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
+    assert halved == [(after + 1, "step", {4: 4, 3: 2, 1: 1}[most])]
 
 
 def test_odd_batches_are_cut_into_unequal_pieces(make_config: MakeConfig, shrink: Fail) -> None:
@@ -80,8 +80,8 @@ def test_scoring_continues_with_fewer_windows_and_the_same_figures(
 ) -> None:
     shrink(20, in_scoring=True)
     run = train(make_config(**PLAIN), "disturbed")
-    told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
-    assert told == [(11, "scoring", 16)]
+    halved = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
+    assert halved == [(11, "scoring", 16)]
     assert_same_weights(run.weights, undisturbed.weights)
     assert [record.val_mse for record in run.of(EpochFinished)] == pytest.approx(
         [record.val_mse for record in undisturbed.of(EpochFinished)], rel=1e-6
@@ -103,8 +103,8 @@ def test_what_cannot_be_recorded_even_for_one_sample_is_launched(
     run = train(make_config(**PLAIN), "disturbed")
     assert sizes == [8, 4, 2, 1, 32, 16, 8, 4, 2, 1]
     assert_as_undisturbed(run, undisturbed)
-    told = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
-    assert told == [(1, "step", 1), (11, "scoring", 1)]
+    halved = [(record.step, record.during, record.samples) for record in run.of(BatchHalved)]
+    assert halved == [(1, "step", 1), (11, "scoring", 1)]
 
 
 def test_a_piece_that_is_recorded_keeps_the_gradients_of_the_pieces_before_it(

@@ -69,8 +69,8 @@ def test_what_accumulate_is_beside_an_automatic_batch_does_not_matter(last: Path
 
 def test_capture_and_recompute_belong_to_the_machine(last: Path) -> None:
     saved = load_checkpoint(last)
-    settled = replace(saved, config=saved.config.with_values({"hardware.capture": "on", "hardware.recompute": "on"}))
-    again, off = (continue_config(resolve(flags=flags), settled, last) for flags in ({}, {"hardware.capture": "off"}))
+    resolved = replace(saved, config=saved.config.with_values({"hardware.capture": "on", "hardware.recompute": "on"}))
+    again, off = (continue_config(resolve(flags=flags), resolved, last) for flags in ({}, {"hardware.capture": "off"}))
     assert (again.hardware.capture, again.hardware.recompute) == ("auto", "auto")
     assert (off.hardware.capture, off.hardware.recompute) == ("off", "auto")
 

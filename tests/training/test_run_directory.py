@@ -109,7 +109,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_by_the_holders_id_and_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None

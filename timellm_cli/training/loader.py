@@ -4,7 +4,7 @@ The order of the samples is drawn from the seed and the epoch alone, so a run ca
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from queue import Full, Queue
 from threading import Event, Thread
@@ -39,14 +39,13 @@ class Loader:
             _EncodedBatches(samples, encoder),
             batch_size=None,
             sampler=self._order,
-            collate_fn=_unchanged,
             num_workers=train.workers,
             persistent_workers=train.workers > 0,
             worker_init_fn=ignore_interruptions,
             generator=torch.Generator(),  # else the global one is used, and a resumed run would differ
         )
 
-    def batches(self, epoch: int, steps: range) -> Iterator[Batch]:
+    def batches(self, epoch: int, steps: range) -> Generator[Batch]:
         """The batches of some steps of an epoch, both counted from 0."""
         self._order.choose(epoch, steps)
         yield from prefetch(self._batches) if self._pin else self._batches
@@ -84,11 +83,7 @@ class _EncodedBatches(Dataset[Batch]):
         return replace(batch, prompt=self._encoder.encode(batch.history_BT))
 
 
-def _unchanged(batch: Batch) -> Batch:
-    return batch
-
-
-def prefetch(batches: Iterable[Batch]) -> Iterator[Batch]:
+def prefetch(batches: Iterable[Batch]) -> Generator[Batch]:
     """The same batches in pinned memory, made by a thread up to two steps ahead. Its errors are raised here."""
     ready: Queue[Batch | BaseException | None] = Queue(_AHEAD)
     unwanted = Event()

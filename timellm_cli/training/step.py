@@ -25,7 +25,7 @@ _LEAST_DEVIATION = 0.1
 
 
 class NotFiniteError(Exception):
-    """The loss is not a finite number. `samples` are the positions in the batch with a forecast or future that is not."""
+    """The loss is not a finite number. `samples`: positions in the batch whose forecast or future is not finite."""
 
     def __init__(self, loss: float, samples: list[int]) -> None:
         super().__init__(f"loss {loss}")
