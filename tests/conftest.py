@@ -26,6 +26,14 @@ def shared_dir() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def golden_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The original's checkpoint of a tiny Llama with its settings and numbers, put together from tests/golden."""
+    from tests.golden.cut import join_llama
+
+    return join_llama(tmp_path_factory.mktemp("golden"))
+
+
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test sees an empty cache of its own and no hub cache, so that no test depends on what a person fetched."""

@@ -26,8 +26,8 @@ def original_flags(folder: Path, csv: Path) -> list[object]:
     ]  # fmt: skip
 
 
-def test_an_imported_checkpoint_forecasts_in_the_units_of_the_csv(cli: Cli, shared_dir: Path, tmp_path: Path) -> None:
-    folder = shared_dir / "golden" / "llama"
+def test_an_imported_checkpoint_forecasts_in_the_units_of_the_csv(cli: Cli, golden_llama: Path, tmp_path: Path) -> None:
+    folder = golden_llama
     csv = tmp_path / "hourly.csv"
     write_hourly_csv(csv)
     imported = cli("import", folder / "checkpoint", "-o", "ours.pt", *original_flags(folder, csv))
@@ -43,17 +43,19 @@ def test_an_imported_checkpoint_forecasts_in_the_units_of_the_csv(cli: Cli, shar
     assert again.returncode == 2 and "exists already" in again.stderr
 
 
-def test_wrong_settings_and_wrong_files_are_one_clear_error_each(cli: Cli, shared_dir: Path, tmp_path: Path) -> None:
-    folder = shared_dir / "golden" / "llama"
+def test_wrong_settings_and_wrong_files_are_one_clear_error_each(
+    cli: Cli, golden_llama: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    folder = golden_llama
     csv = tmp_path / "hourly.csv"
     write_hourly_csv(csv)
     flags = original_flags(folder, csv)
     wrong_width = cli("import", folder / "checkpoint", *flags, "--set", "model.d_model=8")
     assert wrong_width.returncode == 4 and "instead of" in wrong_width.stderr
-    other_llm = [shared_dir / "golden" / "gpt2" / "llm" if flag == folder / "llm" else flag for flag in flags]
+    other_llm = [tiny_llm if flag == folder / "llm" else flag for flag in flags]
     wrong_llm = cli("import", folder / "checkpoint", *other_llm)
     assert wrong_llm.returncode == 4 and "another LLM" in wrong_llm.stderr
-    no_checkpoint = cli("import", folder / "README.md", *flags)
+    no_checkpoint = cli("import", folder / "args.json", *flags)
     assert no_checkpoint.returncode == 4 and "no checkpoint" in no_checkpoint.stderr
     absent = cli("import", "nowhere/checkpoint", *flags)
     assert absent.returncode == 4 and "not found" in absent.stderr

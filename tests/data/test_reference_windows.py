@@ -1,6 +1,7 @@
 """Windows, scalers, lengths and channel order of the original's loaders, on real ETTh1 and on a made-up CSV."""
 
 import gzip
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from timellm_cli.config import Config
 from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path
+
+CUT = Path(__file__).parent.parent / "golden"
 
 
 def assert_matches(data: ForecastData, golden: dict[str, np.ndarray], variant: str) -> None:
@@ -56,10 +59,18 @@ def test_etth1_has_the_windows_of_the_original(shared_dir: Path, variant: str) -
     assert_matches(load_data(config), golden, variant)
 
 
-def test_a_custom_csv_has_the_windows_of_the_original(shared_dir: Path, tmp_path: Path) -> None:
-    golden = dict(np.load(shared_dir / "golden" / "custom_12194_windows.npz"))
+@pytest.mark.parametrize("size", ["cut", "whole"])
+def test_a_custom_csv_has_the_windows_of_the_original(
+    request: pytest.FixtureRequest, tmp_path: Path, size: str
+) -> None:
     path = tmp_path / "custom.csv"
-    path.write_bytes(gzip.decompress((shared_dir / "golden" / "custom_12194.csv.gz").read_bytes()))
+    if size == "cut":
+        folder = CUT
+        path.write_bytes(lzma.decompress((folder / "custom_12194.csv.xz").read_bytes()))
+    else:
+        folder = request.getfixturevalue("shared_dir") / "golden"
+        path.write_bytes(gzip.decompress((folder / "custom_12194.csv.gz").read_bytes()))
+    golden = dict(np.load(folder / "custom_12194_windows.npz"))
     config = Config.model_validate(
         {"data": {"dataset": "custom", "path": path}, "window": {"seq_len": 256, "pred_len": 96}}
     )
