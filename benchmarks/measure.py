@@ -128,11 +128,11 @@ def _row(job: Job, reading: Reading, rate: float, place: Workplace) -> dict[str,
         return row
     window = place.config(job)
     patches = count_patches(job.seq_len, window.model.patch_len, window.model.patch_stride)
-    prompt, head = place.count_prompt(job)
+    prompt, prefix = place.count_prompt(job)
     variant, seconds = VARIANTS[job.variant], statistics.median(reading.seconds)
-    skips_head = not (variant.is_plain or variant.whole_prompt)
+    keeps_prefix = not variant.is_plain and variant.settings.get("hardware.keep_prefix", True)
     needed = prompt + 2 * patches
-    read = needed - (head if skips_head else 0)
+    read = needed - (prefix if keeps_prefix else 0)
     operations = 2 * linear_parameters(job.shape) * job.layers * job.batch / seconds
     on_gpu = place.device.type == "cuda"
     return row | {

@@ -20,27 +20,14 @@ from typing import Any
 import torch
 from measure import matrix_rate
 from peak_trace import PeakTrace, tracing
-from runs import ProjectTraining, Workplace, give_memory_back
+from runs import ProjectTraining, WatchedEncoder, Workplace, give_memory_back
 from variants import Job
 
-from timellm_cli.data.batch import PromptTokens
+from timellm_cli.model.cuda_graphs import forget_recordings
 
 WARM_UP, TIMED = 2, 6
 SCORED = 64
 TRACED_LAYERS = 8
-
-
-class Watched:
-    """Encodes like another encoder, and remembers what the prompts were like."""
-
-    def __init__(self, encoder: Any) -> None:
-        self.inner, self.prompts = encoder, []
-
-    def encode(self, history_BT: torch.Tensor) -> PromptTokens:
-        """The other encoder's prompts."""
-        prompt = self.inner.encode(history_BT)
-        self.prompts.append((len(prompt.prefix), prompt.length))
-        return prompt
 
 
 def main() -> None:
@@ -86,7 +73,7 @@ def _measure(job: Job, place: Workplace, trace: PeakTrace | None) -> tuple[dict[
     _forget_peaks(on_gpu)
     with place.running(job) as run:
         assert isinstance(run, ProjectTraining)
-        watched = run.forecaster.encoder = Watched(run.forecaster.encoder)
+        watched = run.watch_prompts()
         figures |= _peaks("loading", on_gpu) | {"built": _allocated(on_gpu)}
         _forget_peaks(on_gpu)
         if trace:
@@ -97,8 +84,8 @@ def _measure(job: Job, place: Workplace, trace: PeakTrace | None) -> tuple[dict[
             torch.cuda.memory._record_memory_history(enabled=None)
         for _ in range(WARM_UP - 1):
             run.step()
-        if run.trainer._stepper._captured:  # as prompts of another length will find it: optimizer states are there
-            run.trainer._stepper._captured._recordings.clear()
+        if run.runner.captures:  # as prompts of another length will find it: optimizer states are there
+            forget_recordings()
             figures |= {f"first_{name}": size for name, size in _peaks("step", on_gpu).items()}
             _forget_peaks(on_gpu)
         figures |= _time(run, on_gpu)
@@ -112,7 +99,7 @@ def _time(run: ProjectTraining, on_gpu: bool) -> dict[str, Any]:
     """Median of a step by the clock, and mean of its time on the GPU."""
     if on_gpu:
         torch.cuda.synchronize()
-        run.trainer._stepper.gpu_time.take()
+        run.trainer.training_step.gpu_time.take()
     seconds = []
     for _ in range(TIMED):
         start = time.perf_counter()
@@ -120,7 +107,7 @@ def _time(run: ProjectTraining, on_gpu: bool) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     if on_gpu:
         torch.cuda.synchronize()
-    gpu_time = run.trainer._stepper.gpu_time
+    gpu_time = run.trainer.training_step.gpu_time
     steps = len(gpu_time._running)
     return {
         "seconds": statistics.median(seconds), "gpu_seconds": gpu_time.take() / steps if steps else 0.0, "loss": loss,
@@ -130,29 +117,28 @@ def _time(run: ProjectTraining, on_gpu: bool) -> dict[str, Any]:
 
 def _score(run: ProjectTraining, on_gpu: bool) -> dict[str, Any]:
     """Forecasts of a batch beside the training that is held."""
-    samples = run.trainer._data.windows("val")
-    windows = [samples[place] for place in range(SCORED)]
+    batch = run.data.windows("val").batch(range(SCORED))
     if on_gpu:
         torch.cuda.empty_cache()
     _forget_peaks(on_gpu)
-    run.trainer._scorer(windows)
+    run.runner(batch)
     if on_gpu:
         torch.cuda.synchronize()
     start = time.perf_counter()
-    run.trainer._scorer(windows)
+    run.runner(batch)
     if on_gpu:
         torch.cuda.synchronize()
     return {"scored": SCORED, "scoring_seconds": time.perf_counter() - start} | _peaks("scoring", on_gpu)
 
 
-def _prompts(watched: Watched, run: ProjectTraining) -> dict[str, int]:
-    embedding = getattr(run.forecaster.backbone, "embedding", None)
+def _prompts(watched: WatchedEncoder, run: ProjectTraining) -> dict[str, int]:
+    embedding = getattr(run.runner.model.llm, "embedding", None)
     lengths = sorted({length for _, length in watched.prompts})
     return {
         "head_tokens": watched.prompts[0][0], "prompt_tokens": lengths[-1], "shortest_prompt": lengths[0],
         "prompt_lengths": len(lengths), "rows_used": embedding._used if embedding else 0,
-        "patches": run.forecaster.patch_nums,
-        "trainable": sum(weight.numel() for weight in run.forecaster.trainable_weights().values()),
+        "patches": run.runner.model.patch_nums,
+        "trainable": sum(weight.numel() for weight in run.runner.model.trainable_weights().values()),
     }  # fmt: skip
 
 

@@ -78,10 +78,10 @@ def run_case(case: Case, place: Workplace, shape: str, layers: int) -> Row:
     _cap(place.device)
     with place.running(job) as run:
         found = [run.step() for _ in range(case.moment)]
-        missing = 12 * sum(weight.numel() for weight in run.trainer._stepper.weights.values()) if not found else 0
+        missing = 12 * sum(weight.numel() for weight in run.trainer.training_step.weights.values()) if not found else 0
         ballast = _take_memory(int(case.share * need) + missing, place.device)
         found += [run.step() for _ in range(STEPS - case.moment)]
-        at_a_time = run.trainer._stepper._at_a_time
+        at_a_time = run.trainer.training_step.samples_at_once
         del ballast
     off = max(abs(a / b - 1) for a, b in zip(found, expected, strict=True))
     was_short = at_a_time is not None or place.device.type == "cpu"
@@ -95,16 +95,15 @@ def run_scoring(place: Workplace, shape: str, layers: int) -> Row:
     job = Job("scoring", "ours", shape, layers, 4, quantization, settings={"hardware.recompute": "off"})
     _cap(place.device)
     with place.running(job) as run, torch.inference_mode():
-        samples, scorer = run.trainer._data.windows("val"), run.trainer._scorer
-        windows = [samples[number] for number in range(SCORED)]
-        expected_BH = scorer(windows).clone()
+        batch, scorer = run.data.windows("val").batch(range(SCORED)), run.runner
+        expected_BH = scorer(batch).clone()
         need = _held_by_steps(place.device)
         ballast = _take_memory(int(0.6 * need), place.device)
-        found_BH = scorer(windows)
+        found_BH = scorer(batch)
         del ballast
         off = float((found_BH - expected_BH).norm() / expected_BH.norm())
-    was_short = scorer.at_a_time is not None or place.device.type == "cpu"
-    figures = {"batch": SCORED, "at_a_time": scorer.at_a_time, "need": need, "off": off, "last_loss": None}
+    was_short = scorer.samples_at_once is not None or place.device.type == "cpu"
+    figures = {"batch": SCORED, "at_a_time": scorer.samples_at_once, "need": need, "off": off, "last_loss": None}
     return {**figures, "ok": off < TOLERANCE and was_short}
 
 
@@ -126,7 +125,7 @@ def run_automatic(place: Workplace, shape: str, layers: int) -> Row:
         torch.cuda.reset_peak_memory_stats()
     with place.running(Job("auto", "ours", shape, layers, train.batch, settings=chosen)) as run:
         losses = [run.step() for _ in range(STEPS)]
-        at_a_time = run.trainer._stepper._at_a_time
+        at_a_time = run.trainer.training_step.samples_at_once
     peak = torch.cuda.max_memory_allocated() if place.device.type == "cuda" else 0
     held = torch.cuda.max_memory_reserved() if place.device.type == "cuda" else 0
     return {

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from timellm_cli.config import Config
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.data.windows import WindowDataset
 from timellm_cli.geometry import count_patches
-from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.prompt_tokens import PromptEncoder
 from timellm_cli.model.time_llm import (
     ForecastHead,
     PatchEmbedding,
     Reprogramming,
-    VocabularyMapping,
+    VocabularyPrototypes,
     cut_patches,
     normalise,
 )
@@ -44,11 +44,11 @@ class PlainTimeLLM(nn.Module):
         self.model, self.published = model, published
         self.llm = llm.requires_grad_(False).eval()
         words, hidden = llm.get_input_embeddings().weight.shape
-        self.mapping: nn.Linear | VocabularyMapping
+        self.mapping: nn.Linear | VocabularyPrototypes
         if factor_EE is None:
             self.mapping = nn.Linear(words, model.num_prototypes)
         else:
-            self.mapping = VocabularyMapping(factor_EE, model.num_prototypes, words)
+            self.mapping = VocabularyPrototypes(factor_EE, model.num_prototypes, words)
         patches = count_patches(window.seq_len, model.patch_len, model.patch_stride)
         self.patch_embedding = PatchEmbedding(model.patch_len, model.d_model, model.dropout)
         self.reprogramming = Reprogramming(model.d_model, hidden, model.n_heads, model.d_ff, model.dropout)
@@ -68,7 +68,7 @@ class PlainTimeLLM(nn.Module):
         with torch.autocast(history_BT.device.type, dtype, enabled=dtype != torch.float32):
             scaled_BT, moments = normalise(history_BT)
             embedded_BPD = self.patch_embedding(cut_patches(scaled_BT, self.model.patch_len, self.model.patch_stride))
-            compact = isinstance(self.mapping, VocabularyMapping)
+            compact = isinstance(self.mapping, VocabularyPrototypes)
             prototypes_UE = self.mapping() if compact else self.mapping(table.weight.T).T
             tokens_BPE = self.reprogramming(embedded_BPD, prototypes_UE).to(dtype)
             hidden_BPE = self._read(table(prompt.ids_BK), prompt.mask_BK, tokens_BPE)
@@ -121,8 +121,5 @@ class PlainTraining:
         while True:
             for chosen in torch.randperm(len(self._samples), generator=generator).split(self._batch_size):
                 if len(chosen) == self._batch_size:
-                    windows = [self._samples[int(sample)] for sample in chosen]
-                    yield (
-                        torch.stack([window.history_T for window in windows]),
-                        torch.stack([window.future_H for window in windows]),
-                    )
+                    batch = self._samples.batch(chosen.tolist())
+                    yield batch.history_BT, batch.future_BH

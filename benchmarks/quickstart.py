@@ -21,15 +21,15 @@ from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.llm_files import find_llm
 from timellm_cli.model.llm.transformers_llm import load_with_transformers
-from timellm_cli.model.load import load_forecaster
+from timellm_cli.model.load import load_model
 from timellm_cli.settings import resolve
-from timellm_cli.training.accelerator import seed_everything
+from timellm_cli.training.state import seed_everything
 
 CPU = torch.device("cpu")
 
 
 def quickstart_config(runs: Path) -> Config:
-    """The profile, settled for this CPU, with the LLM's folder in place of its name."""
+    """The profile, resolved for this CPU, with the LLM's folder in place of its name."""
     config = resolve("quickstart").config
     folder = find_llm(config.llm.name)
     if folder is None:
@@ -47,7 +47,7 @@ def start(config: Config, data: ForecastData) -> dict[str, Run]:
     seed_everything(0)
     llm = load_with_transformers(config.llm, "fp32", Path(config.llm.name), CPU).llm
     plain = PlainTraining(config, PlainTimeLLM(config, llm), data.training_windows(), make_encoder(config))
-    return {"plain": plain, "ours": ProjectTraining(config, data, load_forecaster(config, CPU))}
+    return {"plain": plain, "ours": ProjectTraining(config, data, load_model(config, CPU))}
 
 
 def measure(runs: dict[str, Run], rounds: int, steps: int) -> dict[str, list[float]]:

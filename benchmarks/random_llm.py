@@ -7,7 +7,7 @@ model and our decoder get the very same weights.
 import json
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import torch
 from gpu_profiles import LLAMA_8B, QWEN_3B
 from torch import Tensor, nn
 
-from timellm_cli.config import LLMConfig
-from timellm_cli.model import load as forecaster_module
+from timellm_cli.config import Config, LLMConfig
+from timellm_cli.model import load
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersBackbone
@@ -107,7 +107,7 @@ class RandomLLM:
             self._factor_EE = torch.linalg.cholesky(gram_EE.cpu()).T.contiguous().float()
         return self._factor_EE
 
-    def build_decoder(self, llm: LLMConfig, precision: str) -> Decoder:
+    def build_decoder(self, llm: LLMConfig, precision: str, kernels: str) -> Decoder:
         """Our decoder of the first layers."""
         return build_decoder(self.keys, self.read, self._layers(llm), llm, DTYPES[precision], self.device)
 
@@ -169,13 +169,15 @@ class RandomLLM:
 
 @contextmanager
 def standing_in_for_files(llm: RandomLLM) -> Iterator[None]:
-    """Inside, `load_forecaster` builds its backbone from this LLM; all else of it is as ever."""
+    """Inside, `load_model` takes its LLM from here, and everything else as usual."""
 
-    def load_backbone(config: LLMConfig, precision: str, *_: Any) -> Decoder | TransformersBackbone:
-        if config.implementation == "transformers":
-            return TransformersBackbone(llm.build_transformers(config, precision))
-        return llm.build_decoder(config, precision)
+    def load_llm(config: Config, *_: Any) -> Decoder | TransformersBackbone:
+        precision, kernels = config.train.precision, config.hardware.kernels
+        if config.llm.implementation == "transformers":
+            return TransformersBackbone(llm.build_transformers(config.llm, precision))
+        decoder = llm.build_decoder(config.llm, precision, kernels)
+        decoder.recompute = config.hardware.recompute == "on"
+        return decoder
 
-    replaced: Mapping[str, Any] = {"load_backbone": load_backbone, "prepared_factor": lambda *_: llm.factor_EE()}
-    with patch.multiple(forecaster_module, **replaced):
+    with patch.multiple(load, load_llm=load_llm, _vocabulary_factor=lambda *_: llm.factor_EE()):
         yield

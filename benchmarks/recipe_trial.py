@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from recipe_settings import Trial
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,13 +20,13 @@ from torch.nn import functional
 from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS
-from timellm_cli.model.load import TimeLLM, load_forecaster
-from timellm_cli.model.time_llm import PeriodicMap, Shortcut
+from timellm_cli.model.load import load_model
+from timellm_cli.model.time_llm import PeriodicMap, Shortcut, TimeLLM
 from timellm_cli.settings import resolve
-from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import EpochFinished
 from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.state import seed_everything
 
 _MONTH = 720
 """Rows of 30 days of an hourly ETT file."""
@@ -47,12 +48,11 @@ def run_trial(trial: Trial, place: Place) -> list[dict[str, float]]:
         config = make_config(trial, place, Path(temporary))
         data = load_data(config)
         seed_everything(config.train.seed)
-        accelerator = make_accelerator(config)
-        forecaster = load_forecaster(config, accelerator.device)
-        _experiment(forecaster, trial.values)
+        runner = load_model(config, torch.device(config.hardware.device))
+        _experiment(runner.model, trial.values)
         directory = RunDirectory.of(config)
         directory.create()
-        trainer = Trainer(config, data, forecaster, accelerator, directory, scoring_batch=16 if place.toy else 512)
+        trainer = Trainer(config, data, runner, directory, scoring_batch=16 if place.toy else 512)
         epochs = []
         started = time.perf_counter()
         for record in trainer.run():
@@ -94,21 +94,21 @@ def _fold(trial: Trial, place: Place, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _experiment(forecaster: TimeLLM, values: dict[str, Any]) -> None:
-    window, device = forecaster.window, forecaster.head.projection.weight.device
+def _experiment(model: TimeLLM, values: dict[str, Any]) -> None:
+    window, device = model.window, model.head.projection.weight.device
     other: Shortcut | None = None
     if "only_period" in values:
         other = PeriodicShortcut(window.seq_len, window.pred_len, values["only_period"])
     elif values.get("from_mean"):
         other = ShortcutFromMean(window.seq_len, window.pred_len)
-    if other and forecaster.shortcut is not None:
-        forecaster.shortcut = other.to(device)
+    if other and model.shortcut is not None:
+        model.shortcut = other.to(device)
     if values.get("zero_head"):
-        nn.init.zeros_(forecaster.head.projection.weight)
-        nn.init.zeros_(forecaster.head.projection.bias)
+        nn.init.zeros_(model.head.projection.weight)
+        nn.init.zeros_(model.head.projection.bias)
     if share := values.get("shortcut_dropout"):
-        assert forecaster.shortcut is not None
-        forecaster.shortcut.register_forward_pre_hook(
+        assert model.shortcut is not None
+        model.shortcut.register_forward_pre_hook(
             lambda module, inputs: (functional.dropout(inputs[0], share, module.training),)
         )
 

@@ -5,30 +5,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from accelerate.state import AcceleratorState
 from plain import PlainTimeLLM, PlainTraining
 from random_llm import RandomLLM, standing_in_for_files
 from torch import Tensor
 from variants import VARIANTS, Job, Variant
 
 from timellm_cli.config import Config
+from timellm_cli.data.batch import PromptTokens
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import description_of
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM
-from timellm_cli.model import cuda_graphs as captured
-from timellm_cli.data.batch import PromptTokens
-from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.cuda_graphs import forget_recordings
+from timellm_cli.model.load import load_model
 from timellm_cli.model.prompt import PromptText
-from timellm_cli.model.prompt_tokens import PromptEncoder, load_tokenizer
+from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder, load_tokenizer
+from timellm_cli.model.runner import Runner
 from timellm_cli.settings import resolve
-from timellm_cli.training.accelerator import make_accelerator, seed_everything
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import StepFinished
 from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.state import seed_everything
 
 
 class Run(Protocol):
@@ -41,13 +41,32 @@ class Run(Protocol):
         """End it."""
 
 
+class WatchedEncoder:
+    """Encodes like another encoder, and remembers the length of each batch's prefix and of its longest prompt."""
+
+    def __init__(self, encoder: PromptEncoder | NoPromptEncoder) -> None:
+        self.inner, self.prefix = encoder, encoder.prefix
+        self.prompts: list[tuple[int, int]] = []
+
+    def encode(self, history_BT: Tensor) -> PromptTokens:
+        """The other encoder's prompts."""
+        prompt = self.inner.encode(history_BT)
+        self.prompts.append((len(prompt.prefix), prompt.length))
+        return prompt
+
+
 class ProjectTraining:
     """The project's own loop: its loader, its step, its optimizer. A step ends when its record comes."""
 
-    def __init__(self, config: Config, data: ForecastData, forecaster: TimeLLM) -> None:
-        self.forecaster = forecaster
-        self.trainer = Trainer(config, data, forecaster, make_accelerator(config), RunDirectory.of(config))
+    def __init__(self, config: Config, data: ForecastData, runner: Runner) -> None:
+        self.runner, self.data = runner, data
+        self._watched = runner.encoder = WatchedEncoder(runner.encoder)
+        self.trainer = Trainer(config, data, runner, RunDirectory.of(config))
         self._records = iter(self.trainer.run())
+
+    def watch_prompts(self) -> "WatchedEncoder":
+        """The encoder, which remembers the lengths of the prompts."""
+        return self._watched
 
     def step(self) -> float:
         """Take one step; returns its loss."""
@@ -56,17 +75,6 @@ class ProjectTraining:
     def close(self) -> None:
         """End it."""
         self._records.close()  # type: ignore[attr-defined]
-
-
-class WholePrompt:
-    """Encodes like another encoder, and leaves nothing to be read once."""
-
-    def __init__(self, encoder: Any) -> None:
-        self.inner = encoder
-
-    def encode(self, history_BT: Tensor) -> PromptTokens:
-        """Prompts without a head."""
-        return self.inner.encode(history_BT).joined()
 
 
 class Workplace:
@@ -97,7 +105,6 @@ class Workplace:
     @contextmanager
     def running(self, job: Job) -> Iterator[Run]:
         """The run of a job, on the device while inside."""
-        AcceleratorState._reset_state(reset_partial_state=True)  # else every run has the first one's precision
         seed_everything(0)
         torch.set_float32_matmul_precision("highest")  # torch's default, which the project changes for its own runs
         config, variant = self.config(job), VARIANTS[job.variant]
@@ -112,7 +119,7 @@ class Workplace:
         """Mean tokens of a prompt, and those of its constant head."""
         config = self.config(job)
         samples = _load_data(config.data.path, config.window.seq_len).training_windows()
-        some = torch.stack([samples[place * (len(samples) // 64)].history_T for place in range(64)])
+        some = samples.batch(range(0, len(samples) // 64 * 64, len(samples) // 64)).history_BT
         tokens = make_encoder(config).encode(some)
         return len(tokens.prefix) + float(tokens.mask_BK.sum()) / 64, len(tokens.prefix)
 
@@ -128,20 +135,14 @@ class Workplace:
         return PlainTraining(config, model, data.training_windows(), make_encoder(config))
 
     def _start_ours(self, config: Config, data: ForecastData, job: Job) -> Run:
-        variant = VARIANTS[job.variant]
         with nullcontext() if config.llm.name == NO_LLM else standing_in_for_files(self.llm(job.shape)):
-            forecaster = load_forecaster(config, self.device)
-        if variant.whole_prompt:
-            forecaster.encoder = WholePrompt(forecaster.encoder)  # type: ignore[assignment]
-        if variant.ops != "auto":
-            forecaster.backbone.ops = _operations(variant.ops)
-        return ProjectTraining(config, data, forecaster)
+            return ProjectTraining(config, data, load_model(config, self.device))
 
 
 def give_memory_back(device: torch.device) -> None:
     """After a run that nothing refers to any more: the next one starts with the GPU as it was."""
     if device.type == "cuda":
-        captured._anchor.cache_clear()  # else memory of its recordings would count as the next run's
+        forget_recordings()  # else their memory would count as the next run's
     gc.collect()
     if device.type == "cuda":
         torch._C._cuda_clearCublasWorkspaces()
@@ -154,16 +155,6 @@ def make_encoder(config: Config) -> PromptEncoder:
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
     patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
     return PromptEncoder(text, load_tokenizer(Path(config.llm.name)), 8192 - patches)
-
-
-def _operations(name: str) -> Any:
-    from timellm_cli.model.llm import ops
-
-    if name == "plain" or not torch.cuda.is_available():
-        return ops
-    from timellm_cli.model.llm import triton_ops
-
-    return triton_ops
 
 
 @cache

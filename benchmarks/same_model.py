@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from variants import Job
 
 from timellm_cli.data.windows import load_data
-from timellm_cli.model.load import load_forecaster
-from timellm_cli.model.prompt_tokens import Collate
+from timellm_cli.model.load import load_model
 from timellm_cli.model.time_llm import compact_mapping
 
 TOLERANCE = 1e-3
@@ -32,16 +31,17 @@ def compare(place: Workplace, job: Job) -> dict[str, float]:
     samples = load_data(config).training_windows()
     llm = place.llm(job.shape)
     with standing_in_for_files(llm):
-        ours = load_forecaster(config, place.device)
+        runner = load_model(config, place.device)
+    ours = runner.model
     plain = PlainTimeLLM(config, llm.build_transformers(config.llm, config.train.precision)).to(place.device)
     _share_weights(plain, ours, llm.read("embed_tokens.weight"), llm.factor_EE())
 
-    windows = [samples[place] for place in range(0, len(samples), len(samples) // job.batch)][: job.batch]
-    batch, whole = Collate(ours.encoder)(windows), Collate(make_encoder(config))(windows)
-    ours.backbone.admit(batch.prompt)
+    batch = samples.batch(range(0, len(samples), len(samples) // job.batch)[: job.batch])
+    prompt, whole = runner.encoder.encode(batch.history_BT), make_encoder(config).encode(batch.history_BT)
+    ours.llm.prepare(prompt)
     forecasts = [
         model(batch.history_BT.to(place.device), prompt.to(place.device))
-        for model, prompt in ((plain, whole.prompt.joined()), (ours, batch.prompt))
+        for model, prompt in ((plain, whole.joined()), (ours, prompt))
     ]
     for forecast_BH in forecasts:
         (forecast_BH - batch.future_BH.to(place.device)).square().mean().backward()

@@ -25,8 +25,8 @@ from random_llm import SHAPES
 LOAD = """
 import json, logging, sys, time
 from pathlib import Path
-import torch, transformers, bitsandbytes, accelerate
-from timellm_cli.model.load import load_forecaster
+import torch, transformers, bitsandbytes
+from timellm_cli.model.load import load_model
 from timellm_cli.model.llm.transformers_llm import load_with_transformers
 from timellm_cli.settings import resolve
 logging.disable(logging.CRITICAL)
@@ -38,7 +38,7 @@ device = torch.device(device)
 torch.zeros(1, device=device)
 start = time.perf_counter()
 if kind == "ours":
-    model = load_forecaster(config, device)
+    model = load_model(config, device)
 else:
     model = load_with_transformers(config.llm, config.train.precision, Path(folder), device)
 if device.type == "cuda":

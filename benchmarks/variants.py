@@ -1,31 +1,31 @@
 """What is measured: the plain path, ours as it is, and the steps between them, each with the settings that make it."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Variant:
     """One way to train the same model.
 
-    `settings` are configuration values by their key. `whole_prompt` reads the prompt's constant head at every step.
-    `ops` chooses the decoder's operations; 'auto' leaves the choice to the project.
+    `settings` are configuration values by their key.
     """
 
     name: str
     is_plain: bool = False
     compact_mapping: bool = True
     published: bool = False
-    whole_prompt: bool = False
-    ops: Literal["auto", "plain", "triton"] = "auto"
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-def _ours(capture: str = "on", recompute: str = "off", implementation: str = "auto", **more: str) -> dict[str, str]:
+def _ours(capture: str = "on", recompute: str = "off", implementation: str = "auto", **more: Any) -> dict[str, Any]:
     return {
-        "hardware.capture": capture, "hardware.recompute": recompute, "llm.implementation": implementation, **more,
+        "hardware.capture": capture, "hardware.recompute": recompute, "llm.implementation": implementation,
+        "hardware.prepared": False, **more,
     }  # fmt: skip
 
+
+TORCH = {"hardware.kernels": "torch"}
 
 VARIANTS = {
     "published": Variant(
@@ -38,20 +38,21 @@ VARIANTS = {
     "plain": Variant("plain", is_plain=True, compact_mapping=False),
     "compact": Variant("+ compact mapping", is_plain=True),
     "two-passes": Variant(
-        "+ no gradient for prompt", whole_prompt=True, settings=_ours("off", implementation="transformers")
+        "+ no gradient for prompt",
+        settings=_ours("off", implementation="transformers", **{"hardware.keep_prefix": False}),
     ),
-    "head-once": Variant("+ head read once", settings=_ours("off", implementation="transformers")),
-    "decoder": Variant("+ our decoder, plain ops", ops="plain", settings=_ours("off")),
-    "captured": Variant("+ captured", ops="plain", settings=_ours()),
-    "triton": Variant("+ Triton ops", ops="triton", settings=_ours()),
-    "triton-eager": Variant("Triton ops, not captured", ops="triton", settings=_ours("off")),
-    "triton-recompute": Variant("+ recompute", ops="triton", settings=_ours(recompute="on")),
+    "prefix-once": Variant("+ prefix read once", settings=_ours("off", implementation="transformers")),
+    "decoder": Variant("+ our decoder, torch's kernels", settings=_ours("off", **TORCH)),
+    "captured": Variant("+ captured", settings=_ours(**TORCH)),
+    "triton": Variant("+ Triton ops", settings=_ours()),
+    "triton-eager": Variant("Triton ops, not captured", settings=_ours("off")),
+    "triton-recompute": Variant("+ recompute", settings=_ours(recompute="on")),
     "ours": Variant("ours", settings=_ours()),
     "ours-recompute": Variant("ours, recompute", settings=_ours(recompute="on")),
     "ours-16": Variant("ours, not quantised", settings=_ours(**{"llm.quantization": "none"})),
 }
 LADDER = (
-    "published", "plain", "compact", "two-passes", "head-once", "decoder", "captured", "triton", "triton-recompute",
+    "published", "plain", "compact", "two-passes", "prefix-once", "decoder", "captured", "triton", "triton-recompute",
     "triton-eager",
 )  # fmt: skip
 

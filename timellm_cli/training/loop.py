@@ -92,8 +92,8 @@ class Trainer:
             total_updates=count_updates(self._steps, self._total, train),
             updates_per_epoch=count_updates(self._steps, self._steps, train),
         )
-        self._step = TrainingStep(train, self._schedule, runner)
-        self._loader = Loader(samples, train, runner.encoder, pin=self._step.runs_ahead)
+        self.training_step = TrainingStep(train, self._schedule, runner)
+        self._loader = Loader(samples, train, runner.encoder, pin=self.training_step.runs_ahead)
         scored = len(data.windows("val")) + len(data.windows("test"))
         self._times = StepTimes(scored_batches=scored / train.batch)
         self._memory = PeakMemory(runner.device, bill)
@@ -103,7 +103,7 @@ class Trainer:
         """Continue from a checkpoint's state. The model has its weights already."""
         self.state = saved.run
         self.state.finished = saved.run.finished and self._reason_to_end()
-        self._step.load_state_dict(saved.step)
+        self.training_step.load_state_dict(saved.step)
         restore_random_state(saved.random)
 
     def run(self) -> Iterator[Record]:
@@ -139,7 +139,7 @@ class Trainer:
                     yield from self._report(unread)
                 self._count_seconds(time.perf_counter() - begun)
                 unread, saves = started, save_steps and state.step % save_steps == 0
-                if saves or self._interruption.requested or not self._step.runs_ahead:
+                if saves or self._interruption.requested or not self.training_step.runs_ahead:
                     yield from self._report(started)
                     unread = None
                 if saves:
@@ -157,7 +157,7 @@ class Trainer:
         last = min(state.update_start + accumulate, stop) - 1
         update = state.epoch * self._schedule.updates_per_epoch + state.position // accumulate
         share = 1 / (last - state.update_start + 1)
-        result = self._step.start(batch, update, share, completes=state.position == last)
+        result = self.training_step.start(batch, update, share, completes=state.position == last)
         state.step, state.position = state.step + 1, state.position + 1
         if state.position > last:
             state.update_start = state.position
@@ -183,7 +183,7 @@ class Trainer:
         left = times.seconds_left(self._total - started.step, math.ceil(self._total / self._steps) - state.epoch)
         yield StepFinished(started.step, epoch, started.position, loss, rate, speed, left)
         if started.step % run.log_steps == 0 or started.step == self._total:
-            busy = times.share_of(self._step.gpu_time.take()) if self._step.runs_ahead else None
+            busy = times.share_of(self.training_step.gpu_time.take()) if self.training_step.runs_ahead else None
             mean = state.mean_logged_loss()
             yield StepLogged(started.step, epoch, mean, rate, speed, left, state.seconds, busy)
 
@@ -224,7 +224,7 @@ class Trainer:
             if self._interruption.requested:
                 raise _Stopped
 
-        with self._step.averaged():
+        with self.training_step.averaged():
             return score(self._runner, self._data, split, self._scoring_batch, on_batch=on_batch, on_errors=on_errors)
 
     def _figures(self, val: Scores, test: Scores) -> EpochFinished:
@@ -257,10 +257,10 @@ class Trainer:
         self._directory.keep_newest(self._config.run.save_total_limit)
 
     def _save(self, path: Path, intervals: Intervals | None = None, with_state: bool = True) -> CheckpointSaved:
-        if not self._step.weights_are_finite():
+        if not self.training_step.weights_are_finite():
             raise self._not_finite("a weight is no longer a finite number")
-        saved = TrainingState(self.state, self._step.state_dict(), capture_random_state()) if with_state else None
-        with self._step.averaged():
+        saved = TrainingState(self.state, self.training_step.state_dict(), capture_random_state()) if with_state else None
+        with self.training_step.averaged():
             figures = self.state.best_figures
             content = Checkpoint.of(self._runner, self._data, self._config, figures, saved, intervals)
         save_checkpoint(path, content)

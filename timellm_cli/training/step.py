@@ -78,6 +78,11 @@ class TrainingStep:
         self._between_updates = True
         self._before: dict[str, Tensor] = {}
 
+    @property
+    def samples_at_once(self) -> int | None:
+        """Set once a step ran out of memory: so many samples are run at a time."""
+        return self._call.samples_at_once
+
     def start(self, batch: Batch, update: int, share: float, completes: bool) -> StepResult:
         """Start a step with an encoded batch; on a GPU it may still be running on return.
 
