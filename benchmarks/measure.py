@@ -140,7 +140,7 @@ def _row(job: Job, reading: Reading, rate: float, place: Workplace) -> dict[str,
         "samples_per_second": job.batch / seconds, "steps": len(reading.seconds), "loss": reading.loss,
         "allocated": reading.allocated / GIB, "reserved": reading.reserved / GIB, "device": reading.device / GIB,
         "share": operations * needed / rate if rate else 0.0, "share_read": operations * read / rate if rate else 0.0,
-        "prompt_tokens": prompt, "head_tokens": head, "patches": patches, "matrix_tflops": rate / 1e12,
+        "prompt_tokens": prompt, "prefix_tokens": prefix, "patches": patches, "matrix_tflops": rate / 1e12,
         "left_over": reading.left_over / GIB,
         "gpu": torch.cuda.get_device_name() if on_gpu else "CPU", "torch": torch.__version__,
     }  # fmt: skip
