@@ -1,6 +1,8 @@
 """The picture of the losses."""
 
 import json
+import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -43,9 +45,20 @@ def test_nothing_is_drawn_before_the_first_record(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def testsmoothing_keeps_few_points_and_the_mean_of_many() -> None:
+def test_smoothing_keeps_few_points_and_the_mean_of_many() -> None:
     assert smooth([3.0, 1.0, 2.0]) == [3.0, 1.0, 2.0]
     assert smooth([2.0] * 100) == [2.0] * 100
     zigzag = smooth([0.0, 1.0] * 100)
     assert len(zigzag) == 200
     assert all(abs(loss - 0.5) < 0.1 for loss in zigzag[10:-10])
+
+
+@pytest.mark.parametrize("count", [20, 39, 40, 41, 199, 1000, 1237])
+@pytest.mark.parametrize("odd", [1.5, 1e12, math.inf, math.nan])
+def test_smoothing_is_the_mean_of_the_points_around_each_one(count: int, odd: float) -> None:
+    """One huge or undefined loss changes no mean that it is not part of."""
+    losses = [1 / (1 + number % 7) for number in range(count)]
+    losses[count // 3] = odd
+    reach = count // 40 + 1
+    expected = [statistics.fmean(losses[max(0, at - reach) : at + reach + 1]) for at in range(count)]
+    assert smooth(losses) == pytest.approx(expected, rel=1e-12, nan_ok=True)

@@ -1,17 +1,13 @@
-"""Fonts for names that matplotlib's own font cannot draw, such as Chinese ones.
+"""The charts of `report.html` as plain geometry that its template draws as SVG, and fonts for any channel's name.
 
-Line charts as plain geometry: data to places on a small canvas, which a template draws as SVG.
-
-A canvas is as wide as a phone; on a larger screen several stand side by side. y grows downwards, as SVG has it.
-
-The charts of the report: errors by step, forecasts of single windows, losses of the runs.
+A chart is as wide as a phone; a larger screen shows several side by side. y grows downwards, as in SVG.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
@@ -22,52 +18,25 @@ from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.leaderboard import Comparison
 from timellm_cli.report.training_log import smooth
 
-LATIN = "DejaVu Sans"
-_FAVOURITES = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "WenQuanYi Micro Hei",
-    "SimHei",
-    "Arial Unicode MS",
-)
-_PLACEHOLDERS = "Last Resort"
-"""A font that has a box for every character there is."""
-
-
-def families_for(text: str) -> list[str] | None:
-    """Font families that together draw every character of `text`, or None if this computer has none for some."""
-    files = {font.name: font.fname for font in font_manager.fontManager.ttflist}
-    missing = {character for character in text if not character.isspace()} - _characters(files[LATIN])
-    if not missing:
-        return [LATIN]
-    others = sorted(name for name in files if not name.startswith(_PLACEHOLDERS))
-    for name in (*(favourite for favourite in _FAVOURITES if favourite in files), *others):
-        if missing <= _characters(files[name]):
-            return [LATIN, name]
-    return None
-
-
-@cache
-def _characters(file: str) -> set[str]:
-    try:
-        return {chr(code) for code in FT2Font(file).get_charmap()}
-    except (OSError, RuntimeError):
-        return set()
-
-
 WIDTH, HEIGHT = 360, 210
-_TOP, _RIGHT, _BOTTOM = 10, 10, 34
 _LETTER = 6.4
 """Width of a letter of a tick label."""
+_HISTORY_LENGTH = 2.5
+"""Length of the history that is shown, as a multiple of the forecast's."""
+_MODEL_STYLES = ("model-1", "model-2", "model-3", "model-4")
+
+LATIN = "DejaVu Sans"
+_PREFERRED_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB",
+    "WenQuanYi Micro Hei", "SimHei", "Arial Unicode MS",
+)  # fmt: skip
+_PLACEHOLDER_FONT = "Last Resort"
+"""This font draws an empty box for every character."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line: `style` is its class in the stylesheet, `label` its name in the legend (empty: none)."""
+    """A line. `style` is its class in the stylesheet, `label` its name in the legend (empty: none)."""
 
     label: str
     style: str
@@ -88,7 +57,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Tick:
-    """A label at a place of an axis."""
+    """A label of an axis. `at` is its coordinate."""
 
     at: float
     label: str
@@ -104,14 +73,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Chart:
-    """All a template needs. `legend` holds style and label of what is drawn; `rule` is the place of a vertical line."""
+    """Everything the template draws. `legend` holds styles and labels; `rule` is the x of a vertical line."""
 
-    width: int
-    height: int
+    width: ClassVar[int] = WIDTH
+    height: ClassVar[int] = HEIGHT
+    right: ClassVar[float] = WIDTH - 10
+    top: ClassVar[float] = 10
+    bottom: ClassVar[float] = HEIGHT - 34
+
     left: float
-    right: float
-    top: float
-    bottom: float
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     areas: tuple[Shape, ...]
@@ -121,145 +91,49 @@ class Chart:
     x_label: str
 
 
-def line_chart(
-    series: Sequence[Series],
-    *,
-    ranges: Sequence[Range] = (),
-    x_label: str = "",
-    x_ticks: Sequence[tuple[float, str]] | None = None,
-    rule: float | None = None,
-    height: int = HEIGHT,
-) -> Chart:
-    """Lines and areas on common axes. Points that are no finite numbers are left out."""
-    xs = [x for line in series for x in line.xs]
-    ys = [y for line in series for y in line.ys] + [y for area in ranges for y in (*area.lows, *area.highs)]
-    low, high = _widened([y for y in ys if math.isfinite(y)])
-    y_values = nice_ticks(low, high)
-    labels = tick_labels(y_values)
-    left = round(8 + _LETTER * max(map(len, labels)), 1)
-    across = _Scale(min(xs), max(xs), left, WIDTH - _RIGHT)
-    down = _Scale(low, high, height - _BOTTOM, _TOP)
-    ticks = x_ticks if x_ticks is not None else [(x, f"{x:,.0f}") for x in nice_ticks(min(xs), max(xs))]
-    drawn = [*((area.style, area.label) for area in ranges), *((line.style, line.label) for line in series)]
-    return Chart(
-        width=WIDTH,
-        height=height,
-        left=left,
-        right=WIDTH - _RIGHT,
-        top=_TOP,
-        bottom=height - _BOTTOM,
-        x_ticks=tuple(Tick(across(x), label) for x, label in ticks),
-        y_ticks=tuple(Tick(down(y), label) for y, label in zip(y_values, labels, strict=True)),
-        areas=tuple(
-            Shape(
-                area.style,
-                _points(across, down, [*area.xs, *reversed(area.xs)], [*area.lows, *reversed(area.highs)]),
-            )
-            for area in ranges
-        ),
-        lines=tuple(Shape(line.style, _points(across, down, line.xs, line.ys)) for line in series),
-        legend=tuple(dict.fromkeys((style, label) for style, label in drawn if label)),
-        rule=None if rule is None else across(rule),
-        x_label=x_label,
-    )
-
-
-def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """At most `most` round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
-    raw = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def tick_labels(values: Sequence[float]) -> list[str]:
-    """The values with as many decimals as tell them apart."""
-    step = values[1] - values[0] if len(values) > 1 else abs(values[0]) or 1.0
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [f"{value:,.{decimals}f}" for value in values]
-
-
-@dataclass(frozen=True)
-class _Scale:
-    low: float
-    high: float
-    start: float
-    stop: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-        return round(self.start + share * (self.stop - self.start), 1)
-
-
-def _widened(values: Sequence[float]) -> tuple[float, float]:
-    """The range of the values with a little room; a range of some width also where they are all alike."""
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    return (max(0.0, low - room) if low >= 0 else low - room), high + room
-
-
-def _points(across: _Scale, down: _Scale, xs: Sequence[float], ys: Sequence[float]) -> str:
-    """A lonely point comes twice: a line of no length is drawn as its round cap."""
-    found = [point for point in zip(xs, ys, strict=True) if math.isfinite(point[1])]
-    return " ".join(f"{across(x):g},{down(y):g}" for x, y in (found * 2 if len(found) == 1 else found))
-
-
-_MODEL_STYLES = ("model-1", "model-2", "model-3", "model-4")
-_TAIL = 2.5
-"""History shown, in lengths of the forecast."""
-
-
-def style_models(comparison: Comparison) -> list[tuple[Entry, str]]:
-    """The best models that there are styles for, best first: a model looks alike in all charts."""
-    ranked = sorted(comparison.models, key=lambda entry: entry.rank)
-    return list(zip(ranked, _MODEL_STYLES, strict=False))
-
-
 def horizon_chart(comparison: Comparison) -> Chart | None:
     """MSE of each step of the horizon: the best models and the best baseline. None where there is a single step."""
     if comparison.pred_len < 2:
         return None
     drawn = [*style_models(comparison), (comparison.best_baseline, "baseline")]
-    series = [_by_step(entry, style) for entry, style in drawn]
-    return line_chart(series, x_label="step of the horizon")
+    return line_chart(
+        [Series(one.name, style, [step.first for step in one.steps], [step.mse for step in one.steps])
+         for one, style in drawn],
+        x_label="step of the horizon",
+    )  # fmt: skip
 
 
 def example_chart(example: Example) -> Chart:
-    """The end of a window's history, what came, and what was forecast with its usual bands, in the CSV's units.
+    """A window in the CSV's units: the end of its history, what came, and the forecast with its usual bands.
 
-    x is rows from the end of the history.
+    x counts rows from the end of the history.
     """
     steps = len(example.future)
-    history = example.history[-min(len(example.history), max(8, round(_TAIL * steps))) :]
-    past, ahead = range(1 - len(history), 1), range(steps + 1)
-    end = history[-1]
+    history = example.history[-min(len(example.history), max(8, round(_HISTORY_LENGTH * steps))) :]
+    first, ahead, end = 1 - len(history), range(steps + 1), history[-1]
     series = [
-        Series("history", "history", past, history),
+        Series("history", "history", range(first, 1), history),
         Series("what came", "truth", ahead, (end, *example.future)),
         Series("forecast", "model-1", ahead, (end, *example.forecast)),
     ]
-    ticks = [(float(1 - len(history)), f"{1 - len(history)} rows"), (0.0, "0"), (float(steps), f"+{steps}")]
-    return line_chart(series, ranges=_bands(example), x_ticks=ticks, rule=0)
-
-
-def _bands(example: Example) -> list[Range]:
-    """The widest first, so that the narrower lies on it."""
+    # The widest band comes first, so that the narrower ones are drawn over it.
     levels = sorted(set(example.bands) & set(USUAL_LEVELS), reverse=True)
-    return [
+    ranges = [
         Range(
             f"{level} % band",
-            f"model-1 band-{place}",
-            range(1, len(example.forecast) + 1),
+            f"model-1 band-{number}",
+            ahead[1:],
             [value - half for value, half in zip(example.forecast, example.bands[level], strict=True)],
             [value + half for value, half in zip(example.forecast, example.bands[level], strict=True)],
         )
-        for place, level in enumerate(levels, 1)
+        for number, level in enumerate(levels, 1)
     ]
+    ticks = [(float(first), f"{first} rows"), (0.0, "0"), (float(steps), f"+{steps}")]
+    return line_chart(series, ranges=ranges, x_ticks=ticks, rule=0)
 
 
 def coverage_chart(comparison: Comparison) -> Chart | None:
-    """What share of the values the bands of each level held; None where no model has bands."""
+    """The share of the values that the bands of each level held. None where no model has bands."""
     series = [
         Series(entry.name, style, [one.level for one in entry.coverage], [one.coverage for one in entry.coverage])
         for entry, style in style_models(comparison)
@@ -273,19 +147,117 @@ def coverage_chart(comparison: Comparison) -> Chart | None:
 
 
 def loss_chart(logs: Sequence[list[dict[str, Any]]]) -> Chart | None:
-    """Training and validation loss by step, a line for each seed; None where no run left its metrics."""
+    """Training and validation loss by step, a line for each seed. None where no run has metrics.
+
+    `logs` holds the lines of each run's metrics.jsonl, as `read_metrics` returns them.
+    """
     series = []
     for lines in logs:
         steps = [line for line in lines if line["event"] == "step"]
         epochs = [line for line in lines if line["event"] == "epoch"]
-        if steps:
-            losses = smooth([line["loss"] for line in steps])
-            series.append(Series("training", "training", [line["step"] for line in steps], losses))
-        if epochs:
-            at = [line["step"] for line in epochs]
-            series.append(Series("validation", "validation", at, [line["val_loss"] for line in epochs]))
+        for name, points, losses in (
+            ("training", steps, smooth([line["loss"] for line in steps])),
+            ("validation", epochs, [line["val_loss"] for line in epochs]),
+        ):
+            if points:
+                series.append(Series(name, name, [line["step"] for line in points], losses))
     return line_chart(series, x_label="step") if series else None
 
 
-def _by_step(entry: Entry, style: str) -> Series:
-    return Series(entry.name, style, [step.first for step in entry.steps], [step.mse for step in entry.steps])
+def style_models(comparison: Comparison) -> list[tuple[Entry, str]]:
+    """The best models, best first, with the style that each has in all charts; the rest are not drawn."""
+    return list(zip(sorted(comparison.models, key=lambda entry: entry.rank), _MODEL_STYLES, strict=False))
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    ranges: Sequence[Range] = (),
+    x_label: str = "",
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+    rule: float | None = None,
+) -> Chart:
+    """Lines and areas on common axes. Points whose y is not finite are left out."""
+    xs = [x for line in series for x in line.xs]
+    ys = [y for line in series for y in line.ys] + [y for area in ranges for y in (*area.lows, *area.highs)]
+    low, high = _with_margin([y for y in ys if math.isfinite(y)])
+    y_values = nice_ticks(low, high)
+    labels = tick_labels(y_values)
+    left = round(8 + _LETTER * max(map(len, labels)), 1)
+    across = _Scale(min(xs), max(xs), left, Chart.right)
+    down = _Scale(low, high, Chart.bottom, Chart.top)
+
+    def shape(style: str, xs: Sequence[float], ys: Sequence[float]) -> Shape:
+        points = [f"{across(x):g},{down(y):g}" for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+        # SVG draws nothing for a line of one point. With the point twice, it draws the line's round cap.
+        return Shape(style, " ".join(points * 2 if len(points) == 1 else points))
+
+    if x_ticks is None:
+        x_ticks = [(x, f"{x:,.0f}") for x in nice_ticks(min(xs), max(xs))]
+    return Chart(
+        left=left,
+        x_ticks=tuple(Tick(across(x), label) for x, label in x_ticks),
+        y_ticks=tuple(Tick(down(y), label) for y, label in zip(y_values, labels, strict=True)),
+        areas=tuple(
+            shape(area.style, [*area.xs, *reversed(area.xs)], [*area.lows, *reversed(area.highs)]) for area in ranges
+        ),
+        lines=tuple(shape(line.style, line.xs, line.ys) for line in series),
+        legend=tuple(dict.fromkeys((drawn.style, drawn.label) for drawn in (*ranges, *series) if drawn.label)),
+        rule=None if rule is None else across(rule),
+        x_label=x_label,
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Maps values from `low` to `high` onto coordinates from `start` to `stop`."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return round(self.start + share * (self.stop - self.start), 1)
+
+
+def _with_margin(values: Sequence[float]) -> tuple[float, float]:
+    """The range of the values with a margin. It is never empty, and does not go below 0 where no value does."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
+
+
+def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """At most `most` round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """The values with as many decimals as it takes to distinguish them."""
+    step = values[1] - values[0] if len(values) > 1 else abs(values[0]) or 1.0
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{value:,.{decimals}f}" for value in values]
+
+
+def families_for(text: str) -> list[str] | None:
+    """Font families that together draw every character of `text`. None if this computer has no font for one of them."""
+    files = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    missing = {character for character in text if not character.isspace()} - _characters(files[LATIN])
+    if not missing:
+        return [LATIN]
+    preferred = [name for name in _PREFERRED_FONTS if name in files]
+    others = sorted(name for name in files if not name.startswith(_PLACEHOLDER_FONT))
+    return next(([LATIN, name] for name in (*preferred, *others) if missing <= _characters(files[name])), None)
+
+
+@cache
+def _characters(file: str) -> set[str]:
+    try:
+        return {chr(code) for code in FT2Font(file).get_charmap()}
+    except (OSError, RuntimeError):
+        return set()

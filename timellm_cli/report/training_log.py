@@ -1,16 +1,22 @@
-"""metrics.jsonl: what happened in a run, one JSON object a line, each step and each epoch once. Light.
+"""What a run leaves of its training: metrics.jsonl, its events line by line, and curves.png, the losses drawn.
 
-curves.png: how the losses moved. Imports matplotlib when a picture is drawn.
+Importing is light: matplotlib is imported when a picture is drawn.
 """
 
 import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.training.records import BatchHalved, EpochFinished, MemoryMeasured, Record, StepLogged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Line = dict[str, Any]
+"""A line of metrics.jsonl: its 'event' and the fields of its record."""
 
 _EVENTS: dict[type, str] = {
     StepLogged: "step",
@@ -18,18 +24,20 @@ _EVENTS: dict[type, str] = {
     MemoryMeasured: "memory",
     BatchHalved: "memory_short",
 }
+_TRAIN, _VAL, _TEST = "#2a6f97", "#e07a1f", "#5b8e3e"
+_POINTS_TO_SMOOTH = 20
 
 
 class MetricsLog:
-    """Appends to the file, line by line. Raises ModelError where the disk refuses."""
+    """Appends to metrics.jsonl, each step and each epoch once. Raises ModelError where the file cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def start_after(self, step: int, scored: bool) -> None:
-        """Keep what led to a checkpoint of `step` steps; the rest is written anew.
+        """Keep the lines that led to a checkpoint of `step` steps; drop the rest, which the run writes again.
 
-        `scored` says whether the scores after that very step are part of it: a run may have stopped before them.
+        `scored` says whether the scores after that step belong to the checkpoint: a run may have stopped before them.
         """
         kept = [
             line
@@ -40,19 +48,17 @@ class MetricsLog:
             file.writelines((json.dumps(line) + "\n").encode("utf-8") for line in kept)
 
     def write(self, record: Record) -> None:
-        """Write the records that belong into the file; the others pass."""
+        """Append the record if its kind belongs in the file."""
         if event := _EVENTS.get(type(record)):
             line = json.dumps({"event": event, **asdict(record)}) + "\n"
             with disk_faults_of(self._path), self._path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(line)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file as objects; a line that a killed process left unfinished is passed over."""
-    if not path.is_file():
-        return []
+def read_metrics(path: Path) -> list[Line]:
+    """The lines of metrics.jsonl; none where there is no file. Skips a line that a killed process left unfinished."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
@@ -62,21 +68,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-_TRAIN, _VAL, _TEST = "#2a6f97", "#e07a1f", "#5b8e3e"
-_POINTS_TO_SMOOTH = 20
-
-
 def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
-    """Draw the file of metrics: training loss by step, as logged and smoothed, validation and test loss by epoch.
+    """Draw metrics.jsonl: training loss by step, as logged and smoothed; validation and test loss by epoch.
 
-    `loss` names the kind for the axis. Draws nothing while there is nothing. Raises ModelError where the disk refuses.
+    `loss` is the kind of loss, for the axis. Draws nothing while there is no step. Raises ModelError where the picture
+    cannot be written.
     """
     lines = read_metrics(metrics)
     steps = [line for line in lines if line["event"] == "step"]
     epochs = [line for line in lines if line["event"] == "epoch"]
     if not steps:
         return
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells when it builds its cache
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # else it reports that it builds its cache
     from matplotlib.figure import Figure
 
     from timellm_cli.report.charts import families_for
@@ -84,9 +87,10 @@ def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
     figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     _draw_training(axes, steps)
-    _draw_epochs(axes, epochs)
+    if epochs:
+        _draw_epochs(axes, epochs)
     _limit_losses(axes, steps, epochs)
-    if families := families_for(title):  # a name that no font here can draw is left to the folder of the picture
+    if families := families_for(title):  # a title that no font here can draw is left out
         axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=11, fontfamily=families)
     axes.set_xlabel("step")
     axes.set_ylabel(f"loss ({loss.upper()}, standardised units)")
@@ -98,35 +102,24 @@ def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
         figure.savefig(file, format="png")
 
 
-def _draw_training(axes: Any, steps: list[dict[str, Any]]) -> None:
+def _draw_training(axes: "Axes", steps: list[Line]) -> None:
     numbers, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
-    smoothed = smooth(losses)
-    if smoothed == losses:
-        axes.plot(numbers, losses, color=_TRAIN, linewidth=1.8, label="train", marker="." if len(steps) < 3 else None)
-    else:
+    smoothed, label, marker = smooth(losses), "train", "." if len(steps) < 3 else None
+    if smoothed != losses:
         axes.plot(numbers, losses, color=_TRAIN, linewidth=0.8, alpha=0.3)
-        axes.plot(numbers, smoothed, color=_TRAIN, linewidth=1.8, label="train, smoothed")
+        label = "train, smoothed"
+    axes.plot(numbers, smoothed, color=_TRAIN, linewidth=1.8, label=label, marker=marker)
 
 
-def _draw_epochs(axes: Any, epochs: list[dict[str, Any]]) -> None:
-    if not epochs:
-        return
-    numbers = [line["step"] for line in epochs]
-    for key, name, color in (("val_loss", "validation", _VAL), ("test_loss", "test", _TEST)):
-        axes.plot(
-            numbers, [line[key] for line in epochs], color=color, linewidth=1.2, marker="o", markersize=4, label=name
-        )
+def _draw_epochs(axes: "Axes", epochs: list[Line]) -> None:
+    """The losses after each epoch, a ring around the best epoch, and the epochs' numbers along the top."""
+    numbers, dots = [line["step"] for line in epochs], {"linewidth": 1.2, "marker": "o", "markersize": 4}
+    axes.plot(numbers, [line["val_loss"] for line in epochs], color=_VAL, label="validation", **dots)
+    axes.plot(numbers, [line["test_loss"] for line in epochs], color=_TEST, label="test", **dots)
     best = min(epochs, key=lambda line: line["val_loss"])
-    axes.plot(
-        best["step"],
-        best["val_loss"],
-        color=_VAL,
-        marker="o",
-        markersize=10,
-        fillstyle="none",
-        linestyle="",
-        label=f"best: epoch {best['epoch']}, test {best['test_loss']:.4f}",
-    )
+    label = f"best: epoch {best['epoch']}, test {best['test_loss']:.4f}"
+    ring = {"marker": "o", "markersize": 10, "fillstyle": "none", "linestyle": ""}
+    axes.plot(best["step"], best["val_loss"], color=_VAL, label=label, **ring)
     top = axes.secondary_xaxis("top")
     shown = epochs[:: max(1, len(epochs) // 12)]
     top.set_xticks([line["step"] for line in shown], [str(line["epoch"]) for line in shown])
@@ -134,8 +127,8 @@ def _draw_epochs(axes: Any, epochs: list[dict[str, Any]]) -> None:
     top.spines["top"].set_visible(False)
 
 
-def _limit_losses(axes: Any, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]) -> None:
-    """A first step far above the rest must not flatten the curves: the highest 2 % may leave the picture."""
+def _limit_losses(axes: "Axes", steps: list[Line], epochs: list[Line]) -> None:
+    """Cut off the highest 2 % of the training losses, so that a first step far above the rest flattens no curve."""
     losses = sorted(line["loss"] for line in steps)
     scored = [line[key] for line in epochs for key in ("val_loss", "test_loss")]
     highest = max([losses[int(0.98 * (len(losses) - 1))], *scored])
@@ -150,11 +143,26 @@ def _limit_losses(axes: Any, steps: list[dict[str, Any]], epochs: list[dict[str,
 
 
 def smooth(losses: list[float]) -> list[float]:
-    """The mean of the points around each one; as they are while there are few."""
-    if len(losses) < _POINTS_TO_SMOOTH:
+    """The mean of the points around each one, in linear time. Fewer than 20 points stay as they are.
+
+    Sums are built within blocks as wide as the mean, and a mean spans two blocks at most. So it only holds values
+    from its own points: a huge loss elsewhere costs the others no digits, and a NaN spoils no others.
+    """
+    count = len(losses)
+    if count < _POINTS_TO_SMOOTH:
         return losses
-    reach = len(losses) // (2 * _POINTS_TO_SMOOTH) + 1
+    reach = count // (2 * _POINTS_TO_SMOOTH) + 1
+    width = 2 * reach + 1
+    to_end = [0.0] * reach + losses + [0.0] * reach
+    from_start = to_end.copy()
+    for i in range(1, len(to_end)):
+        if i % width:
+            from_start[i] += from_start[i - 1]
+    for i in range(len(to_end) - 2, -1, -1):
+        if (i + 1) % width:
+            to_end[i] += to_end[i + 1]
     return [
-        sum(around) / len(around)
-        for around in (losses[max(0, place - reach) : place + reach + 1] for place in range(len(losses)))
+        (to_end[i] + (from_start[i + width - 1] if i % width else 0.0))
+        / (min(count, i + reach + 1) - max(0, i - reach))
+        for i in range(count)
     ]
