@@ -1,7 +1,7 @@
-"""Cuts tests/golden out of the reference data: `python -m tests.golden.cut ../shared/golden`, and puts it together again.
+"""Cuts tests/golden out of the reference data, and puts the cut together again.
 
-The cut holds the numbers of the original for a tiny Llama and for two columns of a CSV; tests/golden/README.md says what
-was left out.
+To cut: `python -m tests.golden.cut ../shared/golden`. The cut holds the numbers of the original for a tiny Llama and
+for two columns of a CSV; tests/golden/README.md says what was left out.
 """
 
 import gzip

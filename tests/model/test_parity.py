@@ -29,7 +29,10 @@ class Golden:
 
 @pytest.fixture(
     scope="module",
-    params=["cut llama auto", "cut llama transformers", "whole llama auto", "whole llama transformers", "whole gpt2 auto"],
+    params=[
+        *("cut llama auto", "cut llama transformers"),
+        *("whole llama auto", "whole llama transformers", "whole gpt2 auto"),
+    ],
 )
 def golden(request: pytest.FixtureRequest, golden_llama: Path) -> Golden:
     """The cut lies in every clone; the whole reference data are used where they are beside it."""
