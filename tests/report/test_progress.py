@@ -65,14 +65,14 @@ def test_an_epoch_gives_its_losses_and_what_became_of_the_model() -> None:
 
 def test_a_shortage_of_memory_is_told_with_what_follows() -> None:
     assert plain(BatchHalved(1200, "step", 4), BatchHalved(1300, "scoring", 1)) == [
-        "The GPU's memory did not do for step 1,200: it was repeated, and steps go on, with 4 samples at a time; "
-        "batches and updates stay as they are",
-        "The GPU's memory did not do for scoring: it goes on with 1 sample at a time, which changes no figure",
+        "The GPU was out of memory in step 1,200: the step was repeated with 4 samples at a time, and training "
+        "continues like that; batches and updates stay the same",
+        "The GPU was out of memory in scoring, which continues with 1 sample at a time; no figure changes",
     ]
 
 
 def test_a_resumed_run_says_where_it_goes_on() -> None:
-    assert plain(RunStarted(1200, 2, 10, 500, 5000)) == ["Going on after step 1,200 of 5,000"]
+    assert plain(RunStarted(1200, 2, 10, 500, 5000)) == ["Continuing after step 1,200 of 5,000"]
 
 
 def live(width: int, *records: Record, scored: int = 0, stopping: bool = False) -> list[str]:

@@ -20,7 +20,7 @@ from timellm_cli.training.resume import continue_config, find_checkpoint, load_r
 from timellm_cli.training.run_directory import RunDirectory
 
 _LENGTH = ("train.epochs", "train.max_steps", "train.patience")
-"""What decides whether a run that has ended may go on."""
+"""What decides whether a run that has ended may continue."""
 
 _SEED = r"\{(train\.)?seed\}"
 
@@ -28,13 +28,13 @@ _SEED = r"\{(train\.)?seed\}"
 def run(settings: Settings, seeds: int, *, resume: str | None, offline: bool) -> None:
     """Train under `train.seed` and the seeds after it, each in a folder of its own.
 
-    All are planned for the machine as it is before the first, as each one takes the memory that the last one left.
-    With `resume` 'auto', finished runs are left alone, begun ones go on and missing ones are made. Raises Interrupted
-    once the run at hand is saved.
+    All are planned for the machine as it is before the first, since each run frees its memory at its end.
+    With `resume` 'auto', finished runs are left alone, started ones continue and missing ones are trained. Raises
+    Interrupted once the current run is saved.
     """
     if resume not in (None, "auto"):
         raise ConfigError(
-            f"--seeds {seeds} goes on with all of its runs, not with '{resume}' alone", "use --resume auto with --seeds"
+            f"--seeds {seeds} resumes all of its runs, not '{resume}' alone", "use --resume auto with --seeds"
         )
     first = settings.config.train.seed
     every = range(first, first + seeds)
@@ -72,7 +72,7 @@ def _summary_path(settings: Settings, seeds: range) -> Path:
 
 
 def _finished(settings: Settings) -> dict[str, float] | None:
-    """The best epoch of a run that has ended and is not to go on; None where there is something to train."""
+    """The best epoch of a run that has ended and is not to continue; None where there is something to train."""
     path = find_checkpoint("auto", settings.config)
     if path is None:
         return None

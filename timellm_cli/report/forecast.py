@@ -1,9 +1,4 @@
-"""A dated forecast as data, as CSV and as a JSON object.
-
-A forecast in a few lines for the terminal: one row a channel, with a sparkline of history and forecast.
-
-A picture of history and forecast: one panel a channel, dates below, the CSV's units at the side.
-"""
+"""A dated forecast and its four forms: CSV, JSON, a table for the terminal, and a picture. All in the CSV's units."""
 
 import csv
 import io
@@ -93,9 +88,9 @@ def _value_columns(forecast: Forecast) -> list[_Column]:
 
 def _band_columns(forecast: Forecast) -> list[_Column]:
     columns = []
-    for place, (name, resolution) in enumerate(zip(forecast.columns, forecast.resolution_C.tolist(), strict=True)):
-        lows = [(f"{name}-lo-{band.level}", band.low_HC[:, place], resolution) for band in reversed(forecast.bands)]
-        highs = [(f"{name}-hi-{band.level}", band.high_HC[:, place], resolution) for band in forecast.bands]
+    for channel, (name, resolution) in enumerate(zip(forecast.columns, forecast.resolution_C.tolist(), strict=True)):
+        lows = [(f"{name}-lo-{band.level}", band.low_HC[:, channel], resolution) for band in reversed(forecast.bands)]
+        highs = [(f"{name}-hi-{band.level}", band.high_HC[:, channel], resolution) for band in forecast.bands]
         columns += [column for column in (*lows, *highs) if np.isfinite(column[1]).any()]
     return columns
 
@@ -135,9 +130,9 @@ def _by_channel(forecast: Forecast, values: Floats) -> dict[str, list[float | No
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_CHANNELS = 20
 _COARSER = 1000
-"""The table shows steps so many times the resolution of the CSV file."""
+"""The table shows steps this many times as coarse as the resolution of the CSV file."""
 _NARROW = 100
-"""Columns of a terminal below which the sparklines are short."""
+"""A terminal of fewer columns gets shorter sparklines."""
 
 
 def render(forecast: Forecast, width: int) -> RenderableType:
@@ -160,8 +155,8 @@ def render(forecast: Forecast, width: int) -> RenderableType:
         figures = [values_H[0], values_H[-1], *(() if is_narrow else (values_H.min(), values_H.max()))]
         if known:
             figures.append(np.abs(values_H[:known] - forecast.actual_HC[:known, channel]).mean())
-        places = decimals_of(forecast.resolution_C[channel] * _COARSER)
-        last, *cells = (f"{figure:,.{places}f}" for figure in (history_T[-1], *figures))
+        decimals = decimals_of(forecast.resolution_C[channel] * _COARSER)
+        last, *cells = (f"{figure:,.{decimals}f}" for figure in (history_T[-1], *figures))
         table.add_row(Text(name), last, _sparkline(history_T, values_H, half), *cells)
     rest = len(forecast.columns) - _MOST_CHANNELS
     return Group(table, Text(f"and {rest} more channels", style="dim")) if rest > 0 else table
@@ -193,12 +188,12 @@ def _title(forecast: Forecast) -> str:
 MOST_PANELS = 16
 _INK, _QUIET, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 _HISTORY, _FORECAST, _ACTUAL = "#52606d", "#d9480f", "#9fb3c8"
-_TAIL = 2.5
-"""History shown, in lengths of the forecast."""
+_HISTORY_LENGTH = 2.5
+"""Length of the history that is shown, as a multiple of the forecast's."""
 
 
 def plot_forecast(forecast: Forecast, path: Path) -> list[str]:
-    """Write the picture to `path` (PNG); returns what a reader should know of it. Raises OSError from writing."""
+    """Write the picture to `path` (PNG); returns notes for its reader. Raises OSError from writing."""
     shown = min(len(forecast.columns), MOST_PANELS)
     columns = 1 if shown <= 3 else 2
     rows = -(-shown // columns)
@@ -222,7 +217,7 @@ def plot_forecast(forecast: Forecast, path: Path) -> list[str]:
 
 
 def _draw_channel(panel: Axes, forecast: Forecast, channel: int) -> list[str]:
-    tail = max(round(_TAIL * len(forecast.dates_H)), 24)
+    tail = max(round(_HISTORY_LENGTH * len(forecast.dates_H)), 24)
     history_T, values_H = forecast.history_TC[-tail:, channel], forecast.values_HC[:, channel]
     history_dates_T = forecast.history_dates_T[-tail:]
     # The forecast's line starts at the last known value, so that the two meet.
@@ -231,10 +226,16 @@ def _draw_channel(panel: Axes, forecast: Forecast, channel: int) -> list[str]:
     if forecast.known_steps:
         actual = np.concatenate([history_T[-1:], forecast.actual_HC[:, channel]])
         panel.plot(dates, actual, color=_ACTUAL, linewidth=1.6, label="what happened")
-    for band, strength in zip(reversed(forecast.bands), _strengths(len(forecast.bands)), strict=True):
+    for number, band in enumerate(reversed(forecast.bands)):
         low_H, high_H = band.low_HC[:, channel], band.high_HC[:, channel]
         panel.fill_between(
-            forecast.dates_H, low_H, high_H, color=_FORECAST, alpha=strength, linewidth=0, label=f"{band.level} %"
+            forecast.dates_H,
+            low_H,
+            high_H,
+            color=_FORECAST,
+            alpha=0.14 + 0.06 * number,
+            linewidth=0,
+            label=f"{band.level} %",
         )
     panel.plot(dates, np.concatenate([history_T[-1:], values_H]), color=_FORECAST, linewidth=1.6, label="forecast")
     panel.axvspan(dates[0], dates[-1], color=_FORECAST, alpha=0.05, linewidth=0)
@@ -243,13 +244,8 @@ def _draw_channel(panel: Axes, forecast: Forecast, channel: int) -> list[str]:
     return _dress(panel, forecast.columns[channel], channel)
 
 
-def _strengths(bands: int) -> list[float]:
-    """How opaque each band is, widest first: where several lie on each other, they add up."""
-    return [0.14 + 0.06 * place for place in range(bands)]
-
-
 def _dress(panel: Axes, name: str, channel: int) -> list[str]:
-    """Title, axes and grid. A name that no font here can draw is replaced by its place among the channels."""
+    """Title, axes and grid. A name that no font here can draw is replaced by its number among the channels."""
     families = families_for(name)
     title = name if families else f"channel {channel + 1}"
     panel.set_title(title.replace("$", r"\$"), loc="left", fontsize=10, color=_INK, fontfamily=families or [LATIN])

@@ -1,8 +1,6 @@
-"""Memory in use where a run computes: the GPU's through its driver, or the computer's. Light.
+"""How far training and scoring are: bars on a terminal, plain lines elsewhere, and the memory in use. Light.
 
-A training as people watch it: bars on a terminal, plain lines elsewhere. Writes to stderr only. Light.
-
-How far scoring is: a bar on a terminal, now and then a plain line elsewhere. Writes to stderr only. Light.
+Everything goes to stderr.
 """
 
 import os
@@ -10,8 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psutil
 from rich.console import Console, Group, RenderableType
@@ -40,7 +37,7 @@ from timellm_cli.units import GIB, format_count, format_duration
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes in use, and bytes there are: of the 'GPU' by everyone, of the 'RAM' by this process."""
+    """Bytes in use and in all. `kind` is 'GPU', used by every process on it, or 'RAM', used by this process alone."""
 
     kind: str
     used: int
@@ -50,10 +47,13 @@ class MemoryUse:
         return f"{self.kind} {self.used / GIB:.1f} of {self.total / GIB:.1f} GiB"
 
 
-def memory_reader(gpu_uuid: str | None) -> Callable[[], MemoryUse | None]:
-    """Reads the GPU of that identity (None: the RAM) whenever it is called; None where the driver does not answer."""
+MemoryReader = Callable[[], MemoryUse | None]
+
+
+def memory_reader(gpu_uuid: str | None) -> MemoryReader:
+    """A function that reads the memory of that GPU, or the RAM (None). It returns None where the driver fails."""
     if gpu_uuid is None:
-        return _read_ram
+        return lambda: MemoryUse("RAM", psutil.Process().memory_info().rss, psutil.virtual_memory().total)
     import pynvml
 
     try:
@@ -61,34 +61,27 @@ def memory_reader(gpu_uuid: str | None) -> Callable[[], MemoryUse | None]:
         handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid)
     except pynvml.NVMLError:
         return lambda: None
-    return lambda: _read_gpu(handle)
+
+    def read_gpu() -> MemoryUse | None:
+        try:
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        except pynvml.NVMLError:
+            return None
+        return MemoryUse("GPU", int(memory.used), int(memory.total))
+
+    return read_gpu
 
 
-def _read_ram() -> MemoryUse:
-    return MemoryUse("RAM", psutil.Process().memory_info().rss, psutil.virtual_memory().total)
-
-
-def _read_gpu(handle: Any) -> MemoryUse | None:
-    import pynvml
-
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    except pynvml.NVMLError:
-        return None
-    return MemoryUse("GPU", int(memory.used), int(memory.total))
-
-
-MemoryReader = Callable[[], MemoryUse | None]
 _STOPPING = "Stopping after this step; Ctrl-C once more ends at once."
 
 
 def watch(console: Console, read_memory: MemoryReader) -> "PlainProgress":
-    """What suits the console."""
+    """Bars for a terminal, plain lines for anything else."""
     return LiveProgress(console, read_memory) if console.is_terminal else PlainProgress(console, read_memory)
 
 
 class PlainProgress:
-    """One line for each record that a log file should hold."""
+    """One line for each record that belongs in a log file."""
 
     def __init__(self, console: Console, read_memory: MemoryReader) -> None:
         self._console, self._read_memory = console, read_memory
@@ -96,27 +89,25 @@ class PlainProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def show(self, record: Record) -> None:
-        """Show a record."""
+        """Print the line of the record, if it has one."""
         if line := self._line_of(record):
             self._console.print(Text(line), soft_wrap=True)
 
     def scored(self, samples: int) -> None:
-        """So many more samples of the split are scored."""
+        """`samples` more samples of the split are scored."""
 
     def stopping(self) -> None:
-        """The user wants the run to stop. Called by a signal handler, so it must not use the console's locks."""
+        """The user asked the run to stop. A signal handler calls this, so it must not use the console's locks."""
         os.write(sys.stderr.fileno(), f"{_STOPPING}\n".encode())
 
     def _line_of(self, record: Record) -> str:
         match record:
             case RunStarted(step=step) if step:
-                return f"Going on after step {step:,} of {record.total_steps:,}"
+                return f"Continuing after step {step:,} of {record.total_steps:,}"
             case StepLogged():
                 parts = [
                     f"iters: {record.step}, epoch: {record.epoch}",
@@ -131,7 +122,7 @@ class PlainProgress:
                 return milestone(record)
 
     def _machine(self, gpu_busy: float | None) -> list[str]:
-        """What the memory holds, and the share of the time in which the GPU computes, where they are known."""
+        """The memory in use, and the share of the time in which the GPU computes, as far as they are known."""
         memory = self._read_memory()
         busy = f"computing {gpu_busy:.0%}" if gpu_busy is not None else ""
         return [part for part in (str(memory or ""), busy) if part]
@@ -154,9 +145,7 @@ class LiveProgress(PlainProgress):
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def show(self, record: Record) -> None:
@@ -215,54 +204,48 @@ class LiveProgress(PlainProgress):
 
 
 def milestone(record: Record) -> str:
-    """The line of what happens seldom; empty for the rest."""
+    """The line of a record that is rare; empty for the rest."""
+    line = ""
     match record:
         case EpochFinished():
-            return (
+            line = (
                 f"Epoch: {record.epoch} | train loss: {record.train_loss:.4f} | val loss: {record.val_loss:.4f} | "
                 f"val MAE: {record.val_mae:.4f} | test loss: {record.test_loss:.4f} | test MAE: {record.test_mae:.4f}"
             )
         case BestSoFar():
-            return f"Validation loss decreased ({record.before:.6f} --> {record.now:.6f}). Saving model ..."
+            line = f"Validation loss decreased ({record.before:.6f} --> {record.now:.6f}). Saving model ..."
         case NoImprovement():
             limit = f" of {record.patience}" if record.patience else ""
-            return f"No lower validation loss for {record.epochs}{limit} epochs (best: {record.best:.6f})"
+            line = f"No lower validation loss for {record.epochs}{limit} epochs (best: {record.best:.6f})"
         case CheckpointSaved(path=path) if path.name.startswith("step-"):
-            return f"Saved {path.name}"
+            line = f"Saved {path.name}"
         case RunFinished():
-            return f"Finished: {record.reason}"
-        case _:
-            return _shortage(record) if isinstance(record, BatchHalved) else ""
-
-
-def _shortage(record: BatchHalved) -> str:
-    now = f"{format_count(record.samples, 'sample')} at a time"
-    if record.during == "step":
-        return (
-            f"The GPU's memory did not do for step {record.step:,}: it was repeated, and steps go on, with {now}; "
-            "batches and updates stay as they are"
-        )
-    return f"The GPU's memory did not do for scoring: it goes on with {now}, which changes no figure"
+            line = f"Finished: {record.reason}"
+        case BatchHalved():
+            pieces = f"{format_count(record.samples, 'sample')} at a time"
+            line = f"The GPU was out of memory in scoring, which continues with {pieces}; no figure changes"
+            if record.during == "step":
+                line = (
+                    f"The GPU was out of memory in step {record.step:,}: the step was repeated with {pieces}, and "
+                    "training continues like that; batches and updates stay the same"
+                )
+    return line
 
 
 @contextmanager
 def scoring_progress(name: str, samples: int) -> Iterator[Callable[[int], None]]:
-    """Shows how many of `samples` samples are scored; call the yielded function with the number of each batch."""
+    """Show how many of `samples` samples are scored. Call the yielded function with the number of each batch."""
     if not err.is_terminal:
-        yield _summing(say_now_and_then(lambda done: f"Scoring {name}: {done:,} of {samples:,} samples"))
+        done, update = 0, say_now_and_then(lambda done: f"Scoring {name}: {done:,} of {samples:,} samples")
+
+        def add(scored: int) -> None:
+            nonlocal done
+            done += scored
+            update(done)
+
+        yield add
         return
     columns = (TextColumn("Scoring {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(name.replace("[", r"\["), total=samples)
         yield lambda scored: bar.advance(task, scored)
-
-
-def _summing(update: Callable[[int], None]) -> Callable[[int], None]:
-    done = 0
-
-    def add(scored: int) -> None:
-        nonlocal done
-        done += scored
-        update(done)
-
-    return add

@@ -1,7 +1,4 @@
-"""What a run is, before it starts, and what came of it. Light.
-
-What several seeds of one run came to: each, their mean and their spread. Light.
-"""
+"""The lines before a training, the best epoch's errors after it, and the table of several seeds. Light."""
 
 import os
 import shlex
@@ -82,7 +79,7 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
 
 
 def memory_line(memory: MemoryMeasured) -> str:
-    """Predicted against measured; of a GPU what torch counts."""
+    """The predicted memory beside the measured one; on a GPU, the measured one is what torch counts."""
     if memory.device == "CPU":
         measured = f"{format_memory(memory.allocated)} of RAM at most, loading included"
     else:
@@ -92,8 +89,8 @@ def memory_line(memory: MemoryMeasured) -> str:
     if memory.predicted is None:
         return f"Memory of a step: {measured}"
     error = memory.predicted / memory.allocated - 1
-    told = f"{abs(error):.0%} too {'much' if error > 0 else 'little'}" if round(100 * error) else "right to 1%"
-    return f"Memory of a step: {format_memory(memory.predicted)} predicted ({told}), {measured}"
+    accuracy = f"{abs(error):.0%} too {'much' if error > 0 else 'little'}" if round(100 * error) else "right to 1%"
+    return f"Memory of a step: {format_memory(memory.predicted)} predicted ({accuracy}), {measured}"
 
 
 def quote(path: Path) -> str:
@@ -107,7 +104,7 @@ _COLUMNS = {
 
 
 def summarise_seeds(best: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
-    """From the best epoch of each seed to plain data: `runs`, their `mean` and sample standard deviation `std`.
+    """The best epoch of each seed as plain data: `runs`, their `mean` and sample standard deviation `std`.
 
     Errors are in standardised units. One seed has no `std`.
     """
@@ -124,7 +121,7 @@ def summarise_seeds(best: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
 
 
 def print_seeds(console: Console, summary: Mapping[str, Any], path: Path, checkpoints: Sequence[Path]) -> None:
-    """The table, where it lies as a file, and the command that holds all seeds against baselines."""
+    """The table, the file that holds it, and the command that compares all seeds with the baselines."""
     table = titled_table(f"{len(summary['runs'])} seeds, the best epoch of each")
     table.add_column("seed")
     for name in ("epoch", *_COLUMNS.values()):
