@@ -15,7 +15,7 @@ from timellm_cli.training.run_directory import LOCK_NAME, locked
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[tuple[Victim, "subprocess.Popen[str]"]]:
     """A training amid its second epoch, on a disk too slow to end soon."""
-    workshop = Workshop(tmp_path / "workshop", epochs=40)
+    workshop = Workshop(tmp_path / "workshop", epochs=40, llm="none")
     workshop.furnish()
     victim = workshop.run("busy")
     process = victim.start(slow_disk=True)

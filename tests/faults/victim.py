@@ -26,15 +26,18 @@ class Lost(AssertionError):
 
 @dataclass(frozen=True)
 class Workshop:
-    """A folder with an LLM, a CSV and the runs that are trained on them for `epochs` epochs."""
+    """A folder with an LLM, a CSV and the runs that are trained on them for `epochs` epochs; `llm` may be 'none'."""
 
     path: Path
     epochs: int
+    llm: str = "llm"
 
     def furnish(self) -> None:
         """Write LLM and CSV."""
-        (self.path / "llm").mkdir(parents=True)
-        write_tiny_llm(self.path / "llm")
+        self.path.mkdir(parents=True)
+        if self.llm != "none":
+            (self.path / self.llm).mkdir()
+            write_tiny_llm(self.path / self.llm)
         write_small_csv(self.path / "small.csv")
 
     def run(self, name: str) -> "Victim":
@@ -64,9 +67,9 @@ class Victim:
         """A process that begins or continues the run, and saves at every step."""
         settings = {
             "dataset": "custom", "data-path": "small.csv", "train-ratio": 0.6, "window-stride": 4, "seq-len": 48,
-            "pred-len": 12, "llm": "llm", "layers": 2, "d-model": 8, "d-ff": 8, "n-heads": 2, "num-prototypes": 20,
-            "batch-size": 7, "epochs": self.workshop.epochs, "patience": 0, "accumulate": 3, "log-steps": 1,
-            "save-steps": 1, "run-name": self.name, "device": "cpu", "resume": "auto",
+            "pred-len": 12, "llm": self.workshop.llm, "layers": 2, "d-model": 8, "d-ff": 8, "n-heads": 2,
+            "num-prototypes": 20, "batch-size": 7, "epochs": self.workshop.epochs, "patience": 0, "accumulate": 3,
+            "log-steps": 1, "save-steps": 1, "run-name": self.name, "device": "cpu", "resume": "auto",
         }  # fmt: skip
         program = "tests.faults.slow_disk" if slow_disk else "timellm_cli"
         return subprocess.Popen(
