@@ -1,8 +1,11 @@
 """A run that was stopped anywhere and resumed ends as if it had never stopped."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.training.conftest import MakeConfig, Run, assert_same_weights, train
+from tests.conftest import write_small_csv
+from tests.training.conftest import MakeConfig, Run, assert_same_weights, config_of, train
 from timellm_cli.data.batch import Batch
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted, StepFinished, StepLogged
@@ -14,9 +17,12 @@ def figures(run: Run) -> dict[int, tuple[float, float, float]]:
     return {record.epoch: (record.train_loss, record.val_loss, record.test_mae) for record in run.of(EpochFinished)}
 
 
-@pytest.fixture
-def undisturbed(make_config: MakeConfig) -> Run:
-    run = train(make_config(), "undisturbed")
+@pytest.fixture(scope="module")
+def undisturbed(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that all stopped ones are compared with."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_small_csv(folder / "small.csv")
+    run = train(config_of(tiny_llm, folder / "small.csv", folder), "undisturbed")
     assert [record.step for record in run.of(StepFinished)] == list(range(1, 34))
     return run
 

@@ -44,7 +44,7 @@ def test_they_are_made_while_the_one_before_is_used_but_only_a_few_ahead() -> No
     def source() -> Iterator[Batch]:
         for number in range(50):
             made.append(number)
-            if len(made) == 4:  # one in use, two that wait, one that cannot be handed over yet
+            if len(made) == 4:  # one in use, three ahead
                 four_are_made.set()
             yield batch(number)
 
@@ -76,7 +76,7 @@ def test_the_thread_ends_when_its_batches_are_no_longer_needed() -> None:
     used = prefetch(forever())
     next(used)
     used.close()
-    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -84,7 +84,7 @@ def test_workers_make_the_same_batches_and_are_started_once(make_config: MakeCon
     config = make_config(train__workers=workers)
     data, runner = load_data(config), load_model(config, torch.device("cpu"))
     samples = data.training_windows()
-    loader = Loader(samples, config.train, runner.encoder, pin=False)
+    loader = Loader(samples, config.train, runner.encoder, pin=True)
     processes = set()
     for epoch in range(3):
         for numbers_, made in zip(

@@ -1,4 +1,4 @@
-"""The state of a run, requests to stop, and the estimate of the time left."""
+"""The state of a run, and requests to stop."""
 
 import math
 import os
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timellm_cli.training.interruption import Interruption
-from timellm_cli.training.measure import StepTimes
 from timellm_cli.training.state import RunState
 
 
@@ -37,22 +36,3 @@ def test_a_signal_asks_and_a_second_one_ends_at_once(name: str) -> None:
             signal.raise_signal(number)
     assert said == ["stopping"]
     assert signal.getsignal(number) is before
-
-
-def test_the_time_left_counts_steps_and_scorings() -> None:
-    times = StepTimes(scored_batches=6)
-    for seconds in (3.0, 1.0, 2.0):
-        times.add_step(seconds)
-    assert times.per_step == pytest.approx(2.0)
-    assert times.seconds_left(steps=5, scorings=2) == pytest.approx(10.0 + 2 * 6 * 2.0 * 2 / 3), (
-        "no scoring is timed yet"
-    )
-    times.add_scoring(10.0)
-    assert times.seconds_left(steps=5, scorings=2) == pytest.approx(30.0)
-
-
-def test_the_time_of_a_step_follows_a_change_of_speed() -> None:
-    times = StepTimes(scored_batches=0)
-    for seconds in [1.0] * 100 + [0.1] * 100:
-        times.add_step(seconds)
-    assert times.per_step == pytest.approx(0.1, abs=0.01)

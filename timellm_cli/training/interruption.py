@@ -27,22 +27,15 @@ class Interruption:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Turn the signals into requests while the block runs."""
-        with _handled_by(self._receive):
+        with _handled_by(lambda _number, _frame: self.request()):
             yield
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.request()
 
 
 @contextmanager
 def stopped_before_training() -> Iterator[None]:
     """End the block at the first signal, because nothing is written yet. Raises Interrupted."""
-
-    def receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
     try:
-        with _handled_by(receive):
+        with _handled_by(signal.default_int_handler):
             yield
     except KeyboardInterrupt:
         raise Interrupted("stopped before training began; nothing was written") from None

@@ -4,10 +4,10 @@ The order of the samples is drawn from the seed and the epoch alone, so a run ca
 """
 
 import os
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from queue import Full, Queue
-from threading import Event, Thread
 
 import numpy as np
 import torch
@@ -19,9 +19,7 @@ from timellm_cli.data.windows import WindowDataset
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder
 from timellm_cli.training.interruption import ignore_interruptions
 
-_AHEAD = 2
-_POLL_SECONDS = 0.1
-"""How often the prefetching thread checks whether its batches are still needed."""
+_AHEAD = 3
 
 
 class Loader:
@@ -84,41 +82,22 @@ class _EncodedBatches(Dataset[Batch]):
 
 
 def prefetch(batches: Iterable[Batch]) -> Generator[Batch]:
-    """The same batches in pinned memory, made by a thread up to two steps ahead. Its errors are raised here."""
-    ready: Queue[Batch | BaseException | None] = Queue(_AHEAD)
-    unwanted = Event()
-
-    def put(item: Batch | BaseException | None) -> bool:
-        while not unwanted.is_set():
-            try:
-                ready.put(item, timeout=_POLL_SECONDS)
-                return True
-            except Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                if not put(_pinned(batch)):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
+    """The same batches in pinned memory, made by a thread up to three batches ahead. Its errors are raised here."""
+    source = iter(batches)
+    thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        ahead = deque(thread.submit(_next_pinned, source) for _ in range(_AHEAD))
+        while (batch := ahead.popleft().result()) is not None:
+            ahead.append(thread.submit(_next_pinned, source))
+            yield batch
     finally:
-        unwanted.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)
 
 
-def _pinned(batch: Batch) -> Batch:
+def _next_pinned(batches: Iterator[Batch]) -> Batch | None:
+    batch = next(batches, None)
+    if batch is None:
+        return None
     prompt = batch.prompt
     assert prompt is not None
     return replace(

@@ -137,7 +137,9 @@ class Trainer:
                 started = self._start(batch, stop)
                 if unread:
                     yield from self._report(unread)
-                self._count_seconds(time.perf_counter() - begun)
+                seconds = time.perf_counter() - begun
+                self._times.add_step(seconds)
+                state.seconds += seconds
                 unread, saves = started, save_steps and state.step % save_steps == 0
                 if saves or self._interruption.requested or not self.training_step.runs_ahead:
                     yield from self._report(started)
@@ -162,10 +164,6 @@ class Trainer:
         if state.position > last:
             state.update_start = state.position
         return _StartedStep(state.step, state.position, self._schedule.learning_rate(update), batch, result)
-
-    def _count_seconds(self, seconds: float) -> None:
-        self._times.add_step(seconds)
-        self.state.seconds += seconds
 
     def _report(self, started: _StartedStep) -> Iterator[Record]:
         """Wait for a step's loss, and record it."""

@@ -60,9 +60,10 @@ class GpuTime:
     def __enter__(self) -> None:
         if self._on_gpu:
             self._collect()
-            new = self._free.pop() if self._free else (self._make_event(), self._make_event())
-            self._running.append(new)
-            new[0].record()
+            if not self._free:
+                self._free.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
+            self._running.append(self._free.pop())
+            self._running[-1][0].record()
 
     def __exit__(self, *_: object) -> None:
         if self._on_gpu:
@@ -79,9 +80,6 @@ class GpuTime:
             start, end = self._running.popleft()
             self._seconds += start.elapsed_time(end) / 1000
             self._free.append((start, end))
-
-    def _make_event(self) -> torch.cuda.Event:
-        return torch.cuda.Event(enable_timing=True)
 
 
 _OUTSIDE_TORCH = "cuda_context"

@@ -128,13 +128,9 @@ class WeightAverage:
         finally:
             self._exchange()
 
-    def learning(self) -> dict[str, Tensor]:
-        """Copies of the weights that the optimizer changes, on the CPU."""
-        return {name: weight.detach().cpu().clone() for name, weight in self._weights.items()}
-
     @torch.no_grad()
     def load(self, learning: Mapping[str, Tensor]) -> None:
-        """Continue from what `learning()` returned; the model's weights are the average at this moment."""
+        """Continue with the weights `learning` for the optimizer, where the model has their average now."""
         for name, weight in self._weights.items():
             self._mean[name].copy_(weight)
             weight.copy_(learning[name])
