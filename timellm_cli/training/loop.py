@@ -257,7 +257,9 @@ class Trainer:
     def _save(self, path: Path, intervals: Intervals | None = None, with_state: bool = True) -> CheckpointSaved:
         if not self.training_step.weights_are_finite():
             raise self._not_finite("a weight is no longer a finite number")
-        saved = TrainingState(self.state, self.training_step.state_dict(), capture_random_state()) if with_state else None
+        saved = None
+        if with_state:
+            saved = TrainingState(self.state, self.training_step.state_dict(), capture_random_state())
         with self.training_step.averaged():
             figures = self.state.best_figures
             content = Checkpoint.of(self._runner, self._data, self._config, figures, saved, intervals)
