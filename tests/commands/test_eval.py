@@ -44,8 +44,8 @@ def test_json_agrees_with_scoring_in_this_process_at_any_batch_size(cli: Cli, ru
     assert [entry["name"] for entry in plain["entries"]] == ["run-a", "last value", "seasonal naive", "linear"]
     ours = plain["entries"][0]
     assert (ours["mse"], ours["mae"]) == pytest.approx((scores.mse, scores.mae), abs=1e-6)
-    assert ours["channels"]["OT"]["mse_raw"] == pytest.approx(scores.raw_of_channel(1).mse, abs=1e-6)
-    assert ours["channels"]["OT"]["mae_raw"] == pytest.approx(scores.raw_of_channel(1).mae, abs=1e-6)
+    assert ours["channels"]["OT"]["mse_raw"] == pytest.approx(scores.of_channel(1).mse_raw, abs=1e-6)
+    assert ours["channels"]["OT"]["mae_raw"] == pytest.approx(scores.of_channel(1).mae_raw, abs=1e-6)
     assert len(ours["steps"]) == 12
     assert [(part["first"], part["last"]) for part in ours["parts"]] == [(1, 3), (4, 6), (7, 9), (10, 12)]
     assert [(run["name"], run["seed"], run["mse"]) for run in ours["runs"]] == [("run-a", 2021, ours["mse"])]
@@ -118,7 +118,7 @@ def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) 
 
     second = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--data", other, "--json"))
     assert second["csv"] == str(other)
-    assert second["notes"][0].startswith("other.csv stands in for the trained CSV")
+    assert second["notes"][0].startswith("other.csv replaces the trained CSV")
     ours, theirs = (plain["entries"][1]["mae_raw"] for plain in (first, second))
     assert theirs == pytest.approx(2 * ours, rel=1e-4)
     assert second["entries"][1]["mae"] == pytest.approx(2 * first["entries"][1]["mae"], rel=1e-4)

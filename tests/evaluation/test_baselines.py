@@ -12,7 +12,7 @@ from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData, load_data
-from timellm_cli.evaluation.baselines import LastValue, SeasonalNaive, fit_baselines, fit_linear, second_moments
+from timellm_cli.evaluation.baselines import fit_baselines, fit_linear, last_value, seasonal_naive, second_moments
 from timellm_cli.evaluation.score import score
 
 torch.set_num_threads(1)
@@ -25,12 +25,12 @@ def batch(*histories: list[float]) -> Batch:
 
 
 def test_last_value_repeats_the_last_value() -> None:
-    assert LastValue(4)(batch([1, 2, 3], [4, 5, 6])).tolist() == [[3] * 4, [6] * 4]
+    assert last_value(4)(batch([1, 2, 3], [4, 5, 6])).tolist() == [[3] * 4, [6] * 4]
 
 
 def test_seasonal_naive_repeats_the_last_period() -> None:
-    assert SeasonalNaive(3, 7)(batch([9, 1, 2, 3])).tolist() == [[1, 2, 3, 1, 2, 3, 1]]
-    assert SeasonalNaive(4, 2)(batch([9, 1, 2, 3])).tolist() == [[9, 1]]
+    assert seasonal_naive(3, 7)(batch([9, 1, 2, 3])).tolist() == [[1, 2, 3, 1, 2, 3, 1]]
+    assert seasonal_naive(4, 2)(batch([9, 1, 2, 3])).tolist() == [[9, 1]]
 
 
 @given(
@@ -59,7 +59,7 @@ def test_the_linear_model_is_the_ridge_regression_over_all_training_windows(data
     history, future = centred[:, :seq_len], centred[:, seq_len:]
     moments = history.T @ history
     linear = fit_linear(data)
-    weights = linear._weights_TH.numpy()
+    weights = linear.weights_TH.numpy()
     candidates = [
         np.linalg.solve(moments + 10.0**power * np.trace(moments) / seq_len * np.eye(seq_len), history.T @ future)
         for power in range(-6, 2)

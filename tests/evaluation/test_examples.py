@@ -9,7 +9,7 @@ from tests.untrained import make_config
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import load_data
-from timellm_cli.evaluation.examples import rank_windows, show_examples
+from timellm_cli.evaluation.examples import make_examples, rank_windows
 from timellm_cli.evaluation.score import score
 
 
@@ -29,18 +29,18 @@ def test_best_median_and_worst_windows_are_shown_in_the_units_of_the_csv(small_c
     assert scores.window_mse_CW.flatten() == pytest.approx(by_hand, rel=1e-9)
     assert scores.window_mse_CW.mean() == pytest.approx(scores.mse, rel=1e-12)
 
-    best, median, worst = show_examples(zeros, data, "test", scores)
-    assert [shown.rank for shown in (best, median, worst)] == ["best", "median", "worst"]
+    best, median, worst = make_examples(zeros, data, "test", scores)
+    assert [example.rank for example in (best, median, worst)] == ["best", "median", "worst"]
     ordered = sorted(by_hand)
     expected = (ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1])
     assert (best.mse, median.mse, worst.mse) == pytest.approx(expected, rel=1e-9)
-    for shown in (best, median, worst):
-        channel = data.table.columns.index(shown.channel)
-        row = data.table.timestamps.tolist().index(np.datetime64(shown.first).astype("datetime64[us]").item())
-        assert shown.history == pytest.approx(raw_NC[row - 48 : row, channel], rel=1e-5)
-        assert shown.future == pytest.approx(raw_NC[row : row + 12, channel], rel=1e-5)
-        assert shown.forecast == pytest.approx([data.scaler.mean_C[channel]] * 12)
-        assert np.datetime64(shown.last) - np.datetime64(shown.first) == np.timedelta64(11, "h")
+    for example in (best, median, worst):
+        channel = data.table.columns.index(example.channel)
+        row = data.table.timestamps.tolist().index(np.datetime64(example.first).astype("datetime64[us]").item())
+        assert example.history == pytest.approx(raw_NC[row - 48 : row, channel], rel=1e-5)
+        assert example.future == pytest.approx(raw_NC[row : row + 12, channel], rel=1e-5)
+        assert example.forecast == pytest.approx([data.scaler.mean_C[channel]] * 12)
+        assert np.datetime64(example.last) - np.datetime64(example.first) == np.timedelta64(11, "h")
 
 
 def test_of_equal_windows_the_first_is_taken(small_csv: Path) -> None:

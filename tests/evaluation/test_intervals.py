@@ -25,7 +25,7 @@ from timellm_cli.evaluation.bands import (
     mean_coverage,
     window_scale,
 )
-from timellm_cli.evaluation.baselines import LastValue
+from timellm_cli.evaluation.baselines import last_value
 from timellm_cli.evaluation.score import score
 
 torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def noise_csv(path: Path, rows: int, seed: int) -> Path:
 
 def validated(data: ForecastData, batch_size: int = 50) -> Intervals:
     errors = ValidationErrors(data)
-    score(LastValue(data.config.window.pred_len), data, "val", batch_size, on_errors=errors.add)
+    score(last_value(data.config.window.pred_len), data, "val", batch_size, on_errors=errors.add)
     intervals = errors.intervals()
     assert intervals is not None
     return intervals
@@ -120,7 +120,7 @@ def test_errors_are_measured_in_the_scale_that_carries_from_one_half_to_the_othe
 
 def test_of_very_many_windows_every_few_are_kept(small_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data(make_config(small_csv))
-    monkeypatch.setattr("timellm_cli.evaluation.bands._MOST", 29 * 2 * 12 // 3)
+    monkeypatch.setattr("timellm_cli.evaluation.bands._MAX_ERRORS", 29 * 2 * 12 // 3)
     assert validated(data, 10).windows == 10
     assert np.array_equal(validated(data, 10).halves_LCH, validated(data, 64).halves_LCH)
 

@@ -6,20 +6,23 @@ import pytest
 
 from tests.report.test_score_table import entry
 from tests.untrained import make_config
-from timellm_cli.evaluation.evaluated import Entry, Run
-from timellm_cli.evaluation.verdict import Contender, Verdict, judge
+from timellm_cli.config import Config
+from timellm_cli.evaluation.evaluated import LeaderboardEntry, RunErrors
+from timellm_cli.evaluation.verdict import Verdict, judge
 
 LINEAR = entry("linear", 0.4)
+Model = tuple[LeaderboardEntry, Config]
 
 
-def model(name: str, mses: list[float], llm: str = "gpt2", **changes: object) -> Contender:
-    runs = tuple(Run(f"{name}-{seed}", f"{seed}.pt", seed, mse, 0.5) for seed, mse in enumerate(mses))
-    figures: Entry = replace(entry(name, sum(mses) / len(mses), len(mses)), runs=runs)
+def model(name: str, mses: list[float], llm: str = "gpt2", **changes: object) -> Model:
+    runs = tuple(RunErrors(f"{name}-{seed}", f"{seed}.pt", seed, mse, 0.5) for seed, mse in enumerate(mses))
+    figures = replace(entry(name, sum(mses) / len(mses), len(mses)), runs=runs)
     return figures, make_config(Path("a.csv"), llm, **changes)
 
 
-def verdicts(*models: Contender) -> list[Verdict]:
-    return list(judge(models, LINEAR))
+def verdicts(*models: Model) -> list[Verdict]:
+    configs = {figures.name: config for figures, config in models}
+    return list(judge([figures for figures, _ in models], configs, LINEAR))
 
 
 WITH, WITHOUT = [0.30, 0.302, 0.298], [0.32, 0.322, 0.318]
@@ -28,10 +31,10 @@ WITH, WITHOUT = [0.30, 0.302, 0.298], [0.32, 0.322, 0.318]
 @pytest.mark.parametrize(
     ("mses", "controls", "outcome", "words"),
     [
-        (WITH, WITHOUT, "lower", "The LLM (gpt2, 2 layers) helped: its MSE is 6.3% lower than without it. (-0.0200 ±"),
-        (WITHOUT, WITH, "higher", "hurt: its MSE is 6.7% higher than without it. (+0.0200 ±"),
-        (WITH, [0.301, 0.304, 0.297], "same", "made no difference that can be told: its MSE is 0.2% lower"),
-        ([0.3], WITHOUT, "unknown", "one seed cannot tell whether it helps. Its MSE is 6.3% lower"),
+        (WITH, WITHOUT, "lower", "The LLM (gpt2, 2 layers) helped: the MSE is 6.3% lower than without it. (-0.0200 ±"),
+        (WITHOUT, WITH, "higher", "hurt: the MSE is 6.7% higher than without it. (+0.0200 ±"),
+        (WITH, [0.301, 0.304, 0.297], "same", "made no measurable difference: the MSE is 0.2% lower"),
+        ([0.3], WITHOUT, "unknown", "one seed cannot show whether this helps. The MSE is 6.3% lower"),
         ([0.3], [0.32], "unknown", "1 seed against 1, so the spread is not known"),
     ],
 )
@@ -52,7 +55,7 @@ def test_the_numbers_behind_a_sentence_stand_in_it() -> None:
 
 def test_layers_are_judged_like_the_llm_itself() -> None:
     found = verdicts(model("deep", WITH, llm__layers=6), model("shallow", WITHOUT, llm__layers=2))
-    assert found[1].sentence.startswith("gpt2, 6 layers instead of gpt2, 2 layers helped: its MSE is 6.3% lower than")
+    assert found[1].sentence.startswith("gpt2, 6 layers instead of gpt2, 2 layers helped: the MSE is 6.3% lower than")
     assert [verdict.ours for verdict in found[2:]] == ["deep", "shallow"]
     assert all("not tested here" in verdict.sentence for verdict in found[2:])
 
@@ -60,7 +63,7 @@ def test_layers_are_judged_like_the_llm_itself() -> None:
 def test_what_was_learned_before_is_judged_against_random_weights() -> None:
     found = verdicts(model("ours", WITH, llm__weights="pretrained"), model("drawn", WITHOUT, llm__weights="random"))
     assert found[1].sentence.startswith(
-        "What the LLM (gpt2, 2 layers) had learned before helped: its MSE is 6.3% lower"
+        "The pretrained weights of the LLM (gpt2, 2 layers) helped: the MSE is 6.3% lower"
     )
     assert "than with random weights" in found[1].sentence
 
@@ -71,7 +74,11 @@ def test_what_was_learned_before_is_judged_against_random_weights() -> None:
         (WITH, "lower", "The MSE of ours is 25.0% lower than that of the best baseline, linear. (-0.1000 ±"),
         ([0.5], "unknown", "The MSE of ours is 25.0% higher than that of the best baseline, linear. (+0.1000; 1 seed"),
         ([0.4], "unknown", "The MSE of ours equals that of the best baseline, linear"),
-        ([0.39, 0.42, 0.36], "same", "ours cannot be told apart from the best baseline, linear: its MSE is 2.5% lower"),
+        (
+            [0.39, 0.42, 0.36],
+            "same",
+            "ours cannot be distinguished from the best baseline, linear: its MSE is 2.5%",
+        ),
     ],
 )
 def test_the_best_model_is_held_against_the_best_baseline(mses: list[float], outcome: str, words: str) -> None:
@@ -80,7 +87,7 @@ def test_the_best_model_is_held_against_the_best_baseline(mses: list[float], out
     assert words in str(first)
 
 
-def test_from_ten_times_on_an_error_is_told_in_times() -> None:
+def test_from_ten_times_on_an_x() -> None:
     assert (
         "The MSE of ours is 12 times as high as that of the best baseline, linear."
         in verdicts(model("ours", [4.8]))[0].sentence

@@ -5,16 +5,17 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from timellm_cli.evaluation.evaluated import ChannelErrors, Entry, PartErrors, Run
-from timellm_cli.evaluation.leaderboard import Comparison, Published, to_json
+from timellm_cli.evaluation.evaluated import LeaderboardEntry, RunErrors
+from timellm_cli.evaluation.leaderboard import Leaderboard, Published, to_json
+from timellm_cli.evaluation.score import ChannelErrors, PartErrors
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.report.score_table import render
 
 
-def entry(name: str, mse: float, runs: int = 0, channels: tuple[str, ...] = ("load", "OT")) -> Entry:
+def entry(name: str, mse: float, runs: int = 0, channels: tuple[str, ...] = ("load", "OT")) -> LeaderboardEntry:
     raw = (9.0, 3.0, 2.5) if len(channels) == 1 else (None, None, None)
     parts = tuple(PartErrors(first, first + 2, mse, 0.5) for first in (1, 4, 7, 10))
-    return Entry(
+    return LeaderboardEntry(
         name=name,
         kind="model" if runs else "baseline",
         explanation=f"explains {name}",
@@ -28,14 +29,14 @@ def entry(name: str, mse: float, runs: int = 0, channels: tuple[str, ...] = ("lo
         channels={channel: ChannelErrors(mse, 0.5, 900.0, 30.0, 20.0) for channel in channels},
         parts=parts,
         steps=parts,
-        runs=tuple(Run(f"{name} {seed}", f"run/{seed}/best.pt", seed, mse, 0.5) for seed in range(runs)),
+        runs=tuple(RunErrors(f"{name} {seed}", f"run/{seed}/best.pt", seed, mse, 0.5) for seed in range(runs)),
     )
 
 
-def comparison(
+def leaderboard(
     model_mse: float, channels: tuple[str, ...] = ("load", "OT"), notes: tuple[str, ...] = (), runs: int = 1
-) -> Comparison:
-    return Comparison(
+) -> Leaderboard:
+    return Leaderboard(
         data="small.csv",
         csv="folder/small.csv",
         split="test",
@@ -51,7 +52,7 @@ def comparison(
     )
 
 
-def show(shown: Comparison, width: int = 100) -> str:
+def show(shown: Leaderboard, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
     console.print(render(shown))
     return console.file.getvalue()
@@ -62,7 +63,7 @@ def line_with(text: str, word: str) -> str:
 
 
 def test_it_says_what_was_scored_and_marks_the_best() -> None:
-    text = show(comparison(0.3))
+    text = show(leaderboard(0.3))
     assert "1,234 windows x 2 channels = 2,468 samples" in text
     assert "best" in line_with(text, "run [x] ")
     assert "best" not in line_with(text, "linear  ")
@@ -72,25 +73,25 @@ def test_it_says_what_was_scored_and_marks_the_best() -> None:
 
 
 def test_a_baseline_that_wins_is_marked_as_plainly() -> None:
-    text = show(comparison(0.5))
+    text = show(leaderboard(0.5))
     assert "best" in line_with(text, "linear  ")
     assert "+25.0%" in line_with(text, "run [x] ")
 
 
 def test_several_seeds_are_shown_with_their_deviation() -> None:
-    text = show(comparison(0.3, runs=3))
+    text = show(leaderboard(0.3, runs=3))
     assert {"0.0123", "0.0045"} <= set(line_with(text, "± ").split())
 
 
 def test_published_figures_stand_below_with_their_source() -> None:
-    shown = replace(comparison(0.3), published=(Published("Time-LLM, its paper", "Jin et al.", 0.362, 0.392),))
+    shown = replace(leaderboard(0.3), published=(Published("Time-LLM, its paper", "Jin et al.", 0.362, 0.392),))
     text = show(shown)
     assert {"0.362", "0.392", "-9.5%", "published"} <= set(line_with(text, "Time-LLM, its paper").split())
     assert "Jin et al." in text
 
 
 def test_units_are_summed_up_only_where_there_is_one_channel() -> None:
-    several, single = show(comparison(0.3)), show(comparison(0.3, ("OT",)))
+    several, single = show(leaderboard(0.3)), show(leaderboard(0.3, ("OT",)))
     assert "by channel" in several
     assert "by channel" not in single
     assert {"9", "2.5"} <= set(line_with(single, "run [x] ").split())
@@ -100,20 +101,20 @@ def test_units_are_summed_up_only_where_there_is_one_channel() -> None:
 
 
 def test_every_part_of_the_horizon_has_a_line_and_every_note_stands_there() -> None:
-    text = show(comparison(0.3, notes=("this is the val split",)))
+    text = show(leaderboard(0.3, notes=("this is the val split",)))
     for part in ("1 to 3", "4 to 6", "7 to 9", "10 to 12", "note: this is the val split"):
         assert part in text
 
 
 def test_it_fits_eighty_columns() -> None:
     for channels in (("load", "OT"), ("OT",)):
-        lines = show(comparison(0.3, channels), 80).splitlines()
+        lines = show(leaderboard(0.3, channels), 80).splitlines()
         assert max(map(len, lines)) <= 80
         assert sum(line.count("CSV units") for line in lines) == 2
 
 
 def test_json_names_the_best_and_holds_no_nan() -> None:
-    broken = comparison(math.nan)
+    broken = leaderboard(math.nan)
     plain = json.loads(json.dumps(to_json(broken), allow_nan=False))
     assert plain["entries"][0]["mse"] is None
     assert (plain["best"], plain["best_model"], plain["best_baseline"]) == ("linear", "run [x]", "linear")

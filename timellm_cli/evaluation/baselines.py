@@ -1,14 +1,13 @@
-"""Which period a seasonal naive forecast should repeat, found in the training data alone.
+"""Simple forecasters that a trained model should beat: last value, seasonal naive, and a linear map.
 
-A forecast that repeats the last `p` rows predicts step h from the row `p * ceil(h / p)` rows before it. Its expected
-squared error at that step is 2 * variance * (1 - autocorrelation at that lag). So the autocorrelation says, before any
-forecast is made, which period errs least over a horizon. Candidates are the periods of the calendar that the cadence
-of the data makes whole numbers of rows; where none of them is visible in the data, the peaks of the autocorrelation.
+They read what a model reads: `seq_len` standardised values of one channel. They are fitted on the training span; the
+validation span chooses the strength of the ridge; the test span is never read.
 
-Simple forecasters that a trained model should beat, run on the same windows through the same `score`.
-
-All see what a model sees, `seq_len` standardised values of one channel, and nothing else. What they learn, they learn
-from the training span; the strength of the ridge is chosen on the validation span. The test span is never looked at.
+The period of the seasonal naive forecast is found in the training data. A forecast that repeats the last `p` rows
+predicts step h from the row `p * ceil(h / p)` rows before it. Its expected squared error at that step is
+2 * variance * (1 - autocorrelation at that lag), so the autocorrelation shows which period errs least over a horizon.
+Candidates are the calendar's periods that are whole numbers of rows. Where the data show none of them, the candidates
+are the peaks of the autocorrelation.
 """
 
 from dataclasses import dataclass
@@ -27,11 +26,12 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.evaluation.score import Forecaster
 
 VISIBLE = 0.1
-"""Autocorrelation from which on a lag counts as a period."""
+"""The least autocorrelation of a period."""
 TIE = 0.02
-"""Difference of expected errors, in parts of the variance, below which the shorter period is taken."""
+"""Periods whose expected errors differ by less, as a share of the variance, count as equal: the shortest is used."""
 
 _STRETCH = 2**15
+"""Rows that are transformed at a time."""
 
 _SPANS = {
     "1 minute": pd.Timedelta(minutes=1),
@@ -53,9 +53,9 @@ class Period:
 
 
 def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
-    """Minute, hour, day, week and year in rows of a cadence, from 2 to `longest` rows, where they come out whole.
+    """Minute, hour, day, week and year in rows of a cadence, where they are whole numbers from 2 to `longest`.
 
-    A year of weeks has 52.
+    A year has 52 weeks.
     """
     if isinstance(cadence, pd.Timedelta):
         whole = [(span // cadence, name) for name, span in _SPANS.items() if span % cadence == pd.Timedelta(0)]
@@ -69,10 +69,10 @@ def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
 
 
 def autocorrelation(values_NC: NDArray[np.floating], lags: int) -> Floats:
-    """Mean over the channels of the autocorrelation at lags 0 to `lags`, straight trends removed: (lags + 1,).
+    """Mean over the channels of the autocorrelation at lags 0 to `lags`, linear trends removed: (lags + 1,).
 
-    A channel that is constant up to its trend has none and is left out; all zeros beyond lag 0 if every one is. One
-    channel at a time is copied.
+    A channel that is constant except for its trend is left out. If every channel is, all lags but 0 are zero. Channels
+    are copied one at a time, to save memory.
     """
     time_N = np.linspace(-1.0, 1.0, len(values_NC))
     found = [of_channel for values_N in values_NC.T if (of_channel := _correlate(values_N, time_N, lags)) is not None]
@@ -84,7 +84,7 @@ def autocorrelation(values_NC: NDArray[np.floating], lags: int) -> Floats:
 
 
 def _correlate(values_N: NDArray[np.floating], time_N: Floats, lags: int) -> Floats | None:
-    """Sums of products at each lag in parts of that at lag 0, the trend removed; None where nothing is left of it."""
+    """Sums of products at each lag, divided by that of lag 0, trend removed. None if only rounding noise is left."""
     detrended_N = values_N.astype(np.float64)
     largest = max(abs(float(detrended_N.min())), abs(float(detrended_N.max())))
     detrended_N -= detrended_N.mean()
@@ -92,7 +92,7 @@ def _correlate(values_N: NDArray[np.floating], time_N: Floats, lags: int) -> Flo
     rounding = max(1e-9, 4 * float(np.finfo(values_N.dtype).eps))
     if not detrended_N.std() > rounding * (1 + largest):
         return None
-    # By stretches: a transform of the whole channel would take eight times its memory.
+    # In stretches: a transform of the whole channel needs eight times its memory.
     stretch = min(max(_STRETCH, lags), len(detrended_N))
     size = 2 ** (stretch + lags - 1).bit_length()
     stretch = size - lags
@@ -105,10 +105,10 @@ def _correlate(values_N: NDArray[np.floating], time_N: Floats, lags: int) -> Flo
 
 
 def find_period(training_NC: NDArray[np.floating], cadence: Cadence, longest: int, pred_len: int) -> Period | None:
-    """The period of at most `longest` rows whose repetition is expected to err least over `pred_len` steps.
+    """The period of at most `longest` rows whose repetition has the least expected error over `pred_len` steps.
 
-    Multiples of a period err alike: the shortest is taken. `training_NC` is the training span, in any unit. None where
-    the data show no period.
+    Multiples of a period have equal errors: the shortest is chosen. `training_NC` is the training span, in any unit.
+    None where the data show no period.
     """
     lags = min(longest + pred_len, len(training_NC) // 2)
     correlation = autocorrelation(training_NC, lags)
@@ -127,18 +127,18 @@ def _peaks(correlation: Floats) -> list[Period]:
 
 
 def _expected_error(correlation: Floats, period: int, pred_len: int) -> float:
-    """Mean of 1 - autocorrelation over the lags that the steps of the horizon look back, as far as they are known."""
+    """Mean over the horizon of 1 - autocorrelation at each step's lag. Unknown lags: the longest known multiple."""
     lags_H = period * -(-np.arange(1, pred_len + 1) // period)
     return float(1 - correlation[np.minimum(lags_H, (len(correlation) - 1) // period * period)].mean())
 
 
 _RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
-"""Tried strengths of the ridge, in parts of the mean second moment of the centred history."""
+"""Strengths of the ridge that are tried, as shares of the mean second moment of the centred history."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A named forecaster and, in a few words, what it does."""
+    """A forecaster with its name and a short explanation."""
 
     name: str
     explanation: str
@@ -148,11 +148,11 @@ class Baseline:
 def fit_baselines(data: ForecastData) -> list[Baseline]:
     """Last value, seasonal naive where the training data show a period, and a linear model."""
     pred_len = data.config.window.pred_len
-    baselines = [Baseline("last value", "repeats the last known value", LastValue(pred_len))]
+    baselines = [Baseline("last value", "repeats the last known value", last_value(pred_len))]
     period = period_of(data)
     if period is not None:
         explanation = f"repeats the last {period.rows} rows ({period.name})"
-        baselines.append(Baseline("seasonal naive", explanation, SeasonalNaive(period.rows, pred_len)))
+        baselines.append(Baseline("seasonal naive", explanation, seasonal_naive(period.rows, pred_len)))
     linear = fit_linear(data)
     explanation = f"one linear map for all channels, fitted in closed form on {linear.samples:,} training samples"
     baselines.append(Baseline("linear", explanation, linear))
@@ -165,40 +165,32 @@ def period_of(data: ForecastData) -> Period | None:
     return find_period(_scored_values(data, "train"), data.table.cadence, window.seq_len, window.pred_len)
 
 
-class LastValue:
+def last_value(pred_len: int) -> Forecaster:
     """Repeats the last value of the history."""
-
-    def __init__(self, pred_len: int) -> None:
-        self._pred_len = pred_len
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Forecasts (B, H) in standardised units."""
-        return batch.history_BT[:, -1:].expand(-1, self._pred_len)
+    return lambda batch: batch.history_BT[:, -1:].expand(-1, pred_len)
 
 
-class SeasonalNaive:
-    """Repeats the last period of the history."""
-
-    def __init__(self, period: int, pred_len: int) -> None:
-        self._steps_back = torch.arange(pred_len) % period - period
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Forecasts (B, H) in standardised units."""
-        return batch.history_BT[:, self._steps_back]
+def seasonal_naive(period: int, pred_len: int) -> Forecaster:
+    """Repeats the last `period` values of the history."""
+    steps_back = torch.arange(pred_len) % period - period
+    return lambda batch: batch.history_BT[:, steps_back]
 
 
+@dataclass(frozen=True, eq=False)
 class Linear:
-    """Forecast = mean of the history + weights applied to the history less its mean. Equal for all channels."""
+    """Forecast = mean of the history + (history - its mean) @ weights. The weights are the same for all channels.
 
-    def __init__(self, weights_TH: Floats, samples: int) -> None:
-        self._weights_TH = torch.from_numpy(weights_TH)
-        self.samples = samples
+    `samples` is how many training samples they were fitted on.
+    """
+
+    weights_TH: Tensor
+    samples: int
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Forecasts (B, H) in standardised units."""
+        """Forecasts, B x H, standardised."""
         history_BT = batch.history_BT.double()
         mean_B1 = history_BT.mean(dim=1, keepdim=True)
-        return mean_B1 + (history_BT - mean_B1) @ self._weights_TH
+        return mean_B1 + (history_BT - mean_B1) @ self.weights_TH
 
 
 def fit_linear(data: ForecastData) -> Linear:
@@ -209,29 +201,32 @@ def fit_linear(data: ForecastData) -> Linear:
     scale = float(np.trace(training[:seq_len, :seq_len])) / seq_len or 1.0
     fits = [_solve(training, seq_len, ridge * scale) for ridge in _RIDGES]
     best = min(fits, key=lambda weights_TH: _squared_error(validation, weights_TH))
-    return Linear(best, samples)
+    return Linear(torch.from_numpy(best), samples)
 
 
 def second_moments(values_N: Floats, width: int) -> Floats:
-    """Sum over all windows w of `width` consecutive values of the outer product w·wᵀ: (width, width).
+    """The sum over all windows w of `width` consecutive values of the outer product w·wᵀ: (width, width).
 
-    Neighbouring windows share all but one value, so each entry is its upper left neighbour less the first product
-    plus a new one: N·width + width² products instead of N·width², and no window is ever stored.
+    Neighbouring windows share all values but one. So each element is its upper left neighbour less one product plus
+    another: N·width + width² products instead of N·width², and no window is stored.
     """
     windows = len(values_N) - width + 1
     moments = np.empty((width, width))
     lagged = np.lib.stride_tricks.sliding_window_view(values_N, windows)
-    # einsum and not @: these products are too small for the threads of a BLAS, which would only wait for each other.
+    # einsum, not @: the products are so small that the threads of a BLAS would mostly wait for each other.
     moments[0] = np.einsum("n,ln->l", values_N[:windows], lagged)
     moments[:, 0] = moments[0]
-    head, tail = values_N[: width - 1], values_N[windows : windows + width - 1]
+    first, last = values_N[: width - 1], values_N[windows : windows + width - 1]
     for row in range(1, width):
-        moments[row, 1:] = moments[row - 1, :-1] + tail[row - 1] * tail - head[row - 1] * head
+        moments[row, 1:] = moments[row - 1, :-1] + last[row - 1] * last - first[row - 1] * first
     return moments
 
 
 def _centred_moments(data: ForecastData, split: str) -> tuple[Floats, int]:
-    """Second moments of history and future, less the mean of the history, over all windows of the scored channels."""
+    """Second moments of history and future, both less the history's mean, over all windows of the scored channels.
+
+    Also returns the number of those windows.
+    """
     window = data.config.window
     width = window.seq_len + window.pred_len
     values_NC = _scored_values(data, split)
@@ -255,6 +250,6 @@ def _squared_error(moments: Floats, weights_TH: Floats) -> float:
 
 
 def _scored_values(data: ForecastData, split: str) -> NDArray[np.float32]:
-    """Standardised rows of a split (N, C), the channels that are scored alone, as a view."""
+    """The standardised rows of a split, N x C, of the scored channels only, as a view."""
     span, channels = data.spans[split], data.windows("test").channels
     return data.values_CN[-channels:, span.start : span.stop].T.numpy()

@@ -1,48 +1,53 @@
-"""Whether several checkpoints can stand in one table, and under which names and conditions.
-
-The figures of one forecaster as plain data: a baseline's, or the mean over the seeds of a trained model.
-"""
+"""What an evaluation knows of each checkpoint, and the figures of one entry of the leaderboard as plain data."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from timellm_cli.config import Config
-from timellm_cli.data.cadence import parse_cadence, show_step
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.datasets import name_of
-from timellm_cli.errors import ConfigError, listed
+from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import Coverage, mean_coverage
 from timellm_cli.evaluation.baselines import Baseline
-from timellm_cli.evaluation.score import Figures, Part, Scores, mean_scores, parts_of
+from timellm_cli.evaluation.examples import Example
+from timellm_cli.evaluation.score import ChannelErrors, PartErrors, Scores, mean_scores, parts_of
 from timellm_cli.evaluation.seeds import spread_of
 from timellm_cli.evaluation.task import Task
 from timellm_cli.llm_files import NO_LLM
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A trained model to be scored, as far as comparing it with others goes. `columns` are in the scaler's order."""
+@dataclass(eq=False)
+class Evaluated:
+    """A checkpoint under evaluation. `timellm eval` fills in the fields from `data` on, one after the other.
+
+    `config`, `columns`, `scaler` and `cadence` are those of its training; columns are in the scaler's order. `data` is
+    what it is scored on, with the configuration for this machine. `coverage` is empty where the bands do not apply.
+    `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint.
+    """
 
     name: str
     path: Path
     config: Config
     columns: tuple[str, ...]
     scaler: Scaler
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """The channels that are scored: the target alone in MS, else all."""
-        return self.columns[-1:] if self.config.data.features == "MS" else self.columns
+    cadence: str
+    data: ForecastData = field(init=False)
+    scores: Scores = field(init=False)
+    coverage: tuple[Coverage, ...] = ()
+    examples: tuple[Example, ...] = ()
+    training_log: list[dict[str, Any]] = field(default_factory=list)
 
 
 def name_checkpoints(paths: Sequence[Path]) -> list[str]:
-    """A short name for each: its run's folder for best.pt and the like, else its own; the path where two are alike."""
+    """A short name for each checkpoint; its path where the names of two would be equal.
+
+    best.pt and the like are named after the folder of their run, other files after themselves.
+    """
     own_files = ("best", "last", "step-")
     short = [path.resolve().parent.name if path.stem.startswith(own_files) else path.stem for path in paths]
     longer = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
@@ -50,22 +55,22 @@ def name_checkpoints(paths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
-def require_comparable(subjects: Sequence[Subject], task: Task) -> None:
-    """Raise one ConfigError that names both sides of everything in which a checkpoint differs from the first.
+def require_comparable(models: Sequence[Evaluated], task: Task) -> None:
+    """Raise one ConfigError that lists every difference to the first model, with the values of both.
 
-    Comparable are models that forecast the same rows of the same channels in the same units. Their seq_len may differ,
-    except on the training split, where it moves the forecast rows. A CSV that is given replaces each checkpoint's own.
+    Models are comparable if they forecast the same rows of the same channels in the same units. Their seq_len may
+    differ, except on the training split, where it moves the forecast rows. With `task.csv`, their own files may differ.
     """
-    first = subjects[0]
+    first = models[0]
     faults = [
         f"{fact}: {ours} in {first.name}, {theirs} in {other.name}"
-        for other in subjects[1:]
+        for other in models[1:]
         for (fact, ours), (_, theirs) in zip(_facts(first, task), _facts(other, task), strict=True)
         if ours != theirs
     ]
     faults += [
         f"{first.name} and {other.name} standardise the same columns differently: they were trained on different rows"
-        for other in subjects[1:]
+        for other in models[1:]
         if not faults and not _same_scale(first, other)
     ]
     if faults:
@@ -75,95 +80,32 @@ def require_comparable(subjects: Sequence[Subject], task: Task) -> None:
         )
 
 
-def notes_on(
-    subjects: Sequence[Subject],
-    cadence: str,
-    data: ForecastData,
-    task: Task,
-) -> list[str]:
-    """What a reader of the table has to know so as not to take it for more than it is.
-
-    `cadence` is that of the rows the checkpoints were trained on, `data` what they are scored on.
-    """
-    notes = []
-    if task.given is not None:
-        notes.append(
-            f"{task.given.name} stands in for the trained CSV: it is standardised by the checkpoint's scaler, and the "
-            "baselines are fitted on its own training rows"
-        )
-    if task.zero_shot is not None:
-        trained_on = listed(dict.fromkeys(name_of(subject.config.data) for subject in subjects), 6)
-        notes.append(
-            f"zero-shot: trained on {trained_on} and scored on {name_of(data.config.data)}, standardised by its own "
-            "training rows; the baselines are fitted on those rows, which the models never saw"
-        )
-    percents = [subject.config.data.percent for subject in subjects]
-    if set(percents) != {100}:
-        part = f"first {percents[0]}% of the training rows"
-        if len(set(percents)) > 1:
-            each = ", ".join(f"{subject.name} {subject.config.data.percent}%" for subject in subjects)
-            part = f"first part of the training rows ({each})"
-        notes.append(f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%")
-    if str(data.table.cadence) != cadence:
-        trained, scored = show_step(parse_cadence(cadence)), show_step(data.table.cadence)
-        notes.append(f"trained on a row every {trained}, but scored on a row every {scored}")
-    lengths = {subject.config.window.seq_len for subject in subjects}
-    if len(lengths) > 1:
-        each = ", ".join(f"{subject.name} {subject.config.window.seq_len}" for subject in subjects)
-        notes.append(
-            f"seq_len differs ({each}): all forecast the same rows, but from histories of different length; "
-            f"the baselines see {max(lengths)} rows"
-        )
-    if task.limit is not None:
-        notes.append(f"only the first {task.limit:,} windows of a channel were asked for: not comparable with papers")
-    if task.split != "test":
-        notes.append(f"this is the {task.split} split; papers report the test split")
-    return notes
+def _scored_columns(model: Evaluated) -> tuple[str, ...]:
+    """With features MS the target alone, which is the last column."""
+    return model.columns[-1:] if model.config.data.features == "MS" else model.columns
 
 
-def _facts(subject: Subject, task: Task) -> list[tuple[str, object]]:
-    data, window = subject.config.data, subject.config.window
+def _facts(model: Evaluated, task: Task) -> list[tuple[str, object]]:
+    data, window = model.config.data, model.config.window
     facts: list[tuple[str, object]] = [("pred_len", window.pred_len)]
-    if task.given is None:
-        own = data.dataset if data.path is None or data.dataset != "custom" else str(data.path)
-        facts.append(("dataset", own))
+    if task.csv is None:
+        facts.append(("dataset", data.dataset if data.path is None or data.dataset != "custom" else str(data.path)))
     facts += [
-        ("scored channels", ", ".join(subject.scored)),
+        ("scored channels", ", ".join(_scored_columns(model))),
         ("train_ratio and test_ratio", (data.train_ratio, data.test_ratio)),
     ]
     return [*facts, ("seq_len", window.seq_len)] if task.split == "train" else facts
 
 
-def _same_scale(first: Subject, other: Subject) -> bool:
-    count = len(first.scored)
+def _same_scale(first: Evaluated, other: Evaluated) -> bool:
+    count = len(_scored_columns(first))
     pairs = ((first.scaler.mean_C, other.scaler.mean_C), (first.scaler.std_C, other.scaler.std_C))
     return all(np.allclose(ours[-count:], theirs[-count:], rtol=1e-9) for ours, theirs in pairs)
 
 
 @dataclass(frozen=True)
-class ChannelErrors:
-    """Errors of one channel: standardised, and in the CSV's units (`raw`)."""
-
-    mse: float
-    mae: float
-    mse_raw: float
-    rmse_raw: float
-    mae_raw: float
-
-
-@dataclass(frozen=True)
-class PartErrors:
-    """Standardised errors over steps `first` to `last` of the horizon, counted from 1, over all channels."""
-
-    first: int
-    last: int
-    mse: float
-    mae: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """One checkpoint and its errors in standardised units."""
+class RunErrors:
+    """The errors of one checkpoint, in standardised units."""
 
     name: str
     path: str
@@ -173,12 +115,13 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One forecaster: a model of one or more seeds, or a baseline.
+class LeaderboardEntry:
+    """A trained model with one or more seeds, or a baseline.
 
-    Every error is the mean over `runs`, the seeds; `mse_std` and `mae_std` are their sample standard deviations, None
-    for a single run. `mse` and `mae` are standardised; the raw ones are None where the channels share no unit. `steps`
-    has one part for every step of the horizon, `parts` its quarters. `coverage` is empty for a model without bands.
+    Errors are means over `runs`, one run for each seed; `mse_std` and `mae_std` are their sample standard deviations,
+    None for a single run. `mse` and `mae` are standardised. The errors in the CSV's units are None if there are several
+    channels, whose units may differ. `steps` has one part for every step of the horizon, `parts` its quarters.
+    `coverage` is empty for a model without bands.
     """
 
     name: str
@@ -194,22 +137,13 @@ class Entry:
     channels: dict[str, ChannelErrors]
     parts: tuple[PartErrors, ...]
     steps: tuple[PartErrors, ...]
-    runs: tuple[Run, ...] = ()
+    runs: tuple[RunErrors, ...] = ()
     coverage: tuple[Coverage, ...] = ()
 
     @property
     def rank(self) -> float:
-        """The MSE to rank by: a model whose forecasts are no numbers comes last."""
+        """The MSE to sort by: infinite if it is not a number."""
         return self.mse if math.isfinite(self.mse) else math.inf
-
-
-@dataclass(frozen=True, eq=False)
-class Contestant:
-    """A checkpoint with its scores, and what its bands held."""
-
-    subject: Subject
-    scores: Scores
-    coverage: tuple[Coverage, ...] = ()
 
 
 def describe_llm(config: Config) -> str:
@@ -221,36 +155,34 @@ def describe_llm(config: Config) -> str:
     return f"{drawn}{Path(llm.name).name}, {llm.layers} layer{'s' * (llm.layers != 1)}"
 
 
-def entry_of_model(name: str, group: Sequence[Contestant]) -> Entry:
-    """The mean figures of a trained model's seeds, under the name of the group."""
-    first = group[0].subject
+def entry_of_model(name: str, seeds: Sequence[Evaluated]) -> LeaderboardEntry:
+    """The mean errors over the seeds of a model."""
+    config = seeds[0].config
     runs = tuple(
-        Run(subject.name, str(subject.path), subject.config.train.seed, one.scores.mse, one.scores.mae)
-        for one in group
-        for subject in [one.subject]
+        RunErrors(seed.name, str(seed.path), seed.config.train.seed, seed.scores.mse, seed.scores.mae) for seed in seeds
     )
-    explanation = f"{describe_llm(first.config)}, seq_len {first.config.window.seq_len}"
+    explanation = f"{describe_llm(config)}, seq_len {config.window.seq_len}"
     if len(runs) > 1:
         explanation += f"; mean ± deviation of {len(runs)} seeds"
-    scores = mean_scores([one.scores for one in group])
-    coverage = mean_coverage([one.coverage for one in group])
-    return replace(_entry(name, explanation, scores, runs), coverage=coverage)
+    coverage = mean_coverage([seed.coverage for seed in seeds])
+    return _entry(name, explanation, mean_scores([seed.scores for seed in seeds]), runs, coverage)
 
 
-def entry_of_baseline(baseline: Baseline, scores: Scores) -> Entry:
-    """The figures of a baseline."""
+def entry_of_baseline(baseline: Baseline, scores: Scores) -> LeaderboardEntry:
+    """The errors of a baseline."""
     return _entry(baseline.name, baseline.explanation, scores)
 
 
-def _entry(name: str, explanation: str, scores: Scores, runs: tuple[Run, ...] = ()) -> Entry:
-    channels = {}
-    for place, channel in enumerate(scores.channels):
-        figures, in_units = scores.of_channel(place), scores.raw_of_channel(place)
-        channels[channel] = ChannelErrors(figures.mse, figures.mae, in_units.mse, in_units.rmse, in_units.mae)
-    # Only where there is one channel is it certain that all have the same unit.
-    raw = scores.raw if len(scores.channels) == 1 else None
-    steps = (_part(Part(step, step), figures) for step, figures in enumerate(scores.of_steps(), 1))
-    return Entry(
+def _entry(
+    name: str,
+    explanation: str,
+    scores: Scores,
+    runs: tuple[RunErrors, ...] = (),
+    coverage: tuple[Coverage, ...] = (),
+) -> LeaderboardEntry:
+    channels = {channel: scores.of_channel(position) for position, channel in enumerate(scores.channels)}
+    single = channels[scores.channels[0]] if len(channels) == 1 else None
+    return LeaderboardEntry(
         name=name,
         kind="model" if runs else "baseline",
         explanation=explanation,
@@ -258,15 +190,12 @@ def _entry(name: str, explanation: str, scores: Scores, runs: tuple[Run, ...] = 
         mae=scores.mae,
         mse_std=spread_of([run.mse for run in runs]),
         mae_std=spread_of([run.mae for run in runs]),
-        mse_raw=raw.mse if raw else None,
-        rmse_raw=raw.rmse if raw else None,
-        mae_raw=raw.mae if raw else None,
+        mse_raw=single.mse_raw if single else None,
+        rmse_raw=single.rmse_raw if single else None,
+        mae_raw=single.mae_raw if single else None,
         channels=channels,
-        parts=tuple(_part(part, scores.of_part(part)) for part in parts_of(scores.pred_len)),
-        steps=tuple(steps),
+        parts=tuple(scores.of_part(first, last) for first, last in parts_of(scores.pred_len)),
+        steps=tuple(scores.of_part(step, step) for step in range(1, scores.pred_len + 1)),
         runs=runs,
+        coverage=coverage,
     )
-
-
-def _part(part: Part, figures: Figures) -> PartErrors:
-    return PartErrors(part.first, part.last, figures.mse, figures.mae)

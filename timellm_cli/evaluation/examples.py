@@ -1,4 +1,4 @@
-"""Forecasts to look at: the windows that a model forecasts best, middling and worst."""
+"""Example forecasts for the report: a model's best, median and worst window."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,9 +17,10 @@ Rank = Literal["best", "median", "worst"]
 
 @dataclass(frozen=True)
 class Example:
-    """One window in the CSV's units, with its forecast; `mse` is standardised. `first` and `last` date the forecast.
+    """One window with its forecast, in the CSV's units.
 
-    `bands` are half-widths by level in percent; none for a model without bands.
+    `mse` is standardised. `first` and `last` are the dates of the forecast. `bands` are half-widths by level in
+    percent, empty for a model without bands.
     """
 
     rank: Rank
@@ -34,28 +35,27 @@ class Example:
 
 
 def rank_windows(scores: Scores) -> dict[Rank, tuple[int, int]]:
-    """Channel's place and window of lowest, middle (the lower of two) and highest MSE over the horizon."""
+    """Channel and window of the lowest, the middle (the lower of two) and the highest MSE over the horizon."""
     order = np.argsort(scores.window_mse_CW, axis=None, kind="stable")
     picked: dict[Rank, int] = {"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}
-    return {rank: divmod(int(order[place]), scores.windows) for rank, place in picked.items()}
+    return {rank: divmod(int(order[position]), scores.windows) for rank, position in picked.items()}
 
 
-def show_examples(
+def make_examples(
     forecaster: Forecaster, data: ForecastData, split: str, scores: Scores, intervals: Intervals | None = None
 ) -> tuple[Example, ...]:
-    """The model's own best, median and worst window. `scores` are its scores on that split."""
+    """Forecast the best, the median and the worst window of a split. `scores` are the forecaster's on that split."""
     samples = data.windows(split)
     ranked = rank_windows(scores)
     batch = samples.batch([channel * samples.windows + window for channel, window in ranked.values()])
     with torch.inference_mode():
         forecast_BH = forecaster(batch).double().cpu()
-    mean_B1, std_B1 = (
-        torch.from_numpy(one_C)[batch.channel_B, None] for one_C in (data.scaler.mean_C, data.scaler.std_C)
-    )
-    columns = [data.table.columns[channel] for channel in batch.channel_B]
+    mean_B1 = torch.from_numpy(data.scaler.mean_C)[batch.channel_B, None]
+    std_B1 = torch.from_numpy(data.scaler.std_C)[batch.channel_B, None]
     history_BT, future_BH, forecast_BH = (
         values.double() * std_B1 + mean_B1 for values in (batch.history_BT, batch.future_BH, forecast_BH)
     )
+    columns = [data.table.columns[channel] for channel in batch.channel_B]
     bands: dict[int, Tensor] = {}
     if intervals is not None:
         channel_B = torch.tensor([intervals.channels.index(column) for column in columns])

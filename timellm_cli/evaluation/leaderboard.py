@@ -1,7 +1,4 @@
-"""What papers report of the same task, from `published.toml`. Light.
-
-The figures of several forecasters on the same windows, as plain data.
-"""
+"""The leaderboard: trained models, baselines and published results on the same windows, with verdicts and notes."""
 
 import math
 import tomllib
@@ -11,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from timellm_cli.config import Config
+from timellm_cli.data.cadence import parse_cadence, show_step
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
+from timellm_cli.errors import listed
 from timellm_cli.evaluation.bands import drift_note
 from timellm_cli.evaluation.baselines import Baseline
-from timellm_cli.evaluation.evaluated import Contestant, Entry, entry_of_baseline, entry_of_model
+from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry, entry_of_baseline, entry_of_model
 from timellm_cli.evaluation.score import Scores, mean_scores, scored_windows
 from timellm_cli.evaluation.seeds import group_seeds, name_groups
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import Verdict, judge
 
-_SEQ_LEN = 512
+_PUBLISHED_SEQ_LEN = 512
 
 
 @dataclass(frozen=True)
 class Published:
     """A method's test errors as its source prints them, in standardised units.
 
-    Where `dropped_batch` is known, the last windows of the test set, too few for a batch of that size, were not scored.
+    If `dropped_batch` is set, the source did not score the last windows that do not fill a batch of that size.
     """
 
     name: str
@@ -38,14 +37,14 @@ class Published:
     dropped_batch: int | None = None
 
     def windows_left_out(self, windows: int) -> int:
-        """How many of the windows of a test set its source did not score, as far as is known."""
+        """How many of a test set's `windows` the source did not score, as far as is known."""
         return windows % self.dropped_batch if self.dropped_batch else 0
 
 
 def published_for(configs: Sequence[Config], other_dataset: str | None = None) -> tuple[Published, ...]:
-    """Figures for the very task of all these configurations: dataset, window, features and training span; else none.
+    """Published errors for exactly the task of all these configurations: dataset, window, features, training span.
 
-    `other_dataset` is the one that models are tested on without having been trained on it (zero-shot).
+    `other_dataset` is the dataset of a zero-shot evaluation. Empty if no source has the task.
     """
     tasks = {_task(config, other_dataset) for config in configs}
     task = tasks.pop() if len(tasks) == 1 else None
@@ -61,19 +60,19 @@ def published_for(configs: Sequence[Config], other_dataset: str | None = None) -
 
 
 def _task(config: Config, other_dataset: str | None) -> tuple[str, int] | None:
-    """What `published.toml` calls the task, and the horizon."""
+    """The name of the task in `published.toml`, and the horizon. None for a task that no source has."""
     data, window = config.data, config.window
-    if window.seq_len != _SEQ_LEN or data.features != "M" or data.columns:
+    if window.seq_len != _PUBLISHED_SEQ_LEN or data.features != "M" or data.columns:
         return None
     name = data.dataset if data.percent == 100 else f"{data.dataset}, {data.percent} %"
     return (f"{name} -> {other_dataset}" if other_dataset else name), window.pred_len
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Several forecasters on the same windows of a split, models first.
+class Leaderboard:
+    """Models and baselines on the same windows of a split, models first.
 
-    `published` holds what papers report of the same task, `notes` sentences for the reader.
+    `published` are results of papers on the same task. `notes` say what a reader has to know about the figures.
     """
 
     data: str
@@ -84,103 +83,142 @@ class Comparison:
     pred_len: int
     limit: int | None
     channels: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[LeaderboardEntry, ...]
     published: tuple[Published, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
 
     @property
-    def best(self) -> Entry:
-        """The entry of lowest MSE."""
+    def best(self) -> LeaderboardEntry:
+        """The entry with the lowest MSE."""
         return _lowest(self.entries)
 
     @property
-    def models(self) -> tuple[Entry, ...]:
-        """The trained models, in the order they were given."""
+    def models(self) -> tuple[LeaderboardEntry, ...]:
+        """The trained models, in the order of the checkpoints."""
         return tuple(entry for entry in self.entries if entry.kind == "model")
 
     @property
-    def best_model(self) -> Entry:
-        """The model of lowest MSE."""
+    def baselines(self) -> tuple[LeaderboardEntry, ...]:
+        """The baselines."""
+        return tuple(entry for entry in self.entries if entry.kind == "baseline")
+
+    @property
+    def best_model(self) -> LeaderboardEntry:
+        """The model with the lowest MSE."""
         return _lowest(self.models)
 
     @property
-    def best_baseline(self) -> Entry:
-        """The baseline of lowest MSE."""
-        return _lowest([entry for entry in self.entries if entry.kind == "baseline"])
+    def best_baseline(self) -> LeaderboardEntry:
+        """The baseline with the lowest MSE."""
+        return _lowest(self.baselines)
 
 
-def compare(
-    data: ForecastData,
-    task: Task,
-    contestants: Sequence[Contestant],
-    baselines: Sequence[tuple[Baseline, Scores]],
-    notes: Sequence[str],
-) -> Comparison:
-    """All were scored on the same windows of `data`. Seeds of one run become one entry, their mean.
+def make_leaderboard(
+    data: ForecastData, task: Task, checkpoints: Sequence[Evaluated], baselines: Sequence[tuple[Baseline, Scores]]
+) -> Leaderboard:
+    """Group the checkpoints to models and compare these with each other and with the baselines.
 
-    Papers are quoted only where all their windows were scored.
+    All were scored on the same windows of `data`. Seeds of one model become one entry with their mean errors.
     """
-    config, samples = data.config, data.windows(task.split)
+    samples = data.windows(task.split)
     windows = scored_windows(data, task.split, task.limit)
     groups = [
-        [contestants[place] for place in places]
-        for places in group_seeds([contestant.subject.config for contestant in contestants])
+        [checkpoints[position] for position in group] for group in group_seeds([one.config for one in checkpoints])
     ]
-    names = name_groups([[contestant.subject.name for contestant in group] for group in groups])
-    models = [(entry_of_model(name, group), group[0].subject.config) for name, group in zip(names, groups, strict=True)]
-    rivals = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
-    configs = [contestant.subject.config for contestant in contestants]
-    drifts = [
-        drift_note(entry.name, entry.coverage) for entry, _ in models if task.split == "test" and task.limit is None
-    ]
-    published = _published(configs, task, config.data.dataset)
-    best = min(zip(models, groups, strict=True), key=lambda pair: pair[0][0].rank)[1]
-    return Comparison(
-        data=name_of(config.data),
-        csv=str(data_path(config.data)),
+    names = name_groups([[seed.name for seed in group] for group in groups])
+    models = [entry_of_model(name, group) for name, group in zip(names, groups, strict=True)]
+    configs = {name: group[0].config for name, group in zip(names, groups, strict=True)}
+    baseline_entries = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
+    published = _published(checkpoints, task, data)
+    notes = [*data.warnings, *notes_on(checkpoints, data, task)]
+    if task.split == "test" and task.limit is None:
+        notes += filter(None, (drift_note(entry.name, entry.coverage) for entry in models))
+    _, best_seeds = min(zip(models, groups, strict=True), key=lambda pair: pair[0].rank)
+    notes += _notes_on_published(published, mean_scores([seed.scores for seed in best_seeds]))
+    return Leaderboard(
+        data=name_of(data.config.data),
+        csv=str(data_path(data.config.data)),
         split=task.split,
         windows=windows,
         samples=windows * samples.channels,
-        pred_len=config.window.pred_len,
+        pred_len=data.config.window.pred_len,
         limit=task.limit,
         channels=data.table.columns[-samples.channels :],
-        entries=(*(entry for entry, _ in models), *rivals),
+        entries=(*models, *baseline_entries),
         published=published,
-        verdicts=tuple(judge(models, _lowest(rivals))),
-        notes=(*notes, *filter(None, drifts), *_notes_on_published(published, best, windows)),
+        verdicts=tuple(judge(models, configs, _lowest(baseline_entries))),
+        notes=tuple(notes),
     )
 
 
-def _published(configs: Sequence[Config], task: Task, scored_dataset: str) -> tuple[Published, ...]:
-    if task.given is not None or task.split != "test" or task.limit is not None:
+def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -> Iterator[str]:
+    """What a reader has to know about the models and the windows. `data` is what was scored."""
+    if task.csv is not None:
+        yield (
+            f"{task.csv.name} replaces the trained CSV: it is standardised by the checkpoint's scaler, and the "
+            "baselines are fitted on its own training rows"
+        )
+    if task.zero_shot is not None:
+        trained_on = listed(dict.fromkeys(name_of(one.config.data) for one in checkpoints), 6)
+        yield (
+            f"zero-shot: trained on {trained_on} and scored on {name_of(data.config.data)}, standardised by its own "
+            "training rows; the baselines are fitted on those rows, which the models never saw"
+        )
+    percents = [one.config.data.percent for one in checkpoints]
+    if set(percents) != {100}:
+        part = f"first {percents[0]}% of the training rows"
+        if len(set(percents)) > 1:
+            each = ", ".join(f"{one.name} {one.config.data.percent}%" for one in checkpoints)
+            part = f"first part of the training rows ({each})"
+        yield f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%"
+    trained_cadence = checkpoints[0].cadence
+    if str(data.table.cadence) != trained_cadence:
+        trained, scored = show_step(parse_cadence(trained_cadence)), show_step(data.table.cadence)
+        yield f"trained on a row every {trained}, but scored on a row every {scored}"
+    lengths = {one.config.window.seq_len for one in checkpoints}
+    if len(lengths) > 1:
+        each = ", ".join(f"{one.name} {one.config.window.seq_len}" for one in checkpoints)
+        yield (
+            f"seq_len differs ({each}): all forecast the same rows, but from histories of different length; "
+            f"the baselines read {max(lengths)} rows"
+        )
+    if task.limit is not None:
+        yield f"only the first {task.limit:,} windows of each channel were scored: not comparable with papers"
+    if task.split != "test":
+        yield f"this is the {task.split} split; papers report the test split"
+
+
+def _published(checkpoints: Sequence[Evaluated], task: Task, data: ForecastData) -> tuple[Published, ...]:
+    """Papers are quoted only if all windows of their test set were scored."""
+    if task.csv is not None or task.split != "test" or task.limit is not None:
         return ()
-    return published_for(configs, scored_dataset if task.zero_shot is not None else None)
+    other_dataset = data.config.data.dataset if task.zero_shot is not None else None
+    return published_for([one.config for one in checkpoints], other_dataset)
 
 
-def _notes_on_published(published: Sequence[Published], best: Sequence[Contestant], windows: int) -> Iterator[str]:
-    """What the best model would have, had it been scored as a paper scored."""
+def _notes_on_published(published: Sequence[Published], best: Scores) -> Iterator[str]:
+    """What the errors of the best model would be if the windows that a paper left out were left out here."""
     for method in published:
-        if left_out := method.windows_left_out(windows):
-            figures = mean_scores([one.scores for one in best]).without_last(left_out)
+        if left_out := method.windows_left_out(best.windows):
+            mse, mae = best.without_last(left_out)
             yield (
-                f"the figures of {method.name} leave out the last {left_out} of {windows:,} windows, too few for its "
-                f"batch of {method.dropped_batch}; without them the best model here has {figures.mse:.4f} / "
-                f"{figures.mae:.4f}"
+                f"the figures of {method.name} leave out the last {left_out} of {best.windows:,} windows, too few for "
+                f"its batch of {method.dropped_batch}; without them the best model here has {mse:.4f} / {mae:.4f}"
             )
 
 
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything as one object of stable form; a figure that is no number is None."""
+def to_json(leaderboard: Leaderboard) -> dict[str, Any]:
+    """The object that `eval --json` prints. Numbers that are not finite become None."""
     return {
-        **_finite(asdict(comparison)),
-        "best": comparison.best.name,
-        "best_model": comparison.best_model.name,
-        "best_baseline": comparison.best_baseline.name,
+        **_finite(asdict(leaderboard)),
+        "best": leaderboard.best.name,
+        "best_model": leaderboard.best_model.name,
+        "best_baseline": leaderboard.best_baseline.name,
     }
 
 
-def _lowest(entries: Sequence[Entry]) -> Entry:
+def _lowest(entries: Sequence[LeaderboardEntry]) -> LeaderboardEntry:
     return min(entries, key=lambda entry: entry.rank)
 
 

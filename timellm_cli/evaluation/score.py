@@ -1,8 +1,8 @@
-"""The one code path that scores: models and baselines, validation while training, and `timellm eval`.
+"""The one way to score a forecaster on a split: models and baselines, in validation and in `timellm eval`.
 
-Every window of a split counts and none is dropped, so a score does not depend on the batch size (the original drops the
-last, short batch of the test set). Errors are summed in float64, apart by channel and by step of the horizon; every
-figure is made of those sums.
+Every window of a split counts, so a score does not depend on the batch size. (The original code drops the last, short
+batch of the test set.) Errors are summed in float64 for each channel and each step of the horizon. Every reported
+error is computed from those sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,37 +23,33 @@ Forecaster = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Mean errors over some channels and some steps, in standardised units."""
+class ChannelErrors:
+    """Mean errors of one channel: standardised, and in the CSV's units (`mse_raw` in their square)."""
 
     mse: float
     mae: float
+    mse_raw: float
+    rmse_raw: float
+    mae_raw: float
 
 
 @dataclass(frozen=True)
-class RawFigures:
-    """Mean errors of one channel, in the CSV's units (`mse` in their square)."""
-
-    mse: float
-    rmse: float
-    mae: float
-
-
-@dataclass(frozen=True)
-class Part:
-    """Steps `first` to `last` of the horizon, both included, counted from 1."""
+class PartErrors:
+    """Mean standardised errors over all channels, for steps `first` to `last` of the horizon, counted from 1."""
 
     first: int
     last: int
+    mse: float
+    mae: float
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Sums of three errors in standardised units, (C, H), over `windows` windows of each channel.
+    """Sums of three errors in standardised units, C x H, over `windows` windows of each channel.
 
-    The errors are the squared, the absolute and Huber's: half the square up to one deviation, linear beyond.
-    `channels` names the scored channels (in MS the target alone); `std_C` is their scale, in the CSV's units.
-    `window_mse_CW` and `window_mae_CW` are the mean errors of each of the W windows over its horizon.
+    The errors are the squared error, the absolute error and Huber's: half the square up to one standard deviation,
+    linear beyond. `channels` names the scored channels (with features MS the target alone), and `std_C` is their
+    standard deviation in the CSV's units. `window_mse_CW` and `window_mae_CW` are the errors of single windows.
     """
 
     channels: tuple[str, ...]
@@ -78,75 +74,52 @@ class Scores:
     @property
     def mse(self) -> float:
         """Mean squared error over all samples and steps, in standardised units, as papers report it."""
-        return self._mean(slice(None), slice(None)).mse
+        return self.loss("mse")
 
     @property
     def mae(self) -> float:
         """Mean absolute error over all samples and steps, in standardised units, as papers report it."""
-        return self._mean(slice(None), slice(None)).mae
+        return self.loss("mae")
 
     def loss(self, kind: str) -> float:
-        """Mean loss of a kind that training minimises ('mse', 'mae' or 'huber') over all samples and steps."""
+        """Mean over all samples and steps of a loss for training: 'mse', 'mae' or 'huber'."""
         sums_CH = {"mse": self.squared_CH, "mae": self.absolute_CH, "huber": self.huber_CH}[kind]
         return float(sums_CH.mean() / self.windows)
 
-    @property
-    def raw(self) -> RawFigures:
-        """Errors over all channels in the CSV's units; they mean something only where the channels share a unit."""
-        mean_square = (self.squared_CH.mean(axis=1) * self.std_C**2).mean() / self.windows
-        mean_absolute = (self.absolute_CH.mean(axis=1) * self.std_C).mean() / self.windows
-        return RawFigures(float(mean_square), float(np.sqrt(mean_square)), float(mean_absolute))
+    def of_channel(self, channel: int) -> ChannelErrors:
+        """Errors of the channel at this position in `channels`. Raw error = standardised error x `std_C`."""
+        mse, mae = (float(sums_CH[channel].mean() / self.windows) for sums_CH in (self.squared_CH, self.absolute_CH))
+        std = float(self.std_C[channel])
+        return ChannelErrors(mse, mae, mse * std**2, float(np.sqrt(mse)) * std, mae * std)
 
-    def of_channel(self, channel: int) -> Figures:
-        """Errors of one channel in standardised units."""
-        return self._mean(channel, slice(None))
+    def of_part(self, first: int, last: int) -> PartErrors:
+        """Errors over steps `first` to `last` of the horizon, counted from 1."""
+        steps = slice(first - 1, last)
+        mse, mae = (float(sums_CH[:, steps].mean() / self.windows) for sums_CH in (self.squared_CH, self.absolute_CH))
+        return PartErrors(first, last, mse, mae)
 
-    def raw_of_channel(self, channel: int) -> RawFigures:
-        """Errors of one channel in the CSV's units: standardised error x the channel's standard deviation."""
-        figures, std = self.of_channel(channel), float(self.std_C[channel])
-        return RawFigures(figures.mse * std**2, float(np.sqrt(figures.mse)) * std, figures.mae * std)
-
-    def of_part(self, part: Part) -> Figures:
-        """Errors over a part of the horizon, all channels together, in standardised units."""
-        return self._mean(slice(None), slice(part.first - 1, part.last))
-
-    def of_steps(self) -> list[Figures]:
-        """Errors of each step of the horizon, all channels together, in standardised units."""
-        return [self._mean(slice(None), step) for step in range(self.pred_len)]
-
-    def without_last(self, windows: int) -> Figures:
-        """Errors over all windows but the last so many of each channel, as if these had not been scored."""
+    def without_last(self, windows: int) -> tuple[float, float]:
+        """MSE and MAE without the last `windows` windows of each channel, in standardised units."""
         kept = slice(self.windows - windows)
-        return Figures(float(self.window_mse_CW[:, kept].mean()), float(self.window_mae_CW[:, kept].mean()))
-
-    def _mean(self, channels: int | slice, steps: int | slice) -> Figures:
-        return Figures(
-            mse=float(self.squared_CH[channels, steps].mean() / self.windows),
-            mae=float(self.absolute_CH[channels, steps].mean() / self.windows),
-        )
+        return float(self.window_mse_CW[:, kept].mean()), float(self.window_mae_CW[:, kept].mean())
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """The mean errors of several models on the same windows. Errors are averaged, not forecasts."""
-    return replace(
-        scores[0],
-        squared_CH=np.mean([one.squared_CH for one in scores], axis=0),
-        absolute_CH=np.mean([one.absolute_CH for one in scores], axis=0),
-        huber_CH=np.mean([one.huber_CH for one in scores], axis=0),
-        window_mse_CW=np.mean([one.window_mse_CW for one in scores], axis=0),
-        window_mae_CW=np.mean([one.window_mae_CW for one in scores], axis=0),
-    )
+    fields = ("squared_CH", "absolute_CH", "huber_CH", "window_mse_CW", "window_mae_CW")
+    means = {field: np.mean([getattr(one, field) for one in scores], axis=0) for field in fields}
+    return replace(scores[0], **means)
 
 
-def parts_of(pred_len: int, parts: int = 4) -> list[Part]:
-    """The horizon cut into as equal parts as it allows; fewer parts where it has fewer steps."""
-    parts = min(parts, pred_len)
+def parts_of(pred_len: int) -> list[tuple[int, int]]:
+    """The first and last step of each quarter of the horizon, counted from 1. A short horizon has fewer parts."""
+    parts = min(4, pred_len)
     borders = [round(pred_len * part / parts) for part in range(parts + 1)]
-    return [Part(start + 1, stop) for start, stop in pairwise(borders)]
+    return [(start + 1, stop) for start, stop in pairwise(borders)]
 
 
 def scored_windows(data: ForecastData, split: str, limit: int | None = None) -> int:
-    """How many windows of each channel `score` goes through."""
+    """How many windows of each channel `score` scores."""
     windows = data.windows(split).windows
     return windows if limit is None else min(limit, windows)
 

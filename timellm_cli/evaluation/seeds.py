@@ -1,8 +1,7 @@
-"""Which checkpoints are seeds of one run, and which differ in their LLM alone.
+"""Which checkpoints are seeds of one model, how far seeds scatter, and whether two means differ by more than that.
 
-How far seeds scatter, and whether two means differ by more than that.
-
-The spread is over seeds alone: how the model was drawn and shuffled, not which rows happen to be in the test span.
+The spread is over seeds alone: the drawn weights and the order of the samples. It does not say what other test rows
+would give.
 """
 
 import re
@@ -22,15 +21,15 @@ _FREE_SECTIONS = ("run", "hardware")
 _FREE_KEYS = (
     "train.seed", "train.workers", "train.batch_size", "train.accumulate", "llm.implementation", "data.path",
 )  # fmt: skip
-"""Where and how a model was trained, but not what it learned."""
-_OF_THE_LLM = ("llm", "prompt")
+"""Keys that say where and how a model was trained, not what it learned."""
+_LLM_SECTIONS = ("llm", "prompt")
 
 
 def recipe(config: Config) -> dict[str, Any]:
-    """What a model learned, by key: all but the seed, and how and where it was computed.
+    """The values that decide what a model learns: all but the seed and how and where it is computed.
 
-    A settled batch counts by the samples of an update, which a small card takes in more steps. What only an LLM reads
-    is left out where there is none.
+    Of the resolved batch, only the samples of an update count: a small GPU may accumulate them over more steps. Without
+    an LLM, the keys that only an LLM reads are left out.
     """
     values = {
         key: value
@@ -45,27 +44,23 @@ def recipe(config: Config) -> dict[str, Any]:
     return {
         key: value
         for key, value in values.items()
-        if key == "llm.name" or not (key.split(".")[0] in _OF_THE_LLM or key == "train.precision")
+        if key == "llm.name" or not (key.split(".")[0] in _LLM_SECTIONS or key == "train.precision")
     }
 
 
 def group_seeds(configs: Sequence[Config]) -> list[list[int]]:
-    """The places of the configurations, those of one recipe together, in the order in which each first stands."""
-    groups: list[list[int]] = []
+    """The positions of the configurations, those of one recipe together, in the order of each recipe's first."""
     recipes = [recipe(config) for config in configs]
-    for place, ours in enumerate(recipes):
-        same = next((group for group in groups if recipes[group[0]] == ours), None)
-        if same is None:
-            groups.append([place])
-        else:
-            same.append(place)
-    return groups
+    groups: dict[int, list[int]] = {}
+    for position, ours in enumerate(recipes):
+        groups.setdefault(recipes.index(ours), []).append(position)
+    return list(groups.values())
 
 
 def name_groups(groups: Sequence[Sequence[str]]) -> list[str]:
-    """For the names of each group's seeds, what they have in common: 'etth1' of 'etth1-seed1' and 'etth1-seed2'.
+    """A name for each group from the names of its seeds: 'etth1' for 'etth1-seed1' and 'etth1-seed2'.
 
-    Where that would name two groups alike, or nothing is in common: 'etth1-seed1 and 1 more'.
+    If two groups would have the same name, or the seeds' names have no common beginning: 'etth1-seed1 and 1 more'.
     """
     shared = [names[0] if len(names) == 1 else _in_common(names) for names in groups]
     return [
@@ -85,9 +80,9 @@ def _in_common(names: Sequence[str]) -> str:
 
 
 def control_of(ours: Config, theirs: Config) -> Control | None:
-    """What `theirs` lacks of `ours` where they are alike otherwise, else None.
+    """What `theirs` lacks of the LLM of `ours`, if they are equal otherwise; else None.
 
-    That is the LLM, what it learned before, or some of its layers.
+    It lacks the LLM itself, the pretrained weights, or some of the layers.
     """
     if ours.llm.name == NO_LLM:
         return None
@@ -110,15 +105,15 @@ T_975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
-"""The 97.5 % quantiles of Student's t at 1, 2, ... degrees of freedom; beyond them the last is a little too wide."""
+"""97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom. For more, the last is slightly too wide."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of `ours` less the mean of `theirs`, with Welch's standard error and 95 % interval.
+    """The mean of `ours` minus the mean of `theirs`, with Welch's standard error and 95 % interval (`low`, `high`).
 
-    `ours` and `theirs` count the runs of each side; 0 stands for a method that no seed moves. The three figures of the
-    spread are None where a side has a single run: nothing is known of its spread then.
+    `relative` is the difference as a share of theirs. `ours` and `theirs` count the runs of each side; 0 means a method
+    without seeds. Standard error and interval are None if a side has a single run, whose spread is unknown.
     """
 
     mean: float
@@ -131,7 +126,7 @@ class Difference:
 
     @property
     def outcome(self) -> Outcome:
-        """'lower' and 'higher' where the interval leaves out zero, 'same' where it holds it."""
+        """'same' if the interval contains zero, 'unknown' without an interval, else the sign of the difference."""
         if self.low is None or self.high is None:
             return "unknown"
         if self.low <= 0 <= self.high:
@@ -145,9 +140,9 @@ def spread_of(values: Sequence[float]) -> float | None:
 
 
 def differ(ours: Sequence[float], theirs: Sequence[float] | float) -> Difference:
-    """Compare the runs of two methods by Welch's t; a single number has no seeds, and so no spread of its own.
+    """Compare the runs of two methods by Welch's t-test. A single number is a method without seeds and spread.
 
-    The degrees of freedom are Welch and Satterthwaite's, rounded down, which makes the interval rather too wide.
+    The degrees of freedom are Welch and Satterthwaite's, rounded down, so the interval is slightly too wide.
     """
     samples = [ours] if isinstance(theirs, float) else [ours, theirs]
     reference = theirs if isinstance(theirs, float) else mean(theirs)

@@ -1,11 +1,8 @@
-"""What an evaluation scores.
+"""What an evaluation scores: the trained dataset, another CSV with the same columns, or another dataset (zero-shot).
 
-Another CSV of the trained columns in the place of the file that a model was trained on.
-
-Zero-shot: a trained model forecasts a dataset that it has never seen.
-
-As in the literature (Time-LLM, section 4.4), the other dataset is standardised by its own training rows and scored on
-its own test rows. Each channel is forecast alone, so neither their number nor their names have to be those of training.
+As in the literature (Time-LLM, section 4.4), the other dataset of a zero-shot evaluation is standardised by its own
+training rows, and its own test rows are scored. Each channel is forecast from itself, so the number and the names of
+the channels may differ from those of training.
 """
 
 from dataclasses import dataclass
@@ -22,37 +19,27 @@ from timellm_cli.geometry import BORDERS
 
 @dataclass(frozen=True)
 class Task:
-    """A split of the trained dataset, or of the CSV `given` in its place, or of another dataset, `zero_shot`.
+    """A split of the trained dataset, of the file `csv` that replaces it, or of another dataset, `zero_shot`.
 
-    `limit` takes the first so many windows of each channel.
+    With `limit`, only the first so many windows of each channel are scored.
     """
 
-    given: Path | None = None
+    csv: Path | None = None
     zero_shot: str | None = None
     split: str = "test"
     limit: int | None = None
 
 
 def stand_in(config: Config, path: Path) -> Config:
-    """The configuration of a trained model with the rows of `path`.
+    """The configuration of a trained model for the rows of another file with the same columns.
 
-    The borders of a known dataset hold for a file that has all of its columns and rows; any other one is split by
-    ratio. What the prompt says of the data stays; gaps are interpolated and counted. Raises DataError for a CSV that
-    cannot be read.
+    A file with all columns and rows of a known dataset is split at that dataset's borders, any other file by ratio. The
+    prompt's description stays. Gaps are interpolated and counted. Raises DataError for a CSV that cannot be read.
     """
     dataset = known_dataset(config.data)
-    custom = config.with_values(
-        {
-            "data.path": path,
-            "data.fill": "linear",
-            "data.dataset": "custom",
-            "data.target": target_of(config.data),
-            "prompt.description": description_of(config.data, config.prompt.description),
-        }
-    )
-    if dataset is not None and _is_whole(path, dataset, custom):
-        return config.with_values({"data.path": path, "data.fill": "linear"})
-    return custom
+    shared = {"data.path": path, "data.fill": "linear"}
+    custom = config.with_values({**shared, **_custom(config, target_of(config.data))})
+    return config.with_values(shared) if dataset is not None and _is_whole(path, dataset, custom) else custom
 
 
 def _is_whole(path: Path, dataset: Dataset, custom: Config) -> bool:
@@ -66,12 +53,12 @@ _DEFAULTS = {f"data.{name}": field.default for name, field in DataConfig.model_f
 
 
 def transfer(config: Config, other: str) -> Config:
-    """The configuration of a trained model, with the rows of `other`: a known dataset's name, or a CSV.
+    """The configuration of a trained model for the rows of `other`: the name of a known dataset, or a CSV.
 
-    A file that has the name and the columns of a known dataset has its borders, too. The prompt describes the known
-    dataset; of any other CSV nothing is known, and the description that the model was trained with stays. Its gaps are
-    interpolated and counted, its date column is the first where the trained one is absent, and its target the last.
-    Raises DataError for a CSV that cannot be read.
+    A file with the name and the columns of a known dataset counts as that dataset: it has the dataset's borders, and
+    the prompt describes it. For any other CSV, the description of training stays. If the trained date column is absent,
+    the first column has the dates; if the trained target is absent, the last column is the target. Gaps are
+    interpolated and counted. Raises DataError for a CSV that cannot be read.
     """
     path = Path(other)
     shared = {"data.columns": (), "data.percent": 100, "data.fill": "linear"}
@@ -86,13 +73,13 @@ def transfer(config: Config, other: str) -> Config:
         return config.with_values({**shared, **_known(path.stem)})
     target = target_of(config.data)
     return config.with_values(
-        {
-            **shared,
-            "data.dataset": "custom",
-            "data.target": target if target in columns or not columns else columns[-1],
-            "prompt.description": description_of(config.data, config.prompt.description),
-        }
+        {**shared, **_custom(config, target if target in columns or not columns else columns[-1])}
     )
+
+
+def _custom(config: Config, target: str) -> dict[str, Any]:
+    description = description_of(config.data, config.prompt.description)
+    return {"data.dataset": "custom", "data.target": target, "prompt.description": description}
 
 
 def _known(dataset: str) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 from timellm_cli.evaluation.bands import USUAL_LEVELS
-from timellm_cli.evaluation.evaluated import Entry
+from timellm_cli.evaluation.evaluated import LeaderboardEntry
 from timellm_cli.evaluation.examples import Example
-from timellm_cli.evaluation.leaderboard import Comparison
+from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.report.training_log import smooth
 
 WIDTH, HEIGHT = 360, 210
@@ -91,11 +91,11 @@ class Chart:
     x_label: str
 
 
-def horizon_chart(comparison: Comparison) -> Chart | None:
+def horizon_chart(leaderboard: Leaderboard) -> Chart | None:
     """MSE of each step of the horizon: the best models and the best baseline. None where there is a single step."""
-    if comparison.pred_len < 2:
+    if leaderboard.pred_len < 2:
         return None
-    drawn = [*style_models(comparison), (comparison.best_baseline, "baseline")]
+    drawn = [*style_models(leaderboard), (leaderboard.best_baseline, "baseline")]
     return line_chart(
         [Series(one.name, style, [step.first for step in one.steps], [step.mse for step in one.steps])
          for one, style in drawn],
@@ -132,11 +132,11 @@ def example_chart(example: Example) -> Chart:
     return line_chart(series, ranges=ranges, x_ticks=ticks, rule=0)
 
 
-def coverage_chart(comparison: Comparison) -> Chart | None:
+def coverage_chart(leaderboard: Leaderboard) -> Chart | None:
     """The share of the values that the bands of each level held. None where no model has bands."""
     series = [
         Series(entry.name, style, [one.level for one in entry.coverage], [one.coverage for one in entry.coverage])
-        for entry, style in style_models(comparison)
+        for entry, style in style_models(leaderboard)
         if entry.coverage
     ]
     if not series:
@@ -164,9 +164,9 @@ def loss_chart(logs: Sequence[list[dict[str, Any]]]) -> Chart | None:
     return line_chart(series, x_label="step") if series else None
 
 
-def style_models(comparison: Comparison) -> list[tuple[Entry, str]]:
+def style_models(leaderboard: Leaderboard) -> list[tuple[LeaderboardEntry, str]]:
     """The best models, best first, with the style that each has in all charts; the rest are not drawn."""
-    return list(zip(sorted(comparison.models, key=lambda entry: entry.rank), _MODEL_STYLES, strict=False))
+    return list(zip(sorted(leaderboard.models, key=lambda entry: entry.rank), _MODEL_STYLES, strict=False))
 
 
 def line_chart(

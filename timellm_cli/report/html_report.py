@@ -10,11 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from timellm_cli import __version__
-from timellm_cli.config import FIELDS, Config
+from timellm_cli.config import FIELDS
 from timellm_cli.evaluation.bands import USUAL_LEVELS
-from timellm_cli.evaluation.evaluated import Entry
-from timellm_cli.evaluation.examples import Example
-from timellm_cli.evaluation.leaderboard import Comparison
+from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry
+from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
 from timellm_cli.report.charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
@@ -29,31 +28,18 @@ _BADGES = {
     ("baseline", "unknown"): ("open", "one seed"),
     ("LLM", "lower"): ("good", "the LLM helped"),
     ("LLM", "higher"): ("bad", "the LLM hurt"),
-    ("LLM", "same"): ("even", "no difference that can be told"),
-    ("LLM", "unknown"): ("open", "the LLM is not judged"),
+    ("LLM", "same"): ("even", "no measurable difference"),
+    ("LLM", "unknown"): ("open", "the LLM is not tested"),
 }
 
 
 _MOST_CHANNELS = 24
-"""Channels that have bars; the table below them has every one."""
-
-
-@dataclass(frozen=True, eq=False)
-class RunShown:
-    """What the report shows of one checkpoint besides its figures. `metrics` are the lines of its metrics.jsonl.
-
-    There are none of a checkpoint that is not, or not any more, in the folder of its run.
-    """
-
-    path: Path
-    config: Config
-    examples: tuple[Example, ...]
-    metrics: list[dict[str, Any]]
+"""So many channels have bars. The table below the bars has all of them."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference and its 95 % interval on a track from worse to better, in per cent of the track's width."""
+    """A difference and its 95 % interval as positions on a track, in percent of its width; zero is at 50."""
 
     at: float
     low: float
@@ -61,15 +47,15 @@ class Interval:
     label: str
 
 
-def write_report(path: Path, comparison: Comparison, runs: Sequence[RunShown], command: str) -> None:
-    """Write the page; whatever stood at `path` is replaced in one move. Raises OSError where the disk refuses."""
-    text = render_report(comparison, runs, command)
+def write_report(path: Path, leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], command: str) -> None:
+    """Write the page. An old file at `path` is replaced in one move. Raises OSError if the disk fails."""
+    text = render_report(leaderboard, checkpoints, command)
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
 
 
-def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str) -> str:
-    """The page as text. `command` is what repeats the evaluation."""
+def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], command: str) -> str:
+    """The page as text. `command` is the command line that repeats the evaluation."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -77,60 +63,60 @@ def render_report(comparison: Comparison, runs: Sequence[RunShown], command: str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    by_path = {str(run.path): run for run in runs}
-    best = comparison.best_model
+    by_path = {str(one.path): one for one in checkpoints}
+    best = leaderboard.best_model
     shown = by_path[_middle_run(best)]
     return environment.get_template("report.html.jinja").render(
-        comparison=comparison,
+        leaderboard=leaderboard,
         best=best,
-        baseline=comparison.best_baseline,
+        baseline=leaderboard.best_baseline,
         config=shown.config,
         verdicts=[
-            (verdict, *_BADGES[verdict.about, verdict.outcome], _interval(verdict)) for verdict in comparison.verdicts
+            (verdict, *_BADGES[verdict.about, verdict.outcome], _interval(verdict)) for verdict in leaderboard.verdicts
         ],
-        horizon=horizon_chart(comparison),
-        coverage=coverage_chart(comparison),
+        horizon=horizon_chart(leaderboard),
+        coverage=coverage_chart(leaderboard),
         usual_coverage=[one for one in best.coverage if one.level in USUAL_LEVELS],
         parts=[f"{part.first} to {part.last}" for part in best.parts],
-        channels=_channels(comparison),
+        channels=_channels(leaderboard),
         examples=[(example, example_chart(example)) for example in shown.examples],
         examples_of=next(run for run in best.runs if run.path == str(shown.path)),
-        trainings=[_training(entry, [by_path[run.path] for run in entry.runs]) for entry in comparison.models],
-        settings=_settings(comparison, by_path),
-        commands=[*(_repeat(run.path) for run in runs if run.metrics), command],
+        trainings=[_training(entry, [by_path[run.path] for run in entry.runs]) for entry in leaderboard.models],
+        settings=_settings(leaderboard, by_path),
+        commands=[*(_repeat(one.path) for one in checkpoints if one.training_log), command],
         today=date.today().isoformat(),
         version=__version__,
-        strip=_strip(comparison),
-        relative=lambda value: format_change(value, comparison.best_baseline.mse),
+        strip=_strip(leaderboard),
+        relative=lambda value: format_change(value, leaderboard.best_baseline.mse),
         most_channels=_MOST_CHANNELS,
     )
 
 
-def _middle_run(entry: Entry) -> str:
-    """The path of the seed whose MSE is the middle one, the lower of two."""
+def _middle_run(entry: LeaderboardEntry) -> str:
+    """The path of the seed with the median MSE, the lower of two."""
     ordered = sorted(entry.runs, key=lambda run: run.mse)
     return ordered[(len(ordered) - 1) // 2].path
 
 
-def _training(entry: Entry, runs: Sequence[RunShown]) -> dict[str, Any]:
-    """Losses of every seed of a model, and the memory of the first seed that has a record of it."""
-    train = runs[0].config.train
+def _training(entry: LeaderboardEntry, seeds: Sequence[Evaluated]) -> dict[str, Any]:
+    """The losses of every seed of a model, and the memory of the first seed with a record of it."""
+    train = seeds[0].config.train
     records = [
         MemoryMeasured(**{key: value for key, value in line.items() if key != "event"})
-        for run in runs
-        for line in run.metrics
+        for seed in seeds
+        for line in seed.training_log
         if line["event"] == "memory"
     ]
     return {
         "name": entry.name,
         "loss": f"{train.loss.upper()}, standardised units",
-        "chart": loss_chart([run.metrics for run in runs]),
+        "chart": loss_chart([seed.training_log for seed in seeds]),
         "memory": _memory(records[0]) if records else None,
     }
 
 
 def _memory(record: MemoryMeasured) -> dict[str, Any]:
-    """Predicted against measured, as bars and in words, and the parts of the bill, largest first."""
+    """Predicted and measured memory as bars and as a sentence, and the parts of the memory bill, largest first."""
     sizes = {"predicted": record.predicted, "measured": record.allocated}
     known = {name: size for name, size in sizes.items() if size}
     parts = sorted(record.parts.items(), key=lambda part: -part[1])
@@ -153,32 +139,32 @@ def _interval(verdict: Verdict) -> Interval | None:
     return Interval(at, low, high, f"MSE {difference.relative:+.1%}, 95% interval {ends}")
 
 
-def _strip(comparison: Comparison) -> dict[str, Any] | None:
-    """The MSE of every seed and of the best baseline on one track; None where no model has several seeds."""
-    if all(len(entry.runs) < 2 for entry in comparison.models):
+def _strip(leaderboard: Leaderboard) -> dict[str, Any] | None:
+    """The MSE of every seed and of the best baseline as positions on one track. None if no model has several seeds."""
+    if all(len(entry.runs) < 2 for entry in leaderboard.models):
         return None
-    baseline = comparison.best_baseline.mse
-    values = [baseline, *(run.mse for entry in comparison.models for run in entry.runs if math.isfinite(run.mse))]
+    baseline = leaderboard.best_baseline.mse
+    values = [baseline, *(run.mse for entry in leaderboard.models for run in entry.runs if math.isfinite(run.mse))]
     low, high = min(values), max(values)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round(4 + 92 * (value - low) / (high - low), 2) if high > low else 50.0
 
-    styles = {entry.name: style for entry, style in style_models(comparison)}
+    styles = {entry.name: style for entry, style in style_models(leaderboard)}
     models = [
         {
             "name": entry.name,
             "style": styles.get(entry.name, "baseline"),
-            "places": [place(run.mse) for run in entry.runs if math.isfinite(run.mse)],
+            "positions": [position(run.mse) for run in entry.runs if math.isfinite(run.mse)],
         }
-        for entry in comparison.models
+        for entry in leaderboard.models
     ]
-    return {"models": models, "baseline": place(baseline), "low": low, "high": high}
+    return {"models": models, "baseline": position(baseline), "low": low, "high": high}
 
 
-def _channels(comparison: Comparison) -> list[dict[str, Any]]:
-    """Each channel's errors, and its MSE and the best baseline's as shares of the highest of all."""
-    ours, theirs = comparison.best_model.channels, comparison.best_baseline.channels
+def _channels(leaderboard: Leaderboard) -> list[dict[str, Any]]:
+    """The errors of each channel, and the MSE of model and baseline in percent of the highest MSE."""
+    ours, theirs = leaderboard.best_model.channels, leaderboard.best_baseline.channels
     known = [errors.mse for entry in (ours, theirs) for errors in entry.values() if math.isfinite(errors.mse)]
     highest = max(known, default=0.0) or 1.0
     return [
@@ -193,16 +179,16 @@ def _channels(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _settings(comparison: Comparison, runs: Mapping[str, RunShown]) -> list[dict[str, Any]]:
-    """Every key with its values in each model; `told` marks those that differ or are no default, files left out."""
+def _settings(leaderboard: Leaderboard, checkpoints: Mapping[str, Evaluated]) -> list[dict[str, Any]]:
+    """Every key with its value in each model. `shown`: it differs or is not the default, and names no file."""
     rows = []
     for key in FIELDS:
-        models = [[runs[run.path].config.values()[key] for run in entry.runs] for entry in comparison.models]
+        models = [[checkpoints[run.path].config.values()[key] for run in entry.runs] for entry in leaderboard.models]
         texts = [", ".join(dict.fromkeys(map(_text, values))) for values in models]
         differs = len(set(texts)) > 1
         is_default = all(value == FIELDS[key].default for values in models for value in values)
-        told = not key.startswith("run.") and (differs or not is_default)
-        rows.append({"key": key, "values": texts, "told": told, "differs": differs})
+        shown = not key.startswith("run.") and (differs or not is_default)
+        rows.append({"key": key, "values": texts, "shown": shown, "differs": differs})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What `timellm eval` shows on a terminal."""
+"""The leaderboard as `timellm eval` prints it on a terminal."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
-from timellm_cli.evaluation.evaluated import ChannelErrors, PartErrors
-from timellm_cli.evaluation.leaderboard import Comparison
+from timellm_cli.evaluation.leaderboard import Leaderboard
+from timellm_cli.evaluation.score import ChannelErrors, PartErrors
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_change, format_count
 
@@ -16,43 +16,43 @@ _RAW = ("MSE in\nCSV units", "MAE in\nCSV units")
 _MOST_CHANNELS = 40
 
 
-def render(comparison: Comparison) -> RenderableType:
-    """The whole report of a comparison for a terminal."""
-    return Group(*_blocks(comparison))
+def render(leaderboard: Leaderboard) -> RenderableType:
+    """The leaderboard with its verdicts, notes and tables."""
+    return Group(*_blocks(leaderboard))
 
 
-def _blocks(comparison: Comparison) -> Iterator[RenderableType]:
-    channels = len(comparison.channels)
+def _blocks(leaderboard: Leaderboard) -> Iterator[RenderableType]:
+    channels = len(leaderboard.channels)
     yield Text.assemble(
-        (f"{comparison.data}, {comparison.split} split: ", "bold"),
-        f"{comparison.windows:,} windows x {format_count(channels, 'channel')} = {comparison.samples:,} samples, "
-        f"{format_count(comparison.pred_len, 'step')} each",
+        (f"{leaderboard.data}, {leaderboard.split} split: ", "bold"),
+        f"{leaderboard.windows:,} windows x {format_count(channels, 'channel')} = {leaderboard.samples:,} samples, "
+        f"{format_count(leaderboard.pred_len, 'step')} each",
     )
-    yield _models(comparison)
-    for verdict in comparison.verdicts:
+    yield _models(leaderboard)
+    for verdict in leaderboard.verdicts:
         yield Text(str(verdict))
-    for entry in comparison.models:
+    for entry in leaderboard.models:
         if entry.coverage:
             yield Text(f"{entry.name}: {_coverage(entry.coverage)}")
-    for note in comparison.notes:
+    for note in leaderboard.notes:
         yield Text(f"note: {note}", style="yellow")
     if channels > 1:
-        yield _by_channel(comparison)
+        yield _by_channel(leaderboard)
         if channels > _MOST_CHANNELS:
             yield Text(f"and {channels - _MOST_CHANNELS} more channels: --json has them all", style="dim")
-    if comparison.pred_len > 1:
-        yield _by_part(comparison)
+    if leaderboard.pred_len > 1:
+        yield _by_part(leaderboard)
 
 
-def _models(comparison: Comparison) -> Table:
-    table = titled_table("errors, standardised" if comparison.best.mae_raw is None else "errors")
-    has_raw = comparison.best.mae_raw is not None
+def _models(leaderboard: Leaderboard) -> Table:
+    has_raw = leaderboard.best.mae_raw is not None
+    table = titled_table("errors" if has_raw else "errors, standardised")
     table.add_column("model", overflow="fold")
     _add_figures(table, ("MSE", "MAE", *(_RAW if has_raw else ())))
     _add_figures(table, ("MSE against\nbest baseline", ""))
-    lowest_mae = min(entry.mae for entry in comparison.entries)
-    for entry in comparison.entries:
-        is_best = entry is comparison.best
+    lowest_mae = min(entry.mae for entry in leaderboard.entries)
+    for entry in leaderboard.entries:
+        is_best = entry is leaderboard.best
         cells = [
             _figure(entry.mse, is_best, entry.mse_std),
             _figure(entry.mae, entry.mae == lowest_mae, entry.mae_std),
@@ -62,31 +62,31 @@ def _models(comparison: Comparison) -> Table:
         table.add_row(
             Text.assemble((entry.name, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
             *cells,
-            "" if entry is comparison.best_baseline else format_change(entry.mse, comparison.best_baseline.mse),
+            "" if entry is leaderboard.best_baseline else format_change(entry.mse, leaderboard.best_baseline.mse),
             Text("best", style="bold green") if is_best else "",
-            end_section=entry is comparison.models[-1] or entry is comparison.entries[-1],
+            end_section=entry is leaderboard.models[-1] or entry is leaderboard.entries[-1],
         )
-    for method in comparison.published:
+    for method in leaderboard.published:
         table.add_row(
             Text.assemble(method.name, "\n", (method.source, "dim")),
             f"{method.mse:.3f}",
             f"{method.mae:.3f}",
-            format_change(method.mse, comparison.best_baseline.mse),
+            format_change(method.mse, leaderboard.best_baseline.mse),
             Text("published", style="dim"),
         )
     return table
 
 
 def _coverage(coverages: Sequence[Coverage]) -> str:
-    """The bands of the levels that are asked for most, or else of all there are."""
+    """The coverage of the usual levels, or of all levels if there are none of these."""
     shown = [one for one in coverages if one.level in USUAL_LEVELS] or coverages
     return "; ".join(
         f"{one.level} % bands held {one.coverage:.1f} % of the values, mean width {one.width:.2f}" for one in shown
     )
 
 
-def _by_channel(comparison: Comparison) -> Table:
-    entry, baseline = comparison.best_model, comparison.best_baseline
+def _by_channel(leaderboard: Leaderboard) -> Table:
+    entry, baseline = leaderboard.best_model, leaderboard.best_baseline
     table = titled_table(f"{entry.name}, by channel")
     table.add_column("channel", overflow="fold")
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", *_RAW))
@@ -100,8 +100,8 @@ def _by_channel(comparison: Comparison) -> Table:
     return table
 
 
-def _by_part(comparison: Comparison) -> Table:
-    entry, baseline = comparison.best_model, comparison.best_baseline
+def _by_part(leaderboard: Leaderboard) -> Table:
+    entry, baseline = leaderboard.best_model, leaderboard.best_baseline
     table = titled_table(f"{entry.name}, by part of the horizon")
     table.add_column("steps")
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}"))
@@ -117,7 +117,7 @@ def _add_figures(table: Table, headings: Sequence[str]) -> None:
 
 
 def _side_by_side(ours: ChannelErrors | PartErrors, theirs: ChannelErrors | PartErrors) -> tuple[Text, str, Text]:
-    """Our MSE and MAE and their MSE, the lower MSE marked."""
+    """Our MSE and MAE, and their MSE; the lower MSE is marked."""
     return _figure(ours.mse, ours.mse < theirs.mse), f"{ours.mae:.4f}", _figure(theirs.mse, theirs.mse < ours.mse)
 
 

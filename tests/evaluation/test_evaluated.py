@@ -8,14 +8,15 @@ from tests.untrained import make_config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.evaluated import Subject, name_checkpoints, notes_on, require_comparable
+from timellm_cli.evaluation.evaluated import Evaluated, name_checkpoints, require_comparable
+from timellm_cli.evaluation.leaderboard import notes_on
 from timellm_cli.evaluation.task import Task
 
 SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
 
 
-def subject(name: str, **changes: object) -> Subject:
-    return Subject(name, Path(f"{name}.pt"), make_config(Path("a.csv"), **changes), ("load", "OT"), SCALER)
+def checkpoint(name: str, **changes: object) -> Evaluated:
+    return Evaluated(name, Path(f"{name}.pt"), make_config(Path("a.csv"), **changes), ("load", "OT"), SCALER, "1h")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_checkpoints_have_short_names_that_differ(paths: list[str], names: list[
     "changes", [{"llm__name": "gpt2"}, {"window__seq_len": 96}, {"train__loss": "mae"}, {"data__window_stride": 7}]
 )
 def test_models_that_learned_otherwise_can_be_compared(changes: dict[str, object]) -> None:
-    require_comparable([subject("a"), subject("b", **changes)], Task())
+    require_comparable([checkpoint("a"), checkpoint("b", **changes)], Task())
 
 
 @pytest.mark.parametrize(
@@ -52,57 +53,60 @@ def test_models_that_learned_otherwise_can_be_compared(changes: dict[str, object
 )
 def test_what_differs_is_named_with_both_sides(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        require_comparable([subject("a"), subject("b", **changes)], Task())
+        require_comparable([checkpoint("a"), checkpoint("b", **changes)], Task())
     assert words in refused.value.message
     assert refused.value.hint
 
 
 def test_all_differences_stand_in_one_message() -> None:
-    others = [subject("b", window__pred_len=24, data__test_ratio=0.1), subject("c", data__features="MS")]
+    others = [checkpoint("b", window__pred_len=24, data__test_ratio=0.1), checkpoint("c", data__features="MS")]
     with pytest.raises(ConfigError) as refused:
-        require_comparable([subject("a"), *others], Task())
+        require_comparable([checkpoint("a"), *others], Task())
     assert refused.value.message.count("\n  - ") == 3
 
 
 def test_a_csv_given_for_all_makes_their_own_files_irrelevant() -> None:
-    require_comparable([subject("a"), subject("b", data__path=Path("c.csv"))], Task(Path("d.csv")))
+    require_comparable([checkpoint("a"), checkpoint("b", data__path=Path("c.csv"))], Task(Path("d.csv")))
 
 
 def test_the_same_columns_on_another_scale_cannot_be_compared() -> None:
-    other = replace(subject("b"), scaler=Scaler(np.array([1.0, 2.0]), np.array([3.0, 5.0])))
+    other = replace(checkpoint("b"), scaler=Scaler(np.array([1.0, 2.0]), np.array([3.0, 5.0])))
     with pytest.raises(ConfigError, match="trained on different rows"):
-        require_comparable([subject("a"), other], Task())
+        require_comparable([checkpoint("a"), other], Task())
 
 
 def test_on_the_training_split_seq_len_moves_the_forecast_rows() -> None:
     with pytest.raises(ConfigError, match="seq_len: 48 in a, 96 in b"):
-        require_comparable([subject("a"), subject("b", window__seq_len=96)], Task(split="train"))
+        require_comparable([checkpoint("a"), checkpoint("b", window__seq_len=96)], Task(split="train"))
 
 
 def notes(csv: Path, task: Task, *changed: dict[str, object]) -> str:
     configs = [make_config(csv, **changes) for changes in changed]
-    subjects = [replace(subject(f"run {place}"), config=config) for place, config in enumerate(configs)]
     data = load_data(configs[0])
-    return " | ".join(notes_on(subjects, str(data.table.cadence), data, task))
+    checkpoints = [
+        replace(checkpoint(f"run {number}"), config=config, cadence=str(data.table.cadence))
+        for number, config in enumerate(configs)
+    ]
+    return " | ".join(notes_on(checkpoints, data, task))
 
 
 def test_a_table_of_all_test_windows_needs_no_note(small_csv: Path) -> None:
     assert notes(small_csv, Task(), {}) == ""
 
 
-def test_few_shot_models_are_told_apart_with_what_the_baselines_saw(small_csv: Path) -> None:
-    said = notes(small_csv, Task(), {"data__percent": 50}, {})
-    assert "few-shot: trained on the first part of the training rows (run 0 50%, run 1 100%)" in said
-    assert "the baselines are fitted on 50%" in said
+def test_few_shot_models_are_noted_with_the_rows_that_the_baselines_are_fitted_on(small_csv: Path) -> None:
+    text = notes(small_csv, Task(), {"data__percent": 50}, {})
+    assert "few-shot: trained on the first part of the training rows (run 0 50%, run 1 100%)" in text
+    assert "the baselines are fitted on 50%" in text
     alike = notes(small_csv, Task(), {"data__percent": 50}, {"data__percent": 50, "train__seed": 2})
     assert "few-shot: trained on the first 50% of the training rows; the baselines are fitted on 50%" in alike
 
 
 def test_zero_shot_and_a_part_of_the_windows_are_noted(small_csv: Path) -> None:
-    said = notes(small_csv, Task(zero_shot="small.csv", split="val", limit=9), {})
+    text = notes(small_csv, Task(zero_shot="small.csv", split="val", limit=9), {})
     for words in (
         "zero-shot: trained on small.csv and scored on small.csv",
         "first 9 windows",
         "this is the val split",
     ):
-        assert words in said
+        assert words in text
