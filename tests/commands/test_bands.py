@@ -35,7 +35,9 @@ def test_training_leaves_bands_that_predict_writes_draws_and_eval_counts(
     rows = list(csv.reader(io.StringIO((tmp_path / "out.csv").read_text(encoding="utf-8"))))
     names = ["OT-lo-95", "OT-lo-80", "OT-hi-80", "OT-hi-95", "load-lo-95", "load-lo-80", "load-hi-80", "load-hi-95"]
     assert rows[0] == ["date", "OT", "load", *names]
-    table = {name: np.array([float(row[place]) for row in rows[1:]]) for place, name in enumerate(rows[0]) if place}
+    table = {
+        name: np.array([float(row[position]) for row in rows[1:]]) for position, name in enumerate(rows[0]) if position
+    }
     for channel in ("OT", "load"):
         ordered = [table[name] for name in names if name.startswith(channel)]
         assert all((low <= high).all() for low, high in pairwise(ordered))

@@ -166,7 +166,7 @@ def test_a_missing_llm_and_a_wrong_file_name_their_remedies(
     assert str(checkpoint) in wrong.stderr
 
 
-def test_a_report_is_one_page_and_a_bad_place_for_it_is_refused_at_once(
+def test_a_report_is_one_page_and_a_bad_path_for_it_is_refused_at_once(
     cli: Cli, run_a: Path, small_csv: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
@@ -176,12 +176,12 @@ def test_a_report_is_one_page_and_a_bad_place_for_it_is_refused_at_once(
     text = page.read_text(encoding="utf-8")
     for words in ("small.csv", "run-a", "Worst: ", "no metrics.jsonl", f"--limit 5 --report {page}"):
         assert words in text
-    for place, words in (
+    for path, words in (
         (tmp_path, "is a folder"),
         (tmp_path / "no" / "r.html", "there is no folder"),
         (run_a, "lost"),
     ):
-        refused = cli("eval", run_a, "--report", place)
+        refused = cli("eval", run_a, "--report", path)
         assert refused.returncode == 2
         assert words in refused.stderr
 

@@ -71,10 +71,10 @@ def test_a_half_width_is_the_ranked_error_of_a_plain_loop(small_csv: Path, monke
     data = load_data(make_config(small_csv))
     intervals, samples = validated(data), data.windows("val")
     assert (intervals.channels, intervals.period, intervals.windows) == (("load", "OT"), 0, samples.windows)
-    for place in range(2):
+    for position in range(2):
         for step in (0, 11):
             ratios = []
-            batch = samples.batch(range(place * samples.windows, (place + 1) * samples.windows))
+            batch = samples.batch(range(position * samples.windows, (position + 1) * samples.windows))
             for history_T, future_H in zip(batch.history_BT, batch.future_BH, strict=True):
                 values = history_T.tolist()
                 mean = sum(values) / len(values)
@@ -83,8 +83,8 @@ def test_a_half_width_is_the_ranked_error_of_a_plain_loop(small_csv: Path, monke
             for level in intervals.levels:
                 rank = math.ceil((len(ratios) + 1) * level / 100)
                 expected = sorted(ratios)[rank - 1]
-                half = intervals.halves_LCH[intervals.levels.index(level), place, step]
-                assert half == pytest.approx(expected, rel=1e-4), (place, step, level)
+                half = intervals.halves_LCH[intervals.levels.index(level), position, step]
+                assert half == pytest.approx(expected, rel=1e-4), (position, step, level)
 
 
 def test_levels_that_so_few_windows_cannot_tell_are_left_out(small_csv: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_single_run_has_no_spread() -> None:
 
 def test_against_a_fixed_number_eight_seeds_have_seven_degrees_of_freedom_whatever_rounding_says() -> None:
     for start in range(200):
-        ours = [math.sin(start * 8 + place) for place in range(8)]
+        ours = [math.sin(start * 8 + position) for position in range(8)]
         difference = differ(ours, 0.0)
         assert difference.high is not None and difference.standard_error is not None
         assert (difference.high - difference.mean) / difference.standard_error == pytest.approx(T_975[6])

@@ -1,4 +1,4 @@
-"""A CSV in the place of the trained one: which borders hold for it."""
+"""A CSV that replaces the trained one: which borders hold for it."""
 
 from pathlib import Path
 

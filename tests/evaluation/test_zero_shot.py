@@ -13,7 +13,7 @@ ETTH1 = Config().with_values({"data.dataset": "ETTh1", "data.columns": ("HUFL", 
 
 
 def write_csv(path: Path, header: str, channels: int, rows: int = 300) -> Path:
-    rows_of = [",".join(f"{row % 7 + place}.5" for place in range(channels)) for row in range(rows)]
+    rows_of = [",".join(f"{row % 7 + position}.5" for position in range(channels)) for row in range(rows)]
     lines = [f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00,{values}" for row, values in enumerate(rows_of)]
     path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     return path
