@@ -9,7 +9,9 @@ import torch
 
 from tests.conftest import Cli, last_json
 from tests.untrained import CPU, make_config, save_untrained
+from timellm_cli.commands.eval import run
 from timellm_cli.data.windows import load_data
+from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.score import score
 from timellm_cli.geometry import count_run
 from timellm_cli.training.checkpoint import load_checkpoint, load_runner
@@ -207,3 +209,16 @@ def test_zero_shot_scores_every_channel_of_another_dataset_by_its_own_scale(
     absent = cli("eval", run_a, "--zero-shot", "ETTh2")
     assert absent.returncode == 3
     assert "timellm fetch ETTh2" in absent.stderr
+
+
+def test_a_model_too_large_for_the_gpu_is_one_clear_error_while_it_is_loaded(
+    run_a: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB. More advice.")
+
+    monkeypatch.setattr("timellm_cli.commands.open_checkpoint.load_runner", out_of_memory)
+    options = {"data_path": None, "zero_shot": None, "limit": None, "batch_size": None, "llm": None, "report": None}
+    with pytest.raises(ModelError, match=r"out of memory: .*Tried to allocate 2.00 GiB") as refused:
+        run([run_a], split="test", device="cpu", offline=True, as_json=True, **options)
+    assert "--device cpu" in refused.value.hint
