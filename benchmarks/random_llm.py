@@ -21,7 +21,8 @@ from timellm_cli.config import Config, LLMConfig
 from timellm_cli.model import load
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
-from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersBackbone
+from timellm_cli.model.llm.ops import Kernels
+from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersLLM
 from timellm_cli.planning.llm_shape import look_up_keys
 
 SMOLLM2 = {
@@ -107,9 +108,10 @@ class RandomLLM:
             self._factor_EE = torch.linalg.cholesky(gram_EE.cpu()).T.contiguous().float()
         return self._factor_EE
 
-    def build_decoder(self, llm: LLMConfig, precision: str, kernels: str) -> Decoder:
+    def build_decoder(self, llm: LLMConfig, precision: str, kernels: Kernels) -> Decoder:
         """Our decoder of the first layers."""
-        return build_decoder(self.keys, self.read, self._layers(llm), llm, DTYPES[precision], self.device)
+        layers = self._layers(llm)
+        return build_decoder(self.keys, self.read, layers, llm, DTYPES[precision], self.device, kernels=kernels)
 
     def build_transformers(self, llm: LLMConfig, precision: str, attention: str = "sdpa") -> nn.Module:
         """The model of transformers, with bitsandbytes' linear layers for NF4, as `from_pretrained` makes it."""
@@ -171,10 +173,10 @@ class RandomLLM:
 def standing_in_for_files(llm: RandomLLM) -> Iterator[None]:
     """Inside, `load_model` takes its LLM from here, and everything else as usual."""
 
-    def load_llm(config: Config, *_: Any) -> Decoder | TransformersBackbone:
+    def load_llm(config: Config, *_: Any) -> Decoder | TransformersLLM:
         precision, kernels = config.train.precision, config.hardware.kernels
         if config.llm.implementation == "transformers":
-            return TransformersBackbone(llm.build_transformers(config.llm, precision))
+            return TransformersLLM(llm.build_transformers(config.llm, precision))
         decoder = llm.build_decoder(config.llm, precision, kernels)
         decoder.recompute = config.hardware.recompute == "on"
         return decoder

@@ -11,14 +11,14 @@ from torch import Tensor
 from transformers import AutoModel
 
 from tests.conftest import write_byte_tokenizer
-from tests.model.llm.test_backbone import FAMILIES
+from tests.model.llm.test_families import FAMILIES
 from tests.untrained import make_config, small_runner
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Floats, Scaler
 from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation.score import score
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.transformers_llm import TransformersBackbone
+from timellm_cli.model.llm.transformers_llm import TransformersLLM
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
 from timellm_cli.model.time_llm import NoLLM, normalise
@@ -26,8 +26,8 @@ from timellm_cli.model.time_llm import NoLLM, normalise
 CPU = torch.device("cpu")
 BATCH = 64
 BACKBONES = {
-    "llama": Decoder, "qwen2": Decoder, "gpt2": TransformersBackbone, "opt": TransformersBackbone,
-    "bloom": TransformersBackbone, "bert": TransformersBackbone, "none": NoLLM,
+    "llama": Decoder, "qwen2": Decoder, "gpt2": TransformersLLM, "opt": TransformersLLM,
+    "bloom": TransformersLLM, "bert": TransformersLLM, "none": NoLLM,
 }  # fmt: skip
 PERIODS = (2.0, 3.7, 12.0, 24.0, 100.0)
 

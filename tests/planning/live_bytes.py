@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from timellm_cli.model.llm.ops import TorchOps
 
 
 class LiveBytes(TorchDispatchMode):
@@ -37,9 +39,9 @@ class LiveBytes(TorchDispatchMode):
         self._alive |= {ref: size for ref, size in _storages(tensors).items() if ref not in self._from_before}
         self.peak = max(self.peak, self.now)
 
-    def fuse(self, ops: ModuleType) -> Any:
+    def fuse(self, ops: TorchOps) -> Any:
         """The same operations as a GPU's kernels do them: of what they allocate only the results count."""
-        names = [name for name, value in vars(ops).items() if callable(value) and not name.startswith("_")]
+        names = [name for name in dir(ops) if not name.startswith("_")]
         return SimpleNamespace(**{name: self._fused(getattr(ops, name)) for name in names})
 
     def _fused(self, operation: Callable[..., Any]) -> Callable[..., Any]:

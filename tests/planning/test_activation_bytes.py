@@ -8,7 +8,7 @@ import torch
 from tests.planning.cases import TINY, known_shape, step, tiny_shape
 from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.data.batch import PromptTokens
-from timellm_cli.model.llm.transformers_llm import TransformersBackbone
+from timellm_cli.model.llm.transformers_llm import TransformersLLM
 from timellm_cli.model.time_llm import TimeLLM, VocabularyMapping, vocabulary_factor
 from timellm_cli.planning.activation_bytes import (
     llm_activations,
@@ -50,13 +50,13 @@ class SavedByAutograd:
         )
 
 
-def build(family: str, precision: str = "fp32") -> TransformersBackbone:
+def build(family: str, precision: str = "fp32") -> TransformersLLM:
     from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    return TransformersBackbone(
-        AutoModel.from_config(AutoConfig.for_model(family, **TINY[family])).to(DTYPES[precision])
-    )
+    llm = TransformersLLM(AutoModel.from_config(AutoConfig.for_model(family, **TINY[family])).to(DTYPES[precision]))
+    llm.set_prefix(prompt(head_len=8).prefix)
+    return llm
 
 
 def prompt(head_len: int) -> PromptTokens:
@@ -100,7 +100,6 @@ def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: 
     forecaster = TimeLLM(window, model, backbone, mapping).train()
     with SavedByAutograd(forecaster) as saved:
         forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))
-    assert forecaster.patch_nums == PATCHES
     case = step(
         tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, seq_len=SEQ_LEN, pred_len=PRED_LEN,
         model=model, quantization="none", precision="fp32", on_gpu=False,

@@ -13,9 +13,9 @@ from tests.planning.live_bytes import LiveBytes
 from timellm_cli.config import LLMConfig
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm import decoder_layer
-from timellm_cli.model.llm import ops as plain_ops
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
+from timellm_cli.model.llm.ops import TorchOps
 from timellm_cli.planning import decoder_bytes
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.decoder_bytes import (
@@ -70,23 +70,25 @@ def case_of(keys: dict[str, Any], **changes: Any) -> Case:
 def test_layers_keep_what_the_trace_holds(precision: str, recompute: bool) -> None:
     decoder = build(WIDE, precision)
     decoder.recompute = recompute
-    decoder.admit(prompt())
+    decoder.set_prefix(prompt().prefix)
     _, trace = decoder.read(prompt(), torch.randn(BATCH, PATCHES, 64, dtype=DTYPES[precision]), keep=True)
     tensors = [tensor for kept in trace.kept for tensor in (kept.tokens_BPE, kept.keys_BkCR, kept.values_BkCR)]
-    tensors += [tensor for kept in trace.kept if kept.inside for tensor in vars(kept.inside).values()]
+    tensors += [tensor for kept in trace.kept if kept.activations for tensor in vars(kept.activations).values()]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     case = case_of(WIDE, precision=precision, recompute=recompute)
-    assert decoder._head is not None
-    head = sum(part.untyped_storage().nbytes() for pair in decoder._head[1] for part in pair)
-    assert keys_values(case, 0).bytes == head
-    assert patch_activations(case).bytes + keys_values(case, BATCH).bytes == sum(storages.values()) + head
+    prefix = sum(part.untyped_storage().nbytes() for layer in decoder.layers for part in layer.prefix)
+    assert keys_values(case, 0).bytes == prefix
+    assert patch_activations(case).bytes + keys_values(case, BATCH).bytes == sum(storages.values()) + prefix
 
 
 def peaks(decoder: Decoder, keeps: bool = True) -> Iterator[int]:
     """The most bytes that are alive during a forward pass, and during a backward pass."""
-    decoder.admit(prompt())
+    decoder.set_prefix(prompt().prefix)
     live, prompts = LiveBytes(), prompt()
-    decoder.ops = live.fuse(plain_ops)
+    fused = live.fuse(TorchOps())
+    for module in decoder.modules():
+        if hasattr(module, "ops"):
+            module.ops = fused
     before, weights = torch.randn(BATCH, PATCHES, 64, requires_grad=keeps), torch.randn(BATCH, PATCHES, 64)
     with live:
         tokens = before * 1

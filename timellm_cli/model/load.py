@@ -14,10 +14,10 @@ from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint
 from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, why_transformers
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
-from timellm_cli.model.llm.prepared import Prepared
+from timellm_cli.model.llm.prepared import PreparedFiles
 from timellm_cli.model.llm.random_weights import draw_tensors, drawn_llm
 from timellm_cli.model.llm.tensor_files import open_tensors
-from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersBackbone, load_with_transformers
+from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersLLM, load_with_transformers
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder, load_tokenizer
 from timellm_cli.model.runner import Runner
@@ -44,8 +44,8 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda no
     seed = config.train.seed if config.llm.weights == "random" else None
     fingerprint = fingerprint_llm(folder) if seed is None else fingerprint_random(folder, seed)
     keep_files = seed is None and config.hardware.prepared
-    prepared = Prepared(fingerprint, stamp_llm(folder)) if keep_files else None
-    llm = load_llm(config, folder, device, prepared, on_note)
+    prepared = PreparedFiles(fingerprint, stamp_llm(folder), on_note) if keep_files else None
+    llm = load_llm(config, folder, device, prepared)
     if config.model.d_ff > llm.hidden_size:
         raise ModelError(
             f"model.d_ff {config.model.d_ff} is more than the hidden size {llm.hidden_size} of {config.llm.name}",
@@ -72,8 +72,8 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda no
 
 
 def load_llm(
-    config: Config, folder: Path, device: torch.device, prepared: Prepared | None, on_note: OnNote
-) -> Decoder | TransformersBackbone:
+    config: Config, folder: Path, device: torch.device, prepared: PreparedFiles | None
+) -> Decoder | TransformersLLM:
     """The first `llm.layers` layers of the LLM in `folder`, frozen, from its files or drawn under `train.seed`.
 
     Quantised layers are read from `prepared` and written there. Raises ModelError where files are missing or broken.
@@ -94,7 +94,7 @@ def load_llm(
             f"llm.layers is {layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
         )
     read = open_tensors(folder, keys) if seed is None else draw_tensors(keys, seed)
-    decoder = build_decoder(keys, read, layers, llm, DTYPES[precision], device, prepared)
+    decoder = build_decoder(keys, read, layers, llm, DTYPES[precision], device, prepared, config.hardware.kernels)
     decoder.recompute = config.hardware.recompute == "on"
     return decoder
 
@@ -107,7 +107,7 @@ def _make_encoder(config: Config, folder: Path, max_positions: int, on_gpu: bool
     return PromptEncoder(text, load_tokenizer(folder), max_positions - patches, patches, multiple, keep_prefix)
 
 
-def _vocabulary_factor(embedding_VE: Tensor, prepared: Prepared | None) -> Tensor:
+def _vocabulary_factor(embedding_VE: Tensor, prepared: PreparedFiles | None) -> Tensor:
     """The factor of the LLM's vocabulary, computed at the first start with the LLM and read at the next ones."""
     if prepared is None:
         return vocabulary_factor(embedding_VE)

@@ -17,7 +17,7 @@ from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.frozen_matrix import FullMatrix
 
 CPU = torch.device("cpu")
-LAYERS, BATCH, TAIL, PATCHES, WIDTH, MIDDLE = 3, 3, 5, 4, 64, 96
+LAYERS, BATCH, SUFFIX, PATCHES, WIDTH, MIDDLE = 3, 3, 5, 4, 64, 96
 SIZES: dict[str, Any] = {
     "vocab_size": 300, "hidden_size": WIDTH, "intermediate_size": MIDDLE, "num_hidden_layers": LAYERS,
     "num_attention_heads": 4, "max_position_embeddings": 512,
@@ -34,7 +34,8 @@ CONFIGS: dict[str, transformers.PretrainedConfig] = {
     "mistral": transformers.MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=None),
     "qwen2 with biases, in groups of 4": transformers.Qwen2Config(**SIZES, num_key_value_heads=1),
 }
-HEADS = {"no head": (), "a head": tuple(range(100, 140))}
+PREFIXES = {"no prefix": (), "a prefix": tuple(range(100, 140))}
+PREFIX = PREFIXES["a prefix"]
 
 
 def random_llm(config: transformers.PretrainedConfig) -> Any:
@@ -47,16 +48,18 @@ def random_llm(config: transformers.PretrainedConfig) -> Any:
     return llm.requires_grad_(False)
 
 
-def decoder_of(llm: Any, **settings: Any) -> Decoder:
+def decoder_of(llm: Any, prefix: tuple[int, ...] = (), **settings: Any) -> Decoder:
     config = LLMConfig(**{"quantization": "none", **settings})
-    return build_decoder(llm.config.to_dict(), llm.state_dict().__getitem__, LAYERS, config, torch.float32, CPU)
+    decoder = build_decoder(llm.config.to_dict(), llm.state_dict().__getitem__, LAYERS, config, torch.float32, CPU)
+    decoder.set_prefix(prefix)
+    return decoder
 
 
-def unequal_prompts(head: tuple[int, ...]) -> PromptTokens:
-    ids_BK = torch.randint(0, 300, (BATCH, TAIL), generator=torch.Generator().manual_seed(2))
+def unequal_prompts(prefix: tuple[int, ...]) -> PromptTokens:
+    ids_BK = torch.randint(0, 300, (BATCH, SUFFIX), generator=torch.Generator().manual_seed(2))
     mask_BK = torch.ones_like(ids_BK)
     mask_BK[1, :2] = mask_BK[2, :4] = 0
-    return PromptTokens(ids_BK, mask_BK, head)
+    return PromptTokens(ids_BK, mask_BK, prefix)
 
 
 def patches_and_gradient(batch: int = BATCH) -> tuple[Tensor, Tensor]:
@@ -86,14 +89,14 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).detach().norm() / expected.detach().norm())
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_outputs_and_gradients_are_those_of_transformers_with_autograd(name: str, head: str) -> None:
-    llm, prompt = random_llm(CONFIGS[name]), unequal_prompts(HEADS[head])
+def test_outputs_and_gradients_are_those_of_transformers_with_autograd(name: str, prefix: str) -> None:
+    llm, prompt = random_llm(CONFIGS[name]), unequal_prompts(PREFIXES[prefix])
     tokens_BPE, grad_BPE = patches_and_gradient()
     expected = read_plainly(llm, prompt, tokens_BPE)
     (expected_grad,) = torch.autograd.grad(expected, tokens_BPE, grad_BPE)
-    decoder = decoder_of(llm)
+    decoder = decoder_of(llm, prompt.prefix)
     assert not list(decoder.parameters()), "no weight can have a gradient"
     for decoder.recompute in (False, True):
         hidden, grad = read_and_differentiate(decoder, prompt)
@@ -102,23 +105,24 @@ def test_outputs_and_gradients_are_those_of_transformers_with_autograd(name: str
 
 
 def test_scaled_rotary_positions_matter_to_the_comparison() -> None:
-    scaled, plain = (decoder_of(random_llm(CONFIGS[name])) for name in ("llama 3.1", "llama in groups of 2"))
+    scaled, plain = (decoder_of(random_llm(CONFIGS[name]), PREFIX) for name in ("llama 3.1", "llama in groups of 2"))
     assert not torch.allclose(scaled.frequencies, plain.frequencies)
-    prompt = unequal_prompts(HEADS["a head"])
+    prompt = unequal_prompts(PREFIX)
     assert distance(scaled(prompt, patches_and_gradient()[0]), plain(prompt, patches_and_gradient()[0])) > 1e-3
 
 
 def test_what_is_read_without_gradients_is_the_same() -> None:
-    decoder, prompt = decoder_of(random_llm(CONFIGS["mistral"])), unequal_prompts(HEADS["a head"])
+    decoder, prompt = decoder_of(random_llm(CONFIGS["mistral"]), PREFIX), unequal_prompts(PREFIX)
     expected, _ = read_and_differentiate(decoder, prompt)
     with torch.inference_mode():
+        decoder.set_prefix(PREFIX)
         found = decoder(prompt, patches_and_gradient()[0])
     torch.testing.assert_close(found.clone(), expected)
-    read_and_differentiate(decoder, prompt)  # the head read under inference mode would serve training too
+    read_and_differentiate(decoder, prompt)  # the prefix read under inference mode serves training too
 
 
 def test_a_reading_does_not_depend_on_batch_mates() -> None:
-    decoder, prompt = decoder_of(random_llm(CONFIGS["llama in groups of 2"])), unequal_prompts(HEADS["a head"])
+    decoder, prompt = decoder_of(random_llm(CONFIGS["llama in groups of 2"]), PREFIX), unequal_prompts(PREFIX)
     together, _ = read_and_differentiate(decoder, prompt)
     tokens_BPE, _ = patches_and_gradient()
     for row, padding in enumerate((0, 2, 4)):
@@ -134,7 +138,7 @@ def test_how_much_the_mlp_takes_at_a_time_does_not_matter(monkeypatch: pytest.Mo
     decoder.recompute = recompute
     expected = read_and_differentiate(decoder, prompt)
     for samples in (0, 2):
-        monkeypatch.setattr(decoder_layer, "WIDE_BYTES", samples * (TAIL + PATCHES) * 2 * MIDDLE * 4)
+        monkeypatch.setattr(decoder_layer, "WIDE_BYTES", samples * (SUFFIX + PATCHES) * 2 * MIDDLE * 4)
         for found, whole in zip(read_and_differentiate(decoder, prompt), expected, strict=True):
             torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
 
@@ -157,11 +161,10 @@ def numbers_in(kept: object) -> int:
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_only_the_patches_numbers_and_the_keys_and_values_live_between_the_passes(recompute: bool) -> None:
-    decoder, prompt = decoder_of(random_llm(CONFIGS["llama in groups of 2"])), unequal_prompts(HEADS["a head"])
+    decoder, prompt = decoder_of(random_llm(CONFIGS["llama in groups of 2"]), PREFIX), unequal_prompts(PREFIX)
     decoder.recompute = recompute
-    decoder.admit(prompt)
     _, trace = decoder.read(prompt, patches_and_gradient()[0].detach(), keep=True)
-    patches, context = BATCH * PATCHES, BATCH * (len(prompt.prefix) + TAIL + PATCHES)
+    patches, context = BATCH * PATCHES, BATCH * (len(prompt.prefix) + SUFFIX + PATCHES)
     heads, kv_heads, features = 4, 2, WIDTH // 4
     of_a_layer = patches * WIDTH + 2 * context * kv_heads * features
     if not recompute:
@@ -178,11 +181,11 @@ def test_only_the_patches_numbers_and_the_keys_and_values_live_between_the_passe
     ids=lambda settings: " ".join(map(str, settings.values())),
 )
 def test_quantised_matrices_compute_as_what_they_stand_for(settings: dict[str, Any], recompute: bool) -> None:
-    llm, prompt = random_llm(CONFIGS["qwen2 with biases, in groups of 4"]), unequal_prompts(HEADS["a head"])
-    quantised, written_out, full = decoder_of(llm, **settings), decoder_of(llm, **settings), decoder_of(llm)
+    llm, prompt = random_llm(CONFIGS["qwen2 with biases, in groups of 4"]), unequal_prompts(PREFIX)
+    quantised, written_out, full = (decoder_of(llm, PREFIX, **each) for each in (settings, settings, {}))
     for layer in written_out.layers:
         for name in ("qkv", "out", "gate_up", "down"):
-            setattr(layer, name, FullMatrix(getattr(layer, name).dense(written_out.ops, torch.float32)))
+            setattr(layer, name, FullMatrix(getattr(layer, name).dense(torch.float32)))
     for decoder in (quantised, written_out, full):
         decoder.recompute = recompute
     found, expected, unquantised = (read_and_differentiate(it, prompt) for it in (quantised, written_out, full))
@@ -191,21 +194,33 @@ def test_quantised_matrices_compute_as_what_they_stand_for(settings: dict[str, A
         assert 1e-4 < distance(ours, original) < 0.7
 
 
-def test_embeddings_are_copied_when_they_are_first_needed_and_room_grows() -> None:
+def test_embeddings_are_copied_when_they_are_first_needed_and_their_memory_grows() -> None:
     table = torch.randn(5000, 8, dtype=torch.float16)
     embedding = Embedding(table, CPU, torch.float32, copies=True)
     for ids in (torch.tensor([[3, 3, 4999]]), torch.tensor([[4999, 7]]), torch.arange(2500).view(2, -1)):
-        embedding.admit(ids)
+        embedding.prepare(ids)
         assert torch.equal(embedding(ids), table[ids].float())
-    assert embedding.room < len(table)
+    assert embedding.capacity < len(table)
     assert torch.equal(embedding(torch.tensor([3, 4999, 7])), table[[3, 4999, 7]].float()), "those from before"
 
 
 def test_a_decoder_that_copies_embeddings_reads_the_same() -> None:
-    llm, prompt = random_llm(CONFIGS["llama in groups of 2"]), unequal_prompts(HEADS["a head"])
-    decoder = decoder_of(llm)
+    llm, prompt = random_llm(CONFIGS["llama in groups of 2"]), unequal_prompts(PREFIX)
+    decoder = decoder_of(llm, PREFIX)
     expected, _ = read_and_differentiate(decoder, prompt)
     decoder.embedding = Embedding(llm.embed_tokens.weight, CPU, torch.float32, copies=True)
-    decoder._head = None
+    decoder.set_prefix(PREFIX)
     found, _ = read_and_differentiate(decoder, prompt)
     assert torch.equal(found, expected)
+
+
+def test_a_prompt_with_another_prefix_is_refused() -> None:
+    decoder = decoder_of(random_llm(CONFIGS["mistral"]), PREFIX)
+    with pytest.raises(AssertionError, match="another prefix"):
+        decoder(unequal_prompts(PREFIX[:-1]), patches_and_gradient()[0])
+
+
+def test_unpadded_prompts_read_as_in_transformers() -> None:
+    llm, ids_BK = random_llm(CONFIGS["llama 3.1"]), torch.arange(BATCH * SUFFIX).view(BATCH, SUFFIX)
+    prompt, tokens_BPE = PromptTokens(ids_BK, torch.ones_like(ids_BK), PREFIX), patches_and_gradient()[0]
+    assert distance(decoder_of(llm, PREFIX)(prompt, tokens_BPE), read_plainly(llm, prompt, tokens_BPE)) < 1e-5

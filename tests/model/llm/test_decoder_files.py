@@ -12,11 +12,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.model.llm.test_backbone import forecaster_on, histories, read_backbone
+from tests.model.llm.test_families import forecaster_on, histories, read_llm
 from timellm_cli.errors import ModelError
 from timellm_cli.model.llm.choice import why_not_decoder
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.transformers_llm import TransformersBackbone
+from timellm_cli.model.llm.transformers_llm import TransformersLLM
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
 
 def forecast_on(folder: Path) -> Tensor:
     model = forecaster_on(folder).eval()
-    assert isinstance(model.backbone, Decoder)
+    assert isinstance(model.llm, Decoder)
     with torch.no_grad():
         return model(histories(2), model.encoder.encode(histories(2)))
 
@@ -135,13 +135,13 @@ def test_a_wrong_shape_is_told_with_both(folder: Path) -> None:
 
 def test_layers_that_are_left_out_may_be_broken(folder: Path) -> None:
     change_tensors(folder, without("layers.1.mlp.up_proj.weight"))
-    assert len(read_backbone(folder, layers=1, quantization="none").layers) == 1
+    assert len(read_llm(folder, layers=1, quantization="none").layers) == 1
 
 
 def test_weights_in_torchs_own_format_are_read_by_transformers(folder: Path) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    assert isinstance(read_backbone(folder, layers=2, quantization="none"), TransformersBackbone)
+    assert isinstance(read_llm(folder, layers=2, quantization="none"), TransformersLLM)
 
 
 LLAMA = transformers.LlamaConfig(num_key_value_heads=8).to_dict()

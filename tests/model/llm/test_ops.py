@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +12,11 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, apply_rotary_pos_emb
 
-from timellm_cli.model.llm import ops
+from timellm_cli.errors import ModelError
+from timellm_cli.model.llm.cuda_ops import CudaOps
+from timellm_cli.model.llm.ops import Nf4, TorchOps, choose_ops
+
+ops = TorchOps()
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -22,23 +25,38 @@ RELATIVE_ERROR = {torch.float32: 1e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3
 EPS = 1e-6
 
 
-@pytest.fixture(scope="module", params=["triton_ops", "cuda_ops"])
-def fused(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "cuda_ops":  # made for GPUs, but PyTorch's operations are on CPUs as well
-        from timellm_cli.model.llm import cuda_ops
-
-        return cuda_ops
-    pytest.importorskip("triton", reason="Triton is not installed: it comes with CUDA builds of PyTorch")
+@pytest.fixture(scope="module", params=["triton", "cuda"])
+def fused(request: pytest.FixtureRequest) -> TorchOps:
+    if request.param == "cuda":  # made for GPUs, but PyTorch's operations exist on CPUs as well
+        return CudaOps()
+    pytest.importorskip("triton", reason="Triton is not installed")
     if DEVICE == "cpu" and not INTERPRETED:
-        pytest.skip("Triton needs a CUDA device, or TRITON_INTERPRET=1")
-    from timellm_cli.model.llm import triton_ops
+        pytest.skip("runs on a GPU; test_triton_kernels.py runs it in Triton's interpreter")
+    if INTERPRETED:
+        _make_masks_boolean()
+    return choose_ops(torch.device(DEVICE), "triton")
 
-    return triton_ops
+
+def _make_masks_boolean() -> None:
+    """Triton 3.9's interpreter makes integers of two masks joined by `&`, and then refuses them as a mask."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    def wrap(name: str, position: int) -> None:
+        original = getattr(InterpreterBuilder, name)
+
+        def call(self: Any, *arguments: Any) -> Any:
+            arguments[position].data = arguments[position].data.astype(bool)
+            return original(self, *arguments)
+
+        setattr(InterpreterBuilder, name, call)
+
+    wrap("create_masked_load", 1)
+    wrap("create_masked_store", 2)
 
 
 @pytest.fixture
 def bitsandbytes_into_place() -> Iterator[None]:
-    """Only on a GPU does bitsandbytes write a matrix to a tensor that is there: elsewhere, what that means."""
+    """bitsandbytes writes a matrix to a given tensor only on a GPU. Elsewhere, this does the same."""
     if DEVICE == "cuda":
         yield
         return
@@ -90,12 +108,12 @@ def test_rms_norm_is_that_of_transformers(theirs: Any, dtype: torch.dtype) -> No
     assert_close(ops.rms_norm(x_NE, norm.weight.data, EPS), norm(x_NE).detach())
 
 
-def test_the_last_tokens_of_each_sample_are_kept_on_the_way() -> None:
-    x_BSE, wide_BSI, kept_BPE, kept_BPI = draw(3, 5, 24), draw(3, 5, 16), draw(3, 2, 24), draw(3, 2, 16)
-    ops.rms_norm(x_BSE, draw(24), EPS, kept_BPE)
-    ops.swiglu(wide_BSI, kept_BPI)
-    assert torch.equal(kept_BPE, x_BSE[:, 3:])
-    assert torch.equal(kept_BPI, wide_BSI[:, 3:])
+def test_the_last_tokens_of_each_sample_are_copied_on_the_way() -> None:
+    x_BSE, wide_BSI, last_BPE, last_BPI = draw(3, 5, 24), draw(3, 5, 16), draw(3, 2, 24), draw(3, 2, 16)
+    ops.rms_norm(x_BSE, draw(24), EPS, last_BPE)
+    ops.swiglu(wide_BSI, last_BPI)
+    assert torch.equal(last_BPE, x_BSE[:, 3:])
+    assert torch.equal(last_BPI, wide_BSI[:, 3:])
 
 
 def test_the_gradient_of_rms_norm_is_that_of_autograd() -> None:
@@ -105,14 +123,14 @@ def test_the_gradient_of_rms_norm_is_that_of_autograd() -> None:
     torch.testing.assert_close(ops.rms_norm_backward(grad_NE, x_NE, weight_E, EPS, residual_NE), want + residual_NE)
 
 
-@pytest.mark.parametrize("head_tokens", [0, 5])
+@pytest.mark.parametrize("prefix_tokens", [0, 5])
 @pytest.mark.parametrize(("kv", "groups"), [(1, 1), (3, 1), (2, 3)])
-def test_heads_are_split_and_turned_as_transformers_does(kv: int, groups: int, head_tokens: int) -> None:
+def test_heads_are_split_and_turned_as_transformers_does(kv: int, groups: int, prefix_tokens: int) -> None:
     samples, tokens, features = 2, 7, 6
     qkv_BSW = draw(samples, tokens, (groups + 2) * kv * features, dtype=torch.float32)
-    head_keys, head_values = draw(2, kv, head_tokens, features, dtype=torch.float32)
+    prefix_keys, prefix_values = draw(2, kv, prefix_tokens, features, dtype=torch.float32)
     cos_BSR, sin_BSR = (turn.cpu() for turn in turns(samples, tokens, features))
-    query, keys, values = ops.split_heads(qkv_BSW, cos_BSR, sin_BSR, head_keys, head_values, groups)
+    query, keys, values = ops.split_heads(qkv_BSW, cos_BSR, sin_BSR, (prefix_keys, prefix_values), groups)
 
     widths = [kv * groups * features, kv * features, kv * features]
     parts = [part.view(samples, tokens, -1, features).transpose(1, 2) for part in qkv_BSW.split(widths, dim=-1)]
@@ -120,19 +138,19 @@ def test_heads_are_split_and_turned_as_transformers_does(kv: int, groups: int, h
     for head in range(kv * groups):
         group, k = divmod(head, kv)
         torch.testing.assert_close(query[:, k, group::groups], turned_query[:, head])
-    for got, head, want in ((keys, head_keys, turned_keys), (values, head_values, parts[2])):
-        assert torch.equal(got[:, :, :head_tokens], head.expand(samples, -1, -1, -1))
-        torch.testing.assert_close(got[:, :, head_tokens:], want)
+    for got, prefix, want in ((keys, prefix_keys, turned_keys), (values, prefix_values, parts[2])):
+        assert torch.equal(got[:, :, :prefix_tokens], prefix.expand(samples, -1, -1, -1))
+        torch.testing.assert_close(got[:, :, prefix_tokens:], want)
 
 
 def test_merging_heads_is_the_backward_of_splitting_them() -> None:
-    samples, tokens, head_tokens, kv, groups, features = 2, 5, 3, 2, 3, 6
+    samples, tokens, prefix_tokens, kv, groups, features = 2, 5, 3, 2, 3, 6
     cos_BSR, sin_BSR = (turn.cpu() for turn in turns(samples, tokens, features, torch.float64))
     nothing = torch.empty(kv, 0, features, dtype=torch.float64)
     query_grad = draw(samples, kv, groups * tokens, features)
-    keys_grad, values_grad = draw(2, samples, kv, head_tokens + tokens, features)[..., head_tokens:, :]
+    keys_grad, values_grad = draw(2, samples, kv, prefix_tokens + tokens, features)[..., prefix_tokens:, :]
     qkv_BSW = draw(samples, tokens, (groups + 2) * kv * features).requires_grad_()
-    parts = ops.split_heads(qkv_BSW, cos_BSR, sin_BSR, nothing, nothing, groups)
+    parts = ops.split_heads(qkv_BSW, cos_BSR, sin_BSR, (nothing, nothing), groups)
     (want,) = torch.autograd.grad(parts, qkv_BSW, (query_grad, keys_grad, values_grad))
     torch.testing.assert_close(ops.merge_heads(query_grad, keys_grad, values_grad, cos_BSR, sin_BSR), want)
 
@@ -156,18 +174,20 @@ def test_swiglu_and_its_gradient_are_those_of_autograd() -> None:
     torch.testing.assert_close(gate_up_N2I, want)
 
 
-def nf4(rows: int, columns: int, nested: bool, dtype: torch.dtype) -> tuple[tuple[Tensor | None, ...], Tensor]:
-    """Arguments of `dequantize_nf4` but the last, and bitsandbytes' own answer."""
+def nf4(rows: int, columns: int, nested: bool, dtype: torch.dtype) -> tuple[Nf4, Tensor]:
+    """A matrix on the device, and bitsandbytes' own answer."""
     packed, state = quantize_4bit(draw(rows, columns, dtype=dtype), compress_statistics=nested, quant_type="nf4")
-    scales = (state.state2.absmax, state.state2.code, state.offset) if nested else (None, None, None)
-    return (packed, state.absmax, state.code, *scales), dequantize_4bit(packed, state)
+    scales = (state.state2.absmax, state.state2.code, state.offset) if nested else None
+    answer = dequantize_4bit(packed, state)
+    moved = tuple(scale.to(DEVICE) for scale in scales) if scales else None
+    return Nf4(packed.to(DEVICE), state.absmax.to(DEVICE), state.code.to(DEVICE), moved), answer
 
 
 @pytest.mark.parametrize("nested", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nf4_weights_are_those_of_bitsandbytes(nested: bool, dtype: torch.dtype) -> None:
-    arguments, want = nf4(300, 64, nested, dtype)  # more than 256 blocks: two scales of scales
-    got = ops.dequantize_nf4(*arguments, torch.empty_like(want))
+    matrix, want = nf4(300, 64, nested, dtype)  # more than 256 blocks: two scales of scales
+    got = ops.dequantize_nf4(matrix, torch.empty_like(want, device=DEVICE)).cpu()
     if dtype == torch.float32:
         assert torch.equal(got, want)
     assert_close(got, want)
@@ -182,14 +202,14 @@ def test_int8_weights_are_bytes_times_scales(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 24, 300])
-def test_fused_norms(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
+def test_fused_norms(fused: TorchOps, width: int, dtype: torch.dtype) -> None:
     whole = draw(3, 6, 2 * width, dtype=dtype, device=DEVICE)
     x_BSE, grad_BSE, residual_BSE = (part[..., width // 2 : width // 2 + width] for part in whole[:, None])
     weight_E = draw(width, dtype=dtype, device=DEVICE)
     assert_close(fused.rms_norm(x_BSE, weight_E, EPS), ops.rms_norm(x_BSE, weight_E, EPS))
-    kept_BPE = torch.empty(1, 2, width, dtype=dtype, device=DEVICE)
-    assert_close(fused.rms_norm(x_BSE, weight_E, EPS, kept_BPE), ops.rms_norm(x_BSE, weight_E, EPS))
-    assert torch.equal(kept_BPE, x_BSE[:, -2:])
+    last_BPE = torch.empty(1, 2, width, dtype=dtype, device=DEVICE)
+    assert_close(fused.rms_norm(x_BSE, weight_E, EPS, last_BPE), ops.rms_norm(x_BSE, weight_E, EPS))
+    assert torch.equal(last_BPE, x_BSE[:, -2:])
     if width == 1:
         return  # its gradient is nothing but rounding
     for beside in (None, residual_BSE):
@@ -202,36 +222,36 @@ def test_fused_norms(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("samples", "tokens", "head_tokens", "kv", "groups", "features"),
+    ("samples", "tokens", "prefix_tokens", "kv", "groups", "features"),
     [(2, 7, 0, 2, 3, 6), (1, 1, 1, 1, 1, 2), (3, 70, 45, 1, 3, 64), (2, 20, 37, 2, 1, 80)],
 )
 def test_fused_heads(
-    fused: ModuleType, samples: int, tokens: int, head_tokens: int, kv: int, groups: int, features: int,
+    fused: TorchOps, samples: int, tokens: int, prefix_tokens: int, kv: int, groups: int, features: int,
     dtype: torch.dtype,
 ) -> None:  # fmt: skip
     """Also from a view of a wider tensor, with turns that all samples share, and gradients within longer ones."""
     width = (groups + 2) * kv * features
     qkv_BSW = draw(samples, tokens, width + 8, dtype=dtype, device=DEVICE)[..., 8:]
-    head_keys, head_values = draw(2, kv, head_tokens, features, dtype=dtype, device=DEVICE)
+    prefix_keys, prefix_values = draw(2, kv, prefix_tokens, features, dtype=dtype, device=DEVICE)
     own = turns(samples, tokens, features)
     for cos_BSR, sin_BSR in (own, [turn[:1].expand(samples, -1, -1) for turn in own]):
-        arguments = qkv_BSW, cos_BSR, sin_BSR, head_keys, head_values, groups
+        arguments = qkv_BSW, cos_BSR, sin_BSR, (prefix_keys, prefix_values), groups
         for got, want in zip(fused.split_heads(*arguments), ops.split_heads(*arguments), strict=True):
             assert_close(got, want)
         query_grad = draw(samples, groups * tokens, kv, features, dtype=dtype, device=DEVICE).transpose(1, 2)
-        longer = draw(2, samples, kv, head_tokens + tokens, features, dtype=dtype, device=DEVICE)
-        grads = (query_grad, *longer[..., head_tokens:, :], cos_BSR, sin_BSR)
+        longer = draw(2, samples, kv, prefix_tokens + tokens, features, dtype=dtype, device=DEVICE)
+        grads = (query_grad, *longer[..., prefix_tokens:, :], cos_BSR, sin_BSR)
         assert_close(fused.merge_heads(*grads), ops.merge_heads(*grads))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 24, 1300])
-def test_fused_swiglu(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
+def test_fused_swiglu(fused: TorchOps, width: int, dtype: torch.dtype) -> None:
     gate_up_BS2I = draw(2, 3, 2 * width + 8, dtype=dtype, device=DEVICE)[..., 8:]
     grad_BSI = draw(2, 3, width, dtype=dtype, device=DEVICE)
-    kept_BP2I = torch.empty(2, 1, 2 * width, dtype=dtype, device=DEVICE)
-    assert_close(fused.swiglu(gate_up_BS2I, kept_BP2I), ops.swiglu(gate_up_BS2I))
-    assert torch.equal(kept_BP2I, gate_up_BS2I[:, -1:])
+    last_BP2I = torch.empty(2, 1, 2 * width, dtype=dtype, device=DEVICE)
+    assert_close(fused.swiglu(gate_up_BS2I, last_BP2I), ops.swiglu(gate_up_BS2I))
+    assert torch.equal(last_BP2I, gate_up_BS2I[:, -1:])
     want = ops.swiglu_backward(grad_BSI, gate_up_BS2I)
     assert_close(fused.swiglu_backward(grad_BSI, gate_up_BS2I), want)
     assert fused.swiglu_backward(grad_BSI, gate_up_BS2I, gate_up_BS2I) is gate_up_BS2I
@@ -242,18 +262,30 @@ def test_fused_swiglu(fused: ModuleType, width: int, dtype: torch.dtype) -> None
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 64), (300, 64), (7, 448)])
 def test_fused_nf4(
-    fused: ModuleType, bitsandbytes_into_place: None, rows: int, columns: int, nested: bool, dtype: torch.dtype
+    fused: TorchOps, bitsandbytes_into_place: None, rows: int, columns: int, nested: bool, dtype: torch.dtype
 ) -> None:
-    arguments, want = nf4(rows, columns, nested, dtype)
-    moved = [argument if argument is None else argument.to(DEVICE) for argument in arguments]
-    got = fused.dequantize_nf4(*moved, torch.full_like(want, torch.nan, device=DEVICE))
+    matrix, want = nf4(rows, columns, nested, dtype)
+    got = fused.dequantize_nf4(matrix, torch.full_like(want, torch.nan, device=DEVICE))
     assert_close(got.cpu(), want)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 1300])
-def test_fused_int8(fused: ModuleType, width: int, dtype: torch.dtype) -> None:
+def test_fused_int8(fused: TorchOps, width: int, dtype: torch.dtype) -> None:
     weight_OI = torch.randint(-127, 128, (5, width), dtype=torch.int8, device=DEVICE)
     scale_O = torch.rand(5, device=DEVICE)
     got, want = (torch.empty(5, width, dtype=dtype, device=DEVICE) for _ in range(2))
     assert_close(fused.dequantize_int8(weight_OI, scale_O, got), ops.dequantize_int8(weight_OI, scale_O, want))
+
+
+def test_ops_are_chosen_by_device_and_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert type(choose_ops(cpu, "auto")) is type(choose_ops(cpu, "torch")) is TorchOps
+    assert type(choose_ops(gpu, "torch")) is CudaOps
+    with pytest.raises(ModelError, match="Triton"):
+        choose_ops(cpu, "triton")
+    monkeypatch.setattr("timellm_cli.model.llm.ops.find_spec", lambda name: None)
+    assert type(choose_ops(gpu, "auto")) is CudaOps
+    with pytest.raises(ModelError, match="Triton is not installed"):
+        choose_ops(gpu, "triton")

@@ -10,15 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.model.llm.test_backbone import forecaster_on, histories, read_backbone
-from timellm_cli.llm_files import fingerprint_llm, read_llm_config
-from timellm_cli.model import time_llm as mapping
-from timellm_cli.model.llm import decoder_loading as decoder_files
-from timellm_cli.model.llm import decoder_loading as frozen_layers
-from timellm_cli.model.llm import prepared, seam
+from tests.model.llm.test_families import forecaster_on, histories, read_llm
+from timellm_cli.model import load
+from timellm_cli.model.llm import decoder_loading, prepared
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.prepared import Prepared
-from timellm_cli.model.llm.seam_record import recorded_difference, why_not_equal
+from timellm_cli.model.llm.prepared import PreparedFiles
 
 QUANTISED = pytest.mark.parametrize(
     "settings",
@@ -39,8 +35,8 @@ def refuse_to_make(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(frozen_layers, "freeze", refuse)
-    monkeypatch.setattr(mapping, "vocabulary_factor", refuse)
+    monkeypatch.setattr(decoder_loading, "quantise", refuse)
+    monkeypatch.setattr(load, "vocabulary_factor", refuse)
 
 
 def assert_equal_tensors(first: Decoder, second: Decoder) -> None:
@@ -60,11 +56,13 @@ def test_a_second_start_reads_what_the_first_made(
     first = forecaster_on(tiny_llm, **settings)
     kind = "nf4-double" if settings == {"quantization": "nf4"} else settings["quantization"]
     assert files_in(private_cache) == [
-        "factor-float32.safetensors", f"{kind}-layer-0.safetensors", f"{kind}-layer-1.safetensors", "seam.json",
-    ]  # fmt: skip
+        "factor-float32.safetensors",
+        f"{kind}-layer-0.safetensors",
+        f"{kind}-layer-1.safetensors",
+    ]
     refuse_to_make(monkeypatch)
     second = forecaster_on(tiny_llm, **settings)
-    assert_equal_tensors(first.backbone, second.backbone)
+    assert_equal_tensors(first.llm, second.llm)
     assert torch.equal(first.prototypes.factor_EE, second.prototypes.factor_EE)
     history = histories(3)
     for model in (first, second):
@@ -76,17 +74,17 @@ def test_a_second_start_reads_what_the_first_made(
 def test_fewer_layers_read_the_same_files_and_more_add_theirs(
     tiny_llm: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shallow = read_backbone(tiny_llm, layers=1, quantization="nf4")
+    shallow = read_llm(tiny_llm, layers=1, quantization="nf4")
     assert "nf4-double-layer-1.safetensors" not in files_in(private_cache)
-    deep = read_backbone(tiny_llm, layers=2, quantization="nf4")
+    deep = read_llm(tiny_llm, layers=2, quantization="nf4")
     refuse_to_make(monkeypatch)
-    assert_equal_tensors(deep, read_backbone(tiny_llm, layers="all", quantization="nf4"))
-    assert_equal_tensors(shallow, read_backbone(tiny_llm, layers=1, quantization="nf4"))
+    assert_equal_tensors(deep, read_llm(tiny_llm, layers="all", quantization="nf4"))
+    assert_equal_tensors(shallow, read_llm(tiny_llm, layers=1, quantization="nf4"))
 
 
 def test_unquantised_layers_are_not_written_a_second_time(tiny_llm: Path, private_cache: Path) -> None:
     forecaster_on(tiny_llm)
-    assert files_in(private_cache) == ["factor-float32.safetensors", "seam.json"]
+    assert files_in(private_cache) == ["factor-float32.safetensors"]
 
 
 def test_fresh_weights_are_the_same_at_the_first_start_and_the_second(tiny_llm: Path) -> None:
@@ -103,19 +101,19 @@ def test_what_was_made_of_other_weights_is_not_read(folder: Path, monkeypatch: p
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     tuned = forecaster_on(folder, "nf4")
     monkeypatch.setenv("TIMELLM_CACHE", str(folder / "another cache"))
-    assert_equal_tensors(tuned.backbone, forecaster_on(folder, "nf4").backbone)
-    assert torch.equal(base.backbone.layers[0].qkv.packed, tuned.backbone.layers[0].qkv.packed)
-    assert not torch.equal(base.backbone.layers[1].qkv.packed, tuned.backbone.layers[1].qkv.packed)
+    assert_equal_tensors(tuned.llm, forecaster_on(folder, "nf4").llm)
+    assert torch.equal(base.llm.layers[0].qkv.packed, tuned.llm.layers[0].qkv.packed)
+    assert not torch.equal(base.llm.layers[1].qkv.packed, tuned.llm.layers[1].qkv.packed)
     assert not torch.allclose(base.prototypes.factor_EE, tuned.prototypes.factor_EE)
 
 
 def test_files_of_another_format_are_made_again(tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Prepared("some LLM", "stamp")
+    store = PreparedFiles("some LLM", "stamp", print)
     store.write("thing", {"numbers": torch.arange(3)})
     assert torch.equal(store.read("thing")["numbers"], torch.arange(3))
-    assert Prepared("some LLM", "another stamp").read("thing") is None
+    assert PreparedFiles("some LLM", "another stamp", print).read("thing") is None
     monkeypatch.setattr(prepared, "_FORMAT", 2)
-    assert Prepared("some LLM", "stamp").read("thing") is None
+    assert PreparedFiles("some LLM", "stamp", print).read("thing") is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "noise", "other tensors"])
@@ -137,12 +135,12 @@ def test_a_damaged_file_is_made_again_with_a_note(
         else:
             path.write_bytes({"truncated": content[:-9], "empty": b"", "noise": b"\xff" * 4000}[damage])
     again = forecaster_on(tiny_llm, "nf4")
-    assert_equal_tensors(first.backbone, again.backbone)
+    assert_equal_tensors(first.llm, again.llm)
     assert torch.equal(first.prototypes.factor_EE, again.prototypes.factor_EE)
-    notes = capsys.readouterr().err
+    notes = capsys.readouterr().out
     assert damage == "other tensors" or notes.count("is damaged and is made again") == 3, notes
     forecaster_on(tiny_llm, "nf4")
-    assert "damaged" not in capsys.readouterr().err
+    assert "damaged" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("refusal", ["no folder", "full", "nearly full"])
@@ -163,58 +161,14 @@ def test_a_disk_that_refuses_is_noted_and_the_start_goes_on(
     else:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
     model = forecaster_on(tiny_llm, "nf4")
-    assert isinstance(model.backbone, Decoder)
-    assert capsys.readouterr().err.count("nothing more is kept") == 1
+    assert isinstance(model.llm, Decoder)
+    assert capsys.readouterr().out.count("nothing more is kept") == 1
     assert not list(private_cache.glob("prepared/*/*.safetensors"))
 
 
-class TestSeam:
-    """The comparison with transformers before our decoder is trusted."""
-
-    def test_it_is_made_once(self, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        forecaster_on(tiny_llm)
-        monkeypatch.setattr("timellm_cli.model.llm.backbone.seam_difference", None)
-        assert isinstance(forecaster_on(tiny_llm, "nf4").backbone, Decoder)
-
-    @pytest.mark.parametrize("fault", ["other rotation", "other norm"])
-    def test_an_llm_that_comes_out_otherwise_is_read_by_transformers_from_then_on(
-        self, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
-    ) -> None:
-        original = decoder_files.rotary_frequencies
-
-        def build(keys: dict[str, Any], *others: Any) -> Decoder:
-            return decoder_files.build_decoder({**keys, "rms_norm_eps": 1e-3}, *others)
-
-        if fault == "other rotation":
-            monkeypatch.setattr(decoder_files, "rotary_frequencies", lambda keys: original(keys) * 1.01)
-        else:
-            monkeypatch.setattr(seam, "build_decoder", build)
-        assert not isinstance(forecaster_on(tiny_llm).backbone, Decoder)
-        assert "transformers reads" in capsys.readouterr().err
-        monkeypatch.setattr("timellm_cli.model.llm.backbone.seam_difference", None)
-        assert not isinstance(forecaster_on(tiny_llm).backbone, Decoder), "without comparing again"
-        assert "transformers reads" not in capsys.readouterr().err, "as `inspect` says it from now on"
-        fingerprint, keys = fingerprint_llm(tiny_llm), read_llm_config(tiny_llm)
-        assert "away from transformers'" in why_not_equal(recorded_difference(fingerprint, keys))
-
-    def test_another_config_is_compared_anew(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        compared = []
-        original = seam.seam_difference
-        monkeypatch.setattr(
-            "timellm_cli.model.llm.backbone.seam_difference",
-            lambda *arguments: (compared.append(arguments), original(*arguments))[1],
-        )
-        forecaster_on(folder)
-        forecaster_on(folder)
-        assert len(compared) == 1
-        path = folder / "config.json"
-        path.write_text(path.read_text(encoding="utf-8").replace("10000.0", "50000.0"), encoding="utf-8")
-        forecaster_on(folder)
-        assert len(compared) == 2
-
-    def test_it_disturbs_no_seed(self, tiny_llm: Path) -> None:
-        torch.manual_seed(4)
-        expected = torch.rand(3)
-        torch.manual_seed(4)
-        read_backbone(tiny_llm, layers=1, quantization="none")
-        assert torch.equal(torch.rand(3), expected)
+def test_a_start_disturbs_no_seed(tiny_llm: Path) -> None:
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    read_llm(tiny_llm, layers=1, quantization="none")
+    assert torch.equal(torch.rand(3), expected)

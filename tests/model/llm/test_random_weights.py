@@ -7,17 +7,19 @@ import torch
 import transformers
 
 from tests.conftest import write_byte_tokenizer
-from tests.model.llm.test_backbone import FAMILIES, forecaster_on, histories
+from tests.model.llm.test_families import FAMILIES, forecaster_on, histories
 from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.errors import ModelError
 from timellm_cli.files import prepared_directory
 from timellm_cli.llm_files import fingerprint_random, read_llm_config
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.random_weights import draw_tensors
-from timellm_cli.model.llm.transformers_llm import TransformersBackbone
-from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.llm.transformers_llm import TransformersLLM
+from timellm_cli.model.load import load_model
+from timellm_cli.model.runner import Runner
+from timellm_cli.model.time_llm import TimeLLM
 from timellm_cli.planning.readiness import Check, _check_llm
-from timellm_cli.training.checkpoint import load_checkpoint, restore_forecaster
+from timellm_cli.training.checkpoint import load_checkpoint, load_runner
 
 
 def folder_of(family: str, folder: Path) -> Path:
@@ -33,11 +35,17 @@ def forecast(model: TimeLLM) -> torch.Tensor:
         return model.eval()(history_BT, model.encoder.encode(history_BT))
 
 
+def forecast_of(runner: Runner) -> torch.Tensor:
+    history_BT = histories(3)
+    with torch.no_grad():
+        return runner.model.eval()(history_BT, runner.encoder.encode(history_BT))
+
+
 @pytest.mark.parametrize("family", ["qwen2", "gpt2", "bert"])
 def test_it_is_another_llm_and_always_the_same_one(family: str, tmp_path: Path) -> None:
     folder = folder_of(family, tmp_path)
     pretrained, first, again = (forecaster_on(folder, weights=kind) for kind in ("pretrained", "random", "random"))
-    assert isinstance(first.backbone, Decoder) == (family == "qwen2")
+    assert isinstance(first.llm, Decoder) == (family == "qwen2")
     assert torch.equal(forecast(first), forecast(again))
     assert not torch.allclose(forecast(first), forecast(pretrained))
     assert first.llm_fingerprint == again.llm_fingerprint != pretrained.llm_fingerprint
@@ -53,7 +61,7 @@ def test_our_decoder_and_transformers_draw_the_same(family: str, tmp_path: Path)
         forecaster_on(folder, weights="random", implementation=implementation)
         for implementation in ("auto", "transformers")
     )
-    assert isinstance(ours.backbone, Decoder) and isinstance(theirs.backbone, TransformersBackbone)
+    assert isinstance(ours.llm, Decoder) and isinstance(theirs.llm, TransformersLLM)
     torch.testing.assert_close(forecast(ours), forecast(theirs), rtol=1e-4, atol=1e-4)
     assert ours.llm_fingerprint == theirs.llm_fingerprint
 
@@ -98,11 +106,11 @@ def test_a_checkpoint_of_one_llm_refuses_the_other(tiny_llm: Path, small_csv: Pa
     drawn = make_config(small_csv, tiny_llm, llm__weights="random")
     checkpoint = load_checkpoint(save_untrained(tmp_path / "drawn.pt", drawn))
     torch.manual_seed(0)
-    fresh = load_forecaster(drawn, CPU)
-    assert torch.equal(forecast(restore_forecaster(checkpoint, drawn, CPU)), forecast(fresh))
+    fresh, restored = load_model(drawn, CPU), load_runner(checkpoint, drawn, CPU)
+    assert torch.equal(forecast_of(restored), forecast_of(fresh))
     for changes in ({"llm.weights": "pretrained"}, {"train.seed": 7}):
         with pytest.raises(ModelError, match="is not the one of the checkpoint"):
-            restore_forecaster(checkpoint, drawn.with_values(changes), CPU)
+            load_runner(checkpoint, drawn.with_values(changes), CPU)
 
 
 def test_more_layers_than_there_are_is_one_clear_error(tmp_path: Path) -> None:

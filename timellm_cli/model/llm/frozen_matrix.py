@@ -1,24 +1,21 @@
-"""Frozen weight matrices, kept in 4, 8 or 16 bits and written out in full for the moment they are needed.
+"""Frozen weight matrices, kept in 4, 8 or 16 bits and written out in full for each product.
 
 A layer's matrix serves the prompt and the patches, and in the backward pass recomputation and gradient, so writing it
-out costs little. The matrix product is then an ordinary one: no activations are kept for it, and no outliers are
-treated apart, as LLM.int8() does.
+out costs little. The product is then an ordinary one: it keeps no activations, and no outliers are treated apart, as
+LLM.int8() does.
 """
 
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from timellm_cli.model.llm.choice import NF4_BLOCK
-
-Quantization = Literal["nf4", "int8", "none"]
+from timellm_cli.model.llm.ops import Nf4, TorchOps
 
 
 class FullMatrix(nn.Module):
-    """A matrix in the numbers it is multiplied in."""
+    """A matrix in the number format of its products."""
 
     weight_OI: Tensor
 
@@ -27,7 +24,7 @@ class FullMatrix(nn.Module):
         self.register_buffer("weight_OI", weight_OI)
         self.shape = weight_OI.shape
 
-    def dense(self, ops: ModuleType, dtype: torch.dtype) -> Tensor:  # noqa: ARG002
+    def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix, O x I, in `dtype`."""
         return self.weight_OI.to(dtype)
 
@@ -38,29 +35,22 @@ class Int8Matrix(nn.Module):
     bytes_OI: Tensor
     scale_O: Tensor
 
-    def __init__(self, bytes_OI: Tensor, scale_O: Tensor) -> None:
+    def __init__(self, bytes_OI: Tensor, scale_O: Tensor, ops: TorchOps) -> None:
         super().__init__()
         self.register_buffer("bytes_OI", bytes_OI)
         self.register_buffer("scale_O", scale_O)
-        self.shape = bytes_OI.shape
+        self.shape, self.ops = bytes_OI.shape, ops
 
-    @classmethod
-    def quantize(cls, weight_OI: Tensor) -> "Int8Matrix":
-        """Round to the nearest of 255 steps between minus and plus the row's largest weight."""
-        scale_O = weight_OI.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
-        bytes_OI = (weight_OI.float() * (127 / scale_O).unsqueeze(1)).round().to(torch.int8)
-        return cls(bytes_OI, scale_O)
-
-    def dense(self, ops: ModuleType, dtype: torch.dtype) -> Tensor:
+    def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix, O x I, in `dtype`."""
         out_OI = torch.empty(self.shape, dtype=dtype, device=self.bytes_OI.device)
-        return ops.dequantize_int8(self.bytes_OI, self.scale_O, out_OI)
+        return self.ops.dequantize_int8(self.bytes_OI, self.scale_O, out_OI)
 
 
 class Nf4Matrix(nn.Module):
     """Two weights a byte in NormalFloat 4 (Dettmers et al., QLoRA, 2023), each block of 64 with a scale.
 
-    Under double quantization the scales are bytes themselves, with a float32 for every 256 of them and one offset.
+    With double quantisation the scales are bytes too, with a float32 for every 256 of them and one offset.
     """
 
     packed: Tensor
@@ -70,39 +60,55 @@ class Nf4Matrix(nn.Module):
     nested_code: Tensor | None
     offset: Tensor | None
 
-    def __init__(self, shape: Sequence[int], tensors: dict[str, Tensor]) -> None:
-        """`tensors` by the names of the buffers; the nested ones are absent without double quantization."""
+    def __init__(self, shape: Sequence[int], tensors: Mapping[str, Tensor], ops: TorchOps) -> None:
+        """`tensors` by the names of the buffers; the nested ones are absent without double quantisation."""
         super().__init__()
-        self.shape = torch.Size(shape)
+        self.shape, self.ops = torch.Size(shape), ops
         for name in ("packed", "absmax", "code", "nested_absmax", "nested_code", "offset"):
             self.register_buffer(name, tensors.get(name))
 
-    @classmethod
-    def quantize(cls, weight_OI: Tensor, double_quant: bool) -> "Nf4Matrix":
-        """By bitsandbytes, on the matrix's own device."""
-        from bitsandbytes.functional import quantize_4bit
-
-        packed, state = quantize_4bit(
-            weight_OI.contiguous(), blocksize=NF4_BLOCK, compress_statistics=double_quant, quant_type="nf4"
-        )
-        tensors = {"packed": packed.flatten(), "absmax": state.absmax, "code": state.code}
-        if state.nested:
-            tensors |= {"nested_absmax": state.state2.absmax, "nested_code": state.state2.code, "offset": state.offset}
-        return cls(weight_OI.shape, tensors)
-
-    def dense(self, ops: ModuleType, dtype: torch.dtype) -> Tensor:
+    def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix, O x I, in `dtype`."""
+        nested = None
+        if self.nested_absmax is not None and self.nested_code is not None and self.offset is not None:
+            nested = self.nested_absmax, self.nested_code, self.offset
         out_OI = torch.empty(self.shape, dtype=dtype, device=self.packed.device)
-        return ops.dequantize_nf4(
-            self.packed, self.absmax, self.code, self.nested_absmax, self.nested_code, self.offset, out_OI
-        )
+        return self.ops.dequantize_nf4(Nf4(self.packed, self.absmax, self.code, nested), out_OI)
 
 
 FrozenMatrix = FullMatrix | Int8Matrix | Nf4Matrix
 
 
-def freeze(weight_OI: Tensor, quantization: Quantization, double_quant: bool) -> FrozenMatrix:
-    """A matrix in its kept form."""
+def quantise(weight_OI: Tensor, quantization: str, double_quant: bool) -> dict[str, Tensor]:
+    """The buffers, by name, of a matrix in this quantisation, on the weight's own device."""
     if quantization == "nf4":
-        return Nf4Matrix.quantize(weight_OI, double_quant)
-    return Int8Matrix.quantize(weight_OI) if quantization == "int8" else FullMatrix(weight_OI)
+        return _quantise_nf4(weight_OI, double_quant)
+    return _quantise_int8(weight_OI) if quantization == "int8" else {"weight_OI": weight_OI}
+
+
+def make_matrix(shape: Sequence[int], tensors: Mapping[str, Tensor], ops: TorchOps) -> FrozenMatrix:
+    """The matrix with these buffers, in the quantisation that they are of."""
+    if "packed" in tensors:
+        return Nf4Matrix(shape, tensors, ops)
+    if "bytes_OI" in tensors:
+        return Int8Matrix(tensors["bytes_OI"], tensors["scale_O"], ops)
+    return FullMatrix(tensors["weight_OI"])
+
+
+def _quantise_int8(weight_OI: Tensor) -> dict[str, Tensor]:
+    """Round to the nearest of 255 steps between minus and plus the row's largest weight."""
+    scale_O = weight_OI.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    return {"bytes_OI": (weight_OI.float() * (127 / scale_O).unsqueeze(1)).round().to(torch.int8), "scale_O": scale_O}
+
+
+def _quantise_nf4(weight_OI: Tensor, double_quant: bool) -> dict[str, Tensor]:
+    """By bitsandbytes."""
+    from bitsandbytes.functional import quantize_4bit
+
+    packed, state = quantize_4bit(
+        weight_OI.contiguous(), blocksize=NF4_BLOCK, compress_statistics=double_quant, quant_type="nf4"
+    )
+    tensors = {"packed": packed.flatten(), "absmax": state.absmax, "code": state.code}
+    if state.nested:
+        tensors |= {"nested_absmax": state.state2.absmax, "nested_code": state.state2.code, "offset": state.offset}
+    return tensors

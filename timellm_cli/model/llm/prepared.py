@@ -1,14 +1,14 @@
-"""What the first start with an LLM leaves on disk for the next ones.
+"""Files that the first start with an LLM writes, so that the next starts are faster.
 
 `<cache>/prepared/<fingerprint of the LLM>/` holds safetensors files: the factor of its vocabulary (4 E^2 bytes, 16 MiB
 for Qwen2.5-3B) and each layer that was ever quantised (about 0.52 bytes a weight in NF4, 1 in int8: 38 MiB a layer of
-Qwen2.5-3B in NF4, 1.3 GiB for all 36). Everything can be deleted at any time and is then made again; without room for
-it, or where nothing can be written, a start goes on without it.
+Qwen2.5-3B in NF4, 1.3 GiB for all 36). Everything can be deleted at any time and is then made again. A start continues
+without them where the disk is full or cannot be written to.
 """
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,32 +16,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from timellm_cli.console import print_note
 from timellm_cli.files import prepared_directory, replacing
 
 _FORMAT = 1
-"""To be raised whenever the meaning of a file changes: files of another format are made again."""
+"""Raise it whenever the meaning of a file changes: files of another format are made again."""
 
 _SPARE = 2**30
 """Bytes that are left free on the disk."""
 
 
-class Prepared:
-    """The files prepared of one LLM, which is known by its `llm_files.fingerprint_llm`.
+class PreparedFiles:
+    """The files prepared of one LLM, identified by its `llm_files.fingerprint_llm`.
 
-    What was made is read again only while `llm_files.stamp_llm` of the LLM stays the same: to compare the weights
+    A file is read only while `llm_files.stamp_llm` of the LLM is the one it was written with. Comparing the weights
     themselves would mean a thousand small reads all over the 16-bit files, which took half of a second start.
-    Without a stamp nothing is kept: of weights that are drawn, every seed would leave an LLM of its own.
     """
 
-    def __init__(self, fingerprint: str, stamp: str | None) -> None:
-        self.fingerprint = fingerprint
-        self._source = f"{_FORMAT} {stamp}"
+    def __init__(self, fingerprint: str, stamp: str, on_note: Callable[[str], None]) -> None:
         self.folder = prepared_directory() / fingerprint
-        self._gave_up = stamp is None
+        self._source = f"{_FORMAT} {stamp}"
+        self._on_note = on_note
+        self._gave_up = False
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Let the system begin to fetch files that are about to be read, where it can be told so."""
+        """Ask the system to start fetching files that will be read soon, where it can."""
         if not hasattr(os, "posix_fadvise"):
             return
         for path in filter(Path.is_file, map(self._path, names)):
@@ -62,22 +60,24 @@ class Prepared:
                     return None
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (OSError, RuntimeError, SafetensorError) as error:
-            print_note(f"'{path}' is damaged and is made again ({str(error).strip().splitlines()[0]})")
-            self._remove(path)
+            self._on_note(f"'{path}' is damaged and is made again ({str(error).strip().splitlines()[0]})")
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as refusal:
+                self._give_up(refusal.strerror or str(refusal))
             return None
 
     def write(self, name: str, tensors: dict[str, Tensor]) -> None:
-        """Keep tensors for the next start. A disk that refuses is noted once, then left alone."""
+        """Keep tensors for the next start. A disk that refuses is noted once, and nothing more is written."""
         if self._gave_up:
             return
-        path = self._path(name)
         content = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, {"source": self._source})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.folder).free < len(content) + _SPARE:
                 self._give_up("the disk is nearly full")
                 return
-            with replacing(path) as file:
+            with replacing(self._path(name)) as file:
                 file.write(content)
         except OSError as error:
             self._give_up(error.strerror or str(error))
@@ -85,12 +85,6 @@ class Prepared:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, reason: str) -> None:
         self._gave_up = True
-        print_note(f"nothing more is kept in '{self.folder}' for a faster next start: {why}")
-
-    def _remove(self, path: Path) -> None:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            self._give_up(error.strerror or str(error))
+        self._on_note(f"nothing more is kept in '{self.folder}' for a faster next start: {reason}")

@@ -1,7 +1,7 @@
-"""The weights in an LLM's folder, each read when it is asked for.
+"""The weights in an LLM's folder, each read when it is needed.
 
-safetensors maps its files into memory, so of an embedding table only the rows that are used come from the disk, and
-layers that are left out are never read.
+safetensors maps its files into memory: only the used rows of an embedding table are read from the disk, and layers that
+are left out are never read.
 """
 
 import json
@@ -35,18 +35,18 @@ def open_tensors(folder: Path, keys: Mapping[str, Any]) -> Read:
 
     Names are those of the LLM without a head, such as 'layers.0.mlp.up_proj.weight', whether or not they are stored
     with 'model.' in front. Opening and reading raise ModelError where a file or a tensor is missing or broken, or a
-    tensor's shape is not the one that config.json (`keys`) says; reading a name that no Llama-like LLM has, KeyError.
+    tensor's shape is not that of config.json (`keys`). Reading a name that no Llama-like LLM has raises KeyError.
     """
     try:
-        places = _places(folder)
+        files = _open_files(folder)
     except LOADING_FAULTS as error:
         raise unloadable(folder, error) from error
 
     def read(name: str) -> Tensor:
         expected = shape_of_tensor(keys, name)
-        if name not in places:
+        if name not in files:
             raise unloadable(folder, f"it has no tensor '{name}'")
-        file, stored = places[name]
+        file, stored = files[name]
         try:
             tensor: Tensor = file.get_tensor(stored)
         except LOADING_FAULTS as error:
@@ -58,20 +58,20 @@ def open_tensors(folder: Path, keys: Mapping[str, Any]) -> Read:
     return read
 
 
-def _places(folder: Path) -> dict[str, tuple[Any, str]]:
+def _open_files(folder: Path) -> dict[str, tuple[Any, str]]:
     """The open file of each tensor and the name it is stored under, by its name without 'model.'."""
     if (folder / TENSORS).is_file():
         file = safe_open(folder / TENSORS, framework="pt")
         stored = dict.fromkeys(file.keys(), file)
     else:
         file_of: dict[str, str] = json.loads((folder / TENSORS_INDEX).read_text(encoding="utf-8"))["weight_map"]
-        files = {name: safe_open(folder / name, framework="pt") for name in sorted(set(file_of.values()))}
-        stored = {name: files[shard] for name, shard in file_of.items()}
+        shards = {name: safe_open(folder / name, framework="pt") for name in sorted(set(file_of.values()))}
+        stored = {name: shards[shard] for name, shard in file_of.items()}
     return {name.removeprefix("model."): (file, name) for name, file in stored.items()}
 
 
 def shape_of_tensor(keys: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    """What config.json says of a tensor's shape. Raises KeyError for a name that no Llama-like LLM has."""
+    """A tensor's shape according to config.json. Raises KeyError for a name that no Llama-like LLM has."""
     hidden, middle = keys["hidden_size"], keys["intermediate_size"]
     heads, kv_heads, width = heads_of(keys)
     outputs = {"q": heads * width, "k": kv_heads * width, "v": kv_heads * width}

@@ -1,8 +1,8 @@
-"""An LLM read by its own code in transformers: any that our decoder does not know (see `decoder_support.py`).
+"""An LLM run by its own code in transformers: any that our decoder does not run (see `choice.py`).
 
-A causal LLM reads the prompt without autograd and hands its keys and values to the patches: no prompt position sees a
-patch, so nothing is lost, and only patch positions keep activations. The head of the prompt, the same for every sample,
-is read once a run. Others (such as BERT) read all tokens in one pass.
+A causal LLM reads the prompt without autograd and gives its keys and values to the patches: no prompt position sees a
+patch, so nothing is lost, and only patch positions keep activations. The prompt's prefix is read once, when the model
+is loaded. Other LLMs (such as BERT) read all tokens in one pass.
 """
 
 import copy
@@ -22,18 +22,19 @@ from timellm_cli.model.llm.tensor_files import LOADING_FAULTS, unloadable
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TransformersBackbone(nn.Module):
+class TransformersLLM(nn.Module):
     """A frozen language model that reads a prompt and then tokens made of patches."""
 
     llm: Any
 
     def __init__(self, llm: nn.Module, reads_in_two_passes: bool | None = None) -> None:
-        """`reads_in_two_passes=None` tries on a few tokens whether the prompt may be read apart from the patches."""
+        """`reads_in_two_passes=None` tries on a few tokens whether the prompt can be read apart from the patches."""
         super().__init__()
         self.llm = llm.requires_grad_(False).eval()
         self.hidden_size: int = self.llm.config.hidden_size
         self.max_positions: int = getattr(self.llm.config, "max_position_embeddings", None) or 2048
-        self._head: tuple[tuple[int, ...], Any] | None = None
+        self.prefix: tuple[int, ...] = ()
+        self._prefix_cache: Any = None
         if reads_in_two_passes is None:
             reads_in_two_passes = self._prompt_stands_alone()
         self.reads_in_two_passes = reads_in_two_passes
@@ -43,26 +44,33 @@ class TransformersBackbone(nn.Module):
         """The table of token embeddings, V x E."""
         return self.llm.get_input_embeddings().weight
 
-    def set_prefix(self, prefix: tuple[int, ...]) -> None:
-        pass
-
-    def prepare(self, prompt: PromptTokens) -> None:
-        self.admit(prompt)
-
-    def admit(self, prompt: PromptTokens) -> None:
-        """Nothing has to be made ready for prompts."""
-
     @property
     def dtype(self) -> torch.dtype:
         """The number format the LLM computes in."""
         return self.embedding_VE.dtype
 
-    def train(self, mode: bool = True) -> "TransformersBackbone":  # noqa: ARG002
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def set_prefix(self, prefix: tuple[int, ...]) -> None:
+        """Read the token ids that every prompt begins with. To be called once."""
+        self.prefix, self._prefix_cache = prefix, None
+        if prefix and self.reads_in_two_passes:
+            embedded_1KE = self._embed(torch.tensor([prefix], device=self.embedding_VE.device))
+            self._prefix_cache = self.llm(inputs_embeds=embedded_1KE, use_cache=True).past_key_values
+
+    def prepare(self, prompt: PromptTokens) -> None:
+        """Nothing has to be prepared for a prompt."""
+
+    def train(self, mode: bool = True) -> "TransformersLLM":  # noqa: ARG002
         """Stays in evaluation mode: the LLM's own dropout is never switched on."""
         return super().train(False)
 
     def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
-        """The LLM's last hidden states at the patches, B x P x E, float32. Padding is masked and takes no position."""
+        """The LLM's last hidden states at the patches, B x P x E, float32.
+
+        Padding is masked and counts for no position. The prompt's prefix must be that of `set_prefix`.
+        """
+        assert prompt.prefix == self.prefix, "the prompt begins with another prefix than the one that was read"
         read = self._read_in_two_passes if self.reads_in_two_passes else self._read_in_one_pass
         return read(prompt, tokens_BPE.to(self.dtype)).float()
 
@@ -73,7 +81,7 @@ class TransformersBackbone(nn.Module):
 
     def _read_in_one_pass(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
         prompt = prompt.joined()
-        mask, positions = _attend_to(prompt.mask_BK, tokens_BPE.shape[1])
+        mask, positions = _mask_and_positions(prompt.mask_BK, tokens_BPE.shape[1])
         output = self.llm(
             inputs_embeds=torch.cat([self._embed(prompt.ids_BK), tokens_BPE], dim=1),
             attention_mask=mask,
@@ -82,15 +90,17 @@ class TransformersBackbone(nn.Module):
         return output.last_hidden_state[:, -tokens_BPE.shape[1] :]
 
     def _read_in_two_passes(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:
-        mask, positions = _attend_to(prompt.joined().mask_BK, tokens_BPE.shape[1])
-        head_len, prompt_len = len(prompt.prefix), prompt.length
-        cache = self._head_keys_and_values(prompt.prefix, len(mask)) if head_len else None
-        if prompt_len > head_len:
+        mask, positions = _mask_and_positions(prompt.joined().mask_BK, tokens_BPE.shape[1])
+        prefix_len, prompt_len = len(prompt.prefix), prompt.length
+        cache = copy.deepcopy(self._prefix_cache)
+        if cache is not None:
+            cache.batch_repeat_interleave(len(mask))
+        if prompt_len > prefix_len:
             with torch.no_grad():
                 cache = self.llm(
                     inputs_embeds=self._embed(prompt.ids_BK),
                     attention_mask=mask[:, :prompt_len],
-                    position_ids=positions[:, head_len:prompt_len],
+                    position_ids=positions[:, prefix_len:prompt_len],
                     past_key_values=cache,
                     use_cache=True,
                 ).past_key_values
@@ -102,41 +112,34 @@ class TransformersBackbone(nn.Module):
             use_cache=True,
         ).last_hidden_state
 
-    def _head_keys_and_values(self, head: tuple[int, ...], batch: int) -> Any:
-        """The head is the same for every sample of a run: it is read once, and repeated over each batch."""
-        if self._head is None or self._head[0] != head:
-            # Not under inference mode, whose tensors no later training step could use.
-            with torch.inference_mode(False), torch.no_grad():
-                ids_1K = torch.tensor([head], device=self.embedding_VE.device)
-                self._head = head, self.llm(inputs_embeds=self._embed(ids_1K), use_cache=True).past_key_values
-        cache = copy.deepcopy(self._head[1])
-        cache.batch_repeat_interleave(batch)
-        return cache
-
     @torch.no_grad()
     def _prompt_stands_alone(self) -> bool:
-        """Whether two passes give what one pass gives, tried on two unequal prompts of a few tokens."""
+        """Whether two passes give the same as one pass, tried on two unequal prompts of a few tokens."""
         ids_BK = torch.tensor([[2, 3, 4], [0, 3, 4]], device=self.embedding_VE.device)
         mask_BK = torch.ones_like(ids_BK)
         mask_BK[1, 0] = 0
         prompt = PromptTokens(ids_BK, mask_BK, prefix=(0, 1))
         tokens_BPE = self._embed(ids_BK.flip(1))
         expected = self._read_in_one_pass(prompt, tokens_BPE).float()
+        self.reads_in_two_passes = True
         try:
+            self.set_prefix(prompt.prefix)
             found = self._read_in_two_passes(prompt, tokens_BPE).float()
         except (TypeError, ValueError, AttributeError, RuntimeError):
             return False
+        finally:
+            self.set_prefix(())
         tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
         return bool((found - expected).norm() <= tolerance * expected.norm())
 
 
-def _attend_to(mask_BK: Tensor, patches: int) -> tuple[Tensor, Tensor]:
+def _mask_and_positions(mask_BK: Tensor, patches: int) -> tuple[Tensor, Tensor]:
     """Mask and position ids of prompt and patches together, both B x (K + P)."""
     mask = torch.cat([mask_BK, mask_BK.new_ones(len(mask_BK), patches)], dim=1)
     return mask, (mask.cumsum(dim=1) - 1).clamp_min(0)
 
 
-def load_with_transformers(llm: LLMConfig, precision: str, folder: Path, device: torch.device) -> TransformersBackbone:
+def load_with_transformers(llm: LLMConfig, precision: str, folder: Path, device: torch.device) -> TransformersLLM:
     """Read the first `llm.layers` layers of the LLM in `folder` and freeze them.
 
     `precision` is fp32, bf16 or fp16; with nf4 or int8 it is the format of the arithmetic. Raises ModelError where the
@@ -162,12 +165,12 @@ def load_with_transformers(llm: LLMConfig, precision: str, folder: Path, device:
     except LOADING_FAULTS as error:
         raise unloadable(folder, error) from error
     _keep_backward_on_cpu(model)
-    return TransformersBackbone(model)
+    return TransformersLLM(model)
 
 
 def _keep_backward_on_cpu(model: nn.Module) -> None:
     """bitsandbytes repacks 4-bit weights for CPUs with AVX512-BF16 at the first call without autograd, which our prompt
-    pass is; the repacked form has no backward pass, and gradients through it would silently be wrong.
+    pass is. The repacked form has no backward pass, and gradients through it would silently be wrong.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -180,7 +183,7 @@ def read_config(folder: Path) -> Any:
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # each family has checks of its own, and they raise what they like
+    except Exception as error:  # each family has checks of its own, which raise any error
         if "auto_map" in read_llm_config(folder):
             raise ModelError(
                 f"the LLM in '{folder}' comes with code of its own, which is never run",

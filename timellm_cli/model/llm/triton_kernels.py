@@ -1,8 +1,8 @@
-"""The kernels of `triton_ops.py`: what a program of the grid does. Letters as in `ops.py`.
+"""The kernels of `triton_ops.py`: what a program of the grid does. The letters are those of `ops.py`.
 
-Arithmetic is in float32. Offsets of rows are 64-bit, so tensors may pass 2^31 elements; the others stay within a row or
-a tile. A pointer that may be None turns a part of the kernel off when it is compiled. Parameters but the constants have
-no annotation: at `int`, Triton would not look at a value's divisibility, which is what lets it move 16 bytes at a time.
+Arithmetic is in float32. Offsets of rows are 64-bit, so tensors may have more than 2^31 elements; other offsets stay
+within a row or a tile. A pointer that is None switches a part of the kernel off when it is compiled. Only constants are
+annotated: for an `int`, Triton would not check a value's divisibility, which lets it move 16 bytes at a time.
 """
 
 import triton
@@ -10,21 +10,21 @@ import triton.language as tl
 
 
 @triton.jit
-def _kept_row(row, tokens, patches):
-    """Which row of the kept ones a row is, and whether it is one: the last `patches` of each sample's tokens are."""
-    place = row % tokens - (tokens - patches)
-    return row // tokens * patches + place, place >= 0
+def _last_row(row, tokens, patches):
+    """A row's index among the last `patches` tokens of all samples, and whether it is one of them."""
+    position = row % tokens - (tokens - patches)
+    return row // tokens * patches + position, position >= 0
 
 
 @triton.jit
-def rms_norm_kernel(x, weight, y, kept, tokens, patches, x_row, width, eps, BLOCK: tl.constexpr):
+def rms_norm_kernel(x, weight, y, last, tokens, patches, x_row, width, eps, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     mask = column < width
     values = tl.load(x + row * x_row + column, mask=mask, other=0)
-    if kept is not None:
-        target, is_kept = _kept_row(row, tokens, patches)
-        tl.store(kept + target * width + column, values, mask=mask & is_kept)
+    if last is not None:
+        target, is_last = _last_row(row, tokens, patches)
+        tl.store(last + target * width + column, values, mask=mask & is_last)
     wide = values.to(tl.float32)
     rstd = tl.rsqrt(tl.sum(wide * wide) / width + eps)
     scale = tl.load(weight + column, mask=mask, other=0).to(tl.float32)
@@ -62,48 +62,48 @@ def _store_halves(pointers, first, second, mask, HALF: tl.constexpr):
 
 
 @triton.jit
-def _store_after_head(prompt_head, out, first, second, row, column, head_rows, rows, HALF: tl.constexpr):
-    """One kv head: the rows of the constant prompt head, then those of the tokens."""
+def _store_after_prefix(prefix, out, first, second, row, column, prefix_rows, rows, HALF: tl.constexpr):
+    """One kv head: the rows of the prompt's prefix, then those of the tokens."""
     offset = row[:, None] * (2 * HALF) + column[None, :]
     inside = (column < HALF)[None, :]
-    constant = (row < head_rows)[:, None]
-    head_first, head_second = _load_halves(prompt_head + offset, constant & inside, HALF)
-    first, second = tl.where(constant, head_first, first), tl.where(constant, head_second, second)
+    constant = (row < prefix_rows)[:, None]
+    prefix_first, prefix_second = _load_halves(prefix + offset, constant & inside, HALF)
+    first, second = tl.where(constant, prefix_first, first), tl.where(constant, prefix_second, second)
     _store_halves(out + offset, first, second, (row < rows)[:, None] & inside, HALF)
 
 
 @triton.jit
 def split_heads_kernel(
-    qkv, cos, sin, head_keys, head_values, query, keys, values, tokens, head_tokens, heads, kv,
+    qkv, cos, sin, prefix_keys, prefix_values, query, keys, values, tokens, prefix_tokens, heads, kv,
     qkv_sample, qkv_token, cos_sample, cos_token, HALF: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """One head of one sample: ROWS rows of its output, as two tiles of HALF columns (padded to a power of two)."""
     head, sample = tl.program_id(1), tl.program_id(2).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, PADDED)
-    token = row - tl.where(head < heads, 0, head_tokens)
+    token = row - tl.where(head < heads, 0, prefix_tokens)
     inside = (column < HALF)[None, :]
     mask = ((token >= 0) & (token < tokens))[:, None] & inside
     source = qkv + sample * qkv_sample + head * (2 * HALF) + token[:, None] * qkv_token + column[None, :]
     first, second = _load_halves(source, mask, HALF)
-    turn = sample * cos_sample + token[:, None] * cos_token + column[None, :]
-    turned = mask & (head < heads + kv)  # values turn by nothing
-    c, s = tl.load(cos + turn, mask=turned, other=1), tl.load(sin + turn, mask=turned, other=0)
+    angle = sample * cos_sample + token[:, None] * cos_token + column[None, :]
+    rotated = mask & (head < heads + kv)  # values are not rotated
+    c, s = tl.load(cos + angle, mask=rotated, other=1), tl.load(sin + angle, mask=rotated, other=0)
     first, second = first * c - second * s, second * c + first * s
-    rows = head_tokens + tokens
+    rows = prefix_tokens + tokens
     if head < heads:
         out = query + (sample * tokens * heads + head) * (2 * HALF)
         _store_halves(out + row[:, None] * (heads * 2 * HALF) + column[None, :], first, second, mask, HALF)
     elif head < heads + kv:
         k = head - heads
-        prompt_head = head_keys + k * head_tokens * (2 * HALF)
+        prefix = prefix_keys + k * prefix_tokens * (2 * HALF)
         out = keys + (sample * kv + k) * rows * (2 * HALF)
-        _store_after_head(prompt_head, out, first, second, row, column, head_tokens, rows, HALF)
+        _store_after_prefix(prefix, out, first, second, row, column, prefix_tokens, rows, HALF)
     else:
         k = head - heads - kv
-        prompt_head = head_values + k * head_tokens * (2 * HALF)
+        prefix = prefix_values + k * prefix_tokens * (2 * HALF)
         out = values + (sample * kv + k) * rows * (2 * HALF)
-        _store_after_head(prompt_head, out, first, second, row, column, head_tokens, rows, HALF)
+        _store_after_prefix(prefix, out, first, second, row, column, prefix_tokens, rows, HALF)
 
 
 @triton.jit
@@ -127,9 +127,9 @@ def merge_heads_kernel(
     else:
         source = values + sample * values_sample + (head - heads - kv) * values_kv
         first, second = _load_halves(source + token[:, None] * values_row + column[None, :], mask, HALF)
-    turn = sample * cos_sample + token[:, None] * cos_token + column[None, :]
-    turned = mask & (head < heads + kv)
-    c, s = tl.load(cos + turn, mask=turned, other=1), tl.load(sin + turn, mask=turned, other=0)
+    angle = sample * cos_sample + token[:, None] * cos_token + column[None, :]
+    rotated = mask & (head < heads + kv)
+    c, s = tl.load(cos + angle, mask=rotated, other=1), tl.load(sin + angle, mask=rotated, other=0)
     width = (heads + 2 * kv) * (2 * HALF)
     out = grad_qkv + sample * tokens * width + head * (2 * HALF) + token[:, None] * width + column[None, :]
     _store_halves(out, first * c + second * s, second * c - first * s, mask, HALF)
@@ -137,18 +137,18 @@ def merge_heads_kernel(
 
 @triton.jit
 def swiglu_kernel(
-    grad_act, gate_up, out, kept, tokens, patches, grad_row, gate_up_row, out_row, width, COLUMNS: tl.constexpr
+    grad_act, gate_up, out, last, tokens, patches, grad_row, gate_up_row, out_row, width, COLUMNS: tl.constexpr
 ):  # fmt: skip
-    """Forward where there is no gradient, else backward; `out` may be `gate_up`, whose elements one thread owns."""
+    """Forward without a gradient, else backward. `out` may be `gate_up`: one thread reads and writes an element."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     mask = column < width
     source = gate_up + row * gate_up_row + column
     gate, up = tl.load(source, mask=mask, other=0), tl.load(source + width, mask=mask, other=0)
-    if kept is not None:
-        kept_row, is_kept = _kept_row(row, tokens, patches)
-        tl.store(kept + kept_row * 2 * width + column, gate, mask=mask & is_kept)
-        tl.store(kept + kept_row * 2 * width + width + column, up, mask=mask & is_kept)
+    if last is not None:
+        last_row, is_last = _last_row(row, tokens, patches)
+        tl.store(last + last_row * 2 * width + column, gate, mask=mask & is_last)
+        tl.store(last + last_row * 2 * width + width + column, up, mask=mask & is_last)
     gate, up = gate.to(tl.float32), up.to(tl.float32)
     target = out + row * out_row + column
     sigmoid = tl.sigmoid(gate)
@@ -166,7 +166,7 @@ def dequantize_nf4_kernel(
     packed, absmax, code, nested_absmax, nested_code, offset, out, words,
     WORDS: tl.constexpr, WORDS_A_BLOCK: tl.constexpr, NESTED: tl.constexpr,
 ):  # fmt: skip
-    """A thread makes the 8 weights of a 32-bit word and stores them side by side: 16 bytes of bf16."""
+    """A thread makes the 8 weights of a 32-bit word and stores them together: 16 bytes of bf16."""
     start = tl.program_id(0).to(tl.int64) * WORDS
     word = tl.arange(0, WORDS)
     mask = word < words - start

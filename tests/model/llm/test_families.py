@@ -8,15 +8,16 @@ import torch
 import transformers
 
 from tests.conftest import write_byte_tokenizer
-from timellm_cli.config import PROMPT_TEMPLATE, Config, LLMConfig
+from timellm_cli.config import PROMPT_TEMPLATE, Config
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import fingerprint_llm, stamp_llm
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.frozen_matrix import FullMatrix, Int8Matrix, Nf4Matrix
-from timellm_cli.model.llm.prepared import Prepared
-from timellm_cli.model.llm.transformers_llm import TransformersBackbone
-from timellm_cli.model.load import TimeLLM, load_forecaster
+from timellm_cli.model.llm.prepared import PreparedFiles
+from timellm_cli.model.llm.transformers_llm import TransformersLLM
+from timellm_cli.model.load import load_llm, load_model
+from timellm_cli.model.time_llm import TimeLLM
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -57,10 +58,9 @@ def decodes(folder: Path) -> bool:
     return folder.name.startswith(tuple(f"{name}0" for name in DECODED))
 
 
-def read_backbone(folder: Path, **llm: Any) -> Decoder | TransformersBackbone:
-    return load_backbone(
-        LLMConfig(name=str(folder), **llm), "fp32", folder, CPU, Prepared(fingerprint_llm(folder), stamp_llm(folder))
-    )
+def read_llm(folder: Path, **llm: Any) -> Decoder | TransformersLLM:
+    config = Config.model_validate({"llm": {"name": str(folder), **llm}, "train": {"precision": "fp32"}})
+    return load_llm(config, folder, CPU, PreparedFiles(fingerprint_llm(folder), stamp_llm(folder), print))
 
 
 def forecaster_on(folder: Path, quantization: str = "none", template: str = PROMPT_TEMPLATE, **llm: Any) -> TimeLLM:
@@ -75,7 +75,9 @@ def forecaster_on(folder: Path, quantization: str = "none", template: str = PROM
         }
     )
     torch.manual_seed(0)
-    return load_forecaster(config, CPU)
+    runner = load_model(config, CPU, print)
+    runner.model.encoder, runner.model.llm_fingerprint = runner.encoder, runner.llm_fingerprint
+    return runner.model
 
 
 def histories(count: int) -> torch.Tensor:
@@ -92,15 +94,15 @@ def test_every_family_forecasts_and_learns(family: Path) -> None:
     assert forecast.shape == (4, 12)
     forecast.square().mean().backward()
     for name, parameter in model.named_parameters():
-        if name.startswith("backbone."):
+        if name.startswith("llm."):
             assert parameter.grad is None and not parameter.requires_grad
         else:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
 def test_llama_like_llms_are_read_by_our_decoder_and_all_others_by_transformers(family: Path) -> None:
-    assert isinstance(forecaster_on(family).backbone, Decoder) == decodes(family)
-    assert isinstance(forecaster_on(family, implementation="transformers").backbone, TransformersBackbone)
+    assert isinstance(forecaster_on(family).llm, Decoder) == decodes(family)
+    assert isinstance(forecaster_on(family, implementation="transformers").llm, TransformersLLM)
 
 
 def test_our_decoder_forecasts_and_learns_as_transformers_does(family: Path) -> None:
@@ -118,14 +120,14 @@ def test_our_decoder_forecasts_and_learns_as_transformers_does(family: Path) -> 
 
 
 def test_only_models_that_look_ahead_read_in_one_pass(family: Path) -> None:
-    assert forecaster_on(family, implementation="transformers").backbone.reads_in_two_passes == (
+    assert forecaster_on(family, implementation="transformers").llm.reads_in_two_passes == (
         FAMILIES["bert"].model_type not in family.name
     )
 
 
 def test_two_passes_give_the_forecast_and_gradients_of_one_pass(family: Path) -> None:
     model = forecaster_on(family, implementation="transformers").eval()
-    if not model.backbone.reads_in_two_passes:
+    if not model.llm.reads_in_two_passes:
         model_forecast = model(histories(3), model.encoder.encode(histories(3)))
         assert model_forecast.isfinite().all()
         return
@@ -134,7 +136,7 @@ def test_two_passes_give_the_forecast_and_gradients_of_one_pass(family: Path) ->
     assert prompt.mask_BK.sum(dim=1).unique().numel() > 1, "the prompts should differ in length"
     results = {}
     for two_passes in (True, False):
-        model.backbone.reads_in_two_passes = two_passes
+        model.llm.reads_in_two_passes = two_passes
         model.zero_grad()
         forecast = model(history, prompt)
         forecast.square().mean().backward()
@@ -155,25 +157,25 @@ def test_any_template_reads_the_same_in_one_pass_and_in_two(family: Path, templa
     prompt = model.encoder.encode(history)
     with torch.no_grad():
         forecast = model(history, prompt)
-        model.backbone.reads_in_two_passes = False
+        model.llm.reads_in_two_passes = False
         torch.testing.assert_close(forecast, model(history, prompt), rtol=1e-5, atol=1e-5)
 
 
-def test_the_head_of_the_prompt_is_read_once_a_run(tiny_llm: Path) -> None:
+def test_the_prefix_of_the_prompt_is_read_when_the_model_is_loaded_and_never_again(tiny_llm: Path) -> None:
     model = forecaster_on(tiny_llm, implementation="transformers").eval()
-    original = model.backbone.llm.forward
-    positions_read: list[int] = []
-    model.backbone.llm.forward = lambda **inputs: (
-        positions_read.append(inputs["inputs_embeds"].shape[0] * inputs["inputs_embeds"].shape[1]),
+    original = model.llm.llm.forward
+    tokens_read: list[int] = []
+    model.llm.llm.forward = lambda **inputs: (
+        tokens_read.append(inputs["inputs_embeds"].shape[0] * inputs["inputs_embeds"].shape[1]),
         original(**inputs),
     )[1]
     prompt = model.encoder.encode(histories(4))
-    assert len(prompt.prefix) == len(model.encoder.text.head)  # a token is a byte
+    assert prompt.prefix == model.llm.prefix
     with torch.inference_mode():
         model(histories(4), prompt)
-    model(histories(4), prompt).sum().backward()  # what was read under inference mode serves training as well
-    tail = 4 * (prompt.ids_BK.shape[1])
-    assert positions_read == [len(prompt.prefix), tail, 4 * 12, tail, 4 * 12]
+    model(histories(4), prompt).sum().backward()
+    suffixes, patches = 4 * prompt.ids_BK.shape[1], 4 * 12
+    assert tokens_read == [suffixes, patches, suffixes, patches]
 
 
 def test_a_forecast_does_not_depend_on_its_batch_mates(family: Path) -> None:
@@ -187,34 +189,34 @@ def test_a_forecast_does_not_depend_on_its_batch_mates(family: Path) -> None:
 
 
 def test_layers_are_left_out_before_their_weights_are_loaded(family: Path) -> None:
-    shallow = read_backbone(family, layers=1, quantization="none", implementation="transformers")
-    deep = read_backbone(family, layers="all", quantization="none", implementation="transformers")
+    shallow = read_llm(family, layers=1, quantization="none", implementation="transformers")
+    deep = read_llm(family, layers="all", quantization="none", implementation="transformers")
     assert shallow.llm.config.num_hidden_layers == 1
     assert sum(p.numel() for p in shallow.parameters()) < sum(p.numel() for p in deep.parameters())
     first = dict(shallow.named_parameters())
     assert all(torch.equal(first[name], weight) for name, weight in deep.named_parameters() if name in first)
     if decodes(family):
-        assert len(read_backbone(family, layers=1, quantization="none").layers) == 1
-        assert len(read_backbone(family, layers="all", quantization="none").layers) == 3
+        assert len(read_llm(family, layers=1, quantization="none").layers) == 1
+        assert len(read_llm(family, layers="all", quantization="none").layers) == 3
 
 
 def test_an_encoder_decoder_is_refused_with_what_to_choose(tmp_path: Path) -> None:
     transformers.T5Config(vocab_size=257).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="is an encoder-decoder") as refused:
-        read_backbone(tmp_path, layers=1)
+        read_llm(tmp_path, layers=1)
     assert refused.value.hint == "choose an encoder-only or decoder-only LLM"
 
 
 @pytest.mark.parametrize("implementation", ["auto", "transformers"])
 def test_more_layers_than_there_are_is_an_error_with_both_numbers(tiny_llm: Path, implementation: str) -> None:
     with pytest.raises(ModelError, match=r"llm\.layers is 5, but .* has 2 layers"):
-        read_backbone(tiny_llm, layers=5, implementation=implementation)
+        read_llm(tiny_llm, layers=5, implementation=implementation)
 
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["auto", "transformers"])
 
 
-def kept_in(backbone: Decoder | TransformersBackbone, quantization: str) -> list[bool]:
+def kept_in(backbone: Decoder | TransformersLLM, quantization: str) -> list[bool]:
     """For each linear weight of a backbone, whether it is kept in this form."""
     import bitsandbytes
 
@@ -233,17 +235,17 @@ def test_nf4_runs_for_real_on_the_cpu_and_stays_near_full_precision(
 ) -> None:
     full = forecaster_on(family)
     quantized = forecaster_on(family, "nf4", double_quant=double_quant, implementation=implementation)
-    linear = kept_in(quantized.backbone, "nf4")
+    linear = kept_in(quantized.llm, "nf4")
     if "gpt2" not in family.name:  # GPT-2's layers are convolutions of width one
         assert linear and all(linear)
-    for matrix in quantized.backbone.modules():
+    for matrix in quantized.llm.modules():
         if isinstance(matrix, Nf4Matrix):
             assert (matrix.absmax.dtype == torch.uint8) == double_quant
     prompt = full.encoder.encode(histories(3))
     results = []
     for model in (full, quantized):
         tokens = torch.randn(3, 12, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        hidden = model.backbone(prompt, tokens)
+        hidden = model.llm(prompt, tokens)
         (hidden * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
         results.append((hidden.detach(), tokens.grad))
     for of_full, of_quantized in zip(*results, strict=True):
@@ -254,7 +256,7 @@ def test_nf4_runs_for_real_on_the_cpu_and_stays_near_full_precision(
 @IMPLEMENTATIONS
 def test_int8_runs_for_real_on_the_cpu_and_learns(tiny_llm: Path, implementation: str) -> None:
     model = forecaster_on(tiny_llm, "int8", implementation=implementation).train()
-    linear = kept_in(model.backbone, "int8")
+    linear = kept_in(model.llm, "int8")
     assert linear and all(linear)
     history = histories(3)
     forecast = model(history, model.encoder.encode(history))
@@ -274,7 +276,7 @@ def test_int8_runs_for_real_on_the_cpu_and_learns(tiny_llm: Path, implementation
 def test_gradients_through_nf4_are_those_of_its_dequantized_weights(tiny_llm: Path) -> None:
     import bitsandbytes
 
-    backbone = read_backbone(tiny_llm, layers=1, quantization="nf4", implementation="transformers")
+    backbone = read_llm(tiny_llm, layers=1, quantization="nf4", implementation="transformers")
     linear = next(module for module in backbone.modules() if isinstance(module, bitsandbytes.nn.Linear4bit))
     weight = bitsandbytes.functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state).float()
     with torch.no_grad():
@@ -287,7 +289,7 @@ def test_gradients_through_nf4_are_those_of_its_dequantized_weights(tiny_llm: Pa
 
 def test_the_llms_own_dropout_is_never_on(tmp_path: Path) -> None:
     config = transformers.GPT2Config(vocab_size=257, n_embd=32, n_layer=1, n_head=2, resid_pdrop=0.5, embd_pdrop=0.5)
-    backbone = TransformersBackbone(transformers.GPT2Model(config)).train()
+    backbone = TransformersLLM(transformers.GPT2Model(config)).train()
     prompt = PromptTokens(torch.arange(6).view(1, 6), torch.ones(1, 6, dtype=torch.int64))
     tokens = torch.randn(1, 4, 32)
     assert torch.equal(backbone(prompt, tokens), backbone(prompt, tokens))
@@ -308,7 +310,7 @@ def test_nf4_of_matrices_that_are_no_whole_blocks_is_left_to_transformers(tmp_pa
     write_byte_tokenizer(tmp_path)
     history = histories(2)
     quantised, whole = (forecaster_on(tmp_path, quantization).eval() for quantization in ("nf4", "none"))
-    assert (type(quantised.backbone), type(whole.backbone)) == (TransformersBackbone, Decoder)
+    assert (type(quantised.llm), type(whole.llm)) == (TransformersLLM, Decoder)
     forecasts = [model(history, model.encoder.encode(history)) for model in (quantised, whole)]
     assert torch.isfinite(forecasts[0]).all()
     torch.testing.assert_close(*forecasts, rtol=0.2, atol=0.2)
