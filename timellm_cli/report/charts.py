@@ -194,6 +194,7 @@ def line_chart(
 
     if x_ticks is None:
         x_ticks = [(x, f"{x:,.0f}") for x in nice_ticks(min(xs), max(xs))]
+    drawn: list[Series | Range] = [*ranges, *series]
     return Chart(
         left=left,
         x_ticks=tuple(Tick(across(x), label) for x, label in x_ticks),
@@ -202,7 +203,7 @@ def line_chart(
             shape(area.style, [*area.xs, *reversed(area.xs)], [*area.lows, *reversed(area.highs)]) for area in ranges
         ),
         lines=tuple(shape(line.style, line.xs, line.ys) for line in series),
-        legend=tuple(dict.fromkeys((drawn.style, drawn.label) for drawn in (*ranges, *series) if drawn.label)),
+        legend=tuple(dict.fromkeys((one.style, one.label) for one in drawn if one.label)),
         rule=None if rule is None else across(rule),
         x_label=x_label,
     )

@@ -113,12 +113,13 @@ def _draw_training(axes: "Axes", steps: list[Line]) -> None:
 
 def _draw_epochs(axes: "Axes", epochs: list[Line]) -> None:
     """The losses after each epoch, a ring around the best epoch, and the epochs' numbers along the top."""
-    numbers, dots = [line["step"] for line in epochs], {"linewidth": 1.2, "marker": "o", "markersize": 4}
+    numbers = [line["step"] for line in epochs]
+    dots: dict[str, Any] = {"linewidth": 1.2, "marker": "o", "markersize": 4}
     axes.plot(numbers, [line["val_loss"] for line in epochs], color=_VAL, label="validation", **dots)
     axes.plot(numbers, [line["test_loss"] for line in epochs], color=_TEST, label="test", **dots)
     best = min(epochs, key=lambda line: line["val_loss"])
     label = f"best: epoch {best['epoch']}, test {best['test_loss']:.4f}"
-    ring = {"marker": "o", "markersize": 10, "fillstyle": "none", "linestyle": ""}
+    ring: dict[str, Any] = {"marker": "o", "markersize": 10, "fillstyle": "none", "linestyle": ""}
     axes.plot(best["step"], best["val_loss"], color=_VAL, label=label, **ring)
     top = axes.secondary_xaxis("top")
     shown = epochs[:: max(1, len(epochs) // 12)]
