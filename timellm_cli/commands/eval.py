@@ -1,6 +1,6 @@
 """`timellm eval`: score checkpoints and baselines on the same windows, and print and write the leaderboard."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from timellm_cli.evaluation.bands import CoverageCount
 from timellm_cli.evaluation.baselines import fit_baselines
 from timellm_cli.evaluation.evaluated import Evaluated, name_checkpoints, require_comparable
 from timellm_cli.evaluation.examples import make_examples
-from timellm_cli.evaluation.leaderboard import make_leaderboard, to_json
+from timellm_cli.evaluation.leaderboard import Leaderboard, make_leaderboard, to_json
 from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
 from timellm_cli.evaluation.task import Task, stand_in, transfer
 from timellm_cli.fetching.fetch import provide
@@ -86,11 +86,7 @@ def run(
     else:
         out.print(render(leaderboard))
     if report is not None:
-        for model in models:
-            model.training_log = read_metrics(RunDirectory(model.path.parent).metrics)
-        with writing(report):
-            write_report(report, leaderboard, models, _command(paths, task, report))
-        say(f"Report: {report}")
+        _write_report(report, leaderboard, models, _command(paths, task, report))
 
 
 def _check_arguments(paths: list[Path], task: Task, report: Path | None) -> None:
@@ -176,7 +172,15 @@ def _score(
         return score(forecaster, data, task.split, batch_size, limit=task.limit, on_batch=advance, on_errors=on_errors)
 
 
-def _command(paths: Sequence[Path], task: Task, report: Path) -> str:
+def _write_report(path: Path, leaderboard: Leaderboard, models: list[Evaluated], command: str) -> None:
+    for model in models:
+        model.training_log = read_metrics(RunDirectory(model.path.parent).metrics)
+    with writing(path):
+        write_report(path, leaderboard, models, command)
+    say(f"Report: {path}")
+
+
+def _command(paths: list[Path], task: Task, report: Path) -> str:
     """The command line, as far as it decides the figures."""
     words = ["timellm eval", *map(quote, paths)]
     words += ["--data", quote(task.csv)] if task.csv else []

@@ -85,17 +85,17 @@ def _about_llm(
 ) -> Verdict:
     difference = differ([run.mse for run in ours.runs], [run.mse for run in theirs.runs])
     our_llm, their_llm = describe_llm(configs[ours.name]), describe_llm(configs[theirs.name])
-    subject, less = {
+    part, less = {
         "no LLM": (f"The LLM ({our_llm})", "without it"),
         "random LLM": (f"The pretrained weights of the LLM ({our_llm})", "with random weights"),
         "fewer layers": (f"{our_llm} instead of {their_llm}", "with fewer layers"),
     }[control]
     change = _change(difference, less)
     sentence = {
-        "lower": f"{subject} helped: the MSE is {change}.",
-        "higher": f"{subject} hurt: the MSE is {change}.",
-        "same": f"{subject} made no measurable difference: the MSE is {change}.",
-        "unknown": f"{subject}: one seed cannot show whether this helps. The MSE is {change}.",
+        "lower": f"{part} helped: the MSE is {change}.",
+        "higher": f"{part} hurt: the MSE is {change}.",
+        "same": f"{part} made no measurable difference: the MSE is {change}.",
+        "unknown": f"{part}: one seed cannot show whether this helps. The MSE is {change}.",
     }[difference.outcome]
     return Verdict("LLM", ours.name, theirs.name, difference.outcome, difference, sentence, _evidence(difference))
 
