@@ -38,7 +38,7 @@ def fused(request: pytest.FixtureRequest) -> TorchOps:
 
 
 def _make_masks_boolean() -> None:
-    """Triton 3.9's interpreter makes integers of two masks joined by `&`, and then refuses them as a mask."""
+    """Triton's interpreter (3.7 to 3.9) makes integers of two masks joined by `&`, and then refuses them as a mask."""
     from triton.runtime.interpreter import InterpreterBuilder
 
     def wrap(name: str, position: int) -> None:
