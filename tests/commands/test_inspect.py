@@ -80,12 +80,12 @@ def test_the_llm_is_described_from_a_local_folder(cli: Cli, tiny_llm: Path) -> N
     assert record["tokens"]["exact"]
 
 
-def test_the_path_of_a_run_is_told(cli: Cli) -> None:
+def test_the_code_path_of_a_run_is_shown(cli: Cli) -> None:
     ours, theirs = inspected(cli, "--vram", "6GiB"), inspected(cli, "--llm", "gpt2")
-    assert ours["path"] == {"implementation": "decoder", "reason": None, "captured": True, "recompute": False}
+    assert ours["path"] == {"code": "decoder", "reason": None, "captured": True, "recompute": False}
     reason = "gpt2 is none of llama, mistral, qwen2"
     assert theirs["path"] == {
-        "implementation": "transformers_two_passes", "reason": reason, "captured": False, "recompute": False,
+        "code": "transformers_two_passes", "reason": reason, "captured": False, "recompute": False,
     }  # fmt: skip
     shown = cli("inspect", "--vram", "6GiB", "--layers", "all", "--batch-size", 64, "--quantization", "nf4").stdout
     assert re.search(r"path +our own decoder +prompt and patches in one pass", shown)

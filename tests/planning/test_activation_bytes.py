@@ -9,7 +9,7 @@ from tests.planning.cases import TINY, known_shape, step, tiny_shape
 from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.transformers_llm import TransformersLLM
-from timellm_cli.model.time_llm import TimeLLM, VocabularyMapping, vocabulary_factor
+from timellm_cli.model.time_llm import TimeLLM, VocabularyPrototypes, vocabulary_factor
 from timellm_cli.planning.activation_bytes import (
     llm_activations,
     prompt_keys_values,
@@ -95,7 +95,7 @@ def test_without_two_passes_prompt_tokens_keep_activations_too() -> None:
 def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: dict[str, int]) -> None:
     backbone = build("llama")
     model = ModelConfig(dropout=dropout, d_model=24, d_ff=16, n_heads=8, num_prototypes=50, **shortcut)
-    mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE), 50, 300)
+    mapping = VocabularyPrototypes(vocabulary_factor(backbone.embedding_VE), 50, 300)
     window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
     forecaster = TimeLLM(window, model, backbone, mapping).train()
     with SavedByAutograd(forecaster) as saved:
@@ -112,7 +112,7 @@ def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: 
 def test_a_gpus_attention_to_prototypes_is_in_the_numbers_of_the_llm() -> None:
     backbone = build("llama", "bf16")
     model = ModelConfig(dropout=0.0, d_model=24, d_ff=16, n_heads=8, num_prototypes=50)
-    mapping = VocabularyMapping(vocabulary_factor(backbone.embedding_VE.float()), 50, 300)
+    mapping = VocabularyPrototypes(vocabulary_factor(backbone.embedding_VE.float()), 50, 300)
     window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
     forecaster = TimeLLM(window, model, backbone, mapping).train()
     forecaster.reprogramming.attention_dtype = torch.bfloat16

@@ -131,7 +131,8 @@ def test_explicit_capture_and_recompute_stay() -> None:
 def test_no_auto_is_left() -> None:
     for machine in (CPU_ONLY, with_card(6)):
         config = settle(Config(), machine, known_shape("Qwen/Qwen2.5-3B"))
-        assert [key for key, value in config.values().items() if value == "auto"] == ["llm.implementation"]
+        left = [key for key, value in config.values().items() if value == "auto"]
+        assert left == ["llm.implementation", "hardware.kernels"]
 
 
 def test_the_given_configuration_is_left_as_it_was() -> None:

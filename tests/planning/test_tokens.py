@@ -25,7 +25,7 @@ def test_a_tokenizer_on_this_computer_counts_exactly(tiny_llm: Path) -> None:
     prompt, statistics = text(), typical_statistics(512, 5)
     count = count_tokens(prompt, statistics, known_shape(str(tiny_llm)))
     assert count.exact
-    assert count.static == len(prompt.head.encode())
+    assert count.static == len(prompt.prefix.encode())
     assert count.total == len(prompt.render(statistics).encode())
 
 

@@ -59,13 +59,13 @@ def test_nf4_weights_and_constants_are_what_bitsandbytes_keeps(family: str, doub
 def test_our_own_decoder_keeps_what_its_matrices_hold(quantization: Any, double_quant: bool) -> None:
     import torch
 
-    from timellm_cli.model.llm.frozen_matrix import freeze
+    from timellm_cli.model.llm.frozen_matrix import quantise
 
     case = step(tiny_shape("llama"), layers=3, quantization=quantization, double_quant=double_quant, decoder=True)
     kept = 0
     for linear in matrices(case):
-        matrix = freeze(torch.randn(linear.outputs, linear.inputs), quantization, double_quant)
-        kept += sum(buffer.nbytes for buffer in matrix.buffers())
+        kept_tensors = quantise(torch.randn(linear.outputs, linear.inputs), quantization, double_quant)
+        kept += sum(tensor.nbytes for tensor in kept_tensors.values())
     assert len(matrices(case)) == 4
     assert linear_weights(case).bytes + quantization_constants(case).bytes == 3 * kept
 

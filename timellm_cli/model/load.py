@@ -11,7 +11,7 @@ from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint_random, read_llm_config, stamp_llm
-from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, why_transformers
+from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, choose
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.prepared import PreparedFiles
@@ -20,13 +20,13 @@ from timellm_cli.model.llm.tensor_files import open_tensors
 from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersLLM, load_with_transformers
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder, load_tokenizer
-from timellm_cli.model.runner import Runner
+from timellm_cli.model.runner import MatmulPrecision, Runner
 from timellm_cli.model.time_llm import FreePrototypes, NoLLM, TimeLLM, VocabularyPrototypes, vocabulary_factor
 
 OnNote = Callable[[str], None]
 
 
-def load_model(config: Config, device: torch.device, on_note: OnNote = lambda note: None) -> Runner:
+def load_model(config: Config, device: torch.device, on_note: OnNote = lambda _: None) -> Runner:
     """The model of a resolved configuration (no 'auto' left) with fresh trained weights on `device`, ready to run.
 
     The weights are drawn from torch's global generator: seed it before. `on_note` is called with a sentence where
@@ -53,10 +53,9 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda no
         )
     encoder = _make_encoder(config, folder, llm.max_positions, on_gpu=device.type == "cuda")
     llm.set_prefix(encoder.prefix)
-    prototypes_of_words = VocabularyPrototypes(
-        _vocabulary_factor(llm.embedding_VE, prepared), config.model.num_prototypes, len(llm.embedding_VE)
-    )
-    model = TimeLLM(config.window, config.model, llm, prototypes_of_words)
+    factor_EE = _vocabulary_factor(llm.embedding_VE, prepared)
+    words = VocabularyPrototypes(factor_EE, config.model.num_prototypes, len(llm.embedding_VE))
+    model = TimeLLM(config.window, config.model, llm, words)
     for name, module in model.named_children():
         if name != "llm":
             module.to(device)
@@ -64,7 +63,9 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda no
         model.reprogramming.attention_dtype = llm.dtype
         torch.cuda.empty_cache()  # loading and quantising leave fragments that a step would hardly fit into
     # An LLM in 16 bits rounds what it reads to 8 or 11 bits: the parts around it may multiply with 11 (TF32).
-    matmul_precision = "highest" if config.train.precision == "fp32" or device.type == "cpu" else "high"
+    matmul_precision: MatmulPrecision = (
+        "highest" if config.train.precision == "fp32" or device.type == "cpu" else "high"
+    )
     captures = isinstance(llm, Decoder) and config.hardware.capture == "on" and device.type == "cuda"
     return Runner(
         model, encoder, device, captures=captures, matmul_precision=matmul_precision, llm_fingerprint=fingerprint
@@ -82,7 +83,7 @@ def load_llm(
     assert precision != "auto"
     seed = config.train.seed if llm.weights == "random" else None
     keys = read_llm_config(folder)
-    if why_transformers(llm, keys, folder):
+    if choose(llm, keys, folder).code == "transformers":
         if seed is None:
             return load_with_transformers(llm, precision, folder, device)
         with drawn_llm(llm, folder, seed) as drawn:
@@ -118,18 +119,3 @@ def _vocabulary_factor(embedding_VE: Tensor, prepared: PreparedFiles | None) -> 
     factor_EE = vocabulary_factor(embedding_VE)
     prepared.write(name, {"factor_EE": factor_EE})
     return factor_EE
-
-
-# Temporary: the old interface, until its callers are rewritten.
-
-
-def load_forecaster(config: Config, device: torch.device) -> TimeLLM:
-    runner = load_model(config, device)
-    model = runner.model
-    model.encoder, model.captures, model.llm_fingerprint = runner.encoder, runner.captures, runner.llm_fingerprint  # type: ignore
-    model.runner = [runner]  # type: ignore
-    return model
-
-
-class Constants:
-    head: tuple[int, ...] = ()

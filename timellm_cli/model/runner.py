@@ -25,6 +25,8 @@ from timellm_cli.model.time_llm import TimeLLM
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
 """What CUDA and its libraries say where the failing allocation is not torch's own."""
 
+MatmulPrecision = Literal["highest", "high"]
+
 
 class Runner:
     """A loaded model with what is needed to run it. Calling it forecasts a batch.
@@ -40,7 +42,7 @@ class Runner:
         device: torch.device,
         *,
         captures: bool = False,
-        matmul_precision: Literal["highest", "high"] = "highest",
+        matmul_precision: MatmulPrecision = "highest",
         llm_fingerprint: str = NO_LLM,
     ) -> None:
         self.model, self.encoder, self.device = model, encoder, device
@@ -161,7 +163,7 @@ class ModelCall:
 
     def _run(self, tensors: Sequence[Tensor]) -> Tensor:
         if self._captured:
-            return self._captured(getattr(self._runner.model.llm, "recording_key", None), tensors)
+            return self._captured(self._runner.model.llm.recording_key, tensors)
         return self._call(*(tensor.to(self._runner.device, non_blocking=True) for tensor in tensors))
 
     def _call(self, ids_BK: Tensor, mask_BK: Tensor, *inputs: Tensor) -> Tensor:
@@ -213,14 +215,3 @@ def gpu_memory_errors() -> Iterator[None]:
             "`timellm inspect --explain` shows what needs how much and what would need less; `nvidia-smi` shows what "
             "other programs hold; --device cpu computes without the GPU",
         ) from None
-
-
-# Temporary: the old interface, until its callers are rewritten.
-
-
-def ModelForecaster(model, device):  # type: ignore  # noqa
-    return model.runner[0]
-
-
-def roll_forward(model, history_TC, steps, device, batch_size=32):  # type: ignore  # noqa
-    return model.runner[0].roll_forward(history_TC, steps, batch_size)

@@ -15,6 +15,7 @@ Not here: prompts (`prompt.py`, `prompt_tokens.py`), the LLM (`llm/`), building 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +118,8 @@ def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
     for rows in embedding_VE.split(chunk):
         rows64 = rows.to("cpu", torch.float64)
         gram_EE += rows64.T @ rows64
-    ridge, lower, failed = 0.0, *torch.linalg.cholesky_ex(gram_EE)
+    ridge = 0.0
+    lower, failed = torch.linalg.cholesky_ex(gram_EE)
     while failed:
         ridge = 10 * ridge or 1e-12 * float(gram_EE.diagonal().mean().clamp_min(1e-30))
         lower, failed = torch.linalg.cholesky_ex(gram_EE + ridge * torch.eye(len(gram_EE), dtype=torch.float64))
@@ -224,10 +226,10 @@ class NoLLM(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
 
+    recording_key = None
+
     def prepare(self, prompt: PromptTokens) -> None:
         """Nothing reads the prompt."""
-
-    admit = prepare
 
     def forward(self, prompt: PromptTokens, tokens_BPE: Tensor) -> Tensor:  # noqa: ARG002
         return tokens_BPE
@@ -236,11 +238,13 @@ class NoLLM(nn.Module):
 class TimeLLM(nn.Module):
     """Forecasts one channel at a time. `llm` is frozen: a `Decoder`, a `TransformersLLM` or `NoLLM`."""
 
+    llm: Any
+
     def __init__(
         self,
         window: WindowConfig,
         model: ModelConfig,
-        llm: nn.Module,
+        llm: Any,
         prototypes: VocabularyPrototypes | FreePrototypes,
     ) -> None:
         super().__init__()
@@ -248,7 +252,7 @@ class TimeLLM(nn.Module):
         self.patch_nums = count_patches(window.seq_len, model.patch_len, model.patch_stride)
         self.patch_embedding = PatchEmbedding(model.patch_len, model.d_model, model.dropout)
         self.prototypes = prototypes
-        self.reprogramming = Reprogramming(model.d_model, llm.hidden_size, model.n_heads, model.d_ff, model.dropout)  # type: ignore[arg-type]
+        self.reprogramming = Reprogramming(model.d_model, llm.hidden_size, model.n_heads, model.d_ff, model.dropout)
         self.llm = llm
         self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
         self.shortcut = Shortcut(window.seq_len, window.pred_len, model.shortcut_period) if model.shortcut else None
@@ -295,16 +299,3 @@ class TimeLLM(nn.Module):
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(weights[name])
-
-    # Temporary: the old interface, until its callers are rewritten.
-    @property
-    def backbone(self):  # type: ignore
-        return self.llm
-
-    def constants_of(self, prompt):  # type: ignore
-        from types import SimpleNamespace
-
-        return SimpleNamespace(head=prompt.prefix)
-
-
-VocabularyMapping = VocabularyPrototypes

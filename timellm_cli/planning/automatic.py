@@ -11,8 +11,9 @@ from typing import Literal
 from timellm_cli.config import SAMPLES_PER_UPDATE, Config, TrainConfig
 from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.planning.case import Case
+from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.hardware import Machine
-from timellm_cli.planning.llm_shape import LLMShape, look_up_llm, why_no_decoder
+from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.memory_bill import SAFE_SHARE, find_budget, is_sized, largest_scoring_batch, our_bill
 from timellm_cli.planning.prompt_tokens import read_prompt
 from timellm_cli.units import GIB, parse_memory
@@ -44,7 +45,7 @@ def settle(config: Config, machine: Machine, shape: LLMShape | None) -> Config:
         {"hardware.device": device, "train.precision": precision, "llm.quantization": quantization}
     )
     if config.hardware.capture == "auto":
-        captures = device == "cuda" and why_no_decoder(settled.llm) is None
+        captures = device == "cuda" and why_not_decoder(settled.llm) is None
         settled = settled.with_values({"hardware.capture": "on" if captures else "off"})
     if config.train.batch_size == "auto":
         batch = _settle_batch(settled, machine, shape)
@@ -80,7 +81,7 @@ def _settle_batch(config: Config, machine: Machine, shape: LLMShape | None) -> i
 def _settle_recompute(config: Config, machine: Machine, shape: LLMShape | None) -> Literal["on", "off"]:
     """On where a step that keeps its layers would not fit into the card: recomputing takes time."""
     budget, _ = find_budget(config, machine)
-    if config.hardware.device == "cpu" or budget is None or shape is None or why_no_decoder(config.llm):
+    if config.hardware.device == "cpu" or budget is None or shape is None or why_not_decoder(config.llm):
         return "off"
     try:
         prompt = read_prompt(config, shape)

@@ -6,8 +6,9 @@ from typing import Literal, Self
 from timellm_cli.config import Config, ModelConfig
 from timellm_cli.geometry import count_patches
 from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE
+from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.hardware import Gpu, recognise
-from timellm_cli.planning.llm_shape import LLMShape, why_no_decoder
+from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.planning.prompt_tokens import TokenCount
 
 
@@ -60,7 +61,7 @@ class Case:
         assert llm.quantization != "auto"
         assert train.precision != "auto"
         card = recognise(gpu.name) if gpu else None
-        decoder, on_gpu = why_no_decoder(llm) is None, config.hardware.device == "cuda"
+        decoder, on_gpu = why_not_decoder(llm) is None, config.hardware.device == "cuda"
         return cls(
             shape=shape,
             layers=shape.used_layers(llm.layers) if shape else 0,

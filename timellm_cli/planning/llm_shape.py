@@ -2,8 +2,6 @@
 
 The weights are neither needed nor opened. `LLMShape` counts what `AutoModel` builds: the backbone without the head that
 would predict the next token.
-
-Which way a run takes through the LLM, told before any weights are there. Light.
 """
 
 import tomllib
@@ -13,12 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from timellm_cli.config import Config, LLMConfig
 from timellm_cli.errors import did_you_mean
 from timellm_cli.llm_files import NO_LLM, find_llm, read_llm_config
-from timellm_cli.model.llm.choice import why_transformers
 
 Keys = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class KnownLLM:
+    """A well-known LLM: its hub id, the family of its tokenizer, and the entries of its config.json."""
+
+    hub_id: str
+    tokenizer: str
+    keys: Keys
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,8 @@ def look_up_llm(name: str) -> LLMShape | None:
     if folder := find_llm(name):
         shape = read_config(folder, name)
         # A folder does not say which tokenizer family it belongs to; the table may.
-        return replace(shape, tokenizer=known["tokenizer"]) if shape and known else shape
-    return shape_of(name, known, origin="table", tokenizer=known["tokenizer"]) if known else None
+        return replace(shape, tokenizer=known.tokenizer) if shape and known else shape
+    return shape_of(name, known.keys, origin="table", tokenizer=known.tokenizer) if known else None
 
 
 def look_up_keys(name: str) -> Keys | None:
@@ -125,8 +130,9 @@ def look_up_keys(name: str) -> Keys | None:
 
     Raises ModelError for a folder whose config.json cannot be read.
     """
-    folder = find_llm(name)
-    return read_llm_config(folder) if folder else _table().get(name)
+    if folder := find_llm(name):
+        return read_llm_config(folder)
+    return _table()[name].keys if name in _table() else None
 
 
 def known_llms() -> tuple[str, ...]:
@@ -136,7 +142,7 @@ def known_llms() -> tuple[str, ...]:
 
 def hub_id_of(name: str) -> str:
     """The hub id of a well-known LLM's short name, such as 'gpt2'; any other name as it is."""
-    return _table()[name]["names"][0] if name in _table() else name
+    return _table()[name].hub_id if name in _table() else name
 
 
 def unknown_llm(name: str) -> str:
@@ -260,52 +266,7 @@ def _bert(keys: Keys, _family: str) -> dict[str, Any]:
 
 
 @cache
-def _table() -> dict[str, Keys]:
-    entries = tomllib.loads(_table_path().read_text(encoding="utf-8"))["llm"]
-    return {name: entry for entry in entries for name in entry["names"]}
-
-
-def _table_path() -> Path:
-    return Path(__file__).parent / "known_llms.toml"
-
-
-Implementation = Literal["decoder", "transformers_two_passes", "transformers_one_pass", "transformers", "none"]
-
-
-@dataclass(frozen=True)
-class RunPath:
-    """What runs the LLM (None for an LLM that nobody knows), and why, where it is not our own decoder.
-
-    In two passes the prompt is read apart from the patches; of an LLM whose size is not known the passes are not known
-    either. `captured`: steps are replayed as a CUDA graph. `recompute`: layers are computed again in the backward pass.
-    """
-
-    implementation: Implementation | None
-    reason: str | None
-    captured: bool
-    recompute: bool
-
-
-def find_path(config: Config, shape: LLMShape | None) -> RunPath:
-    """The path of a settled configuration. Raises ModelError where the LLM's config.json cannot be read."""
-    reason, hardware = why_no_decoder(config.llm), config.hardware
-    implementation: Implementation | None
-    if reason is None:
-        implementation = "decoder"
-    elif config.llm.name == NO_LLM:
-        implementation = "none"
-    elif shape is not None:
-        implementation = "transformers_two_passes" if shape.causal else "transformers_one_pass"
-    else:
-        implementation = "transformers" if look_up_keys(config.llm.name) else None
-    ours = reason is None
-    captured = ours and hardware.device == "cuda" and hardware.capture == "on"
-    return RunPath(implementation, reason, captured, ours and hardware.recompute == "on")
-
-
-def why_no_decoder(llm: LLMConfig) -> str | None:
-    """Why our own decoder does not run the LLM, None where it does. Raises ModelError for an unreadable config.json."""
-    if llm.name == NO_LLM:
-        return "there is no LLM"
-    keys = look_up_keys(llm.name)
-    return "the LLM is not known" if keys is None else why_transformers(llm, keys, find_llm(llm.name))
+def _table() -> dict[str, KnownLLM]:
+    entries = tomllib.loads(Path(__file__).with_name("known_llms.toml").read_text(encoding="utf-8"))["llm"]
+    known = [(entry.pop("names"), entry.pop("tokenizer"), entry) for entry in entries]
+    return {name: KnownLLM(names[0], tokenizer, keys) for names, tokenizer, keys in known for name in names}

@@ -22,9 +22,10 @@ from timellm_cli.planning.activation_bytes import (
     workspace,
 )
 from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.duration import Speed, step_seconds, step_work
 from timellm_cli.planning.hardware import Machine, recognise
-from timellm_cli.planning.llm_shape import LLMShape, look_up_llm, why_no_decoder
+from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.prompt_tokens import Prompt, read_prompt
 from timellm_cli.planning.weight_bytes import (
     allocator,
@@ -279,7 +280,7 @@ def _changes(config: Config, shape: LLMShape | None) -> Iterator[Mapping[str, An
     on_gpu = config.hardware.device == "cuda"
     if train.batch > 1:
         yield {"train.batch_size": train.batch // 2, "train.accumulate": 2 * train.accumulate}
-    if on_gpu and config.hardware.recompute == "off" and why_no_decoder(llm) is None:
+    if on_gpu and config.hardware.recompute == "off" and why_not_decoder(llm) is None:
         yield {"hardware.recompute": "on"}
     if on_gpu and "8bit" not in train.optimizer:
         yield {"train.optimizer": f"{train.optimizer}8bit"}

@@ -18,9 +18,10 @@ from timellm_cli.errors import ConfigError, TimellmError, did_you_mean
 from timellm_cli.geometry import Geometry, count_run
 from timellm_cli.planning.automatic import settle
 from timellm_cli.planning.case import Case
+from timellm_cli.planning.code_path import CodePath, find_code_path
 from timellm_cli.planning.duration import EpochTime, epoch_time
 from timellm_cli.planning.hardware import Card, Machine, recognise
-from timellm_cli.planning.llm_shape import LLMShape, RunPath, find_path, look_up_llm
+from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.memory_bill import Memory, Saving, find_savings, is_sized, weigh
 from timellm_cli.planning.prompt_tokens import Prompt, read_prompt
 from timellm_cli.planning.readiness import Check, check_readiness
@@ -50,7 +51,7 @@ class Plan:
     geometry: Geometry
     shape: LLMShape | None
     layers: int
-    path: RunPath
+    path: CodePath
     prompt: Prompt
     memory: Memory | None
     cpu_memory: Memory | None
@@ -99,7 +100,7 @@ def make_plan(
         geometry=geometry,
         shape=shape,
         layers=shape.used_layers(config.llm.layers) if shape else 0,
-        path=find_path(planned, shape),
+        path=find_code_path(planned, shape),
         prompt=prompt,
         memory=memory,
         cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,

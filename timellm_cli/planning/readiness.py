@@ -19,6 +19,7 @@ from timellm_cli.files import cache_directory
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
 from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.planning.llm_shape import (
     LLMShape,
@@ -26,7 +27,6 @@ from timellm_cli.planning.llm_shape import (
     look_up_llm,
     reads_and_writes,
     unknown_llm,
-    why_no_decoder,
 )
 from timellm_cli.planning.memory_bill import Memory, find_savings, how_to_need_less, is_sized, weigh
 from timellm_cli.planning.prompt_tokens import read_prompt
@@ -103,7 +103,7 @@ def _faults(config: Config, shape: LLMShape | None) -> Iterator[Check]:
 
 def _faults_of_path(config: Config) -> Iterator[Check]:
     """What only our own decoder can do, asked for where it does not run."""
-    hardware, reason = config.hardware, why_no_decoder(config.llm)
+    hardware, reason = config.hardware, why_not_decoder(config.llm)
     no_decoder = f"but our own decoder does not run the LLM: {reason}"
     if config.llm.name == NO_LLM:
         no_decoder = "but there is no LLM"

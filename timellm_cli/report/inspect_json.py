@@ -20,7 +20,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `prompt`: the text of the first training sample's prompt, with --show-prompt and a file
     - `llm`: `name`, `origin`, `architecture`, `exact`, `layers_used`, `layers`, `hidden_size`, `vocabulary`,
       `parameters_used`, `parameters`, `quantization`, `precision`
-    - `path`: `implementation` ('decoder', 'transformers_two_passes', 'transformers_one_pass', 'transformers' where the
+    - `path`: `code` ('decoder', 'transformers_two_passes', 'transformers_one_pass', 'transformers' where the
       passes are not known, or 'none' without an LLM; null for an unknown one), `reason` why it is not 'decoder',
       `captured`, `recompute`
     - `memory`: `kind` ('GPU' or 'RAM'), `parts` (bytes by name), `total`, `budget`, `budget_source`, `fits`,

@@ -157,12 +157,12 @@ def _llm_rows(plan: Plan) -> Iterator[Row]:
 def _path_rows(plan: Plan) -> Iterator[Row]:
     """What runs the LLM and why, and how a step runs."""
     path = plan.path
-    if path.implementation is None:
+    if path.code is None:
         return
-    runner, how = _PATHS[path.implementation]
-    why = f": {path.reason}" if path.implementation not in ("decoder", "none") else ""
+    runner, how = _PATHS[path.code]
+    why = f": {path.reason}" if path.code not in ("decoder", "none") else ""
     yield "path", runner, how + why
-    if path.implementation == "none":
+    if path.code == "none":
         return
     layers = "layers are computed again" if path.recompute else "layers are kept"
     yield "step", *(("captured", f"as a CUDA graph; {layers}") if path.captured else ("not captured", layers))

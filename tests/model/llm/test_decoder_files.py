@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.model.llm.test_families import forecaster_on, histories, read_llm
+from timellm_cli.config import LLMConfig
 from timellm_cli.errors import ModelError
-from timellm_cli.model.llm.choice import why_not_decoder
+from timellm_cli.model.llm.choice import choose
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.transformers_llm import TransformersLLM
 
@@ -172,5 +173,6 @@ LLAMA = transformers.LlamaConfig(num_key_value_heads=8).to_dict()
     ids=str,
 )
 def test_which_llms_the_decoder_leaves_to_transformers(changes: dict[str, Any], reason: str | None) -> None:
-    found = why_not_decoder(LLAMA | changes, "nf4")
-    assert found is None if reason is None else reason in found
+    found = choose(LLMConfig(quantization="nf4"), LLAMA | changes, None)
+    assert found.code == ("decoder" if reason is None else "transformers")
+    assert (reason or "") in found.reason

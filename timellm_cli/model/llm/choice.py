@@ -1,72 +1,135 @@
-"""Which LLMs `model/llm/decoder.py` reads, told from their config.json alone, and sizes that its bill shares. Light.
+"""Which code runs an LLM, our own decoder or transformers, and why. Light.
 
-Which code runs an LLM: the one rule that loading, planning and `inspect` share. Light.
+The answer follows from config.json alone, by an allow-list: each entry must be known, and must say what
+`model/llm/decoder.py` computes. Anything else is left to transformers, which also says what is wrong with a nonsensical
+file. Loading, planning and `inspect` ask `choose`. Below it are the sizes that the decoder shares with its memory bill.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.llm_files import has_tensors, has_weights
-from timellm_cli.model.llm.seam_record import recorded_verdict
 
 NF4_BLOCK = 64
 """Weights that share a scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
 NESTED_BLOCK = 256
-"""Scales that share one scale of scales under double quantization (same place)."""
+"""Scales that share one scale of scales under double quantization (same source)."""
 WIDE_BYTES = 2**28
-"""What an MLP's gate and up may take for a moment: tokens go through it in parts that still fill a GPU."""
+"""Largest size of an MLP's gate and up together: tokens pass through it in parts that still fill a GPU."""
 EMBEDDING_ROOM = 1024
-"""Rows of the embedding table that a GPU holds at first; prompts of more different tokens take more."""
+"""Rows of the embedding table that a GPU holds at first; prompts with more different tokens make it grow."""
 CONTEXT_MULTIPLE = 8
-"""On a GPU, prompt and patches together are a multiple of so many tokens, as fused attention wants its mask."""
+"""On a GPU, prompt and patches are padded to a multiple of so many tokens: fused attention requires it of its mask."""
 
 _FAMILIES = ("llama", "mistral", "qwen2")
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-_LLAMA3_NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-_MISTRAL_WINDOW = 4096
-"""What transformers takes where a Mistral's config.json says nothing of a window."""
+_READ = ("model_type", *_SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps")
+"""Entries that the decoder reads, whatever they say."""
+
+_REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "quantization_config": ((None,), "its weights are quantised already"),
+    "hidden_act": (("silu",), "its MLP uses {value}, not silu"),
+    "attention_bias": ((None, False), "its matrices have biases"),
+    "mlp_bias": ((None, False), "its matrices have biases"),
+    "partial_rotary_factor": ((None, 1), "its rotary positions leave features out"),
+    "is_causal": ((None, True), "its attention looks ahead"),
+    "is_encoder_decoder": ((None, False), "it is an encoder-decoder"),
+    "rope_interleaved": ((None, False), "its rotary positions are interleaved"),
+    "use_mrope": ((None, False), "its rotary positions have several axes"),
+}
+"""Entries that change the arithmetic: the values that the decoder computes, and what to say of another."""
+
+_ROPE = ("rope_theta", "rope_scaling", "rope_parameters")
+_LLAMA3_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_ROPE_PARTS = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *_LLAMA3_ROPE}
+_WINDOW = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+_DEFAULT_WINDOW = {"mistral": 4096}
+"""The window that transformers uses where config.json has no entry for it."""
+
+_HARMLESS = (
+    # Where it comes from, and how its files are kept.
+    "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "transformers.js_config",
+    "is_llama_config", "unsloth_fixed", "unsloth_version",
+    # Its tokenizer's and its generation's.
+    "bos_token_id", "eos_token_id", "pad_token_id", "max_length", "max_sequence_length", "use_cache",
+    # Only its training's, or its output head's.
+    "attention_dropout", "initializer_range", "tie_word_embeddings", "id2label", "label2id", "problem_type",
+    # How transformers computes the same.
+    "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "chunk_size_feed_forward",
+    "output_attentions", "output_hidden_states", "pretraining_tp", "return_dict", "use_return_dict",
+)  # fmt: skip
+"""Entries that leave the hidden states of these families as they are, whatever they say."""
+
+_KNOWN = {*_READ, *_REQUIRED, *_ROPE, *_WINDOW, *_HARMLESS}
 
 
-def why_not_decoder(keys: Mapping[str, Any], quantization: str) -> str | None:
-    """Why our own decoder cannot read the LLM of a config.json in a quantization, or None if it can.
+@dataclass(frozen=True)
+class Choice:
+    """The code that runs an LLM; `reason` says why it is not our own decoder, and is empty where it is."""
 
-    Another LLM is read through transformers, which also says what is wrong with a nonsensical config.json.
+    code: Literal["decoder", "transformers"]
+    reason: str
+
+
+def choose(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> Choice:
+    """Which code runs the LLM with the config.json entries `keys`.
+
+    `folder` holds its files, None before they are fetched: weights that are missing are expected as safetensors.
     """
-    return next(_obstacles(keys, quantization), None)
+    reason = next(_obstacles(llm, keys, folder), "")
+    return Choice("transformers" if reason else "decoder", reason)
 
 
-def _obstacles(keys: Mapping[str, Any], quantization: str) -> Iterator[str]:
-    """Each one may rely on those before not being there."""
+def _obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> Iterator[str]:
+    """What keeps our decoder from running the LLM. Each check may rely on those before it."""
+    if llm.implementation == "transformers":
+        yield "llm.implementation says so"
     family = str(keys.get("model_type", "unnamed"))
     if family not in _FAMILIES:
         yield f"{family} is none of {', '.join(_FAMILIES)}"
-    unsaid = [name for name in _SIZES if not (isinstance(keys.get(name), int) and keys[name] > 0)]
-    if unsaid:
-        yield f"its config.json does not say {', '.join(unsaid)}"
+    if missing := [name for name in _SIZES if not _is_count(keys.get(name))]:
+        yield f"its config.json does not say {', '.join(missing)}"
     heads, kv_heads, _ = heads_of(keys)
     if heads % kv_heads:
         yield f"its {heads} query heads are no multiple of its {kv_heads} key-value heads"
-    if quantization == "nf4" and any(rows * columns % NF4_BLOCK for rows, columns in matrix_shapes(keys).values()):
+    if llm.quantization == "nf4" and any(rows * columns % NF4_BLOCK for rows, columns in matrix_shapes(keys).values()):
         yield f"its matrices do not divide into blocks of {NF4_BLOCK} weights"
-    if keys.get("quantization_config"):
-        yield "its weights are quantised already"
-    if keys.get("hidden_act", "silu") != "silu":
-        yield f"its MLP uses {keys['hidden_act']}, not silu"
-    default_window = _MISTRAL_WINDOW if family == "mistral" else None
-    if keys.get("sliding_window", default_window) and keys.get("use_sliding_window", family == "mistral"):
+    for name, (values, reason) in _REQUIRED.items():
+        if name in keys and keys[name] not in values:
+            yield reason.format(value=keys[name])
+    window = keys.get("sliding_window", _DEFAULT_WINDOW.get(family))
+    if window and keys.get("use_sliding_window", family == "mistral"):
         yield "its attention has a sliding window"
-    if keys.get("attention_bias") or keys.get("mlp_bias"):
-        yield "its matrices have biases"
+    if other := set(keys.get("layer_types") or ()) - {"full_attention"}:
+        yield f"it has layers of {', '.join(sorted(map(str, other)))}"
+    yield from _rope_obstacles(keys)
+    if unknown := sorted(keys.keys() - _KNOWN):
+        yield f"our decoder does not know the entry {', '.join(unknown)} of its config.json"
+    if folder is not None and has_weights(folder) and not has_tensors(folder):
+        yield "it has no model.safetensors, whole or in shards"
+
+
+def _rope_obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
+    given = [keys[name] for name in ("rope_parameters", "rope_scaling") if keys.get(name)]
+    if len(given) > 1 or not all(isinstance(entries, Mapping) for entries in given):
+        yield "its rotary positions are not described by one object"
     rope = rope_of(keys)
     if rope["rope_type"] not in ("default", "llama3"):
         yield f"its rotary positions are scaled by '{rope['rope_type']}'"
-    needed = ("rope_theta", *(_LLAMA3_NUMBERS if rope["rope_type"] == "llama3" else ()))
-    if unsaid := [name for name in needed if not isinstance(rope.get(name), int | float)]:
-        yield f"its rotary positions lack {', '.join(unsaid)}"
+    numbers = ("rope_theta", *(_LLAMA3_ROPE if rope["rope_type"] == "llama3" else ()))
+    if missing := [name for name in numbers if not isinstance(rope.get(name), int | float)]:
+        yield f"its rotary positions lack {', '.join(missing)}"
     if rope.get("partial_rotary_factor", 1) != 1:
         yield "its rotary positions leave features out"
+    if unknown := sorted(rope.keys() - _ROPE_PARTS):
+        yield f"our decoder does not know {', '.join(unknown)} of its rotary positions"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def heads_of(keys: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -96,19 +159,3 @@ def rope_of(keys: Mapping[str, Any]) -> dict[str, Any]:
     rope.setdefault("rope_type", rope.pop("type", "default"))
     rope.setdefault("rope_theta", keys.get("rope_theta", 10_000.0))
     return rope
-
-
-def why_transformers(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> str | None:
-    """Why the LLM with this config.json is run by transformers, or None where our own decoder runs it.
-
-    `folder` is where its files are, None before they are fetched. Weights that are not there yet, and an LLM that was
-    not yet compared with transformers' reading, are taken to be as they should.
-    """
-    if llm.implementation == "transformers":
-        return "llm.implementation says so"
-    reason = why_not_decoder(keys, llm.quantization)
-    if reason or folder is None:
-        return reason
-    if has_weights(folder) and not has_tensors(folder):
-        return "it has no model.safetensors, whole or in shards"
-    return recorded_verdict(folder, keys)

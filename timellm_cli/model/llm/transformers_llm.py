@@ -26,6 +26,7 @@ class TransformersLLM(nn.Module):
     """A frozen language model that reads a prompt and then tokens made of patches."""
 
     llm: Any
+    recording_key = None
 
     def __init__(self, llm: nn.Module, reads_in_two_passes: bool | None = None) -> None:
         """`reads_in_two_passes=None` tries on a few tokens whether the prompt can be read apart from the patches."""
