@@ -27,7 +27,7 @@ from runs import Workplace, give_memory_back
 from variants import Job
 
 from timellm_cli.model.runner import free_gpu_memory
-from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.memory_bill import predict
@@ -112,12 +112,12 @@ def run_automatic(place: Workplace, shape: str, layers: int) -> Row:
     first = Job("auto", "ours", shape, layers, 1, settings={"hardware.vram": "6GiB", "hardware.recompute": "auto"})
     config = place.config(first).with_values({"train.batch_size": "auto"})
     machine = look_at_machine()
-    settled = settle(config, machine, look_up_llm(config.llm.name))
-    train, bill = settled.train, predict(settled, machine)
+    resolved = resolve_auto(config, machine, look_up_llm(config.llm.name))
+    train, bill = resolved.train, predict(resolved, machine)
     assert bill is not None
     chosen = {
-        "train.accumulate": train.accumulate, "hardware.recompute": settled.hardware.recompute,
-        "hardware.capture": settled.hardware.capture,
+        "train.accumulate": train.accumulate, "hardware.recompute": resolved.hardware.recompute,
+        "hardware.capture": resolved.hardware.capture,
     }  # fmt: skip
     context = bill["cuda_context"]
     _cap(place.device, CAP - context)

@@ -63,7 +63,7 @@ def run_trial(trial: Trial, place: Place) -> list[dict[str, float]]:
 
 
 def make_config(trial: Trial, place: Place, folder: Path) -> Config:
-    """The profile with what the trial changes, settled."""
+    """The profile with what the trial changes, resolved."""
     on_gpu = place.device == "cuda"
     values = {
         "data.path": place.data / f"{trial.dataset}.csv", "data.dataset": trial.dataset, "llm.name": place.llm,

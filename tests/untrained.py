@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def make_config(csv: Path, llm: str | Path = "none", **changes: object) -> Config:
-    """A small settled configuration; keyword arguments such as `window__seq_len=24` change it."""
+    """A small resolved configuration; keyword arguments such as `window__seq_len=24` change it."""
     values: dict[str, dict[str, object]] = {
         "data": {"dataset": "custom", "path": csv},
         "window": {"seq_len": 48, "pred_len": 12},

@@ -204,7 +204,7 @@ class TrainConfig(Section):
 
     @property
     def batch(self) -> int:
-        """B of a settled configuration (see `planning/settle.py`)."""
+        """B of a resolved configuration (see `planning/automatic.py`)."""
         assert self.batch_size != "auto"
         return self.batch_size
 
@@ -230,7 +230,7 @@ class HardwareConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute. auto: the GPU if there is one.")
     recompute: Literal["auto", "on", "off"] = option(
-        "auto", "Compute a layer again in the backward pass instead of keeping it. auto: where memory would not do."
+        "auto", "Compute a layer again in the backward pass instead of keeping it. auto: where a step would not fit."
     )
     capture: Literal["auto", "on", "off"] = option(
         "auto", "Record a step once as a CUDA graph and replay it. auto: on a GPU, where our own decoder runs the LLM."

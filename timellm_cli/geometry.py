@@ -51,7 +51,7 @@ BORDERS = (12, 16, 20)
 def split_rows(rows: int, dataset: Dataset | None, data: DataConfig, window: WindowConfig) -> Spans:
     """Cut `rows` rows into spans: 12/4/4 months for ETT, else by ratio, as the original's data sets do.
 
-    Raises DataError where a split has no room for one window.
+    Raises DataError where a split has too few rows for one window.
     """
     if dataset is not None and dataset.month_rows is not None:
         train_stop, val_stop, test_stop = (months * dataset.month_rows for months in BORDERS)
@@ -83,8 +83,8 @@ def split_rows(rows: int, dataset: Dataset | None, data: DataConfig, window: Win
 
 def count_windows(rows: int, window: WindowConfig, window_stride: int) -> int:
     """Windows that fit into `rows` consecutive rows when each starts `window_stride` rows after the last."""
-    room = rows - window.seq_len - window.pred_len
-    return room // window_stride + 1 if room >= 0 else 0
+    last_start = rows - window.seq_len - window.pred_len
+    return last_start // window_stride + 1 if last_start >= 0 else 0
 
 
 def count_patches(seq_len: int, patch_len: int, patch_stride: int) -> int:
@@ -136,7 +136,7 @@ class Geometry:
 def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) -> Geometry:
     """Count everything a configuration amounts to on a file of `rows` rows and `columns` value columns.
 
-    Raises DataError where a split has no room for a window or the training split for a batch.
+    Raises DataError where a split has too few rows for a window, or the training split for a batch.
     """
     data, window, model, train = config.data, config.window, config.model, config.train
     spans = split_rows(rows, dataset, data, window)
@@ -179,7 +179,7 @@ def steps_per_epoch(samples: int, train: TrainConfig) -> int:
 
 
 def count_total_steps(steps: int, train: TrainConfig) -> int:
-    """Steps of the whole run, as far as `max_steps` allows and early stopping does not end it before."""
+    """Steps of the whole run, `max_steps` at most; early stopping may end it before."""
     total = train.epochs * steps
     return min(total, train.max_steps) if train.max_steps is not None else total
 

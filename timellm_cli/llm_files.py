@@ -86,7 +86,7 @@ def _holds_all(index: Path, files: list[Path]) -> bool:
 def fingerprint_llm(folder: Path) -> str:
     """A short hash of an LLM's tokeniser and weights, from samples spread over each file, so it takes milliseconds.
 
-    It tells one LLM from another and a fine-tune from its base; it is no protection against forgery.
+    It differs between LLMs, and between a fine-tune and its base; it does not protect against forgery.
     """
     digest = hashlib.sha256()
     tokenizer = folder / "tokenizer.json"

@@ -195,14 +195,14 @@ def test_explain_puts_the_numbers_into_the_formulas(cli: Cli) -> None:
         "237,671 // 8 = 29,708 steps an epoch, 7 samples left over",
         "(512 - 16) // 8 + 2 = 64 a sample; x 8 = 512 a step",
         "297,080 // 1,000 = 297 are written",
-        "1,024 rows x 2,048 x 2 bytes, and 151,936 places x 8 bytes",
+        "1,024 rows x 2,048 x 2 bytes, and 151,936 row numbers x 8 bytes",
     ):
         assert formula in text
 
 
 def test_a_shortcut_and_random_weights_are_shown(cli: Cli) -> None:
     told = cli("inspect", "--shortcut", "--llm-weights=random", "--seed=7", "--explain", "--vram=6GiB").stdout
-    assert "49,248 of them the shortcut's" in " ".join(told.split())
+    assert "49,248 of them in the shortcut" in " ".join(told.split())
     assert "drawn under train.seed 7; nothing is pretrained" in " ".join(told.split())
     assert "the shortcut's" not in cli("inspect", "--explain", "--vram=6GiB").stdout
 
@@ -292,12 +292,12 @@ def test_the_time_of_an_epoch_is_estimated_where_the_card_is_named(cli: Cli) -> 
 def test_a_run_that_does_not_fit_is_told_what_buys_room_and_one_that_fits_only_if_asked(cli: Cli) -> None:
     big = ["--layers", "all", "--gpu", "RTX 4060", "--quantization", "none", "--llm", "Qwen/Qwen2.5-7B"]
     told = cli("inspect", *big, COLUMNS="80").stdout
-    assert "What buys room" in told and "--quantization nf4" in told
+    assert "What needs less memory" in told and "--quantization nf4" in told
     assert max(map(len, told.splitlines())) <= 80
     remedy = next(check for check in inspected(cli, *big)["checks"] if check["name"] == "memory")["remedy"]
     assert "--quantization nf4" in remedy
-    assert "What buys room" not in cli("inspect", "--gpu", "RTX 4060").stdout
-    assert "What buys room" in cli("inspect", "--gpu", "RTX 4060", "--explain").stdout
+    assert "What needs less memory" not in cli("inspect", "--gpu", "RTX 4060").stdout
+    assert "What needs less memory" in cli("inspect", "--gpu", "RTX 4060", "--explain").stdout
 
 
 def test_a_sweep_prints_a_line_for_each_value(cli: Cli) -> None:

@@ -137,7 +137,7 @@ def test_without_an_llm_the_rest_is_the_same_and_reads_no_prompt() -> None:
 def test_a_prompt_that_would_be_cut_is_refused_with_both_numbers(tiny_llm: Path) -> None:
     runner = small_runner(tiny_llm)
     runner.encoder.max_tokens = 100
-    with pytest.raises(ModelError, match=r"a prompt has \d+ tokens, but the LLM has room for 100"):
+    with pytest.raises(ModelError, match=r"a prompt has \d+ tokens, but the LLM has 100 positions"):
         runner.encoder.encode(histories(1))
 
 

@@ -59,7 +59,7 @@ def prompt() -> PromptTokens:
 
 def case_of(keys: dict[str, Any], **changes: Any) -> Case:
     values = {
-        "layers": keys["num_hidden_layers"], "batch": BATCH, "prompt": PROMPT, "head": HEAD, "patches": PATCHES,
+        "layers": keys["num_hidden_layers"], "batch": BATCH, "prompt": PROMPT, "prefix": HEAD, "patches": PATCHES,
         "quantization": "none", "precision": "fp32", "on_gpu": False, "decoder": True,
     }  # fmt: skip
     return step(tiny_shape("llama", keys), **(values | changes))

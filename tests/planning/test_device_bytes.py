@@ -23,8 +23,8 @@ def test_the_context_grows_with_the_multiprocessors_of_the_card() -> None:
     ("changes", "count"),
     [
         ({}, 2),
-        ({"captured": True, "head": 89}, 3),
-        ({"captured": True, "head": 0}, 2),
+        ({"captured": True, "prefix": 89}, 3),
+        ({"captured": True, "prefix": 0}, 2),
         ({"on_gpu": False}, 0),
     ],
 )
@@ -36,7 +36,7 @@ def test_every_stream_and_thread_that_multiplies_has_a_workspace(changes: dict[s
         assert matrix_products(case, trains=False).bytes == (count - 1) * 32 * MIB
 
 
-def test_a_recorded_step_keeps_its_holes_and_memory_in_one_piece_has_fewer() -> None:
+def test_a_recorded_step_keeps_its_fragmentation_and_memory_in_one_piece_has_less() -> None:
     case = step(QWEN, decoder=True, captured=True, batch=64)
     parts = list(our_bill(case).parts)
     eager = replace(case, captured=False)

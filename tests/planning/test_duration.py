@@ -14,7 +14,7 @@ H100, T4 = (find_card(name) for name in ("H100", "T4"))
 
 
 def captured(**changes: object) -> Case:
-    return step(QWEN, decoder=True, captured=True, head=89, **changes)
+    return step(QWEN, decoder=True, captured=True, prefix=89, **changes)
 
 
 def test_products_are_two_operations_a_weight_and_token_forward_and_for_patches_backward() -> None:

@@ -1,7 +1,7 @@
 """The bill and the estimate of time against runs that were measured on a GPU (`benchmarks/memory_grid.csv`).
 
 The formulas were made with the groups measured first. The groups named `fresh` were measured afterwards, on other
-settings; `fresh-large` was looked at to choose the constants of the holes between tensors, the others to choose
+settings; `fresh-large` was looked at to choose the constants of fragmentation, the others to choose
 nothing. What is held against the bill is what torch reserved, and the CUDA context as measured on that card.
 """
 

@@ -20,7 +20,7 @@ CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
 CARD = Gpu("NVIDIA GeForce RTX 3060", 12 * GIB, 11 * GIB, (8, 6))
 
 
-def settled(small_csv: Path, llm_name: Path | str, /, **sections: dict[str, Any]) -> Config:
+def resolved(small_csv: Path, llm_name: Path | str, /, **sections: dict[str, Any]) -> Config:
     values: dict[str, dict[str, Any]] = {
         "data": {"dataset": "custom", "path": str(small_csv)},
         "llm": {"name": str(llm_name), "layers": "all", "quantization": "none"},
@@ -37,7 +37,7 @@ def check(config: Config, name: str, machine: Machine = CPU_ONLY) -> Check:
 
 
 def test_nothing_is_missing_where_everything_is(small_csv: Path, tiny_llm: Path) -> None:
-    checks = check_readiness(settled(small_csv, tiny_llm), CPU_ONLY)
+    checks = check_readiness(resolved(small_csv, tiny_llm), CPU_ONLY)
     assert [(found.name, found.ok) for found in checks] == [
         ("data", True), ("LLM", True), ("GPU", True), ("disk", True),
     ]  # fmt: skip
@@ -56,7 +56,7 @@ def test_everything_missing_is_in_one_error_with_every_command() -> None:
 
 
 def test_missing_data_alone_is_a_data_error(tiny_llm: Path) -> None:
-    config = settled(Path("absent.csv"), tiny_llm)
+    config = resolved(Path("absent.csv"), tiny_llm)
     with pytest.raises(DataError, match=r"no file absent\.csv"):
         require_ready(check_readiness(config, CPU_ONLY))
 
@@ -70,7 +70,7 @@ def test_an_llm_folder_that_is_not_whole_is_named_with_what_it_lacks(
 ) -> None:
     folder = tmp_path / "llm"
     shutil.copytree(tiny_llm, folder, ignore=shutil.ignore_patterns(*removed))
-    found = check(settled(small_csv, folder), "LLM")
+    found = check(resolved(small_csv, folder), "LLM")
     assert not found.ok
     assert found.detail == f"{folder} {lacking}"
 
@@ -79,7 +79,7 @@ def test_a_broken_tokenizer_is_named_with_its_file(small_csv: Path, tiny_llm: Pa
     folder = tmp_path / "llm"
     shutil.copytree(tiny_llm, folder)
     (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
-    found = check(settled(small_csv, folder), "prompt")
+    found = check(resolved(small_csv, folder), "prompt")
     assert not found.ok
     assert "tokenizer.json' is no tokenizer" in found.detail
 
@@ -90,36 +90,36 @@ def test_a_missing_shard_counts_as_missing_weights(small_csv: Path, tmp_path: Pa
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    assert check(settled(small_csv, tmp_path), "LLM").detail.endswith("has no weights")
+    assert check(resolved(small_csv, tmp_path), "LLM").detail.endswith("has no weights")
 
 
 def test_a_misspelt_llm_is_answered_with_the_nearest(small_csv: Path) -> None:
-    found = check(settled(small_csv, "Qwen/Qwen2.5-3b"), "LLM")
+    found = check(resolved(small_csv, "Qwen/Qwen2.5-3b"), "LLM")
     assert "did you mean 'Qwen/Qwen2.5-3B'?" in found.detail
 
 
 def test_a_short_name_is_answered_with_the_hub_id_to_use(small_csv: Path) -> None:
-    remedy = check(settled(small_csv, "gpt2"), "LLM").remedy
+    remedy = check(resolved(small_csv, "gpt2"), "LLM").remedy
     assert remedy == "timellm fetch openai-community/gpt2, then --llm openai-community/gpt2"
-    assert check(settled(small_csv, "smollm2-135m"), "LLM").remedy == "timellm fetch smollm2-135m"
+    assert check(resolved(small_csv, "smollm2-135m"), "LLM").remedy == "timellm fetch smollm2-135m"
 
 
 def test_no_llm_needs_none(small_csv: Path) -> None:
-    config = settled(small_csv, "none", llm={"quantization": "nf4"})
+    config = resolved(small_csv, "none", llm={"quantization": "nf4"})
     assert check(config, "LLM").ok
     assert all(found.name != "bitsandbytes" for found in check_readiness(config, CPU_ONLY))
 
 
 def test_a_gpu_is_missing_only_where_it_is_asked_for(small_csv: Path, tiny_llm: Path) -> None:
-    assert check(settled(small_csv, tiny_llm), "GPU").ok
-    missing = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "GPU")
+    assert check(resolved(small_csv, tiny_llm), "GPU").ok
+    missing = check(resolved(small_csv, tiny_llm, hardware={"device": "cuda"}), "GPU")
     assert not missing.ok
     assert missing.remedy.startswith("use --device cpu")
 
 
 def test_a_card_that_torch_cannot_use_comes_with_advice(small_csv: Path, tiny_llm: Path) -> None:
     machine = Machine(gpu=CARD, ram_free=GIB, torch_has_cuda=False)
-    advice = check(settled(small_csv, tiny_llm), "GPU", machine)
+    advice = check(resolved(small_csv, tiny_llm), "GPU", machine)
     assert advice.ok
     assert "torch is installed without CUDA" in advice.detail
     assert "CUDA build of torch" in advice.remedy
@@ -127,12 +127,12 @@ def test_a_card_that_torch_cannot_use_comes_with_advice(small_csv: Path, tiny_ll
 
 def test_a_usable_card_is_shown_with_its_free_memory(small_csv: Path, tiny_llm: Path) -> None:
     machine = Machine(gpu=CARD, ram_free=GIB, torch_has_cuda=True)
-    found = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "GPU", machine)
+    found = check(resolved(small_csv, tiny_llm, hardware={"device": "cuda"}), "GPU", machine)
     assert found == Check("GPU", True, "NVIDIA GeForce RTX 3060, 11.00 GiB of 12.00 GiB free")
 
 
 def test_a_plan_for_a_gpu_that_is_not_here_comes_with_advice(small_csv: Path, tiny_llm: Path) -> None:
-    found = check(settled(small_csv, tiny_llm, hardware={"vram": "6GiB"}), "GPU")
+    found = check(resolved(small_csv, tiny_llm, hardware={"vram": "6GiB"}), "GPU")
     assert found.ok
     assert found.remedy == "the settings plan for a GPU of 6GiB; on this CPU the run would be slow"
 
@@ -150,7 +150,7 @@ def test_a_plan_for_a_gpu_that_is_not_here_comes_with_advice(small_csv: Path, ti
 def test_what_a_run_cannot_ask_for_is_found(
     small_csv: Path, tiny_llm: Path, sections: dict[str, Any], name: str, detail: str, remedy: str
 ) -> None:
-    (found,) = [found for found in check_readiness(settled(small_csv, tiny_llm, **sections), CPU_ONLY) if not found.ok]
+    (found,) = [found for found in check_readiness(resolved(small_csv, tiny_llm, **sections), CPU_ONLY) if not found.ok]
     assert found.name == name
     assert detail in found.detail
     assert remedy in found.remedy
@@ -172,7 +172,7 @@ def test_what_a_run_cannot_ask_for_is_found(
 def test_what_only_our_own_decoder_does_is_refused_elsewhere(
     small_csv: Path, tiny_llm: Path, llm: str, sections: dict[str, Any], name: str, reason: str
 ) -> None:
-    config = settled(small_csv, tiny_llm if llm == "tiny" else llm, **sections)
+    config = resolved(small_csv, tiny_llm if llm == "tiny" else llm, **sections)
     checks = check_readiness(config, CPU_ONLY)
     (found,) = [found for found in checks if not found.ok]
     assert (found.name, found.remedy) == (name, f"use --{name} auto")
@@ -183,32 +183,32 @@ def test_what_only_our_own_decoder_does_is_refused_elsewhere(
 
 def test_recompute_is_fine_with_our_own_decoder(small_csv: Path, tiny_llm: Path) -> None:
     assert all(
-        found.ok for found in check_readiness(settled(small_csv, tiny_llm, hardware={"recompute": "on"}), CPU_ONLY)
+        found.ok for found in check_readiness(resolved(small_csv, tiny_llm, hardware={"recompute": "on"}), CPU_ONLY)
     )
 
 
 def test_an_impossible_run_name_alone_is_a_config_error(small_csv: Path) -> None:
     with pytest.raises(ConfigError, match="run name: "):
-        require_ready(check_readiness(settled(small_csv, "none", run={"name": "{seqlen}"}), CPU_ONLY))
+        require_ready(check_readiness(resolved(small_csv, "none", run={"name": "{seqlen}"}), CPU_ONLY))
 
 
 def test_a_card_that_is_too_small_is_refused_and_too_little_ram_is_not(small_csv: Path, tiny_llm: Path) -> None:
     small = Gpu("Small", GIB, GIB // 16, (8, 6))
     machine = Machine(gpu=small, ram_free=GIB // 16, torch_has_cuda=True)
-    on_card = check(settled(small_csv, tiny_llm, hardware={"device": "cuda"}), "memory", machine)
+    on_card = check(resolved(small_csv, tiny_llm, hardware={"device": "cuda"}), "memory", machine)
     assert not on_card.ok
     assert "more than the 64 MiB free (Small)" in on_card.detail
     planned = {"device": "cuda", "vram": "64MiB"}
-    assert "64 MiB of hardware.vram" in check(settled(small_csv, tiny_llm, hardware=planned), "memory").detail
-    on_cpu = check(settled(small_csv, tiny_llm), "memory", machine)
+    assert "64 MiB of hardware.vram" in check(resolved(small_csv, tiny_llm, hardware=planned), "memory").detail
+    on_cpu = check(resolved(small_csv, tiny_llm), "memory", machine)
     assert on_cpu.ok and "free (RAM)" in on_cpu.detail and on_cpu.remedy
-    without = check(settled(small_csv, "none"), "memory", machine)
+    without = check(resolved(small_csv, "none"), "memory", machine)
     assert "--layers" not in without.remedy and "--quantization" not in without.remedy
 
 
 def test_an_encoder_decoder_is_refused(small_csv: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}', encoding="utf-8")
-    found = check(settled(small_csv, tmp_path), "LLM")
+    found = check(resolved(small_csv, tmp_path), "LLM")
     assert (found.ok, found.remedy) == (False, "choose an encoder-only or decoder-only --llm")
 
 
@@ -222,10 +222,10 @@ def test_an_encoder_decoder_is_refused(small_csv: Path, tmp_path: Path) -> None:
 def test_bitsandbytes_is_looked_for_only_where_something_needs_it(
     small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch, sections: dict[str, Any], reason: str
 ) -> None:
-    found = check(settled(small_csv, tiny_llm, **sections), "bitsandbytes")
+    found = check(resolved(small_csv, tiny_llm, **sections), "bitsandbytes")
     assert (found.ok, found.detail) == (True, f"installed ({reason})")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    missing = check(settled(small_csv, tiny_llm, **sections), "bitsandbytes")
+    missing = check(resolved(small_csv, tiny_llm, **sections), "bitsandbytes")
     assert (missing.ok, missing.remedy) == (False, "pip install bitsandbytes")
     assert reason in missing.detail
 
@@ -234,7 +234,7 @@ def test_a_full_disk_is_told_with_both_numbers(
     small_csv: Path, monkeypatch: pytest.MonkeyPatch, private_cache: Path
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=GIB))
-    found = check(settled(small_csv, "Qwen/Qwen2.5-3B"), "disk")
+    found = check(resolved(small_csv, "Qwen/Qwen2.5-3B"), "disk")
     # 3,085,938,688 parameters of 2 bytes, and 200 MB for the run.
     assert found.detail.startswith("5.93 GiB needed, 1.00 GiB free")
     assert not found.ok
@@ -245,12 +245,12 @@ def test_a_full_disk_of_the_run_is_answered_with_its_flag(
     small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=GIB // 16))
-    remedy = check(settled(small_csv, tiny_llm), "disk").remedy
+    remedy = check(resolved(small_csv, tiny_llm), "disk").remedy
     assert remedy == "free some space, or put the run on another disk with --checkpoints"
 
 
 def test_what_is_here_needs_no_disk(small_csv: Path, tiny_llm: Path) -> None:
-    assert check(settled(small_csv, tiny_llm), "disk").detail.startswith("191 MiB needed")
+    assert check(resolved(small_csv, tiny_llm), "disk").detail.startswith("191 MiB needed")
 
 
 def test_a_drive_that_is_not_there_is_named_and_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

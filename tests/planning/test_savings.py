@@ -1,4 +1,4 @@
-"""What buys room is weighed as the run itself is, and told with what it costs."""
+"""What needs less memory is weighed as the run itself is, and shown with what it costs."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.planning.cases import known_shape
 from timellm_cli.config import Config
-from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.hardware import Gpu, Machine, find_card
 from timellm_cli.planning.memory_bill import Saving, find_savings, weigh
 from timellm_cli.planning.prompt_tokens import read_prompt
@@ -20,7 +20,7 @@ def savings(machine: Machine = OTHER_CARD, /, **sections: dict[str, Any]) -> dic
     """By their flags, of the first 6 layers of Qwen2.5-3B."""
     config = Config.model_validate({"llm": {"name": NAME, "quantization": "nf4"}, **sections})
     shape = known_shape(NAME)
-    return {saving.flags: saving for saving in find_savings(settle(config, machine, shape), machine, shape, 1000)}
+    return {saving.flags: saving for saving in find_savings(resolve_auto(config, machine, shape), machine, shape, 1000)}
 
 
 def test_each_change_is_what_its_flags_would_give() -> None:
@@ -34,8 +34,8 @@ def test_each_change_is_what_its_flags_would_give() -> None:
         config = Config.model_validate({"llm": {"name": NAME, "quantization": "nf4"}}).with_values(
             {"hardware.recompute": "off", **values}
         )
-        settled = settle(config, OTHER_CARD, shape)
-        memory = weigh(settled, OTHER_CARD, shape, read_prompt(settled, shape), 1000)
+        resolved = resolve_auto(config, OTHER_CARD, shape)
+        memory = weigh(resolved, OTHER_CARD, shape, read_prompt(resolved, shape), 1000)
         assert (saving.total, saving.fits, saving.largest_batch) == (
             memory.bill.total, memory.fits, memory.largest_batch,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.planning.cases import known_shape, step
 from timellm_cli.config import Config
-from timellm_cli.planning.automatic import scoring_batch, settle
+from timellm_cli.planning.automatic import scoring_batch, resolve_auto
 from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.memory_bill import largest_scoring_batch, our_bill, scoring_bill
 from timellm_cli.units import GIB
@@ -21,14 +21,14 @@ def batch(gib: float, /, in_training: bool = False, **sections: dict[str, Any]) 
     card = Gpu("a card", int(gib * GIB), int(gib * GIB), (8, 6))
     machine = Machine(card if gib else None, 12 * GIB, torch_has_cuda=bool(gib))
     config = Config.model_validate({"llm": {"layers": "all", "quantization": "nf4"}, **sections})
-    return scoring_batch(settle(config, machine, QWEN), machine, in_training)
+    return scoring_batch(resolve_auto(config, machine, QWEN), machine, in_training)
 
 
 @pytest.mark.parametrize("shape", [QWEN, known_shape("gpt2"), known_shape("bert-base-uncased"), None])
 @pytest.mark.parametrize("decoder", [False, True])
 def test_scoring_takes_less_than_training(shape: Any, decoder: bool) -> None:
     decoder = decoder and shape is QWEN
-    case = step(shape, decoder=decoder, head=89 if decoder else 0, batch=64)
+    case = step(shape, decoder=decoder, prefix=89 if decoder else 0, batch=64)
     scoring, training = scoring_bill(case), our_bill(case)
     assert scoring.total < training.total
     assert all(part.bytes > 0 and part.how for part in scoring.parts)
@@ -36,7 +36,7 @@ def test_scoring_takes_less_than_training(shape: Any, decoder: bool) -> None:
 
 
 def test_what_scoring_takes_does_not_grow_with_kept_layers() -> None:
-    case = step(QWEN, decoder=True, head=89, batch=64)
+    case = step(QWEN, decoder=True, prefix=89, batch=64)
     deep = replace(case, layers=36)
     weights = {"linear_weights", "quantization_constants", "norms", "keys_values"}
     grown = {part.key for part in scoring_bill(deep).parts if part.bytes != scoring_bill(case)[part.key]}
@@ -45,7 +45,7 @@ def test_what_scoring_takes_does_not_grow_with_kept_layers() -> None:
 
 @given(budget=st.integers(GIB, 24 * GIB), limit=st.integers(1, 300))
 def test_the_largest_scoring_batch_fits_and_the_next_one_does_not(budget: int, limit: int) -> None:
-    case = step(QWEN, decoder=True, head=89)
+    case = step(QWEN, decoder=True, prefix=89)
     best = largest_scoring_batch(case, budget, limit)
     assert best == 0 or scoring_bill(replace(case, batch=best)).total <= budget
     assert best == limit or scoring_bill(replace(case, batch=best + 1)).total > budget

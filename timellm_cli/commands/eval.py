@@ -181,7 +181,7 @@ def _write_report(path: Path, leaderboard: Leaderboard, models: list[Evaluated],
 
 
 def _command(paths: list[Path], task: Task, report: Path) -> str:
-    """The command line, as far as it decides the figures."""
+    """The command line, with the options that decide the figures."""
     words = ["timellm eval", *map(quote, paths)]
     words += ["--data", quote(task.csv)] if task.csv else []
     words += ["--zero-shot", quote(Path(task.zero_shot))] if task.zero_shot else []

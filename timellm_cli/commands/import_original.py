@@ -11,7 +11,7 @@ from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.model.load import load_model
 from timellm_cli.model.original import read_original
 from timellm_cli.planning.hardware import look_at_machine
-from timellm_cli.planning.readiness import require_ready, settle_here
+from timellm_cli.planning.readiness import require_ready, resolve_here
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -26,7 +26,7 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
         raise ModelError(f"checkpoint '{original}' not found", "give the path of the original's 'checkpoint' file")
     if output.exists():
         raise ConfigError(f"'{output}' exists already", "name another file with -o, or move this one away")
-    config, checks = settle_here(settings.config, look_at_machine(), offline, console_reporter())
+    config, checks = resolve_here(settings.config, look_at_machine(), offline, console_reporter())
     require_ready(checks)
     data = load_data(config)
     runner = load_model(config, torch.device(config.hardware.device))

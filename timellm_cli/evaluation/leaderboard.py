@@ -37,7 +37,7 @@ class Published:
     dropped_batch: int | None = None
 
     def windows_left_out(self, windows: int) -> int:
-        """How many of a test set's `windows` the source did not score, as far as is known."""
+        """How many of a test set's `windows` the source did not score, where that is known."""
         return windows % self.dropped_batch if self.dropped_batch else 0
 
 

@@ -61,7 +61,7 @@ class PromptEncoder:
         longest = len(self.prefix) + int(lengths_B.max())
         if longest > self.max_tokens:
             raise ModelError(
-                f"a prompt has {longest:,} tokens, but the LLM has room for {self.max_tokens:,} before the patches",
+                f"a prompt has {longest:,} tokens, but the LLM has {self.max_tokens:,} positions before the patches",
                 "shorten prompt.description or prompt.template, or use fewer prompt.decimals",
             )
         width = longest - len(self.prefix) + -(longest + self._patches) % self._multiple_of
@@ -118,7 +118,7 @@ class PromptTokenizer:
         return [sequence[cut:] for sequence in sequences]
 
     def _find_prefix(self, whole: TokenLists) -> tuple[tuple[int, ...], bool]:
-        """The tokens that all sequences begin with, as far as the constant text goes; whether they are all of it.
+        """The tokens that all sequences begin with, within the constant text; and whether they are all of it.
 
         They are read off the sequences, because a tokeniser may join the end of the constant text to what follows.
         """

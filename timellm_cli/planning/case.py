@@ -27,7 +27,7 @@ class Case:
     """A training step. `prompt` is K and `patches` P, both of one sample; `layers` are those used.
 
     `shape` is None for the model without an LLM. `capability` and `multiprocessors` are the card's, None where not
-    known. Of the prompt, `head` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with
+    known. Of the prompt, `prefix` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with
     `recompute` computes layers again in the backward pass. `captured`: steps are replayed as a CUDA graph. `accumulate`
     steps change the weights once. `average`: an average of the weights is kept.
     """
@@ -46,7 +46,7 @@ class Case:
     optimizer: str
     on_gpu: bool
     capability: tuple[int, int] | None = None
-    head: int = 0
+    prefix: int = 0
     decoder: bool = False
     recompute: bool = False
     captured: bool = False
@@ -56,7 +56,7 @@ class Case:
 
     @classmethod
     def of(cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None) -> Self:
-        """The case of a settled configuration (no 'auto' left). Raises ModelError for an unreadable config.json."""
+        """The case of a resolved configuration (no 'auto' left). Raises ModelError for an unreadable config.json."""
         window, model, llm, train = config.window, config.model, config.llm, config.train
         assert llm.quantization != "auto"
         assert train.precision != "auto"
@@ -77,7 +77,7 @@ class Case:
             optimizer=train.optimizer,
             on_gpu=on_gpu,
             capability=gpu.capability if gpu else None,
-            head=tokens.static,
+            prefix=tokens.static,
             decoder=decoder,
             recompute=config.hardware.recompute == "on",
             captured=decoder and on_gpu and config.hardware.capture == "on",
@@ -120,4 +120,4 @@ class Case:
     @property
     def tail(self) -> int:
         """Tokens of a prompt that are its own, padding included."""
-        return self.context - self.head - self.patches
+        return self.context - self.prefix - self.patches

@@ -127,8 +127,8 @@ def keys_values(case: Case, samples: int) -> Part:
     shape = _shape(case)
     token = 2 * shape.kv_heads * shape.head_dim * case.number_bytes
     return Part(
-        "keys_values", "keys and values", (case.head + samples * case.context) * case.layers * token,
-        f"({case.head} + {samples} samples x {case.context}) tokens x {case.layers} layers x {token:,} bytes",
+        "keys_values", "keys and values", (case.prefix + samples * case.context) * case.layers * token,
+        f"({case.prefix} + {samples} samples x {case.context}) tokens x {case.layers} layers x {token:,} bytes",
     )  # fmt: skip
 
 

@@ -1,16 +1,10 @@
-"""What a GPU has to do for a step: operations, and bytes moved to and from its memory. Light.
+"""How long a step and an epoch will take on a card: an estimate from operations and bytes moved. Light.
 
-Counted from `model/llm/decoder_layer.py`; another LLM is taken to do the same in its own passes. What elementwise
-operations read and write is counted as fused ones do it.
-
-Letters: B samples, S prompt tokens read at every step, P patches, C all tokens of a sample, E hidden size, I width of
-the MLP, U prototypes.
-
-How long a step and an epoch will take on a card: an estimate. Light.
-
-The few constants are calibrated on one H100 and its computer's processor (benchmarks/memory_grid.csv). Measured
-afterwards on an H100 of another computer, captured steps were within 12 %; steps whose kernels are launched one by one
-took up to 2.3 times as long, for that is up to the processor. Other cards are not checked. Left out: start and disk.
+The work is counted from `model/llm/decoder_layer.py`; another LLM is assumed to do the same in its own passes.
+Elementwise operations are counted as if fused. The constants are calibrated on one H100 and its processor
+(benchmarks/memory_grid.csv). On an H100 of another computer, recorded steps were within 12 %; steps whose kernels are
+launched one by one took up to 2.3 times the estimate, which depends on the processor. Other cards are not checked. Left
+out: start and disk.
 """
 
 from dataclasses import dataclass, replace
@@ -67,13 +61,13 @@ def scoring_work(case: Case) -> Work:
 
 
 def _forward(case: Case, shape: LLMShape, tokens: int, last: int | None = None) -> Work:
-    """All layers read so many tokens of each sample; after its keys and values the last one goes on with `last`."""
+    """All layers read so many tokens of each sample; after its keys and values, the last layer continues with `last`."""
     layer = _layer(case, shape, tokens, tokens)
     return layer * (case.layers - 1) + _layer(case, shape, tokens, tokens if last is None else last)
 
 
-def _layer(case: Case, shape: LLMShape, tokens: int, going_on: int) -> Work:
-    rows, rest = case.batch * tokens, case.batch * going_on
+def _layer(case: Case, shape: LLMShape, tokens: int, rest_tokens: int) -> Work:
+    rows, rest = case.batch * tokens, case.batch * rest_tokens
     inside = sum(linear.weights for linear in shape.linears if linear.name in ("q", "k", "v", "qkv"))
     queries, keys = shape.heads * shape.head_dim, 2 * shape.kv_heads * shape.head_dim
     moved = rows * (3 * shape.hidden + 3 * (queries + keys))
@@ -86,7 +80,7 @@ def _layer(case: Case, shape: LLMShape, tokens: int, going_on: int) -> Work:
 
 
 def _backward(case: Case, shape: LLMShape, tokens: int) -> Work:
-    """The gradient of so many tokens of each sample through all layers; of a frozen matrix there is none."""
+    """The gradient of so many tokens of each sample through all layers; a frozen matrix has none."""
     rows, queries = case.batch * tokens, shape.heads * shape.head_dim
     keys = 2 * shape.kv_heads * shape.head_dim
     down = shape.linears[-1].weights
@@ -122,7 +116,7 @@ def _trainable_parts(case: Case, backward: bool) -> Work:
 
 
 OF_MATRIX_RATE, OF_BANDWIDTH = 0.79, 0.9
-"""What an H100 reaches of its data sheet: in products of 8192 x 8192 numbers, and in copying a GiB."""
+"""Shares of its data sheet that an H100 reaches: in products of 8192 x 8192 numbers, and in copying a GiB."""
 
 _ATTENTION = 0.135
 """Share of the matrix rate that attention with a mask reaches; other products reach it whole."""
@@ -137,7 +131,7 @@ _HOST, _SAMPLE, _PROMPT = 2.5e-3, 8e-6, 6e-5
 """Seconds in which Python starts a step, draws a sample, and writes and tokenises a prompt."""
 
 _EAGER = {"none": 1e-3, "decoder": 1e-3, "transformers": 7e-3}
-"""Seconds that it takes more for a step that is not captured; transformers makes masks and a cache."""
+"""Seconds that a step takes longer when it is not recorded; transformers makes masks and a cache."""
 
 _LAYER = {
     ("decoder", "none"): 1.2e-3, ("decoder", "int8"): 1.6e-3, ("decoder", "nf4"): 2.5e-3,

@@ -1,7 +1,4 @@
-"""What this computer has: GPU memory by the driver's own library, RAM, and whether torch can use the GPU. Light.
-
-Common cards in numbers, for planning without them: memory, capability, and what their data sheets promise. Light.
-"""
+"""What this computer has (GPU memory by the driver's library, RAM, torch's build), and common cards in numbers. Light."""
 
 import importlib.util
 import os
@@ -90,7 +87,7 @@ def _torch_has_cuda() -> bool:
 
 
 def _free_in_container(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a Linux container's limit leaves, of which the operating system's figures know nothing.
+    """What the limit of a Linux container leaves: the operating system's figures do not include it.
 
     By whichever version of control groups there is.
     """
@@ -111,14 +108,14 @@ def _left(folder: Path, limit: str, used: str, inactive: str) -> int:
 
 
 DESKTOP_BYTES = GIB // 2
-"""What a screen with a few windows takes of a card, on Windows or Linux: assumed. A browser or a game takes more."""
+"""What a screen with a few windows needs on a card, on Windows or Linux: assumed. A browser or a game needs more."""
 
 _MAKERS = re.compile(r"nvidia|geforce|tesla|gpu|[^a-z0-9]")
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card. `total_bytes` is what CUDA gives to programs, `desktop_bytes` what its screen takes of that.
+    """A card. `total_bytes` is what CUDA gives to programs, `desktop_bytes` what its screen needs.
 
     `matrix_rate` (operations a second, 16-bit numbers summed in float32) and `bandwidth` (bytes a second) are the
     peaks of its data sheet.

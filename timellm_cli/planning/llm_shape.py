@@ -111,7 +111,7 @@ class LLMShape:
 
 
 def look_up_llm(name: str) -> LLMShape | None:
-    """The shape of an LLM by its folder on this computer, else by the table; None if neither tells it, or for 'none'.
+    """The shape of an LLM by its folder on this computer, else by the table; None if neither has it, or for 'none'.
 
     Raises ModelError for a folder whose config.json cannot be read.
     """

@@ -1,10 +1,6 @@
-"""The memory bill of a training step, part by part, here and in the published implementation; the largest batch. Light.
+"""The memory bill of a training step: its parts, whether it fits, the largest batch, and what would need less. Light.
 
-Its total is what the driver shows as taken by the process after some steps (`tests/planning/test_measured_grid.py`).
-
-The memory bill of a run against the memory there is, or is planned for. Light.
-
-What buys room: changes to a run with the memory that each would take, and what it would cost in time. Light.
+Its total estimates what the driver shows for the process after some steps (`tests/planning/test_measured_grid.py`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +37,7 @@ from timellm_cli.units import parse_memory
 
 @dataclass(frozen=True)
 class Bill:
-    """The parts of what a run takes of the memory at the worst moment of a step, or of loading the LLM."""
+    """The parts of the memory that a run needs at the worst moment of a step, or of loading the LLM."""
 
     parts: tuple[Part, ...]
 
@@ -61,7 +57,7 @@ def our_bill(case: Case) -> Bill:
         trained.append(Part("average", "average of the weights", trained[0].bytes, trained[0].how))
     if case.accumulate > 1:
         gradients = next(part for part in trained if part.key == "gradients")
-        # A step that memory does not do for goes back to them and starts again in halves.
+        # A step that runs out of memory restores them and starts again in halves.
         trained.append(Part("gathered", "gradients gathered before", gradients.bytes, gradients.how))
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
@@ -71,13 +67,13 @@ def our_bill(case: Case) -> Bill:
 
 
 def _loading(case: Case, parts: list[Part]) -> Part:
-    """What loading takes more than a step."""
+    """What loading needs beyond a step."""
     step, most = sum(part.bytes for part in parts), loading_bytes(case)
     return Part("loading", "loading the LLM", max(most - step, 0), f"{most:,} bytes, more than the {step:,} of a step")
 
 
 def scoring_bill(case: Case) -> Bill:
-    """What forecasts of a batch take where no training goes on: nothing is kept for a backward pass."""
+    """The bill of forecasts without training: nothing is kept for a backward pass."""
     weights = sum(trainable_tensors(case).values())
     trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
     parts = [*frozen_parts(case), trained, *scoring_parts(case)]
@@ -86,11 +82,11 @@ def scoring_bill(case: Case) -> Bill:
 
 
 def plain_bill(case: Case, prompt: int) -> Bill | None:
-    """What the same step takes at least in the published implementation; None without an LLM, which it cannot do.
+    """The least that the same step needs in the published implementation; None without an LLM, which it cannot do.
 
     Its mapping reads the whole vocabulary: U x V weights in float32 with gradient and Adam states, and a 16-bit copy
-    that mixed precision makes. Its prompt has `prompt` tokens, for it prints every digit; they keep activations as
-    patches do, and attention is computed step by step because its weights are asked for (`output_attentions=True`).
+    that mixed precision makes. Its prompt has `prompt` tokens, because it prints every digit; they keep activations as
+    patches do. Attention is computed step by step because its weights are returned (`output_attentions=True`).
     """
     if case.shape is None:
         return None
@@ -115,12 +111,12 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
 
 
 def largest_batch(case: Case, budget: int, limit: int) -> int:
-    """The most samples a step may hold within `budget` bytes, `limit` at most; 0 if not even one fits."""
+    """The most samples of a step that fit into `budget` bytes, `limit` at most; 0 if not even one fits."""
     return _largest(lambda batch: our_bill(replace(case, batch=batch)).total <= budget, limit)
 
 
 def largest_scoring_batch(case: Case, budget: int, limit: int = 256) -> int:
-    """The most samples that may be forecast at a time within `budget` bytes, `limit` at most; 0 if none fits."""
+    """The most samples that can be forecast at a time in `budget` bytes, `limit` at most; 0 if none fits."""
     return _largest(lambda batch: scoring_bill(replace(case, batch=batch)).total <= budget, limit)
 
 
@@ -138,15 +134,15 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
 
 
 SAFE_SHARE = 0.9
-"""Of the memory there is; the rest is for what the allocator cannot join and for what the bill leaves out."""
+"""Share of the memory to plan with; the rest is for fragmentation and for what the bill leaves out."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The bill against what there is. `budget` is in bytes, None where no card is known; then there is no verdict.
+    """The bill and the memory there is. `budget` is in bytes, None where no card is known; then there is no verdict.
 
     `source` says whose it is: 'hardware.vram', or what is free on the card of that name or of the 'RAM'. `plain` is the
-    published implementation's bill. Where recomputing layers is left to us, `largest_batch` may do so, and
+    published implementation's bill. Where recompute is 'auto', `largest_batch` may recompute layers, and
     `largest_keeping` is the largest that does not; else that is None.
     """
 
@@ -172,7 +168,7 @@ def weigh(
     most: int,
     may_recompute: bool = False,
 ) -> Memory:
-    """The bill of a settled configuration against the memory there is; no batch can be larger than `most`.
+    """The bill of a resolved configuration and the memory there is; no batch can be larger than `most`.
 
     `may_recompute`: a larger batch may have its layers computed again, whatever this one has.
     """
@@ -196,7 +192,7 @@ def weigh(
 
 
 def predict(config: Config, machine: Machine) -> Bill | None:
-    """The bill of a step of a settled configuration whose prompt can be read; None for an LLM of unknown size."""
+    """The bill of a step of a resolved configuration whose prompt can be read; None for an LLM of unknown size."""
     shape = look_up_llm(config.llm.name)
     if not is_sized(config, shape):
         return None
@@ -204,7 +200,7 @@ def predict(config: Config, machine: Machine) -> Bill | None:
 
 
 def find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
-    """Bytes that a settled run may take, and whose they are; None where no card is known."""
+    """Bytes that a resolved run may use, and of which memory; None where no card is known."""
     if config.hardware.device == "cpu":
         return machine.ram_free, "RAM"
     if config.hardware.vram is not None:
@@ -235,12 +231,12 @@ _FLAGS = {
     "window.seq_len": "--seq-len", "model.patch_stride": "--patch-stride",
 }  # fmt: skip
 
-_OF_MODEL = {"llm.layers", "window.seq_len", "model.patch_stride"}
+_MODEL_KEYS = {"llm.layers", "window.seq_len", "model.patch_stride"}
 
 
 @dataclass(frozen=True)
 class Saving:
-    """A change as flags of the command line. `same_model`: what is learned stays the same but for rounding.
+    """A change as flags of the command line. `same_model`: what is learned stays the same, up to rounding.
 
     `total` are the bytes of a step with it, of `before` without. `time` is what a training sample takes with it, as a
     multiple of what it takes without: estimated for a card whose speed is known, else the ratio of the operations.
@@ -256,7 +252,7 @@ class Saving:
 
 
 def find_savings(config: Config, machine: Machine, shape: LLMShape | None, most: int) -> list[Saving]:
-    """Changes to a settled configuration whose prompt can be read, each by itself; a batch has `most` samples at most.
+    """Changes to a resolved configuration whose prompt can be read, each by itself; a batch has `most` samples at most.
 
     First those that leave the model as it is.
     """
@@ -269,7 +265,7 @@ def find_savings(config: Config, machine: Machine, shape: LLMShape | None, most:
         prompt = read_prompt(changed, shape)
         memory = weigh(changed, machine, shape, prompt, most)
         cost = _sample_cost(Case.of(changed, shape, prompt.tokens, machine.gpu), machine)
-        same = not change.keys() & _OF_MODEL
+        same = not change.keys() & _MODEL_KEYS
         flags = " ".join(f"{_FLAGS[key]} {value}" for key, value in change.items())
         savings.append(Saving(flags, before, memory.bill.total, memory.fits, memory.largest_batch, cost / usual, same))
     return savings

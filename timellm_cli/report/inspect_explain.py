@@ -31,7 +31,7 @@ def _flow(plan: Plan) -> Iterator[Pair]:
     data, window, model, geometry = plan.config.data, plan.config.window, plan.config.model, plan.geometry
     batch, rows, patches = geometry.batch_size, geometry.train.rows, geometry.patch_nums
     by_stride = f" // {data.window_stride}" if data.window_stride > 1 else ""
-    room = f"({rows:,} - {window.seq_len} - {window.pred_len}){by_stride} + 1"
+    starts = f"({rows:,} - {window.seq_len} - {window.pred_len}){by_stride} + 1"
     per_epoch = f"{geometry.dataset_len:,} // {batch} = {geometry.steps_per_epoch:,} steps an epoch"
     pieces = f"({window.seq_len} - {model.patch_len}) // {model.patch_stride} + 2 = {patches}"
     yield (
@@ -39,7 +39,7 @@ def _flow(plan: Plan) -> Iterator[Pair]:
         f"a line of the CSV: a timestamp and {format_count(len(plan.data.columns), 'value')}; {plan.data.rows:,} rows",
     )
     yield "  ▼", f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"
-    yield "window", f"{room} = {geometry.windows:,} windows in the {rows:,} rows of train"
+    yield "window", f"{starts} = {geometry.windows:,} windows in the {rows:,} rows of train"
     yield "  ▼", "one channel at a time"
     yield (
         "sample",
@@ -84,7 +84,7 @@ def _answers(plan: Plan) -> Iterator[Pair]:
     if plan.config.llm.name != NO_LLM:
         yield (
             "prompt",
-            f"{tokens.static} tokens are the same for every sample and read once a run; {tokens.per_sample} tell "
+            f"{tokens.static} tokens are the same for every sample and read once a run; {tokens.per_sample} describe "
             "the sample's own minimum, maximum, median, trend and lags.",
         )
     yield "splits", _split_answer(plan)
@@ -98,7 +98,7 @@ def _step_answer(plan: Plan) -> str:
         f"gradients. An iteration is the same. {geometry.steps_per_epoch:,} steps are an epoch, and "
         f"{format_count(train.epochs, 'epoch')} {whole:,} steps"
     )
-    text += f", of which max_steps allows {geometry.total_steps:,}." if geometry.total_steps < whole else "."
+    text += f"; max_steps allows {geometry.total_steps:,}." if geometry.total_steps < whole else "."
     if train.accumulate > 1:
         updates = f"{geometry.optimizer_updates:,} times in all"
         text += f" The weights change after every {train.accumulate} steps, {updates}."
@@ -115,7 +115,7 @@ def _split_answer(plan: Plan) -> str:
             f"the first {data.train_ratio:g} of {rows:,} rows, {train:,}, train; the last {data.test_ratio:g}, "
             f"{test:,}, test; {rows - train - test:,} between validate"
         )
-    few = f", of which the first {data.percent} % train" if data.percent < 100 else ""
+    few = f"; the first {data.percent} % train" if data.percent < 100 else ""
     return (
         f"In order of time: {cut}{few}. val and test begin {plan.config.window.seq_len} rows early, as history of "
         "their first window, so what they score begins where the split before ends. The scaler sees train only."

@@ -1,6 +1,6 @@
 """A plan as tables that fit 80 columns. Light.
 
-What memory a run takes with other settings: the changes that buy room, and the values of a sweep. Light.
+The memory of a run with other settings: the changes that need less, and the values of a sweep. Light.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
         yield section(title, _facts(_memory_rows(plan.memory)))
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
         if plan.savings:
-            yield section("What buys room", savings_table(plan.savings))
+            yield section("What needs less memory", savings_table(plan.savings))
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
 
 
@@ -107,7 +107,7 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
     written, kept = geometry.step_checkpoints_written, geometry.step_checkpoints_kept
     if written:
         stay = "stays" if kept == 1 else "stay"
-        yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps, of which {kept:,} {stay}"
+        yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps; {kept:,} {stay}"
     else:
         yield "step-N.pt", "0", f"save_steps is {run.save_steps:,}: only best.pt and last.pt"
 

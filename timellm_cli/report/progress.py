@@ -122,7 +122,7 @@ class PlainProgress:
                 return milestone(record)
 
     def _machine(self, gpu_busy: float | None) -> list[str]:
-        """The memory in use, and the share of the time in which the GPU computes, as far as they are known."""
+        """The memory in use, and the share of the time in which the GPU computes, where they are known."""
         memory = self._read_memory()
         busy = f"computing {gpu_busy:.0%}" if gpu_busy is not None else ""
         return [part for part in (str(memory or ""), busy) if part]

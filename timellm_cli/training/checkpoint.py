@@ -222,7 +222,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
 
 
 def _refuse_unless_archive(path: Path) -> None:
-    """A checkpoint is an uncompressed archive; anything else is told apart by its first bytes and never unpickled."""
+    """A checkpoint is an uncompressed archive; anything else is recognised by its first bytes and never unpickled."""
     if not path.exists():
         raise ModelError(f"checkpoint '{path}' not found", _nearby(path))
     if path.is_dir():

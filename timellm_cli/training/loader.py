@@ -57,7 +57,7 @@ class EpochOrder(Sampler[list[int]]):
         self._epoch, self._steps = 0, range(0)
 
     def choose(self, epoch: int, steps: range) -> None:
-        """Which steps of which epoch come next, both counted from 0."""
+        """Set the epoch and the steps that follow, both counted from 0."""
         self._epoch, self._steps = epoch, steps
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ NESTED_BLOCK = 256
 """Scales that share one scale of scales under double quantization (same source)."""
 WIDE_BYTES = 2**28
 """Largest size of an MLP's gate and up together: tokens pass through it in parts that still fill a GPU."""
-EMBEDDING_ROOM = 1024
+EMBEDDING_ROWS = 1024
 """Rows of the embedding table that a GPU holds at first; prompts with more different tokens make it grow."""
 CONTEXT_MULTIPLE = 8
 """On a GPU, prompt and patches are padded to a multiple of so many tokens: fused attention requires it of its mask."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from timellm_cli.data.batch import PromptTokens
-from timellm_cli.model.llm.choice import EMBEDDING_ROOM
+from timellm_cli.model.llm.choice import EMBEDDING_ROWS
 from timellm_cli.model.llm.decoder_layer import DecoderLayer, KeptForBackward, Positions
 
 
@@ -40,7 +40,7 @@ class Embedding(nn.Module):
         self._copies = device.type != "cpu" if copies is None else copies
         self._dtype, self._used = dtype, 0
         words, width = table_VE.shape
-        rows, words_on_device = (EMBEDDING_ROOM, words) if self._copies else (0, 0)
+        rows, words_on_device = (EMBEDDING_ROWS, words) if self._copies else (0, 0)
         self.register_buffer("rows_NE", torch.zeros(rows, width, dtype=dtype, device=device), persistent=False)
         self.register_buffer("row_of_V", torch.full((words_on_device,), -1, device=device), persistent=False)
         self._known = torch.zeros(words, dtype=torch.bool)

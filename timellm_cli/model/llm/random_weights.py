@@ -1,7 +1,7 @@
 """An LLM's architecture with weights drawn at random, for the question whether pretraining helps.
 
 As in the ablation of Tan et al. (NeurIPS 2024), nothing that was learned remains: the matrices of all layers and the
-table of token embeddings, of which prototypes are made, are normal with the deviation of the LLM's own initialiser;
+table of token embeddings, which prototypes are made from, are normal with the deviation of the LLM's own initialiser;
 scales are one and biases zero. The tokenizer stays, so that prompts are cut into the same tokens.
 
 A tensor depends on the seed and on its name alone. So it is the same however many layers are used, whichever code runs

@@ -9,7 +9,7 @@ import pytest
 
 from tests.planning.cases import TINY, known_shape
 from timellm_cli.config import SAMPLES_PER_UPDATE, Config
-from timellm_cli.planning.automatic import settle
+from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.llm_shape import look_up_llm
@@ -25,18 +25,18 @@ def with_card(gib: int, capability: tuple[int, int] = (8, 6), torch_has_cuda: bo
     return Machine(gpu=card, ram_free=12 * GIB, torch_has_cuda=torch_has_cuda)
 
 
-def settled(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[str, str, str]:
+def resolved(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[str, str, str]:
     values = {"llm": {"name": name, "layers": "all"}, **sections}
-    config = settle(Config.model_validate(values), machine, known_shape(name) if name != "none" else None)
+    config = resolve_auto(Config.model_validate(values), machine, known_shape(name) if name != "none" else None)
     return config.hardware.device, config.train.precision, config.llm.quantization
 
 
 def test_a_cpu_computes_in_float32_without_quantization() -> None:
-    assert settled(CPU_ONLY) == ("cpu", "fp32", "none")
+    assert resolved(CPU_ONLY) == ("cpu", "fp32", "none")
 
 
 def test_a_card_that_torch_cannot_use_is_not_used() -> None:
-    assert settled(with_card(24, torch_has_cuda=False)) == ("cpu", "fp32", "none")
+    assert resolved(with_card(24, torch_has_cuda=False)) == ("cpu", "fp32", "none")
 
 
 @pytest.mark.parametrize(
@@ -45,26 +45,26 @@ def test_a_card_that_torch_cannot_use_is_not_used() -> None:
     [(6, "nf4"), (16, "nf4"), (24, "none"), (80, "none")],
 )
 def test_an_llm_is_quantized_where_it_is_large_for_the_card(card: int, quantization: str) -> None:
-    assert settled(with_card(card)) == ("cuda", "bf16", quantization)
+    assert resolved(with_card(card)) == ("cuda", "bf16", quantization)
 
 
 def test_the_memory_to_plan_for_wins_over_the_cards_own() -> None:
-    assert settled(with_card(80), hardware={"vram": "6GiB"}) == ("cuda", "bf16", "nf4")
+    assert resolved(with_card(80), hardware={"vram": "6GiB"}) == ("cuda", "bf16", "nf4")
 
 
 def test_a_small_llm_is_not_quantized_even_for_an_unknown_card() -> None:
     chosen = {"device": "cuda"}
-    assert settled(CPU_ONLY, "smollm2-135m", hardware=chosen)[2] == "none"
-    assert settled(CPU_ONLY, "Qwen/Qwen2.5-3B", hardware=chosen)[2] == "nf4"
+    assert resolved(CPU_ONLY, "smollm2-135m", hardware=chosen)[2] == "none"
+    assert resolved(CPU_ONLY, "Qwen/Qwen2.5-3B", hardware=chosen)[2] == "nf4"
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
 def test_older_cards_compute_in_fp16(capability: tuple[int, int], precision: str) -> None:
-    assert settled(with_card(16, capability))[1] == precision
+    assert resolved(with_card(16, capability))[1] == precision
 
 
 def test_explicit_choices_stay_even_where_the_machine_cannot_do_them() -> None:
-    assert settled(
+    assert resolved(
         CPU_ONLY,
         hardware={"device": "cuda"},
         train={"precision": "fp16"},
@@ -73,12 +73,12 @@ def test_explicit_choices_stay_even_where_the_machine_cannot_do_them() -> None:
 
 
 def test_without_an_llm_nothing_is_quantized() -> None:
-    assert settled(with_card(4), "none")[2] == "none"
+    assert resolved(with_card(4), "none")[2] == "none"
 
 
 def path_of(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[str, str]:
     values = {"llm": {"name": name, "layers": "all", "quantization": "nf4"}, **sections}
-    config = settle(Config.model_validate(values), machine, known_shape(name) if name != "none" else None)
+    config = resolve_auto(Config.model_validate(values), machine, known_shape(name) if name != "none" else None)
     return config.hardware.capture, config.hardware.recompute
 
 
@@ -101,7 +101,7 @@ def test_capture_is_settled_after_quantization(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**odd, "intermediate_size": 500_050}), encoding="utf-8")
     shape = look_up_llm(str(tmp_path))
     for card, quantization, capture in ((80, "nf4", "off"), (2000, "none", "on")):
-        config = settle(
+        config = resolve_auto(
             Config.model_validate({"llm": {"name": str(tmp_path), "layers": "all"}}), with_card(card), shape
         )
         assert (config.llm.quantization, config.hardware.capture) == (quantization, capture)
@@ -130,22 +130,22 @@ def test_explicit_capture_and_recompute_stay() -> None:
 
 def test_no_auto_is_left() -> None:
     for machine in (CPU_ONLY, with_card(6)):
-        config = settle(Config(), machine, known_shape("Qwen/Qwen2.5-3B"))
+        config = resolve_auto(Config(), machine, known_shape("Qwen/Qwen2.5-3B"))
         left = [key for key, value in config.values().items() if value == "auto"]
         assert left == ["llm.implementation", "hardware.kernels"]
 
 
 def test_the_given_configuration_is_left_as_it_was() -> None:
     config = Config()
-    settle(config, CPU_ONLY, known_shape("Qwen/Qwen2.5-3B"))
+    resolve_auto(config, CPU_ONLY, known_shape("Qwen/Qwen2.5-3B"))
     assert (config.hardware.device, config.train.precision, config.llm.quantization) == ("auto", "auto", "auto")
 
 
 def batch_of(machine: Machine, name: str = "Qwen/Qwen2.5-3B", /, **sections: dict[str, Any]) -> tuple[int, int, str]:
     sections["train"] = {"batch_size": "auto", **sections.get("train", {})}
     config = Config.model_validate({"llm": {"name": name, "layers": "all", "quantization": "nf4"}, **sections})
-    settled = settle(config, machine, known_shape(name) if name != "none" else None)
-    return settled.train.batch, settled.train.accumulate, settled.hardware.recompute
+    resolved = resolve_auto(config, machine, known_shape(name) if name != "none" else None)
+    return resolved.train.batch, resolved.train.accumulate, resolved.hardware.recompute
 
 
 def test_an_automatic_batch_is_what_fits_and_an_update_always_sees_as_many_samples() -> None:
@@ -160,10 +160,10 @@ def test_an_automatic_batch_fits_with_room_to_spare_and_twice_as_much_does_not()
     values = {"llm": {"name": "Qwen/Qwen2.5-3B", "layers": "all"}, "train": {"batch_size": "auto"}}
     shape, machine = known_shape("Qwen/Qwen2.5-3B"), with_card(80)
     config = Config.model_validate({**values, "hardware": {"vram": "4GiB", "recompute": "off"}})
-    settled = settle(config, machine, shape)
-    batch = settled.train.batch
+    resolved = resolve_auto(config, machine, shape)
+    batch = resolved.train.batch
     assert 1 < batch < SAMPLES_PER_UPDATE
-    case = Case.of(settled, shape, read_prompt(settled, shape).tokens, machine.gpu)
+    case = Case.of(resolved, shape, read_prompt(resolved, shape).tokens, machine.gpu)
     twice = replace(case, batch=2 * batch, accumulate=case.accumulate // 2)
     assert our_bill(case).total <= SAFE_SHARE * 4 * GIB < our_bill(twice).total
 
@@ -183,8 +183,8 @@ def test_an_automatic_batch_stays_one_where_nothing_fits_for_readiness_to_say_so
 
 def test_an_automatic_batch_of_an_llm_nobody_knows_is_the_usual_one() -> None:
     config = Config.model_validate({"llm": {"name": "nobody/knows"}, "train": {"batch_size": "auto"}})
-    settled = settle(config, with_card(8), None)
-    assert (settled.train.batch, settled.train.accumulate) == (8, 4)
+    resolved = resolve_auto(config, with_card(8), None)
+    assert (resolved.train.batch, resolved.train.accumulate) == (8, 4)
 
 
 def test_on_a_cpu_an_automatic_batch_counts_on_no_recomputation() -> None:
@@ -193,7 +193,7 @@ def test_on_a_cpu_an_automatic_batch_counts_on_no_recomputation() -> None:
     config = Config.model_validate({**values, "train": {"batch_size": "auto"}})
     for gib in (13.25, 13.75, 20):
         machine = replace(CPU_ONLY, ram_free=int(gib * GIB))
-        settled = settle(config, machine, shape)
-        case = Case.of(settled, shape, read_prompt(settled, shape).tokens, None)
-        assert settled.hardware.recompute == "off"
-        assert settled.train.batch == 1 or our_bill(case).total <= SAFE_SHARE * machine.ram_free
+        resolved = resolve_auto(config, machine, shape)
+        case = Case.of(resolved, shape, read_prompt(resolved, shape).tokens, None)
+        assert resolved.hardware.recompute == "off"
+        assert resolved.train.batch == 1 or our_bill(case).total <= SAFE_SHARE * machine.ram_free
