@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.planning.cases import known_shape, step
 from timellm_cli.config import Config
-from timellm_cli.planning.automatic import scoring_batch, resolve_auto
+from timellm_cli.planning.automatic import resolve_auto, scoring_batch
 from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.memory_bill import largest_scoring_batch, our_bill, scoring_bill
 from timellm_cli.units import GIB

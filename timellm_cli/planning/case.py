@@ -27,9 +27,9 @@ class Case:
     """A training step. `prompt` is K and `patches` P, both of one sample; `layers` are those used.
 
     `shape` is None for the model without an LLM. `capability` and `multiprocessors` are the card's, None where not
-    known. Of the prompt, `prefix` tokens are the same for every sample. `decoder`: our own decoder runs the LLM, and with
-    `recompute` computes layers again in the backward pass. `captured`: steps are replayed as a CUDA graph. `accumulate`
-    steps change the weights once. `average`: an average of the weights is kept.
+    known. `prefix` tokens of the prompt are the same for every sample. `decoder`: our own decoder runs the LLM, and
+    with `recompute` computes layers again in the backward pass. `captured`: steps are replayed as a CUDA graph.
+    `accumulate` steps are one update of the weights. `average`: an average of the weights is kept.
     """
 
     shape: LLMShape | None

@@ -61,7 +61,7 @@ def scoring_work(case: Case) -> Work:
 
 
 def _forward(case: Case, shape: LLMShape, tokens: int, last: int | None = None) -> Work:
-    """All layers read so many tokens of each sample; after its keys and values, the last layer continues with `last`."""
+    """All layers read so many tokens of each sample; after keys and values, the last layer continues with `last`."""
     layer = _layer(case, shape, tokens, tokens)
     return layer * (case.layers - 1) + _layer(case, shape, tokens, tokens if last is None else last)
 

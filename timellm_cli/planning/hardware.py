@@ -1,4 +1,4 @@
-"""What this computer has (GPU memory by the driver's library, RAM, torch's build), and common cards in numbers. Light."""
+"""What this computer has (GPU memory by the driver's library, RAM, torch's build), and common cards' data. Light."""
 
 import importlib.util
 import os

@@ -1,7 +1,7 @@
 """The prompt of a run and its number of tokens, without an array library. Light.
 
-The statistics of the first training sample take the same steps as in training (`model/prompt_tokens.py`; a test compares
-both). Tokens are counted by the LLM's own tokenizer where its file is here, else estimated.
+The statistics of the first training sample take the same steps as in training (`model/prompt_tokens.py`; a test
+compares both). Tokens are counted by the LLM's own tokenizer where its file is here, else estimated.
 """
 
 import math

@@ -50,15 +50,16 @@ def loading_bytes(case: Case) -> int:
 def embedding(case: Case) -> Part:
     """The table of token embeddings, never quantized.
 
-    Our own decoder reads it from its file: on a CPU in the file's numbers; on a GPU only the rows that prompts use, and for
-    every word the number of its row.
+    Our own decoder reads it from its file: on a CPU in the file's numbers; on a GPU only the rows that prompts use, and
+    for every word the number of its row.
     """
     assert case.shape is not None
     count, size = case.shape.embedding_parameters, case.number_bytes
     if case.decoder and case.on_gpu:
         rows = EMBEDDING_ROWS * case.hidden * size
-        how = f"{EMBEDDING_ROWS:,} rows x {case.hidden:,} x {size} bytes, and {case.shape.vocab:,} row numbers x 8 bytes"
-        return Part("embedding", "embedding of prompts", rows + 8 * case.shape.vocab, how)
+        vocab = case.shape.vocab
+        how = f"{EMBEDDING_ROWS:,} rows x {case.hidden:,} x {size} bytes, and {vocab:,} row numbers x 8 bytes"
+        return Part("embedding", "embedding of prompts", rows + 8 * vocab, how)
     size = case.shape.file_bytes_per_weight if case.decoder else size
     how = f"{count:,} parameters x {size} bytes (never quantized)"
     return Part("embedding", f"embedding, {8 * size}-bit", count * size, how)

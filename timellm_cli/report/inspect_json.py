@@ -3,7 +3,7 @@
 from typing import Any
 
 from timellm_cli.geometry import SPLITS
-from timellm_cli.planning.memory_bill import Memory
+from timellm_cli.planning.memory_bill import Bill, Memory
 from timellm_cli.planning.plan import Plan
 
 
@@ -36,36 +36,34 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     return {**_counts(plan), **_estimates(plan)}
 
 
+_CONFIGURED = (
+    "data.features", "window.seq_len", "window.pred_len", "data.window_stride", "model.patch_len", "model.patch_stride",
+    "train.batch_size", "train.epochs", "run.save_steps",
+)  # fmt: skip
+_COUNTED = (
+    "channels", "windows", "dataset_len", "steps_per_epoch", "total_steps", "optimizer_updates",
+    "samples_dropped_per_epoch", "step_checkpoints_written", "step_checkpoints_kept", "patch_nums", "patches_per_step",
+)  # fmt: skip
+
+
 def _counts(plan: Plan) -> dict[str, Any]:
-    config, geometry = plan.config, plan.geometry
+    values = plan.config.values()
     return {
-        "dataset": config.data.dataset,
+        "dataset": values["data.dataset"],
         "data_path": str(plan.data.path),
         "data_file_present": plan.data.probe is not None,
         "rows": plan.data.rows,
-        "channels": geometry.channels,
         "columns": list(plan.data.columns),
-        "features": config.data.features,
-        "seq_len": config.window.seq_len,
-        "pred_len": config.window.pred_len,
-        "window_stride": config.data.window_stride,
-        "patch_len": config.model.patch_len,
-        "patch_stride": config.model.patch_stride,
-        "batch_size": config.train.batch,
-        "epochs": config.train.epochs,
-        "save_steps": config.run.save_steps,
-        "windows": geometry.windows,
-        "dataset_len": geometry.dataset_len,
-        "steps_per_epoch": geometry.steps_per_epoch,
-        "total_steps": geometry.total_steps,
-        "optimizer_updates": geometry.optimizer_updates,
-        "samples_dropped_per_epoch": geometry.samples_dropped_per_epoch,
-        "step_checkpoints_written": geometry.step_checkpoints_written,
-        "step_checkpoints_kept": geometry.step_checkpoints_kept,
-        "patch_nums": geometry.patch_nums,
-        "patches_per_step": geometry.patches_per_step,
-        "splits": {split: vars(getattr(geometry, split)) for split in SPLITS},
+        **{key.split(".")[1]: values[key] for key in _CONFIGURED},
+        **{name: getattr(plan.geometry, name) for name in _COUNTED},
+        "splits": {split: vars(getattr(plan.geometry, split)) for split in SPLITS},
     }
+
+
+_SHAPE = {
+    "origin": "origin", "architecture": "family", "exact": "exact", "layers": "layers", "hidden_size": "hidden",
+    "vocabulary": "vocab",
+}  # fmt: skip
 
 
 def _estimates(plan: Plan) -> dict[str, Any]:
@@ -82,13 +80,8 @@ def _estimates(plan: Plan) -> dict[str, Any]:
         "prompt": plan.prompt.text if plan.prompt.is_real else None,
         "llm": {
             "name": config.llm.name,
-            "origin": shape.origin if shape else None,
-            "architecture": shape.family if shape else None,
-            "exact": shape.exact if shape else None,
+            **{name: getattr(shape, field, None) for name, field in _SHAPE.items()},
             "layers_used": plan.layers if shape else None,
-            "layers": shape.layers if shape else None,
-            "hidden_size": shape.hidden if shape else None,
-            "vocabulary": shape.vocab if shape else None,
             "parameters_used": shape.parameters(plan.layers) if shape else None,
             "parameters": shape.parameters(shape.layers) if shape else None,
             "quantization": config.llm.quantization,
@@ -107,7 +100,7 @@ def _estimates(plan: Plan) -> dict[str, Any]:
 def _memory(memory: Memory) -> dict[str, Any]:
     return {
         "kind": memory.kind,
-        "parts": {part.key: part.bytes for part in memory.bill.parts},
+        "parts": _parts(memory.bill),
         "total": memory.bill.total,
         "budget": memory.budget,
         "budget_source": memory.source,
@@ -115,5 +108,9 @@ def _memory(memory: Memory) -> dict[str, Any]:
         "largest_batch": memory.largest_batch,
         "largest_batch_without_recompute": memory.largest_keeping,
         "published_total": memory.plain.total if memory.plain else None,
-        "published_parts": {part.key: part.bytes for part in memory.plain.parts} if memory.plain else None,
+        "published_parts": _parts(memory.plain) if memory.plain else None,
     }
+
+
+def _parts(bill: Bill) -> dict[str, int]:
+    return {part.key: part.bytes for part in bill.parts}

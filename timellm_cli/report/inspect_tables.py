@@ -1,7 +1,4 @@
-"""A plan as tables that fit 80 columns. Light.
-
-The memory of a run with other settings: the changes that need less, and the values of a sweep. Light.
-"""
+"""A plan as tables that fit 80 columns, the changes that need less memory, and the values of a sweep. Light."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -66,10 +63,7 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
 
 
 def _data_table(plan: Plan) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column(" split", no_wrap=True)
-    for name in ("rows", "windows", "channels", "samples"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table(" split", "rows", "windows", "channels", "samples")
     for split in SPLITS:
         count = getattr(plan.geometry, split)
         channels = count.samples // count.windows
@@ -95,11 +89,8 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
         epochs = format_count(train.epochs, "epoch")
         yield "total_steps", f"{geometry.total_steps:,}", f"in {epochs}, unless it stops early"
     if train.accumulate > 1:
-        yield (
-            "optimizer_updates",
-            f"{geometry.optimizer_updates:,}",
-            f"of the weights, one each {train.accumulate} steps",
-        )
+        updates = f"{geometry.optimizer_updates:,}"
+        yield "optimizer_updates", updates, f"of the weights, one each {train.accumulate} steps"
     if time := plan.time:
         of_it = f"estimated, {format_duration(time.scoring)} of it for scoring"
         yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
@@ -232,6 +223,7 @@ _LITTLE = 0.02
 def savings_table(savings: Sequence[Saving]) -> Group:
     """A line for each change, with what it leaves and costs."""
     table = _table(" change", "total", "largest\nbatch", "time a\nsample")
+    table.add_column("", no_wrap=True)
     for saving in savings:
         largest = "-" if saving.largest_batch is None else f"{saving.largest_batch:,}"
         time = f"x {saving.time:.2f}"
@@ -244,12 +236,13 @@ def savings_table(savings: Sequence[Saving]) -> Group:
 def _worth(saving: Saving) -> Text:
     if saving.total > (1 - _LITTLE) * saving.before:
         return Text("helps little", style="dim")
-    return _verdict_room(saving.fits)
+    return _fits_or_not(saving.fits)
 
 
 def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
     """A line for each value of a key; what keeps values from having one; whether largest batches are recomputed."""
     table = _table(f" {key}", "total", "largest\nbatch", "steps an\nepoch", "an epoch\ntakes")
+    table.add_column("", no_wrap=True)
     for line in swept:
         plan = line.plan
         if plan is None:
@@ -262,7 +255,7 @@ def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
             f"{memory.largest_batch:,}" if memory and memory.largest_batch is not None else "-",
             f"{plan.geometry.steps_per_epoch:,}",
             format_duration(time.epoch) if time else "-",
-            _verdict_room(memory.fits if memory else None),
+            _fits_or_not(memory.fits if memory else None),
         )
     memories = [line.plan.memory for line in swept if line.plan and line.plan.memory]
     recomputed = any((memory.largest_batch or 0) > (memory.largest_keeping or 0) > 0 for memory in memories)
@@ -271,7 +264,7 @@ def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
     return Group(table, *note, *faults)
 
 
-def _verdict_room(fits: bool | None) -> Text:
+def _fits_or_not(fits: bool | None) -> Text:
     if fits is None:
         return Text("")
     return Text("fits", style="green") if fits else Text("does not fit", style="red")
@@ -301,5 +294,4 @@ def _table(first: str, *others: str) -> Table:
     table.add_column(first, no_wrap=True)
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
     return table

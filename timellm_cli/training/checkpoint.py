@@ -129,7 +129,7 @@ def load_runner(
 
 
 def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
-    training = checkpoint.training
+    training, bands = checkpoint.training, checkpoint.intervals
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -145,17 +145,7 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
         "llm_fingerprint": checkpoint.llm_fingerprint,
         "training": training and {"run": asdict(training.run), "step": training.step, "random": training.random},
-        "intervals": None if checkpoint.intervals is None else _plain_intervals(checkpoint.intervals),
-    }
-
-
-def _plain_intervals(intervals: Intervals) -> dict[str, Any]:
-    return {
-        "channels": list(intervals.channels),
-        "period": intervals.period,
-        "windows": intervals.windows,
-        "levels": list(intervals.levels),
-        "halves": torch.from_numpy(intervals.halves_LCH),
+        "intervals": bands and {**vars(bands), "halves_LCH": torch.from_numpy(bands.halves_LCH)},
     }
 
 
@@ -171,10 +161,10 @@ def _scaler_from(plain: Mapping[str, Any], columns: Sequence[Any]) -> Scaler:
 
 def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: int) -> Intervals:
     """Raises ValueError where the numbers are not of these channels and steps."""
-    channels, levels, halves = tuple(plain["channels"]), tuple(plain["levels"]), plain["halves"]
-    if tuple(halves.shape) != (len(levels), len(channels), pred_len) or not set(channels) <= set(columns):
-        raise ValueError(f"bands of shape {tuple(halves.shape)}")
-    return Intervals(channels, plain["period"], plain["windows"], levels, halves.float().numpy())
+    channels, levels, halves_LCH = tuple(plain["channels"]), tuple(plain["levels"]), plain["halves_LCH"]
+    if tuple(halves_LCH.shape) != (len(levels), len(channels), pred_len) or not set(channels) <= set(columns):
+        raise ValueError(f"bands of shape {tuple(halves_LCH.shape)}")
+    return Intervals(channels, plain["period"], plain["windows"], levels, halves_LCH.float().numpy())
 
 
 def _training_from(plain: Mapping[str, Any]) -> TrainingState:
