@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the tests themselves run side by side
+
 # No test depends on the clock: on a busy machine an example takes as long as it takes.
 settings.register_profile("timellm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timellm")
