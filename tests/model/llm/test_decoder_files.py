@@ -169,6 +169,13 @@ LLAMA = transformers.LlamaConfig(num_key_value_heads=8).to_dict()
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "scaled by 'linear'"),
         ({"rope_parameters": {"rope_type": "llama3"}}, "lack factor"),
         ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "leave features out"),
+        ({"layer_types": ["full_attention"] * 32}, None),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "not all of full attention"),
+        ({"layer_types": 3}, "not all of full attention"),
+        ({"layer_types": [["full_attention"]]}, "not all of full attention"),
+        ({"num_key_value_heads": [8, 8]}, "its num_key_value_heads is [8, 8]"),
+        ({"max_position_embeddings": None}, "its max_position_embeddings is None"),
+        ({"rms_norm_eps": "1e-5"}, "its rms_norm_eps is '1e-5'"),
     ],
     ids=str,
 )

@@ -27,7 +27,7 @@ CONTEXT_MULTIPLE = 8
 _FAMILIES = ("llama", "mistral", "qwen2")
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _READ = ("model_type", *_SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps")
-"""Entries that the decoder reads, whatever they say."""
+"""Sizes and numbers that the decoder reads."""
 
 _REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
     "quantization_config": ((None,), "its weights are quantised already"),
@@ -90,8 +90,7 @@ def _obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> 
     family = str(keys.get("model_type", "unnamed"))
     if family not in _FAMILIES:
         yield f"{family} is none of {', '.join(_FAMILIES)}"
-    if missing := [name for name in _SIZES if not _is_count(keys.get(name))]:
-        yield f"its config.json does not say {', '.join(missing)}"
+    yield from _number_obstacles(keys)
     heads, kv_heads, _ = heads_of(keys)
     if heads % kv_heads:
         yield f"its {heads} query heads are no multiple of its {kv_heads} key-value heads"
@@ -103,13 +102,26 @@ def _obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> 
     window = keys.get("sliding_window", _DEFAULT_WINDOW.get(family))
     if window and keys.get("use_sliding_window", family == "mistral"):
         yield "its attention has a sliding window"
-    if other := set(keys.get("layer_types") or ()) - {"full_attention"}:
-        yield f"it has layers of {', '.join(sorted(map(str, other)))}"
+    layers = keys.get("layer_types") or []
+    if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
+        yield "its layers are not all of full attention"
     yield from _rope_obstacles(keys)
     if unknown := sorted(keys.keys() - _KNOWN):
         yield f"our decoder does not know the entry {', '.join(unknown)} of its config.json"
     if folder is not None and has_weights(folder) and not has_tensors(folder):
         yield "it has no model.safetensors, whole or in shards"
+
+
+def _number_obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
+    if missing := [name for name in _SIZES if not _is_count(keys.get(name))]:
+        yield f"its config.json does not say {', '.join(missing)}"
+    for name in ("num_key_value_heads", "head_dim"):
+        if keys.get(name) is not None and not _is_count(keys[name]):
+            yield f"its {name} is {keys[name]!r}"
+    if not _is_count(keys.get("max_position_embeddings", 1)):
+        yield f"its max_position_embeddings is {keys['max_position_embeddings']!r}"
+    if not isinstance(keys.get("rms_norm_eps", 0.0), int | float):
+        yield f"its rms_norm_eps is {keys['rms_norm_eps']!r}"
 
 
 def _rope_obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
