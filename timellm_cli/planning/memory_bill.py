@@ -200,7 +200,7 @@ def predict(config: Config, machine: Machine) -> Bill | None:
 
 
 def find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
-    """Bytes that a resolved run may use, and of which memory; None where no card is known."""
+    """Bytes that a resolved run may use, and the name of that memory; None where no card is known."""
     if config.hardware.device == "cpu":
         return machine.ram_free, "RAM"
     if config.hardware.vram is not None:
