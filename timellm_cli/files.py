@@ -1,8 +1,9 @@
 """Writing files: where the cache is, replacing a file as a whole, and checking paths that a user gives. Light."""
 
 import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -39,18 +40,31 @@ def prepared_directory() -> Path:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that replaces `path` in one move when the block ends; an exception leaves `path` as it was.
 
-    Raises OSError where the disk refuses.
+    A link stays, and its target is replaced; the mode of an existing file stays. A device or a pipe is opened and
+    written. Raises OSError where the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = path.resolve()
+    if _is_special(path):
+        with path.open("wb") as file:
+            yield file
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _move(temporary, path)
-        _sync_directory(path.parent)
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        _move(temporary, target)
+        _sync_directory(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether `path` is a device or a pipe, or names one, such as /dev/stdout even where that is a file."""
+    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (path.exists() and not path.is_file())
 
 
 def _move(temporary: Path, path: Path) -> None:
@@ -86,14 +100,16 @@ def disk_faults_of(path: Path) -> Iterator[None]:
         ) from None
 
 
-def check_target(flag: str, path: Path, inputs: tuple[Path, ...] = ()) -> None:
-    """Raise ConfigError where an output path is a folder, has no folder, or is one of the inputs."""
+def check_target(flag: str, path: Path, inputs: Iterable[Path] = (), outputs: Iterable[Path | None] = ()) -> None:
+    """Raise ConfigError where an output path is a folder, has no folder, or is an input or another output."""
     if path.is_dir():
         raise ConfigError(f"{flag} {path} is a folder", "give the path of a file in it")
     if not path.parent.is_dir():
         raise ConfigError(f"{flag} {path}: there is no folder '{path.parent}'", "make the folder first")
     if path.resolve() in [source.resolve() for source in inputs]:
-        raise ConfigError(f"{flag} {path} is the input itself, which would be lost", "give another path")
+        raise ConfigError(f"{flag} {path} is an input, which would be lost", "give another path")
+    if not _is_special(path) and path.resolve() in [other.resolve() for other in outputs if other]:
+        raise ConfigError(f"{flag} {path} is named for another output, too", "give each output a path of its own")
 
 
 @contextmanager

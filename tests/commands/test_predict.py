@@ -171,7 +171,9 @@ def test_bad_input_is_refused_and_leaves_nothing(
     ("arguments", "code", "words"),
     [
         (["run/best.pt", "small.csv", "-o", "nowhere/out.csv"], 2, "no folder 'nowhere'"),
-        (["run/best.pt", "small.csv", "-o", "small.csv"], 2, "the input itself"),
+        (["run/best.pt", "small.csv", "-o", "small.csv"], 2, "is an input, which would be lost"),
+        (["run/best.pt", "small.csv", "-o", "run/best.pt"], 2, "is an input, which would be lost"),
+        (["run/best.pt", "small.csv", "-o", "a.png", "--plot", "a.png"], 2, "is named for another output, too"),
         (["run/best.pt", "small.csv", "--plot", "out.jpg"], 2, "--plot out.png"),
         (["run/best.pt", "absent.csv"], 3, "'absent.csv' not found"),
         (["run/absent.pt", "small.csv"], 4, "best.pt"),
@@ -181,11 +183,11 @@ def test_wrong_paths_are_refused_before_any_work(
     cli: Cli, small_csv: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     save_untrained(tmp_path / "run" / "best.pt", make_config(small_csv))
-    content = small_csv.read_bytes()
+    before = [path.read_bytes() for path in (small_csv, tmp_path / "run" / "best.pt")]
     finished = cli("predict", *arguments)
     assert finished.returncode == code
     assert words in finished.stderr
-    assert small_csv.read_bytes() == content
+    assert [path.read_bytes() for path in (small_csv, tmp_path / "run" / "best.pt")] == before
     assert not list(tmp_path.glob("out*"))
 
 

@@ -51,7 +51,7 @@ def run(
     Raises DataError for the CSV, ConfigError for where to write, ModelError for checkpoint, LLM and hardware.
     """
     path = None if source == "-" else csv_named(source)
-    _check_targets(path, output, plot)
+    _check_targets([checkpoint, *([path] if path else [])], output, plot)
     trained = load_checkpoint(checkpoint)
     shown_levels = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
     config = config_for(trained, device, path or Path(source), llm, computing)
@@ -96,11 +96,12 @@ def _show(
         err.print(render(forecast, err.width))
 
 
-def _check_targets(source: Path | None, output: Path | None, plot: Path | None) -> None:
-    """Refuse, before any work is done, where results cannot be written."""
-    for flag, path in (("--output", output), ("--plot", plot)):
-        if path is not None:
-            check_target(flag, path, (source,) if source else ())
+def _check_targets(inputs: list[Path], output: Path | None, plot: Path | None) -> None:
+    """Refuse, before any work is done, a path that cannot be written or that this command needs for something else."""
+    if output is not None:
+        check_target("--output", output, inputs)
+    if plot is not None:
+        check_target("--plot", plot, inputs, [output])
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
 
