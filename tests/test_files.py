@@ -1,4 +1,4 @@
-"""One writer for every file: whole or not at all, and never in the place of what is no regular file."""
+"""The one writer of files: a file is replaced as a whole or not at all; devices, pipes and links stay what they are."""
 
 import os
 import stat

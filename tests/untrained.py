@@ -30,7 +30,7 @@ def make_config(csv: Path, llm: str | Path = "none", **changes: object) -> Confi
 
 
 def small_runner(folder: Path | str, quantization: str = "none", template: str = PROMPT_TEMPLATE, **llm: Any) -> Runner:
-    """A model of 48 rows to 12 around the first two layers of the LLM in `folder`, on the CPU."""
+    """A model of 48 rows to 12 around the first two layers of the LLM in `folder`, on the CPU. Notes are printed."""
     config = Config.model_validate(
         {
             "data": {"dataset": "custom"},
@@ -42,7 +42,7 @@ def small_runner(folder: Path | str, quantization: str = "none", template: str =
         }
     )
     torch.manual_seed(0)
-    return load_model(config, CPU)
+    return load_model(config, CPU, print)
 
 
 def histories(count: int) -> torch.Tensor:

@@ -22,7 +22,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Victim, "subprocess.Popen[str]"]]:
     assert victim.wait_for_step(STEPS_AN_EPOCH + 1, process)
     yield victim, process
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
 
 
 def test_a_second_training_is_refused_by_name_and_an_evaluation_is_not(
@@ -39,7 +39,7 @@ def test_a_second_training_is_refused_by_name_and_an_evaluation_is_not(
 
     reached = victim.logged_steps()[-1]
     process.kill()
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     lock = victim.directory.path / LOCK_NAME
     assert lock.read_text(encoding="ascii") == str(process.pid)
     lock.write_text(str(os.getpid()), encoding="ascii")  # as if the killed process's id were another one's now
@@ -47,7 +47,7 @@ def test_a_second_training_is_refused_by_name_and_an_evaluation_is_not(
     assert victim.wait_for_step(reached + 1, third)
     assert lock.read_text(encoding="ascii") == str(third.pid)
     third.kill()
-    third.communicate(timeout=60)
+    third.communicate(timeout=300)
 
 
 def test_a_lock_that_names_a_living_process_which_does_not_hold_it_is_stale(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 import transformers
 
 from tests.conftest import write_byte_tokenizer
-from timellm_cli.config import PROMPT_TEMPLATE, Config
+from tests.untrained import CPU, histories, small_runner
+from timellm_cli.config import Config
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import fingerprint_llm, stamp_llm
@@ -16,10 +17,9 @@ from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.frozen_matrix import FullMatrix, Int8Matrix, Nf4Matrix
 from timellm_cli.model.llm.prepared import PreparedFiles
 from timellm_cli.model.llm.transformers_llm import TransformersLLM
-from timellm_cli.model.load import load_llm, load_model
+from timellm_cli.model.load import load_llm
 from timellm_cli.model.time_llm import TimeLLM
 
-CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
     "vocab_size": 257, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 1024, "bos_token_id": None, "eos_token_id": 256,
@@ -63,28 +63,11 @@ def read_llm(folder: Path, **llm: Any) -> Decoder | TransformersLLM:
     return load_llm(config, folder, CPU, PreparedFiles(fingerprint_llm(folder), stamp_llm(folder), print))
 
 
-def forecaster_on(folder: Path, quantization: str = "none", template: str = PROMPT_TEMPLATE, **llm: Any) -> TimeLLM:
-    config = Config.model_validate(
-        {
-            "data": {"dataset": "custom"},
-            "window": {"seq_len": 48, "pred_len": 12},
-            "model": {"patch_len": 8, "patch_stride": 4, "d_model": 8, "d_ff": 8, "n_heads": 2, "num_prototypes": 20},
-            "llm": {"name": str(folder), "layers": 2, "quantization": quantization, **llm},
-            "prompt": {"template": template},
-            "train": {"precision": "fp32"},
-        }
-    )
-    torch.manual_seed(0)
-    runner = load_model(config, CPU, print)
+def forecaster_on(folder: Path, *arguments: Any, **llm: Any) -> TimeLLM:
+    """The model of `small_runner`, with its encoder beside it."""
+    runner = small_runner(folder, *arguments, **llm)
     runner.model.encoder, runner.model.llm_fingerprint = runner.encoder, runner.llm_fingerprint
     return runner.model
-
-
-def histories(count: int) -> torch.Tensor:
-    """Histories whose prompts differ in length: amplitudes, signs and periods vary."""
-    torch.manual_seed(5)
-    time = torch.arange(48.0)
-    return torch.stack([torch.sin(time * (0.2 + 0.3 * row)) * 3**row + torch.randn(48) * 0.3 for row in range(count)])
 
 
 def test_every_family_forecasts_and_learns(family: Path) -> None:
