@@ -11,7 +11,7 @@ from random_llm import linear_parameters
 from runs import Workplace, give_memory_back
 from variants import VARIANTS, Job
 
-from timellm_cli.geometry import count_patches
+from timellm_cli.counts import count_patches
 
 GIB = 2**30
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from timellm_cli.config import Config
+from timellm_cli.counts import count_patches
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.data.windows import WindowDataset
-from timellm_cli.geometry import count_patches
 from timellm_cli.model.prompt_tokens import PromptEncoder
 from timellm_cli.model.time_llm import (
     ForecastHead,

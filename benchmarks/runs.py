@@ -14,10 +14,10 @@ from torch import Tensor
 from variants import VARIANTS, Job, Variant
 
 from timellm_cli.config import Config
+from timellm_cli.counts import count_patches
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import description_of
-from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.model.cuda_graphs import forget_recordings
 from timellm_cli.model.load import load_model

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from timellm_cli.config import PROMPT_TEMPLATE, Config
+from timellm_cli.config import Config
 from timellm_cli.data.windows import load_data
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
+from timellm_cli.prompt_template import PROMPT_TEMPLATE
 
 CPU = torch.device("cpu")
 

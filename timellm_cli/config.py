@@ -1,7 +1,7 @@
 """The one configuration model that every verb shares. Light: standard library and pydantic only.
 
 Each field says its unit and meaning once: the sentence is the help of its flag and the text of the documentation.
-Not here: where the values come from (`settings.py`), what they add up to (`geometry.py`).
+Not here: where the values come from (`settings.py`), what they add up to (`counts.py`).
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from timellm_cli.prompt_template import PROMPT_FIELDS, PROMPT_TEMPLATE
 from timellm_cli.units import parse_memory
-
-PROMPT_TEMPLATE = (
-    "<|start_prompt|>Dataset description: {description}"
-    "Task description: forecast the next {pred_len} steps given the previous {seq_len} steps information; "
-    "Input statistics: min value {min}, max value {max}, median value {median}, "
-    "the trend of input is {trend}, top {top_lags} lags are : {lags}<|<end_prompt>|>"
-)
 
 SAMPLES_PER_UPDATE = 32
 """Samples that a change of the weights sees where the batch size is left to us, whatever fits at a time."""
@@ -147,7 +141,7 @@ class PromptConfig(Section):
 
     template: str = option(
         PROMPT_TEMPLATE,
-        "Text with the fields {description} {pred_len} {seq_len} {min} {max} {median} {trend} {top_lags} {lags}.",
+        "Text with the fields " + " ".join(f"{{{name}}}" for name in PROMPT_FIELDS) + ".",
         flag="--prompt-template",
     )
     description: str | None = option(None, "What the data are, in a sentence. Default: the known dataset's own text.")

@@ -10,10 +10,10 @@ import torch
 from tests.conftest import Cli, last_json
 from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.commands.eval import run
+from timellm_cli.counts import count_run
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.score import score
-from timellm_cli.geometry import count_run
 from timellm_cli.training.checkpoint import load_checkpoint, load_runner
 
 torch.set_num_threads(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.probe import probe_csv
+from timellm_cli.data.preview import probe_csv
 from timellm_cli.data.table import read_table
 from timellm_cli.errors import DataError
 

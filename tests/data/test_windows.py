@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from tests.data.csv_files import hourly, write_csv
 from timellm_cli.config import Config
+from timellm_cli.counts import count_run
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import ForecastData, WindowDataset, load_data
 from timellm_cli.datasets import DATASETS, data_path, known_dataset
 from timellm_cli.errors import DataError
-from timellm_cli.geometry import SPLITS, count_run
+from timellm_cli.splits import SPLITS
 
 
 def config_for(path: Path, seq_len: int = 24, pred_len: int = 6, **data: object) -> Config:
@@ -85,7 +86,7 @@ def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_geometr
         test_ratio=0.2,
     )
     try:
-        geometry = count_run(rows, columns, None, config)
+        counts = count_run(rows, columns, None, config)
     except DataError as error:
         with pytest.raises(DataError, match=r"too few rows"):
             load_data(config)
@@ -95,8 +96,8 @@ def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_geometr
     for split in SPLITS:
         assert_windows_are_slices(data, split)
         used = data.training_windows() if split == "train" else data.windows(split)
-        assert len(used) == getattr(geometry, split).samples
-        assert used.windows == getattr(geometry, split).windows
+        assert len(used) == getattr(counts, split).samples
+        assert used.windows == getattr(counts, split).windows
 
 
 def test_a_batch_holds_the_samples_in_the_order_in_which_they_were_requested(small_csv: Path) -> None:
@@ -197,6 +198,6 @@ def test_an_ettm1_of_full_length_has_the_published_counts(tmp_path: Path) -> Non
     data = load_data(config)
     assert len(data.table.timestamps) == data.values_CN.shape[1] == dataset.rows
     assert (data.training_windows().windows, len(data.training_windows())) == (33_953, 237_671)
-    geometry = count_run(69_680, 7, known_dataset(config.data), config)
-    assert [len(data.windows(split)) for split in SPLITS] == [getattr(geometry, split).samples for split in SPLITS]
-    assert geometry.steps_per_epoch == 29_708
+    counts = count_run(69_680, 7, known_dataset(config.data), config)
+    assert [len(data.windows(split)) for split in SPLITS] == [getattr(counts, split).samples for split in SPLITS]
+    assert counts.steps_per_epoch == 29_708

@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris  # type: ignore[import-not-found,unused-ignore]
 
 with atheris.instrument_imports(include=["timellm_cli"]):
-    import timellm_cli.data.probe
+    import timellm_cli.data.preview
     import timellm_cli.data.table
     import timellm_cli.settings
     import timellm_cli.training.checkpoint  # noqa: F401

@@ -23,7 +23,7 @@ def _scratch() -> Path:
 
 def read_csv(content: bytes) -> None:
     """The probe of `inspect`, then the whole table, with and without filling; the first column of values is used."""
-    from timellm_cli.data.probe import probe_csv
+    from timellm_cli.data.preview import probe_csv
     from timellm_cli.data.table import read_table
 
     path = _scratch() / "fuzzed.csv"

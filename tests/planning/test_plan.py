@@ -22,7 +22,7 @@ def plan(machine: Machine = CPU_ONLY, read_prompt: bool = False, **sections: dic
 def test_a_known_dataset_is_counted_without_its_file() -> None:
     known = plan()
     assert known.data.probe is None
-    assert (known.data.rows, len(known.data.columns), known.geometry.dataset_len) == (69_680, 7, 237_671)
+    assert (known.data.rows, len(known.data.columns), known.counts.dataset_len) == (69_680, 7, 237_671)
 
 
 def test_the_file_is_counted_where_it_is(small_csv: Path) -> None:
@@ -30,7 +30,7 @@ def test_the_file_is_counted_where_it_is(small_csv: Path) -> None:
     assert custom.data.probe is not None
     assert (custom.data.rows, custom.data.columns) == (400, ("load", "OT"))
     # 280 rows train: 280 - 48 - 12 + 1 windows of 2 channels
-    assert custom.geometry.dataset_len == 221 * 2
+    assert custom.counts.dataset_len == 221 * 2
 
 
 def test_a_custom_dataset_without_its_file_cannot_be_counted() -> None:
@@ -45,7 +45,7 @@ def test_a_column_that_a_known_dataset_does_not_have_is_refused_without_its_file
 
 def test_chosen_columns_are_the_channels() -> None:
     chosen = plan(data={"columns": ("HUFL", "OT")})
-    assert (chosen.geometry.channels, chosen.data.columns) == (2, ("HUFL", "OT"))
+    assert (chosen.counts.channels, chosen.data.columns) == (2, ("HUFL", "OT"))
     assert plan(data={"features": "S"}).data.columns == ("OT",)
 
 
@@ -95,13 +95,13 @@ def test_the_model_without_an_llm_has_a_bill_and_no_prompt() -> None:
     ablation = plan(llm={"name": "none"})
     assert ablation.memory is not None
     assert (ablation.shape, ablation.prompt.tokens.total, ablation.memory.plain) == (None, 0, None)
-    assert ablation.tokens_per_step == ablation.geometry.patches_per_step == 512
+    assert ablation.tokens_per_step == ablation.counts.patches_per_step == 512
 
 
 def test_an_llm_of_unknown_size_has_no_bill_but_all_counts() -> None:
     unknown = plan(llm={"name": "Qwen/Qwen9-1T"})
     assert (unknown.memory, unknown.cpu_memory) == (None, None)
-    assert unknown.geometry.steps_per_epoch == 29_708
+    assert unknown.counts.steps_per_epoch == 29_708
     assert not unknown.ready
 
 

@@ -13,8 +13,8 @@ from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, out, print_json, say
 from timellm_cli.data.batch import Batch
+from timellm_cli.data.csv_format import open_source
 from timellm_cli.data.forecast_input import require_columns
-from timellm_cli.data.source import open_source
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path as path_of
 from timellm_cli.datasets import remedy_for_data

@@ -9,10 +9,10 @@ from rich.text import Text
 from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
 from timellm_cli.console import err, out, print_note, say
+from timellm_cli.counts import count_run, steps_per_epoch
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
-from timellm_cli.geometry import count_run, steps_per_epoch
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch

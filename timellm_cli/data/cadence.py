@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
-from timellm_cli.data.source import CsvSource
+from timellm_cli.data.csv_format import CsvSource
 from timellm_cli.errors import DataError
 
 Stamps = NDArray[np.datetime64]

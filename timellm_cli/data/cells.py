@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from timellm_cli.data.cadence import Stamps, find_grid
+from timellm_cli.data.csv_format import EMPTY_CELLS, QUOTES_HINT, CsvSource, infinite_value, not_a_number, too_wide
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.source import EMPTY_CELLS, QUOTES_HINT, CsvSource, infinite_value, not_a_number, too_wide
 from timellm_cli.data.timestamps import HINT, fitting_formats, no_timestamp
 from timellm_cli.errors import DataError
 

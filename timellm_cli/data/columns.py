@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.source import DELIMITERS, GUESSED_ENCODINGS, CsvSource
+from timellm_cli.data.csv_format import DELIMITERS, GUESSED_ENCODINGS, CsvSource
 from timellm_cli.datasets import known_dataset
 from timellm_cli.errors import DataError, did_you_mean, quoted
 

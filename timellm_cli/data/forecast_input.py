@@ -11,8 +11,8 @@ import numpy as np
 
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import Stamps, continue_timestamps, parse_cadence, show, show_step
+from timellm_cli.data.csv_format import CsvSource, open_source
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.source import CsvSource, open_source
 from timellm_cli.data.table import RawRows, Table, make_table, read_rows
 from timellm_cli.data.timestamps import ISO, DateStyle, find_style, has_utc_offset, parse_timestamp
 from timellm_cli.errors import DataError, did_you_mean, quoted

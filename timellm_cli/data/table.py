@@ -15,8 +15,8 @@ from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import Cadence, Grid, Stamps, require_grid, show, show_step
 from timellm_cli.data.cells import NumberReader, TimestampReader, read_pieces
 from timellm_cli.data.columns import select_columns
+from timellm_cli.data.csv_format import CsvSource, open_source
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.source import CsvSource, open_source
 from timellm_cli.data.timestamps import has_utc_offset
 from timellm_cli.errors import DataError, did_you_mean
 from timellm_cli.units import format_count

@@ -11,10 +11,10 @@ from typing import Any
 
 from timellm_cli.config import Config, DataConfig
 from timellm_cli.data.columns import target_of
-from timellm_cli.data.probe import probe_csv
-from timellm_cli.data.source import open_source
+from timellm_cli.data.csv_format import open_source
+from timellm_cli.data.preview import probe_csv
 from timellm_cli.datasets import DATASETS, Dataset, description_of, known_dataset
-from timellm_cli.geometry import BORDERS
+from timellm_cli.splits import BORDERS
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import Config
+from timellm_cli.counts import count_patches
 from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
-from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint_random, read_llm_config, stamp_llm
 from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, choose
 from timellm_cli.model.llm.decoder import Decoder

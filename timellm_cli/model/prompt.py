@@ -3,17 +3,12 @@
 Tokens and the statistics themselves are in `prompt_tokens.py`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from string import Formatter
 from typing import Literal
 
 from timellm_cli.config import PromptConfig, WindowConfig
-from timellm_cli.errors import ConfigError, did_you_mean
-
-CONSTANT_FIELDS = ("description", "pred_len", "seq_len", "top_lags")
-STATISTIC_FIELDS = ("min", "max", "median", "trend", "lags")
+from timellm_cli.prompt_template import parse_template
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,10 @@ class PromptText:
             "top_lags": str(prompt.top_lags),
         }
         self.top_lags = prompt.top_lags
-        self._parts = _parse(prompt.template, constants)
+        self._parts = [
+            (constants[text], False) if is_field and text in constants else (text, is_field)
+            for text, is_field in parse_template(prompt.template)
+        ]
         self._write = _format_of(self._parts, prompt.decimals).format
 
     @property
@@ -75,23 +73,3 @@ def _format_of(parts: list[tuple[str, bool]], decimals: int | Literal["all"]) ->
         f"{{{text}{spec[text]}}}" if is_field else text.replace("{", "{{").replace("}", "}}")
         for text, is_field in parts
     )
-
-
-def _parse(template: str, constants: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """The template as (text, is it a statistic's name) parts, constants put in."""
-    known = (*CONSTANT_FIELDS, *STATISTIC_FIELDS)
-    listing = "fields are " + ", ".join(f"{{{name}}}" for name in known) + "; write a brace of the text twice"
-    parts: list[tuple[str, bool]] = []
-    try:
-        pieces = list(Formatter().parse(template))
-    except ValueError as error:
-        raise ConfigError(f"prompt.template cannot be read: {error}", listing) from None
-    for literal, name, spec, conversion in pieces:
-        parts.append((literal, False))
-        if name is None:
-            continue
-        if name not in known or spec or conversion:
-            written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-            raise ConfigError(f"prompt.template has no field '{{{written}}}'{did_you_mean(name, known)}", listing)
-        parts.append((constants[name], False) if name in constants else (name, True))
-    return parts

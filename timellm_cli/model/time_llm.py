@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timellm_cli.config import ModelConfig, WindowConfig
+from timellm_cli.counts import count_patches
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
-from timellm_cli.geometry import count_patches
 
 EPSILON = 1e-5
 """Added to the variance of a window, so that a constant window can be normalised."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from timellm_cli.config import Config, ModelConfig
-from timellm_cli.geometry import count_patches
+from timellm_cli.counts import count_patches
 from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE
 from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.hardware import Gpu, recognise

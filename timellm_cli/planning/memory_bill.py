@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from timellm_cli.config import Config
-from timellm_cli.geometry import count_patches
+from timellm_cli.counts import count_patches
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.activation_bytes import (
     layer_token_bytes,

@@ -7,12 +7,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from timellm_cli.config import FIELDS, Config, DataConfig
+from timellm_cli.counts import RunCounts, count_run
 from timellm_cli.data.columns import select_columns
-from timellm_cli.data.probe import Probe, probe_csv
-from timellm_cli.data.source import CsvSource
+from timellm_cli.data.csv_format import CsvSource
+from timellm_cli.data.preview import Probe, probe_csv
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, TimellmError, did_you_mean
-from timellm_cli.geometry import Geometry, count_run
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.code_path import CodePath, find_code_path
@@ -45,7 +45,7 @@ class Plan:
 
     config: Config
     data: DataSource
-    geometry: Geometry
+    counts: RunCounts
     shape: LLMShape | None
     layers: int
     path: CodePath
@@ -64,12 +64,12 @@ class Plan:
     @property
     def tokens_per_sample(self) -> int:
         """K + P, what the LLM reads of one sample."""
-        return self.prompt.tokens.total + self.geometry.patch_nums
+        return self.prompt.tokens.total + self.counts.patch_nums
 
     @property
     def tokens_per_step(self) -> int:
         """(K + P) x B, what the LLM reads in one step."""
-        return self.tokens_per_sample * self.geometry.batch_size
+        return self.tokens_per_sample * self.counts.batch_size
 
 
 def make_plan(
@@ -86,36 +86,36 @@ def make_plan(
     prompt = read_prompt(config, shape, data.probe if from_file else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
     here, planned = resolve_auto(config, machine, shape), resolve_auto(_prefer_gpu(config, card), planned_for, shape)
-    geometry = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
+    counts = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
-    memory = weigh(planned, planned_for, shape, prompt, geometry.dataset_len, may_recompute) if sized else None
+    memory = weigh(planned, planned_for, shape, prompt, counts.dataset_len, may_recompute) if sized else None
     shows_savings = memory and memory.budget is not None and (explain or not memory.fits)
     return Plan(
         config=planned,
         data=data,
-        geometry=geometry,
+        counts=counts,
         shape=shape,
         layers=shape.used_layers(config.llm.layers) if shape else 0,
         path=find_code_path(planned, shape),
         prompt=prompt,
         memory=memory,
-        cpu_memory=weigh(here, machine, shape, prompt, geometry.dataset_len) if also_cpu else None,
-        time=_estimate_time(planned, planned_for, shape, prompt, geometry) if sized else None,
-        savings=tuple(find_savings(planned, planned_for, shape, geometry.dataset_len)) if shows_savings else (),
+        cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len) if also_cpu else None,
+        time=_estimate_time(planned, planned_for, shape, prompt, counts) if sized else None,
+        savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
         checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned, planned_for)),
     )
 
 
 def _estimate_time(
-    config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, geometry: Geometry
+    config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, counts: RunCounts
 ) -> EpochTime | None:
     """The time of an epoch on the card of a machine; None where its speed is not known."""
     card = recognise(machine.gpu.name) if machine.gpu else None
     if card is None:
         return None
     case = Case.of(config, shape, prompt.tokens, machine.gpu)
-    return epoch_time(case, card, geometry.steps_per_epoch, geometry.val.samples + geometry.test.samples)
+    return epoch_time(case, card, counts.steps_per_epoch, counts.val.samples + counts.test.samples)
 
 
 def _check_rows(check: Check, probe: Probe | None) -> Check:

@@ -16,15 +16,15 @@ from operator import mul
 from pathlib import Path
 
 from timellm_cli.config import Config
-from timellm_cli.data.probe import Probe
-from timellm_cli.data.source import EMPTY_CELLS, not_a_number, open_source
+from timellm_cli.data.csv_format import EMPTY_CELLS, not_a_number, open_source
+from timellm_cli.data.preview import Probe
 from timellm_cli.data.timestamps import fitting_formats, no_timestamp, parse_timestamp
 from timellm_cli.datasets import description_of, known_dataset
 from timellm_cli.errors import DataError, ModelError
-from timellm_cli.geometry import split_rows
 from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.prompt import PromptText, WindowStatistics
 from timellm_cli.planning.llm_shape import LLMShape
+from timellm_cli.splits import split_rows
 
 _EPSILON = 1e-5
 _TIE = 1e-9

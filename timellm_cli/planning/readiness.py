@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from timellm_cli.config import Config
+from timellm_cli.counts import count_patches
 from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import ConfigError, DataError, ModelError, TimellmError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_llm
 from timellm_cli.fetching.fetch import SILENT, Reporter, provide
 from timellm_cli.files import cache_directory
-from timellm_cli.geometry import count_patches
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.code_path import why_not_decoder

@@ -1,4 +1,4 @@
-"""The charts of `report.html` as plain geometry that its template draws as SVG, and fonts for any channel's name.
+"""The charts of `report.html` as plain counts that its template draws as SVG, and fonts for any channel's name.
 
 A chart is as wide as a phone; a larger screen shows several side by side. y grows downwards, as in SVG.
 """

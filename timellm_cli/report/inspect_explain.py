@@ -28,27 +28,27 @@ def explanation(plan: Plan) -> Group:
 
 def _flow(plan: Plan) -> Iterator[Pair]:
     """Each stage, and an arrow to the next."""
-    data, window, model, geometry = plan.config.data, plan.config.window, plan.config.model, plan.geometry
-    batch, rows, patches = geometry.batch_size, geometry.train.rows, geometry.patch_nums
+    data, window, model, counts = plan.config.data, plan.config.window, plan.config.model, plan.counts
+    batch, rows, patches = counts.batch_size, counts.train.rows, counts.patch_nums
     by_stride = f" // {data.window_stride}" if data.window_stride > 1 else ""
     starts = f"({rows:,} - {window.seq_len} - {window.pred_len}){by_stride} + 1"
-    per_epoch = f"{geometry.dataset_len:,} // {batch} = {geometry.steps_per_epoch:,} steps an epoch"
+    per_epoch = f"{counts.dataset_len:,} // {batch} = {counts.steps_per_epoch:,} steps an epoch"
     pieces = f"({window.seq_len} - {model.patch_len}) // {model.patch_stride} + 2 = {patches}"
     yield (
         "row",
         f"a line of the CSV: a timestamp and {format_count(len(plan.data.columns), 'value')}; {plan.data.rows:,} rows",
     )
     yield "  ▼", f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"
-    yield "window", f"{starts} = {geometry.windows:,} windows in the {rows:,} rows of train"
+    yield "window", f"{starts} = {counts.windows:,} windows in the {rows:,} rows of train"
     yield "  ▼", "one channel at a time"
     yield (
         "sample",
-        f"{geometry.windows:,} x {format_count(geometry.channels, 'channel')} = {geometry.dataset_len:,} samples",
+        f"{counts.windows:,} x {format_count(counts.channels, 'channel')} = {counts.dataset_len:,} samples",
     )
     yield "  ▼", f"{format_count(batch, 'sample')} at a time, in shuffled order"
-    yield "batch", f"{per_epoch}, {format_count(geometry.samples_dropped_per_epoch, 'sample')} left over"
+    yield "batch", f"{per_epoch}, {format_count(counts.samples_dropped_per_epoch, 'sample')} left over"
     yield "  ▼", f"its history in pieces of {model.patch_len} rows; the next {_later(model.patch_stride)}"
-    yield "patches", f"{pieces} a sample; x {batch} = {geometry.patches_per_step:,} a step"
+    yield "patches", f"{pieces} a sample; x {batch} = {counts.patches_per_step:,} a step"
     yield "  ▼", "each patch becomes a token, behind the tokens of the prompt"
     each = f"{plan.prompt.tokens.total} + {patches} = {plan.tokens_per_sample:,} a sample"
     yield "tokens", f"{each}; x {batch} = {plan.tokens_per_step:,} a step"
@@ -91,16 +91,16 @@ def _answers(plan: Plan) -> Iterator[Pair]:
 
 
 def _step_answer(plan: Plan) -> str:
-    train, geometry = plan.config.train, plan.geometry
-    whole = train.epochs * geometry.steps_per_epoch
+    train, counts = plan.config.train, plan.counts
+    whole = train.epochs * counts.steps_per_epoch
     text = (
         f"One batch of {format_count(train.batch, 'sample')}: forecast it, compare it with its future, take the "
-        f"gradients. An iteration is the same. {geometry.steps_per_epoch:,} steps are an epoch, and "
+        f"gradients. An iteration is the same. {counts.steps_per_epoch:,} steps are an epoch, and "
         f"{format_count(train.epochs, 'epoch')} {whole:,} steps"
     )
-    text += f"; max_steps allows {geometry.total_steps:,}." if geometry.total_steps < whole else "."
+    text += f"; max_steps allows {counts.total_steps:,}." if counts.total_steps < whole else "."
     if train.accumulate > 1:
-        updates = f"{geometry.optimizer_updates:,} times in all"
+        updates = f"{counts.optimizer_updates:,} times in all"
         text += f" The weights change after every {train.accumulate} steps, {updates}."
     return text
 
@@ -123,13 +123,13 @@ def _split_answer(plan: Plan) -> str:
 
 
 def _save_answer(plan: Plan) -> str:
-    run, geometry = plan.config.run, plan.geometry
+    run, counts = plan.config.run, plan.counts
     if not run.save_steps:
         return "Steps from one step-N.pt to the next. It is 0 here: best.pt and last.pt are written after an epoch."
     return (
-        f"Steps, not samples or epochs, from one step-N.pt to the next, over the whole run: {geometry.total_steps:,} "
-        f"// {run.save_steps:,} = {geometry.step_checkpoints_written:,} are written, and the newest "
-        f"{geometry.step_checkpoints_kept:,} stay."
+        f"Steps, not samples or epochs, from one step-N.pt to the next, over the whole run: {counts.total_steps:,} "
+        f"// {run.save_steps:,} = {counts.step_checkpoints_written:,} are written, and the newest "
+        f"{counts.step_checkpoints_kept:,} stay."
     )
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from timellm_cli.geometry import SPLITS
 from timellm_cli.planning.memory_bill import Bill, Memory
 from timellm_cli.planning.plan import Plan
+from timellm_cli.splits import SPLITS
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def _counts(plan: Plan) -> dict[str, Any]:
         "rows": plan.data.rows,
         "columns": list(plan.data.columns),
         **{key.split(".")[1]: values[key] for key in _CONFIGURED},
-        **{name: getattr(plan.geometry, name) for name in _COUNTED},
-        "splits": {split: vars(getattr(plan.geometry, split)) for split in SPLITS},
+        **{name: getattr(plan.counts, name) for name in _COUNTED},
+        "splits": {split: vars(getattr(plan.counts, split)) for split in SPLITS},
     }
 
 

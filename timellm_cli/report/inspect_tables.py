@@ -9,11 +9,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from timellm_cli.geometry import SPLITS
 from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.planning.memory_bill import Memory, Saving
 from timellm_cli.planning.plan import Plan, Swept
 from timellm_cli.report.tables import line_up, section
+from timellm_cli.splits import SPLITS
 from timellm_cli.units import format_count, format_duration, format_memory
 
 Row = tuple[str, str, str]
@@ -65,7 +65,7 @@ def _tables(plan: Plan) -> Iterator[RenderableType]:
 def _data_table(plan: Plan) -> Table:
     table = _table(" split", "rows", "windows", "channels", "samples")
     for split in SPLITS:
-        count = getattr(plan.geometry, split)
+        count = getattr(plan.counts, split)
         channels = count.samples // count.windows
         table.add_row(f" {split}", f"{count.rows:,}", f"{count.windows:,}", f"{channels:,}", f"{count.samples:,}")
     return table
@@ -77,25 +77,25 @@ def _facts(rows: Iterator[Row]) -> Padding:
 
 
 def _training_rows(plan: Plan) -> Iterator[Row]:
-    geometry, train, run = plan.geometry, plan.config.train, plan.config.run
-    channels = format_count(geometry.channels, "channel")
-    yield "windows", f"{geometry.windows:,}", "to train on, of each channel"
-    yield "dataset_len", f"{geometry.dataset_len:,}", f"training samples: windows x {channels}"
-    yield "steps_per_epoch", f"{geometry.steps_per_epoch:,}", f"steps, or iterations, of {train.batch} samples"
-    yield "samples dropped", f"{geometry.samples_dropped_per_epoch:,}", "at the end of an epoch, less than a batch"
-    if train.max_steps == geometry.total_steps:
-        yield "total_steps", f"{geometry.total_steps:,}", "as max_steps says"
+    counts, train, run = plan.counts, plan.config.train, plan.config.run
+    channels = format_count(counts.channels, "channel")
+    yield "windows", f"{counts.windows:,}", "to train on, of each channel"
+    yield "dataset_len", f"{counts.dataset_len:,}", f"training samples: windows x {channels}"
+    yield "steps_per_epoch", f"{counts.steps_per_epoch:,}", f"steps, or iterations, of {train.batch} samples"
+    yield "samples dropped", f"{counts.samples_dropped_per_epoch:,}", "at the end of an epoch, less than a batch"
+    if train.max_steps == counts.total_steps:
+        yield "total_steps", f"{counts.total_steps:,}", "as max_steps says"
     else:
         epochs = format_count(train.epochs, "epoch")
-        yield "total_steps", f"{geometry.total_steps:,}", f"in {epochs}, unless it stops early"
+        yield "total_steps", f"{counts.total_steps:,}", f"in {epochs}, unless it stops early"
     if train.accumulate > 1:
-        updates = f"{geometry.optimizer_updates:,}"
+        updates = f"{counts.optimizer_updates:,}"
         yield "optimizer_updates", updates, f"of the weights, one each {train.accumulate} steps"
     if time := plan.time:
         of_it = f"estimated, {format_duration(time.scoring)} of it for scoring"
         yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
         yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
-    written, kept = geometry.step_checkpoints_written, geometry.step_checkpoints_kept
+    written, kept = counts.step_checkpoints_written, counts.step_checkpoints_kept
     if written:
         stay = "stays" if kept == 1 else "stay"
         yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps; {kept:,} {stay}"
@@ -104,16 +104,16 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
 
 
 def _token_rows(plan: Plan) -> Iterator[Row]:
-    geometry, tokens = plan.geometry, plan.prompt.tokens
-    yield "patch_nums", f"{geometry.patch_nums:,}", "patches of a sample, one token each"
-    yield "patches_per_step", f"{geometry.patches_per_step:,}", f"{geometry.patch_nums} x {geometry.batch_size} samples"
+    counts, tokens = plan.counts, plan.prompt.tokens
+    yield "patch_nums", f"{counts.patch_nums:,}", "patches of a sample, one token each"
+    yield "patches_per_step", f"{counts.patches_per_step:,}", f"{counts.patch_nums} x {counts.batch_size} samples"
     if plan.config.llm.name == NO_LLM:
         return
     counted = "counted by its tokenizer" if tokens.exact else f"estimated, give or take {100 * tokens.error:.0f} %"
     yield "prompt tokens", f"{tokens.total:,}", f"of a sample, {counted}"
     yield "  static", f"{tokens.static:,}", "the same for every sample, read once a run"
     yield "  per sample", f"{tokens.per_sample:,}", "its own statistics"
-    sum_of_tokens = f"({tokens.total} + {geometry.patch_nums}) x {geometry.batch_size} samples"
+    sum_of_tokens = f"({tokens.total} + {counts.patch_nums}) x {counts.batch_size} samples"
     yield "tokens a step", f"{plan.tokens_per_step:,}", sum_of_tokens
 
 
@@ -253,7 +253,7 @@ def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
             f" {line.value}",
             format_memory(memory.bill.total) if memory else "-",
             f"{memory.largest_batch:,}" if memory and memory.largest_batch is not None else "-",
-            f"{plan.geometry.steps_per_epoch:,}",
+            f"{plan.counts.steps_per_epoch:,}",
             format_duration(time.epoch) if time else "-",
             _fits_or_not(memory.fits if memory else None),
         )
@@ -283,7 +283,7 @@ def _record(line: Swept) -> dict[str, Any]:
         "total": memory.bill.total if memory else None,
         "fits": memory.fits if memory else None,
         "largest_batch": memory.largest_batch if memory else None,
-        "steps_per_epoch": line.plan.geometry.steps_per_epoch if line.plan else None,
+        "steps_per_epoch": line.plan.counts.steps_per_epoch if line.plan else None,
         "epoch": time.epoch if time else None,
         "fault": line.fault or None,
     }

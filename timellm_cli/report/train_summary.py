@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.config import Config
-from timellm_cli.geometry import Geometry
+from timellm_cli.counts import RunCounts
 from timellm_cli.report.tables import titled_table
 from timellm_cli.training.records import MemoryMeasured, RunFinished
 from timellm_cli.units import format_count, format_duration, format_memory
@@ -22,7 +22,7 @@ from timellm_cli.units import format_count, format_duration, format_memory
 def print_start(
     console: Console,
     config: Config,
-    geometry: Geometry,
+    counts: RunCounts,
     *,
     device: str,
     prompt_tokens: int,
@@ -31,15 +31,14 @@ def print_start(
 ) -> None:
     """A few lines: samples, steps, tokens, LLM, device and precision, and where the files go."""
     train, llm = config.train, config.llm
-    patches = geometry.patch_nums
+    patches = counts.patch_nums
     quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
     drawn = ", weights drawn at random" if llm.weights == "random" else ""
     layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
     lines = {
-        "data": f"{config.data.dataset}, {geometry.windows:,} windows x {format_count(geometry.channels, 'channel')} = "
-        f"{geometry.dataset_len:,} training samples",
-        "steps": f"{geometry.steps_per_epoch:,} an epoch, {geometry.total_steps:,} in all, "
-        f"of {train.batch} samples each",
+        "data": f"{config.data.dataset}, {counts.windows:,} windows x {format_count(counts.channels, 'channel')} = "
+        f"{counts.dataset_len:,} training samples",
+        "steps": f"{counts.steps_per_epoch:,} an epoch, {counts.total_steps:,} in all, of {train.batch} samples each",
         "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
         "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen{drawn}",
         "trained": f"{trainable:,} parameters with {train.optimizer}, {train.schedule} from {train.learning_rate:g}",

@@ -14,12 +14,12 @@ from pathlib import Path
 from torch import Tensor
 
 from timellm_cli.config import Config
+from timellm_cli.counts import count_total_steps, count_updates, steps_per_epoch
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
 from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.score import Scores, score
-from timellm_cli.geometry import count_total_steps, count_updates, steps_per_epoch
 from timellm_cli.model.runner import Runner
 from timellm_cli.planning.memory_bill import Bill
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.csv_files import CUSTOM, FILL, daily_lines, hourly, write_csv
 from timellm_cli.config import DataConfig
-from timellm_cli.data.probe import probe_csv
+from timellm_cli.data.preview import probe_csv
 from timellm_cli.data.table import read_table
 from timellm_cli.errors import DataError
 
@@ -117,7 +117,7 @@ def test_two_thousand_columns_are_probed(tmp_path: Path) -> None:
 def test_probing_imports_no_array_library(small_csv: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from timellm_cli.config import DataConfig\n"
-        "from timellm_cli.data.probe import probe_csv\n"
+        "from timellm_cli.data.preview import probe_csv\n"
         f"assert probe_csv(Path({str(small_csv)!r}), DataConfig(dataset='custom')).rows == 400\n"
         "print([name for name in ('numpy', 'pandas', 'torch') if name in sys.modules])"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.columns import select_columns
-from timellm_cli.data.source import (
+from timellm_cli.data.csv_format import (
     EMPTY_CELLS,
     CsvSource,
     infinite_value,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timellm_cli.config import Config
-from timellm_cli.data.probe import probe_csv
+from timellm_cli.data.preview import probe_csv
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import data_path, description_of
 from timellm_cli.errors import DataError

@@ -5,28 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timellm_cli.config import Config, DataConfig, TrainConfig, WindowConfig
+from timellm_cli.counts import RunCounts, count_patches, count_run, count_updates, count_windows
 from timellm_cli.datasets import DATASETS, known_dataset
 from timellm_cli.errors import ConfigError, DataError
-from timellm_cli.geometry import (
-    Geometry,
-    Span,
-    count_patches,
-    count_run,
-    count_updates,
-    count_windows,
-    split_rows,
-)
 from timellm_cli.settings import resolve
+from timellm_cli.splits import Span, split_rows
 
 
-def geometry(rows: int | None = None, columns: int = 7, **flags: object) -> Geometry:
+def counts(rows: int | None = None, columns: int = 7, **flags: object) -> RunCounts:
     config = resolve(assignments=[f"{key.replace('__', '.')}={value}" for key, value in flags.items()]).config
     dataset = known_dataset(config.data)
     return count_run(rows or (dataset.rows if dataset else 0), columns, dataset, config)
 
 
 def test_ettm1_with_a_window_of_512() -> None:
-    found = geometry(window__seq_len=512, train__batch_size=8)
+    found = counts(window__seq_len=512, train__batch_size=8)
     assert (found.windows, found.dataset_len, found.steps_per_epoch, found.patch_nums) == (33_953, 237_671, 29_708, 64)
     assert found.samples_dropped_per_epoch == 237_671 - 29_708 * 8 == 7
     assert found.patches_per_step == 512
@@ -36,7 +29,7 @@ def test_ettm1_with_a_window_of_512() -> None:
     ("features", "samples", "steps"), [("M", 58_023, 29_011), ("MS", 58_023, 29_011), ("S", 8_289, 4_144)]
 )
 def test_etth1_with_a_window_of_256(features: str, samples: int, steps: int) -> None:
-    found = geometry(data__dataset="ETTh1", window__seq_len=256, train__batch_size=2, data__features=features)
+    found = counts(data__dataset="ETTh1", window__seq_len=256, train__batch_size=2, data__features=features)
     assert (found.windows, found.dataset_len, found.steps_per_epoch) == (8_289, samples, steps)
     assert (found.patch_nums, found.patches_per_step) == (32, 64)
     assert found.test.windows == 2_785
@@ -44,7 +37,7 @@ def test_etth1_with_a_window_of_256(features: str, samples: int, steps: int) -> 
 
 
 def test_a_csv_of_12194_rows_is_split_by_ratio() -> None:
-    found = geometry(12_194, data__dataset="custom", window__seq_len=256)
+    found = counts(12_194, data__dataset="custom", window__seq_len=256)
     assert found.train.windows == int(0.7 * 12_194) - 256 - 96 + 1 == 8_184
     assert found.val.rows == 12_194 - int(12_194 * 0.7) - int(12_194 * 0.2) + 256
     assert found.test.rows == int(12_194 * 0.2) + 256
@@ -89,11 +82,11 @@ def test_updates_are_counted_as_a_plain_loop_counts_them(steps: int, epochs: int
 
 
 def test_step_checkpoints_are_counted_over_the_whole_run() -> None:
-    found = geometry(data__dataset="ETTh1", train__epochs=2, run__save_steps=1000, run__save_total_limit=5)
+    found = counts(data__dataset="ETTh1", train__epochs=2, run__save_steps=1000, run__save_total_limit=5)
     assert found.total_steps == 2 * found.steps_per_epoch == 14_056
     assert (found.step_checkpoints_written, found.step_checkpoints_kept) == (14, 5)
-    assert geometry(run__save_steps=0).step_checkpoints_written == 0
-    assert geometry(train__max_steps=2_500).step_checkpoints_written == 2
+    assert counts(run__save_steps=0).step_checkpoints_written == 0
+    assert counts(train__max_steps=2_500).step_checkpoints_written == 2
 
 
 @pytest.mark.parametrize(
@@ -106,12 +99,12 @@ def test_step_checkpoints_are_counted_over_the_whole_run() -> None:
 )
 def test_too_few_rows_are_refused_with_both_numbers(rows: int, flags: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        geometry(rows, data__dataset="custom", **flags)
+        counts(rows, data__dataset="custom", **flags)
 
 
 def test_a_shortened_ett_file_is_refused_with_both_numbers() -> None:
     with pytest.raises(DataError, match=r"needs 14,400 rows .* the file has 12,000"):
-        geometry(12_000, data__dataset="ETTh1")
+        counts(12_000, data__dataset="ETTh1")
 
 
 def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:

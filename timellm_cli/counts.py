@@ -8,77 +8,10 @@ against these counts.
 
 from dataclasses import dataclass
 
-from timellm_cli.config import Config, DataConfig, TrainConfig, WindowConfig
+from timellm_cli.config import Config, TrainConfig, WindowConfig
 from timellm_cli.datasets import Dataset
 from timellm_cli.errors import DataError
-
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Span:
-    """Rows `start` (included) to `stop` (excluded)."""
-
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        """How many rows it holds."""
-        return self.stop - self.start
-
-
-@dataclass(frozen=True)
-class Spans:
-    """Which rows each split may use. `val` and `test` start `seq_len` rows early: their first window needs a history.
-
-    `scaler` is the whole training span, also where `percent` shortens `train`.
-    """
-
-    train: Span
-    val: Span
-    test: Span
-    scaler: Span
-
-    def __getitem__(self, split: str) -> Span:
-        return {"train": self.train, "val": self.val, "test": self.test}[split]
-
-
-BORDERS = (12, 16, 20)
-"""Months after which training, validation and test of the ETT datasets end."""
-
-
-def split_rows(rows: int, dataset: Dataset | None, data: DataConfig, window: WindowConfig) -> Spans:
-    """Cut `rows` rows into spans: 12/4/4 months for ETT, else by ratio, as the original's data sets do.
-
-    Raises DataError where a split has too few rows for one window.
-    """
-    if dataset is not None and dataset.month_rows is not None:
-        train_stop, val_stop, test_stop = (months * dataset.month_rows for months in BORDERS)
-    else:
-        train_stop = int(rows * data.train_ratio)
-        val_stop = rows - int(rows * data.test_ratio)
-        test_stop = rows
-    if test_stop > rows:
-        raise DataError(
-            f"{data.dataset} needs {test_stop:,} rows for its 12/4/4-month borders, but the file has {rows:,}",
-            "fetch the whole file, or use --dataset custom to split by ratio",
-        )
-    few_shot_stop = (train_stop - window.seq_len) * data.percent // 100 + window.seq_len
-    spans = Spans(
-        train=Span(0, few_shot_stop),
-        val=Span(train_stop - window.seq_len, val_stop),
-        test=Span(val_stop - window.seq_len, test_stop),
-        scaler=Span(0, train_stop),
-    )
-    for split in SPLITS:
-        if (has := spans[split].rows) < (needs := window.seq_len + window.pred_len) or spans[split].start < 0:
-            raise DataError(
-                f"too few rows: one window needs {needs:,} (seq_len {window.seq_len} + pred_len {window.pred_len}), "
-                f"but the {split} split has {max(has, 0):,} of the file's {rows:,}",
-                "use a longer file, or a smaller --seq-len or --pred-len",
-            )
-    return spans
+from timellm_cli.splits import SPLITS, split_rows
 
 
 def count_windows(rows: int, window: WindowConfig, window_stride: int) -> int:
@@ -102,7 +35,7 @@ class SplitCount:
 
 
 @dataclass(frozen=True)
-class Geometry:
+class RunCounts:
     """What a run amounts to.
 
     `channels` are the columns that become samples. `dataset_len` = training windows x channels.
@@ -133,7 +66,7 @@ class Geometry:
         return self.train.windows
 
 
-def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) -> Geometry:
+def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) -> RunCounts:
     """Count everything a configuration amounts to on a file of `rows` rows and `columns` value columns.
 
     Raises DataError where a split has too few rows for a window, or the training split for a batch.
@@ -150,7 +83,7 @@ def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) 
     total = count_total_steps(steps, train)
     written = total // config.run.save_steps if config.run.save_steps else 0
     patches = count_patches(window.seq_len, model.patch_len, model.patch_stride)
-    return Geometry(
+    return RunCounts(
         channels=channels,
         train=counts["train"],
         val=counts["val"],
