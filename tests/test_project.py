@@ -65,7 +65,12 @@ def test_the_wheel_holds_package_and_profiles_and_nothing_else(wheel: Path) -> N
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"timellm_cli"}
     assert {f"timellm_cli/profiles/{name}.toml" for name in profile_names()} <= set(names)
-    beside = ("planning/known_llms.toml", "evaluation/published.toml", "report/report.html.jinja")
+    beside = (
+        "known_datasets.toml",
+        "planning/known_llms.toml",
+        "evaluation/published.toml",
+        "report/report.html.jinja",
+    )
     assert {f"timellm_cli/{name}" for name in beside} <= set(names)
 
 

@@ -5,6 +5,9 @@ Every heavy import lives in a command's body, so that `--help` answers at once.
 
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,6 +61,22 @@ MovedLLM = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
 
 
+def runs(module: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What is decorated declares a command: `run` of that module in `commands/`, imported when the command is called.
+
+    Both have the same parameters (a test compares them).
+    """
+
+    def decorate(declaration: Callable[..., None]) -> Callable[..., None]:
+        @wraps(declaration)
+        def command(**arguments: Any) -> None:
+            import_module(f"timellm_cli.commands.{module}").run(**arguments)
+
+        return command
+
+    return decorate
+
+
 @app.callback(invoke_without_command=True)
 def version_or_help(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -69,12 +88,13 @@ def version_or_help(
 
 @app.command("inspect")
 @with_config_flags
+@runs("inspect")
 def inspect_command(
     settings: Settings,
-    gpu: Annotated[
+    card: Annotated[
         str | None, typer.Option("--gpu", metavar="NAME", help="Plan for this card, such as 'RTX 4060' or T4.")
     ] = None,
-    sweep: Annotated[
+    swept: Annotated[
         str | None,
         typer.Option("--sweep", metavar="KEY=A,B,...", help="One line for each value, such as batch_size=4,8,16."),
     ] = None,
@@ -85,9 +105,6 @@ def inspect_command(
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first sample.")] = False,
 ) -> None:
     """Say what a run will be before it starts: samples, steps, tokens, memory, what is missing. Loads no weights."""
-    from timellm_cli.commands import inspect
-
-    inspect.run(settings, card=gpu, swept=sweep, as_json=as_json, explain=explain, show_prompt=show_prompt)
 
 
 @app.command("train")
@@ -115,6 +132,7 @@ def train_command(
 
 @app.command("eval")
 @with_computing_flags
+@runs("eval")
 def eval_command(
     computing: dict[str, Any],
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
@@ -143,26 +161,11 @@ def eval_command(
     ] = None,
 ) -> None:
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
-    from timellm_cli.commands import eval as evaluate
-
-    evaluate.run(
-        checkpoints,
-        data_path=data_path,
-        zero_shot=zero_shot,
-        split=split,
-        limit=limit,
-        batch_size=batch_size,
-        device=device,
-        llm=llm,
-        offline=offline,
-        as_json=as_json,
-        report=report,
-        computing=computing,
-    )
 
 
 @app.command("predict")
 @with_computing_flags
+@runs("predict")
 def predict_command(
     computing: dict[str, Any],
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
@@ -195,26 +198,10 @@ def predict_command(
     as_json: Json = False,
 ) -> None:
     """Forecast the rows after a CSV's last one, in the CSV's own units."""
-    from timellm_cli.commands import predict
-
-    predict.run(
-        checkpoint,
-        source,
-        output=output,
-        at=at,
-        steps=steps,
-        levels=levels,
-        plot=plot,
-        fill=fill,
-        device=device,
-        llm=llm,
-        offline=offline,
-        as_json=as_json,
-        computing=computing,
-    )
 
 
 @app.command("fetch")
+@runs("fetch")
 def fetch_command(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME...", help="What to fetch; nothing: list what there is.")
@@ -229,13 +216,11 @@ def fetch_command(
     as_json: Json = False,
 ) -> None:
     """Download datasets and LLMs into the cache, verified before they replace anything."""
-    from timellm_cli.commands import fetch
-
-    fetch.run(names or [], mirror=mirror, offline=offline, as_json=as_json)
 
 
 @app.command("import")
 @with_config_flags
+@runs("import_original")
 def import_command(
     settings: Settings,
     original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A checkpoint of the original implementation.")],
@@ -245,9 +230,6 @@ def import_command(
     offline: Offline = False,
 ) -> None:
     """Turn a checkpoint of the original Time-LLM code into one of ours, with the settings it was trained with."""
-    from timellm_cli.commands import import_original
-
-    import_original.run(settings, original, output, offline=offline)
 
 
 @profiles_app.callback(invoke_without_command=True)

@@ -23,10 +23,10 @@ def option(default: Any, meaning: str, *, flag: str = "", **constraints: Any) ->
     return Field(default, description=meaning, json_schema_extra={"flag": flag} if flag else None, **constraints)
 
 
-def flag_of(name: str, field: FieldInfo) -> str:
-    """The command-line flag of a field, such as `--seq-len`."""
-    extra = field.json_schema_extra
-    return str(extra["flag"]) if isinstance(extra, dict) else "--" + name.replace("_", "-")
+def flag_of(key: str) -> str:
+    """The command-line flag of a key, such as `--seq-len` of window.seq_len."""
+    extra = FIELDS[key].json_schema_extra
+    return str(extra["flag"]) if isinstance(extra, dict) else "--" + key.split(".")[1].replace("_", "-")
 
 
 def _split_commas(value: Any) -> Any:
@@ -253,26 +253,20 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fit_the_window(self) -> Self:
-        padded = self.window.seq_len + self.model.patch_stride
-        if self.model.patch_len > padded:
-            raise ValueError(
-                f"model.patch_len {self.model.patch_len} is longer than the padded window of {padded} rows "
-                f"(window.seq_len {self.window.seq_len} + model.patch_stride {self.model.patch_stride})"
-            )
-        if self.model.shortcut_period and not self.model.shortcut:
-            raise ValueError(
-                f"model.shortcut_period {self.model.shortcut_period} is of a shortcut, but model.shortcut is off: "
-                "switch it on (--shortcut), or set the period to 0"
-            )
-        if self.model.shortcut_period > self.window.seq_len:
-            raise ValueError(
-                f"model.shortcut_period {self.model.shortcut_period} is longer than the window of "
-                f"{self.window.seq_len} rows (window.seq_len)"
-            )
-        if self.prompt.top_lags > self.window.seq_len:
-            raise ValueError(
-                f"prompt.top_lags {self.prompt.top_lags} is more than the {self.window.seq_len} lags of a window"
-            )
+        model, rows, lags = self.model, self.window.seq_len, self.prompt.top_lags
+        padded, period = rows + model.patch_stride, f"model.shortcut_period {model.shortcut_period}"
+        has_no_shortcut = model.shortcut_period > 0 and not model.shortcut
+        faults = {
+            f"model.patch_len {model.patch_len} is longer than the padded window of {padded} rows (window.seq_len "
+            f"{rows} + model.patch_stride {model.patch_stride})": model.patch_len > padded,
+            f"{period} is of a shortcut, but model.shortcut is off: switch it on (--shortcut), or set the period to "
+            "0": has_no_shortcut,
+            f"{period} is longer than the window of {rows} rows (window.seq_len)": model.shortcut_period > rows,
+            f"prompt.top_lags {lags} is more than the {rows} lags of a window": lags > rows,
+        }
+        for fault, is_there in faults.items():
+            if is_there:
+                raise ValueError(fault)
         return self
 
     def values(self) -> dict[str, Any]:

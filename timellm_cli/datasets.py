@@ -1,29 +1,12 @@
-"""The datasets that timellm knows by name: shape, split, address, and the sentence that describes them. Light.
+"""The datasets that timellm knows by name (`known_datasets.toml`), and where the CSV of a configuration lies. Light."""
 
-ETT is split into 12 months to train, 4 to validate and 4 to test, of 30 days each (Zhou et al., AAAI 2021, and
-Time-LLM).
-"""
-
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from timellm_cli.config import DataConfig
 from timellm_cli.errors import ConfigError, did_you_mean
 from timellm_cli.files import data_directory
-
-_ETT_COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
-_ETT_TEXT = (
-    "Readings of an electricity transformer in a Chinese county, {cadence}: six power loads (high, middle and low, "
-    "useful and useless) and the oil temperature OT, which tells how close to its limit the transformer works."
-)
-
-_SENSORS = (
-    "1 Courthouse Lane", "107 Quay Street", "150 K Road", "183 K Road", "188 Quay Street Lower Albert (EW)",
-    "188 Quay Street Lower Albert (NS)", "19 Shortland Street", "2 High Street", "205 Queen Street",
-    "210 Queen Street", "261 Queen Street", "297 Queen Street", "30 Queen Street", "45 Queen Street",
-    "59 High Street", "61 Federal Street", "7 Custom Street East", "8 Darby Street EW", "8 Darby Street NS",
-    "Commerce Street West", "Te Ara Tahuhu Walkway",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,39 +27,12 @@ class Dataset:
     url: str | None = None
 
 
-def _ett(name: str, per_hour: int, sha256: str) -> Dataset:
-    cadence = "every hour" if per_hour == 1 else f"every {60 // per_hour} minutes"
-    return Dataset(
-        name=name,
-        rows=17_420 * per_hour,
-        columns=_ETT_COLUMNS,
-        target="OT",
-        description=_ETT_TEXT.format(cadence=cadence),
-        month_rows=30 * 24 * per_hour,
-        sha256=sha256,
-        url=f"https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/{name}.csv",
-    )
+def _read_known() -> dict[str, Dataset]:
+    table = tomllib.loads(Path(__file__).with_name("known_datasets.toml").read_text(encoding="utf-8"))
+    return {entry["name"]: Dataset(**entry | {"columns": tuple(entry["columns"])}) for entry in table["dataset"]}
 
 
-DATASETS: dict[str, Dataset] = {
-    dataset.name: dataset
-    for dataset in (
-        _ett("ETTh1", 1, "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066"),
-        _ett("ETTh2", 1, "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b"),
-        _ett("ETTm1", 4, "6ce1759b1a18e3328421d5d75fadcb316c449fcd7cec32820c8dafda71986c9e"),
-        _ett("ETTm2", 4, "db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd"),
-        Dataset(
-            name="auckland-pedestrians",
-            rows=17_544,
-            columns=_SENSORS,
-            target="210 Queen Street",
-            description=(
-                "People counted every hour by sensors on the footpaths of central Auckland; "
-                "the counts follow the hours of the day, the days of the week, holidays and the weather."
-            ),
-        ),
-    )
-}
+DATASETS = _read_known()
 
 
 def known_dataset(data: DataConfig) -> Dataset | None:

@@ -27,9 +27,10 @@ Assignments = Annotated[
 
 
 Plain = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--plain",
+        show_default=False,
         help="Switch off all that is only for speed: CUDA graphs, Triton, our own decoder, the kept prefix, prepared "
         "files. Forecasts stay the same; use it to narrow down a fault.",
     ),
@@ -47,22 +48,20 @@ COMPUTING = (*PLAIN, "hardware.recompute")
 
 
 def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command(settings, ...)` a flag for every configuration field, with --profile, --config, --set and --plain.
+    """Give `command(settings=..., ...)` a flag for every configuration field, and --profile, --config, --set, --plain.
 
-    The command is called with the resolved `Settings` first; its other parameters stay options of their own.
+    `settings` are resolved `Settings`; the command's other parameters stay options of their own.
     """
 
     def wrapper(
-        *, profile: str | None, config_file: Path | None, assignments: list[str] | None, plain: bool, **rest: Any
+        *, profile: str | None, config_file: Path | None, assignments: list[str] | None, plain: bool | None, **rest: Any
     ) -> None:
         flags = _take_flags(rest, FIELDS)
-        command(resolve(profile, config_file, {**(PLAIN if plain else {}), **flags}, assignments or ()), **rest)
+        settings = resolve(profile, config_file, {**(PLAIN if plain else {}), **flags}, assignments or ())
+        command(settings=settings, **rest)
 
-    sources = [
-        _keyword(name, annotation)
-        for name, annotation in (("profile", Profile), ("config_file", ConfigFile), ("assignments", Assignments))
-    ]
-    return _wrap(command, wrapper, "settings", [*sources, _keyword("plain", Plain, False)], FIELDS)
+    sources = {"profile": Profile, "config_file": ConfigFile, "assignments": Assignments, "plain": Plain}
+    return _wrap(command, wrapper, "settings", sources, FIELDS)
 
 
 def with_computing_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -71,28 +70,23 @@ def with_computing_flags(command: Callable[..., None]) -> Callable[..., None]:
     `computing` holds the user's values by key; it is empty where none is given.
     """
 
-    def wrapper(*, plain: bool, **rest: Any) -> None:
+    def wrapper(*, plain: bool | None, **rest: Any) -> None:
         flags = {**(PLAIN if plain else {}), **_take_flags(rest, COMPUTING)}
         checked = resolve(None, None, flags).config.values()
         command(computing={key: checked[key] for key in flags}, **rest)
 
-    return _wrap(command, wrapper, "computing", [_keyword("plain", Plain, False)], COMPUTING)
+    return _wrap(command, wrapper, "computing", {"plain": Plain}, COMPUTING)
 
 
 def _wrap(
-    command: Callable[..., None],
-    wrapper: Callable[..., None],
-    made: str,
-    extra: list[inspect.Parameter],
-    keys: Iterable[str],
+    command: Callable[..., None], wrapper: Callable[..., None], made: str, extra: dict[str, Any], keys: Iterable[str]
 ) -> Callable[..., None]:
     """`wrapper` under the name of `command`, with its parameters (without `made`), `extra`, and a flag for each key."""
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(command).parameters.values()
-        if parameter.name != made
-    ]
-    wrapper.__signature__ = inspect.Signature([*own, *extra, *map(_flag_parameter, keys)])  # type: ignore[attr-defined]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [value.replace(kind=keyword) for name, value in inspect.signature(command).parameters.items() if name != made]
+    added = extra | {key.replace(".", "__"): _flag(key) for key in keys}
+    options = [inspect.Parameter(name, keyword, default=None, annotation=option) for name, option in added.items()]
+    wrapper.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
     wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
     return wrapper
 
@@ -103,31 +97,24 @@ def _take_flags(arguments: dict[str, Any], keys: Iterable[str]) -> dict[str, Any
     return {key: value for key, value in flags.items() if value is not None}
 
 
-def _keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _flag_parameter(key: str) -> inspect.Parameter:
-    section, field_name = key.split(".")
-    field = FIELDS[key]
-    flag = flag_of(field_name, field)
+def _flag(key: str) -> Any:
+    field, flag = FIELDS[key], flag_of(key)
     is_switch = field.annotation is bool
     option = typer.Option(
         f"{flag}/--no-{flag.removeprefix('--')}" if is_switch else flag,
         metavar=None if is_switch else _metavar(field),
         help=f"{field.description} \\[{_default(field)}]",
-        rich_help_panel=section,
+        rich_help_panel=key.split(".", maxsplit=1)[0],
         show_default=False,
     )
-    return _keyword(key.replace(".", "__"), Annotated[bool | None if is_switch else str | None, option])
+    return Annotated[bool | None if is_switch else str | None, option]
 
 
 def _metavar(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return "|".join(map(str, get_args(field.annotation)))
-    text = str(field.annotation)
-    kinds = [kind for kind in ("int", "float", "Path", "str") if kind in text]
-    return {"Path": "PATH", "int": "INT", "float": "NUMBER"}.get(kinds[0] if kinds else "", "TEXT")
+    kinds = {"int": "INT", "float": "NUMBER", "Path": "PATH"}
+    return next((shown for kind, shown in kinds.items() if kind in str(field.annotation)), "TEXT")
 
 
 def _default(field: FieldInfo) -> str:

@@ -61,31 +61,26 @@ def resolve(
     that what is stored with a run can be found from any folder. Raises ConfigError with every fault of every source in
     one message.
     """
-    layers: list[tuple[str, Values]] = []
     faults: list[str] = []
-    if profile is not None:
-        layers.append((f"profile {profile}", _flatten(f"profile {profile}", _read_toml(profile_path(profile)), faults)))
-    if config_file is not None:
-        layers.append((str(config_file), _flatten(str(config_file), _read_toml(config_file), faults)))
-    layers.append(("flag", {key: _unset_or(key, value) for key, value in (flags or {}).items() if value is not None}))
-    layers.append(("--set", _parse_assignments(assignments, faults)))
+    files = {} if profile is None else {f"profile {profile}": profile_path(profile)}
+    files |= {} if config_file is None else {str(config_file): config_file}
+    layers = {origin: _flatten(origin, _read_toml(path), faults) for origin, path in files.items()}
+    layers["flag"] = {key: _unset_or(key, value) for key, value in (flags or {}).items() if value is not None}
+    layers["--set"] = _parse_assignments(assignments, faults)
 
     values: Values = {}
     origins = dict.fromkeys(FIELDS, "default")
-    for origin, layer in layers:
+    for origin, layer in layers.items():
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
     try:
-        config: Config | None = Config.model_validate(nest(values))
+        config = Config.model_validate(nest(values))
     except ValidationError as error:
-        config = None
         faults.extend(_explain(error, origins))
-    if faults or config is None:
+    if faults:
+        number = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(
-            "the configuration has "
-            + ("a fault" if len(faults) == 1 else f"{len(faults)} faults")
-            + ":\n"
-            + "\n".join(f"  - {fault}" for fault in faults),
+            "\n  - ".join((f"the configuration has {number}:", *faults)),
             "`timellm profiles show NAME` prints every key with its value",
         )
     return Settings(_with_absolute_paths(config), origins)
@@ -96,26 +91,25 @@ def to_toml_values(config: Config) -> dict[str, dict[str, Any]]:
     return config.model_dump(mode="json", exclude_none=True)
 
 
+_TOML_FAULTS: dict[type[Exception], tuple[str, str]] = {
+    FileNotFoundError: ("not found", "give the path of a TOML file"),
+    OSError: ("cannot be read: {error.strerror}", "give the path of a TOML file"),
+    UnicodeDecodeError: ("is no UTF-8 text: {error}", "save it as UTF-8"),
+    tomllib.TOMLDecodeError: ("is no valid TOML: {error}", 'write texts in quotation marks: name = "none"'),
+    RecursionError: (
+        "is no configuration: its brackets are nested too deeply",
+        "a file has sections, and keys with plain values in them",
+    ),
+}
+"""What is wrong with a configuration file, and the remedy; of an error that is several of these, the first counts."""
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"configuration file '{path}' not found", "give the path of a TOML file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"configuration file '{path}' is no UTF-8 text: {error}", "save it as UTF-8") from None
-    except OSError as error:
-        raise ConfigError(
-            f"configuration file '{path}' cannot be read: {error.strerror}", "give the path of a TOML file"
-        ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"configuration file '{path}' is no valid TOML: {error}", 'write texts in quotation marks: name = "none"'
-        ) from None
-    except RecursionError:
-        raise ConfigError(
-            f"configuration file '{path}' is no configuration: its brackets are nested too deeply",
-            "a file has sections, and keys with plain values in them",
-        ) from None
+    except tuple(_TOML_FAULTS) as error:
+        fault, remedy = next(what for kind, what in _TOML_FAULTS.items() if isinstance(error, kind))
+        raise ConfigError(f"configuration file '{path}' {fault.format(error=error)}", remedy) from None
 
 
 def _flatten(origin: str, tree: Mapping[str, Any], faults: list[str]) -> Values:
@@ -150,13 +144,11 @@ def _unset_or(key: str, text: Any) -> Any:
 
 
 def _with_absolute_paths(config: Config) -> Config:
-    values: Values = {}
-    if config.data.path is not None:
-        values["data.path"] = config.data.path.expanduser().absolute()
-    llm = Path(config.llm.name).expanduser()
-    if (llm / "config.json").is_file():
-        values["llm.name"] = str(llm.absolute())
-    return config.with_values(values)
+    data, llm = config.data.path, Path(config.llm.name).expanduser()
+    return config.with_values(
+        ({"data.path": data.expanduser().absolute()} if data else {})
+        | ({"llm.name": str(llm.absolute())} if (llm / "config.json").is_file() else {})
+    )
 
 
 def _accept(key: str, value: Any, origin: str, values: Values, faults: list[str]) -> None:

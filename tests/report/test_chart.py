@@ -5,26 +5,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.report.charts import WIDTH, Chart, Range, Series, line_chart, nice_ticks, tick_labels
+from timellm_cli.report.charts import WIDTH, Chart, Series, line_chart, nice_ticks, tick_labels
 
 finite = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 
 
 def places(chart: Chart) -> list[tuple[float, float]]:
-    points = " ".join(shape.points for shape in (*chart.lines, *chart.areas))
+    points = " ".join(points for _, points in (*chart.lines, *chart.areas))
     return [(float(x), float(y)) for x, y in re.findall(r"(\S+),(\S+)", points)]
 
 
 @given(st.lists(finite, min_size=1, max_size=50))
 def test_every_point_and_tick_lies_on_the_canvas(ys: list[float]) -> None:
     xs = list(range(len(ys)))
-    chart = line_chart([Series("a", "s", xs, ys)], ranges=[Range("b", "r", xs, [y - 1 for y in ys], ys)])
+    chart = line_chart([Series("a", "s", xs, ys), Series("b", "r", xs, [y - 1 for y in ys], ys)])
     assert len(places(chart)) == 3 * len(ys) + (len(ys) == 1)
     for x, y in places(chart):
         assert chart.left <= x <= chart.right < WIDTH
         assert chart.top <= y <= chart.bottom < chart.height
-    assert all(chart.top <= tick.at <= chart.bottom for tick in chart.y_ticks)
-    assert all(chart.left <= tick.at <= chart.right for tick in chart.x_ticks)
+    assert all(chart.top <= at <= chart.bottom for at, _ in chart.y_ticks)
+    assert all(chart.left <= at <= chart.right for at, _ in chart.x_ticks)
 
 
 def test_higher_values_stand_higher_and_later_ones_further_right() -> None:
@@ -66,6 +66,6 @@ def test_lines_of_one_name_stand_once_in_the_legend_and_nameless_ones_never() ->
 def test_a_single_point_is_drawn_as_a_dot() -> None:
     """A line of no length has round caps; of a line with one point SVG draws nothing."""
     chart = line_chart([Series("one", "a", [3.0], [0.5]), Series("two", "b", [1.0, 5.0], [0.2, 0.8])])
-    first, second = (line.points.split() for line in chart.lines)
+    first, second = (points.split() for _, points in chart.lines)
     assert len(first) == 2 and first[0] == first[1]
     assert len(second) == 2 and second[0] != second[1]

@@ -18,7 +18,7 @@ def console_reporter() -> Reporter:
     return Reporter(on_note=say, progress=download_progress, hub_bars=err.is_terminal)
 
 
-def run(names: list[str], *, mirror: str | None, offline: bool, as_json: bool) -> None:
+def run(names: list[str] | None, *, mirror: str | None, offline: bool, as_json: bool) -> None:
     """Fetch every name, or list the catalogue. Prints a table, a line for each name, or one JSON object.
 
     Raises ConfigError for unknown names before anything is downloaded, DataError or ModelError for a failed download.

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from timellm_cli.config import FIELDS, Config
+from timellm_cli.config import Config
 from timellm_cli.console import err, out, print_json
 from timellm_cli.report.tables import titled_table
 from timellm_cli.settings import Settings, profile_names, profile_path, resolve
@@ -27,23 +27,20 @@ def list_all(*, as_json: bool) -> None:
 
 def show(settings: Settings, *, as_json: bool) -> None:
     """Print every key with its value and where that came from."""
-    values = settings.config.model_dump(mode="json")
+    plain = settings.config.model_dump(mode="json")
+    values = {f"{section}.{name}": value for section, part in plain.items() for name, value in part.items()}
     if as_json:
-        print_json({key: {"value": _value(values, key), "origin": settings.origins[key]} for key in FIELDS})
+        print_json({key: {"value": value, "origin": settings.origins[key]} for key, value in values.items()})
         return
     table = titled_table("Resolved configuration")
     table.add_column("key", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("from", no_wrap=True)
-    section = ""
-    for key in FIELDS:
-        if section and not key.startswith(f"{section}."):
-            table.add_section()
-        section = key.split(".")[0]
+    ends = {f"{section}.{list(part)[-1]}" for section, part in plain.items()}
+    for key, value in values.items():
         origin = settings.origins[key]
-        shown = _value(values, key)
-        text = Text("unset" if shown in (None, []) else str(shown), style="dim" if origin == "default" else "bold")
-        table.add_row(key, text, Text(origin, style="dim" if origin == "default" else "cyan"))
+        text = Text("unset" if value in (None, []) else str(value), style="dim" if origin == "default" else "bold")
+        table.add_row(key, text, Text(origin, style="dim" if origin == "default" else "cyan"), end_section=key in ends)
     out.print(table)
 
 
@@ -55,8 +52,3 @@ def _needs(name: str, config: Config) -> dict[str, str]:
         "llm": config.llm.name,
         "runs_on": f"a GPU of {config.hardware.vram}" if config.hardware.vram else "a CPU or any GPU",
     }
-
-
-def _value(values: dict[str, dict[str, object]], key: str) -> object:
-    section, name = key.split(".")
-    return values[section][name]

@@ -62,13 +62,11 @@ def _resolve_batch(config: Config, machine: Machine, shape: LLMShape | None) -> 
     if not is_sized(config, shape):
         return TrainConfig().batch
     one = config.with_values({"train.batch_size": 1})
-    try:
-        tokens = read_prompt(one, shape).tokens
-    except (ConfigError, ModelError):  # readiness says what is wrong with the prompt
+    case = _case(one, machine, shape)
+    if case is None:
         return 1
     budget, _ = find_budget(one, machine)
     capacity = SAFE_SHARE * (budget or SMALLEST_CARD)
-    case = Case.of(one, shape, tokens, machine.gpu)
     may_recompute = one.hardware.recompute == "auto" and case.decoder and case.on_gpu
     kept = [case, replace(case, recompute=True)] if may_recompute else [case]
     divisors = [batch for batch in range(SAMPLES_PER_UPDATE, 0, -1) if SAMPLES_PER_UPDATE % batch == 0]
@@ -81,12 +79,16 @@ def _resolve_recompute(config: Config, machine: Machine, shape: LLMShape | None)
     budget, _ = find_budget(config, machine)
     if config.hardware.device == "cpu" or budget is None or shape is None or why_not_decoder(config.llm):
         return "off"
+    case = _case(config, machine, shape)
+    return "off" if case is None or our_bill(replace(case, recompute=False)).total <= budget else "on"
+
+
+def _case(config: Config, machine: Machine, shape: LLMShape | None) -> Case | None:
+    """None where the prompt has a fault: readiness and the encoding of the first batch say what it is."""
     try:
-        prompt = read_prompt(config, shape)
-    except (ConfigError, ModelError):  # readiness says what is wrong with the prompt
-        return "off"
-    case = replace(Case.of(config, shape, prompt.tokens, machine.gpu), recompute=False)
-    return "off" if our_bill(case).total <= budget else "on"
+        return Case.of(config, shape, read_prompt(config, shape).tokens, machine.gpu)
+    except (ConfigError, ModelError):
+        return None
 
 
 def _resolve_precision(device: str, machine: Machine) -> Literal["fp32", "bf16", "fp16"]:
@@ -132,13 +134,11 @@ def scoring_batch(config: Config, machine: Machine, in_training: bool = False) -
     budget, _ = find_budget(config, machine)
     if budget is None or not is_sized(config, shape):
         return usual
-    try:
-        tokens = read_prompt(config, shape).tokens
-    except (ConfigError, ModelError):  # encoding the first batch will say what is wrong with it
+    case = _case(config, machine, shape)
+    if case is None:
         return usual
     if machine.gpu:  # hardware.vram may be of a larger card
         budget = min(budget, machine.gpu.free_bytes)
-    case = Case.of(config, shape, tokens, machine.gpu)
     capacity = int(SAFE_SHARE * budget)
     if in_training:
         stays = _OF_TRAINING + (_OF_RECORDED_STEPS if config.hardware.capture == "on" else ())

@@ -22,6 +22,13 @@ class Part:
     how: str
 
 
+_CONFIGURED = (
+    "window.seq_len", "window.pred_len", "llm.quantization", "llm.double_quant", "train.precision", "train.optimizer",
+    "train.accumulate", "train.average",
+)  # fmt: skip
+"""What a case takes from a configuration as it stands there."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A training step. `prompt` is K and `patches` P, both of one sample; `layers` are those used.
@@ -57,33 +64,24 @@ class Case:
     @classmethod
     def of(cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None) -> Self:
         """The case of a resolved configuration (no 'auto' left). Raises ModelError for an unreadable config.json."""
-        window, model, llm, train = config.window, config.model, config.llm, config.train
-        assert llm.quantization != "auto"
-        assert train.precision != "auto"
+        values, window, model = config.values(), config.window, config.model
         card = recognise(gpu.name) if gpu else None
-        decoder, on_gpu = why_not_decoder(llm) is None, config.hardware.device == "cuda"
+        decoder, on_gpu = why_not_decoder(config.llm) is None, config.hardware.device == "cuda"
         return cls(
             shape=shape,
-            layers=shape.used_layers(llm.layers) if shape else 0,
-            batch=train.batch,
+            layers=shape.used_layers(config.llm.layers) if shape else 0,
+            batch=config.train.batch,
             prompt=tokens.total,
             patches=count_patches(window.seq_len, model.patch_len, model.patch_stride),
-            seq_len=window.seq_len,
-            pred_len=window.pred_len,
             model=model,
-            quantization=llm.quantization,
-            double_quant=llm.double_quant,
-            precision=train.precision,
-            optimizer=train.optimizer,
             on_gpu=on_gpu,
             capability=gpu.capability if gpu else None,
             prefix=tokens.static,
             decoder=decoder,
             recompute=config.hardware.recompute == "on",
             captured=decoder and on_gpu and config.hardware.capture == "on",
-            accumulate=train.accumulate,
-            average=train.average,
             multiprocessors=card.multiprocessors if card else None,
+            **{key.split(".")[1]: values[key] for key in _CONFIGURED},
         )
 
     @property

@@ -139,9 +139,9 @@ def find_card(name: str) -> Card:
     """A card by a name that people or the driver give it. Raises ConfigError that lists those there are."""
     card = recognise(name)
     if card is None:
-        every = [entry["names"][0] for entry in _entries()]
+        every = dict.fromkeys(known.name for known in _cards().values())
         raise ConfigError(
-            f"card '{name}' is not known{did_you_mean(name, _names())}",
+            f"card '{name}' is not known{did_you_mean(name, _cards())}",
             f"known cards are: {', '.join(every)}; of any other, give its memory: --vram 6GiB",
         )
     return card
@@ -149,18 +149,7 @@ def find_card(name: str) -> Card:
 
 def recognise(name: str) -> Card | None:
     """The card of a name, such as the driver's 'NVIDIA GeForce RTX 4060 Laptop GPU'; None for an unknown one."""
-    entry = _names_by_key().get(_key(name))
-    if entry is None:
-        return None
-    return Card(
-        name=entry["names"][0],
-        total_bytes=int(entry["memory_gib"] * GIB),
-        desktop_bytes=DESKTOP_BYTES if entry["desktop"] else 0,
-        capability=(entry["capability"][0], entry["capability"][1]),
-        multiprocessors=entry["multiprocessors"],
-        matrix_rate=entry["tflops"] * 1e12,
-        bandwidth=entry["bandwidth"] * 1e9,
-    )
+    return next((card for known, card in _cards().items() if _key(known) == _key(name)), None)
 
 
 def _key(name: str) -> str:
@@ -168,17 +157,20 @@ def _key(name: str) -> str:
     return _MAKERS.sub("", name.lower())
 
 
-def _names() -> list[str]:
-    return [name for entry in _entries() for name in entry["names"]]
-
-
 @cache
-def _names_by_key() -> dict[str, dict]:
-    return {_key(name): entry for entry in _entries() for name in entry["names"]}
-
-
-@cache
-def _entries() -> list[dict]:
+def _cards() -> dict[str, Card]:
+    """The well-known cards by each of their names."""
     table = tomllib.loads(Path(__file__).with_name("known_cards.toml").read_text(encoding="utf-8"))
-    entries: list[dict] = table["card"]
-    return entries
+    return {
+        name: Card(
+            name=entry["names"][0],
+            total_bytes=int(entry["memory_gib"] * GIB),
+            desktop_bytes=DESKTOP_BYTES if entry["desktop"] else 0,
+            capability=(entry["capability"][0], entry["capability"][1]),
+            multiprocessors=entry["multiprocessors"],
+            matrix_rate=entry["tflops"] * 1e12,
+            bandwidth=entry["bandwidth"] * 1e9,
+        )
+        for entry in table["card"]
+        for name in entry["names"]
+    }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from timellm_cli.config import Config
+from timellm_cli.config import Config, flag_of
 from timellm_cli.counts import count_patches
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.activation_bytes import (
@@ -62,23 +62,21 @@ def our_bill(case: Case) -> Bill:
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
     parts = [*frozen_parts(case), *trained, *step_parts(case)]
-    parts = [*parts, _loading(case, parts), allocator(case, parts), context(case)]
-    return Bill(tuple(part for part in parts if part.bytes))
-
-
-def _loading(case: Case, parts: list[Part]) -> Part:
-    """What loading needs beyond a step."""
     step, most = sum(part.bytes for part in parts), loading_bytes(case)
-    return Part("loading", "loading the LLM", max(most - step, 0), f"{most:,} bytes, more than the {step:,} of a step")
+    how = f"{most:,} bytes, more than the {step:,} of a step"
+    return _add_up(case, [*parts, Part("loading", "loading the LLM", max(most - step, 0), how)])
+
+
+def _add_up(case: Case, parts: list[Part]) -> Bill:
+    """The bill of these parts, with what the allocator and CUDA itself take beside them."""
+    return Bill(tuple(part for part in (*parts, allocator(case, parts), context(case)) if part.bytes))
 
 
 def scoring_bill(case: Case) -> Bill:
     """The bill of forecasts without training: nothing is kept for a backward pass."""
     weights = sum(trainable_tensors(case).values())
     trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
-    parts = [*frozen_parts(case), trained, *scoring_parts(case)]
-    parts = [*parts, allocator(case, parts), context(case)]
-    return Bill(tuple(part for part in parts if part.bytes))
+    return _add_up(case, [*frozen_parts(case), trained, *scoring_parts(case)])
 
 
 def plain_bill(case: Case, prompt: int) -> Bill | None:
@@ -106,8 +104,7 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
         workspace(case),
         matrix_products(case),
     ]  # fmt: skip
-    parts = [*parts, allocator(case, parts), context(case)]
-    return Bill(tuple(part for part in parts if part.bytes))
+    return _add_up(case, parts)
 
 
 def largest_batch(case: Case, budget: int, limit: int) -> int:
@@ -225,12 +222,6 @@ def how_to_need_less(config: Config, largest: int | None) -> str:
     return f"use fewer --layers{smaller} or a smaller --llm"
 
 
-_FLAGS = {
-    "train.batch_size": "--batch-size", "train.accumulate": "--accumulate", "train.optimizer": "--optimizer",
-    "hardware.recompute": "--recompute", "llm.quantization": "--quantization", "llm.layers": "--layers",
-    "window.seq_len": "--seq-len", "model.patch_stride": "--patch-stride",
-}  # fmt: skip
-
 _MODEL_KEYS = {"llm.layers", "window.seq_len", "model.patch_stride"}
 
 
@@ -266,7 +257,7 @@ def find_savings(config: Config, machine: Machine, shape: LLMShape | None, most:
         memory = weigh(changed, machine, shape, prompt, most)
         cost = _sample_cost(Case.of(changed, shape, prompt.tokens, machine.gpu), machine)
         same = not change.keys() & _MODEL_KEYS
-        flags = " ".join(f"{_FLAGS[key]} {value}" for key, value in change.items())
+        flags = " ".join(f"{flag_of(key)} {value}" for key, value in change.items())
         savings.append(Saving(flags, before, memory.bill.total, memory.fits, memory.largest_batch, cost / usual, same))
     return savings
 

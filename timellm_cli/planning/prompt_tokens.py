@@ -6,8 +6,8 @@ compares both). Tokens are counted by the LLM's own tokenizer where its file is 
 
 import math
 import re
-import struct
 import tomllib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,17 +37,21 @@ def first_sample_statistics(probe: Probe, config: Config) -> WindowStatistics:
     """
     span = split_rows(probe.rows, known_dataset(config.data), config.data, config.window).scaler
     values = list(islice(_read_channel(probe, config), span.stop))
-    mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values)) or 1.0
-    history = [_float32((value - mean) / deviation) for value in values[: config.window.seq_len]]
+    mean, variance = _moments(values)
+    history = array("f", ((value - mean) / (math.sqrt(variance) or 1.0) for value in values[: config.window.seq_len]))
     return describe(normalise(history), config.prompt.top_lags)
 
 
 def normalise(history: Sequence[float]) -> list[float]:
     """A history with mean 0 and population deviation 1, as float32 numbers."""
-    mean = math.fsum(history) / len(history)
-    variance = math.fsum((value - mean) ** 2 for value in history) / len(history)
-    return [_float32((value - mean) / math.sqrt(variance + _EPSILON)) for value in history]
+    mean, variance = _moments(history)
+    return list(array("f", ((value - mean) / math.sqrt(variance + _EPSILON) for value in history)))
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and population variance."""
+    mean = math.fsum(values) / len(values)
+    return mean, math.fsum((value - mean) ** 2 for value in values) / len(values)
 
 
 def describe(scaled: Sequence[float], top_lags: int) -> WindowStatistics:
@@ -117,11 +121,6 @@ def _fill(before: tuple[int, float] | None, now: tuple[int, float]) -> Iterator[
     first, start = before
     yield from (start + (value - start) * (row - first) / (place - first) for row in range(first + 1, place))
     yield value
-
-
-def _float32(value: float) -> float:
-    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
-    return rounded
 
 
 _PIECES = re.compile(r"[A-Za-z]|(\d)|([\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef])|(\S)")

@@ -4,7 +4,7 @@ A chart is as wide as a phone; a larger screen shows several side by side. y gro
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -36,44 +36,25 @@ _PLACEHOLDER_FONT = "Last Resort"
 
 @dataclass(frozen=True)
 class Series:
-    """A line. `style` is its class in the stylesheet, `label` its name in the legend (empty: none)."""
+    """A line, or with `highs` the area between `ys` and `highs`.
+
+    `style` is its class in the stylesheet, `label` its name in the legend (empty: none).
+    """
 
     label: str
     style: str
     xs: Sequence[float]
     ys: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Range:
-    """An area between `lows` and `highs`."""
-
-    label: str
-    style: str
-    xs: Sequence[float]
-    lows: Sequence[float]
-    highs: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A label of an axis. `at` is its coordinate."""
-
-    at: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A polyline or polygon: its points as SVG writes them."""
-
-    style: str
-    points: str
+    highs: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Everything the template draws. `legend` holds styles and labels; `rule` is the x of a vertical line."""
+    """Everything the template draws.
+
+    Ticks are a coordinate and a label; areas and lines a style and their points as SVG writes them. `legend` holds
+    styles and labels; `rule` is the x of a vertical line.
+    """
 
     width: ClassVar[int] = WIDTH
     height: ClassVar[int] = HEIGHT
@@ -82,10 +63,10 @@ class Chart:
     bottom: ClassVar[float] = HEIGHT - 34
 
     left: float
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    areas: tuple[Shape, ...]
-    lines: tuple[Shape, ...]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    areas: list[tuple[str, str]]
+    lines: list[tuple[str, str]]
     legend: tuple[tuple[str, str], ...]
     rule: float | None
     x_label: str
@@ -117,19 +98,12 @@ def example_chart(example: Example) -> Chart:
         Series("forecast", "model-1", ahead, (end, *example.forecast)),
     ]
     # The widest band comes first, so that the narrower ones are drawn over it.
-    levels = sorted(set(example.bands) & set(USUAL_LEVELS), reverse=True)
-    ranges = [
-        Range(
-            f"{level} % band",
-            f"model-1 band-{number}",
-            ahead[1:],
-            [value - half for value, half in zip(example.forecast, example.bands[level], strict=True)],
-            [value + half for value, half in zip(example.forecast, example.bands[level], strict=True)],
-        )
-        for number, level in enumerate(levels, 1)
-    ]
+    for number, level in enumerate(sorted(set(example.bands) & set(USUAL_LEVELS), reverse=True), 1):
+        around = list(zip(example.forecast, example.bands[level], strict=True))
+        lows, highs = [value - half for value, half in around], [value + half for value, half in around]
+        series.append(Series(f"{level} % band", f"model-1 band-{number}", ahead[1:], lows, highs))
     ticks = [(float(first), f"{first} rows"), (0.0, "0"), (float(steps), f"+{steps}")]
-    return line_chart(series, ranges=ranges, x_ticks=ticks, rule=0)
+    return line_chart(series, x_ticks=ticks, rule=0)
 
 
 def coverage_chart(leaderboard: Leaderboard) -> Chart | None:
@@ -172,55 +146,44 @@ def style_models(leaderboard: Leaderboard) -> list[tuple[LeaderboardEntry, str]]
 def line_chart(
     series: Sequence[Series],
     *,
-    ranges: Sequence[Range] = (),
     x_label: str = "",
     x_ticks: Sequence[tuple[float, str]] | None = None,
     rule: float | None = None,
 ) -> Chart:
-    """Lines and areas on common axes. Points whose y is not finite are left out."""
-    xs = [x for line in series for x in line.xs]
-    ys = [y for line in series for y in line.ys] + [y for area in ranges for y in (*area.lows, *area.highs)]
-    low, high = _with_margin([y for y in ys if math.isfinite(y)])
+    """Lines and areas on common axes; points whose y is not finite are left out. The legend has the areas first."""
+    areas, lines = [one for one in series if one.highs], [one for one in series if not one.highs]
+    xs = [x for line in lines for x in line.xs]
+    low, high = _with_margin([y for one in series for y in (*one.ys, *one.highs) if math.isfinite(y)])
     y_values = nice_ticks(low, high)
     labels = tick_labels(y_values)
     left = round(8 + _LETTER * max(map(len, labels)), 1)
-    across = _Scale(min(xs), max(xs), left, Chart.right)
-    down = _Scale(low, high, Chart.bottom, Chart.top)
+    across = _scale(min(xs), max(xs), left, Chart.right)
+    down = _scale(low, high, Chart.bottom, Chart.top)
 
-    def shape(style: str, xs: Sequence[float], ys: Sequence[float]) -> Shape:
-        points = [f"{across(x):g},{down(y):g}" for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    def draw(one: Series) -> tuple[str, str]:
+        outline = zip([*one.xs, *reversed(one.xs)], [*one.ys, *reversed(one.highs)], strict=False)
+        points = [f"{across(x):g},{down(y):g}" for x, y in outline if math.isfinite(y)]
         # SVG draws nothing for a line of one point. With the point twice, it draws the line's round cap.
-        return Shape(style, " ".join(points * 2 if len(points) == 1 else points))
+        return one.style, " ".join(points * 2 if len(points) == 1 else points)
 
     if x_ticks is None:
         x_ticks = [(x, f"{x:,.0f}") for x in nice_ticks(min(xs), max(xs))]
-    drawn: list[Series | Range] = [*ranges, *series]
     return Chart(
         left=left,
-        x_ticks=tuple(Tick(across(x), label) for x, label in x_ticks),
-        y_ticks=tuple(Tick(down(y), label) for y, label in zip(y_values, labels, strict=True)),
-        areas=tuple(
-            shape(area.style, [*area.xs, *reversed(area.xs)], [*area.lows, *reversed(area.highs)]) for area in ranges
-        ),
-        lines=tuple(shape(line.style, line.xs, line.ys) for line in series),
-        legend=tuple(dict.fromkeys((one.style, one.label) for one in drawn if one.label)),
+        x_ticks=[(across(x), label) for x, label in x_ticks],
+        y_ticks=[(down(y), label) for y, label in zip(y_values, labels, strict=True)],
+        areas=list(map(draw, areas)),
+        lines=list(map(draw, lines)),
+        legend=tuple(dict.fromkeys((one.style, one.label) for one in (*areas, *lines) if one.label)),
         rule=None if rule is None else across(rule),
         x_label=x_label,
     )
 
 
-@dataclass(frozen=True)
-class _Scale:
+def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
     """Maps values from `low` to `high` onto coordinates from `start` to `stop`."""
-
-    low: float
-    high: float
-    start: float
-    stop: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-        return round(self.start + share * (self.stop - self.start), 1)
+    span = high - low
+    return lambda value: round(start + ((value - low) / span if span > 0 else 0.5) * (stop - start), 1)
 
 
 def _with_margin(values: Sequence[float]) -> tuple[float, float]:

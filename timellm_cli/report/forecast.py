@@ -227,16 +227,9 @@ def _draw_channel(panel: Axes, forecast: Forecast, channel: int) -> list[str]:
         actual = np.concatenate([history_T[-1:], forecast.actual_HC[:, channel]])
         panel.plot(dates, actual, color=_ACTUAL, linewidth=1.6, label="what happened")
     for number, band in enumerate(reversed(forecast.bands)):
-        low_H, high_H = band.low_HC[:, channel], band.high_HC[:, channel]
-        panel.fill_between(
-            forecast.dates_H,
-            low_H,
-            high_H,
-            color=_FORECAST,
-            alpha=0.14 + 0.06 * number,
-            linewidth=0,
-            label=f"{band.level} %",
-        )
+        ends = band.low_HC[:, channel], band.high_HC[:, channel]
+        style: dict[str, Any] = {"color": _FORECAST, "alpha": 0.14 + 0.06 * number, "linewidth": 0}
+        panel.fill_between(forecast.dates_H, *ends, label=f"{band.level} %", **style)
     panel.plot(dates, np.concatenate([history_T[-1:], values_H]), color=_FORECAST, linewidth=1.6, label="forecast")
     panel.axvspan(dates[0], dates[-1], color=_FORECAST, alpha=0.05, linewidth=0)
     panel.axvline(dates[0], color=_QUIET, linewidth=0.8, linestyle=(0, (3, 3)))

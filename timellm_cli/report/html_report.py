@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,6 @@ _BADGES = {
 
 _MOST_CHANNELS = 24
 """So many channels have bars. The table below the bars has all of them."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A difference and its 95 % interval as positions on a track, in percent of its width; zero is at 50."""
-
-    at: float
-    low: float
-    high: float
-    label: str
 
 
 def write_report(path: Path, leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], command: str) -> None:
@@ -128,7 +117,8 @@ def _memory(record: MemoryMeasured) -> dict[str, Any]:
     }
 
 
-def _interval(verdict: Verdict) -> Interval | None:
+def _interval(verdict: Verdict) -> dict[str, Any] | None:
+    """A difference and its 95 % interval as positions on a track, in percent of its width; zero is at 50."""
     difference = verdict.difference
     if difference is None or difference.low is None or difference.high is None or not difference.mean:
         return None
@@ -136,7 +126,7 @@ def _interval(verdict: Verdict) -> Interval | None:
     low, at, high = (50 + 50 * value / reach for value in (difference.low, difference.mean, difference.high))
     scale = difference.relative / difference.mean
     ends = f"{difference.low * scale:+.1%} to {difference.high * scale:+.1%}"
-    return Interval(at, low, high, f"MSE {difference.relative:+.1%}, 95% interval {ends}")
+    return {"at": at, "low": low, "high": high, "label": f"MSE {difference.relative:+.1%}, 95% interval {ends}"}
 
 
 def _strip(leaderboard: Leaderboard) -> dict[str, Any] | None:

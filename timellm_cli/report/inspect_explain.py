@@ -1,6 +1,6 @@
 """Where the numbers of a plan come from: from a row to tokens, each formula with its numbers, in plain words. Light."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from rich.console import Group
 from rich.padding import Padding
@@ -13,81 +13,69 @@ from timellm_cli.report.tables import line_up, section
 from timellm_cli.units import format_count, format_memory
 
 Pair = tuple[str, str]
+_TO = "  ▼"
 
 
 def explanation(plan: Plan) -> Group:
     """The drawing, the questions people ask, and the memory bill's formulas."""
     parts = [
         section("From a row to tokens", _pairs(_flow(plan))),
-        section("In words", _pairs(_answers(plan))),
+        section("In words", _pairs(_answers(plan).items())),
     ]
     if plan.memory:
         parts.append(section("Memory, part by part", _formulas(plan)))
     return Group(*parts)
 
 
-def _flow(plan: Plan) -> Iterator[Pair]:
+def _flow(plan: Plan) -> list[Pair]:
     """Each stage, and an arrow to the next."""
     data, window, model, counts = plan.config.data, plan.config.window, plan.config.model, plan.counts
     batch, rows, patches = counts.batch_size, counts.train.rows, counts.patch_nums
     by_stride = f" // {data.window_stride}" if data.window_stride > 1 else ""
     starts = f"({rows:,} - {window.seq_len} - {window.pred_len}){by_stride} + 1"
+    channels, values = format_count(counts.channels, "channel"), format_count(len(plan.data.columns), "value")
     per_epoch = f"{counts.dataset_len:,} // {batch} = {counts.steps_per_epoch:,} steps an epoch"
     pieces = f"({window.seq_len} - {model.patch_len}) // {model.patch_stride} + 2 = {patches}"
-    yield (
-        "row",
-        f"a line of the CSV: a timestamp and {format_count(len(plan.data.columns), 'value')}; {plan.data.rows:,} rows",
-    )
-    yield "  ▼", f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"
-    yield "window", f"{starts} = {counts.windows:,} windows in the {rows:,} rows of train"
-    yield "  ▼", "one channel at a time"
-    yield (
-        "sample",
-        f"{counts.windows:,} x {format_count(counts.channels, 'channel')} = {counts.dataset_len:,} samples",
-    )
-    yield "  ▼", f"{format_count(batch, 'sample')} at a time, in shuffled order"
-    yield "batch", f"{per_epoch}, {format_count(counts.samples_dropped_per_epoch, 'sample')} left over"
-    yield "  ▼", f"its history in pieces of {model.patch_len} rows; the next {_later(model.patch_stride)}"
-    yield "patches", f"{pieces} a sample; x {batch} = {counts.patches_per_step:,} a step"
-    yield "  ▼", "each patch becomes a token, behind the tokens of the prompt"
     each = f"{plan.prompt.tokens.total} + {patches} = {plan.tokens_per_sample:,} a sample"
-    yield "tokens", f"{each}; x {batch} = {plan.tokens_per_step:,} a step"
+    return [
+        ("row", f"a line of the CSV: a timestamp and {values}; {plan.data.rows:,} rows"),
+        (_TO, f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"),
+        ("window", f"{starts} = {counts.windows:,} windows in the {rows:,} rows of train"),
+        (_TO, "one channel at a time"),
+        ("sample", f"{counts.windows:,} x {channels} = {counts.dataset_len:,} samples"),
+        (_TO, f"{format_count(batch, 'sample')} at a time, in shuffled order"),
+        ("batch", f"{per_epoch}, {format_count(counts.samples_dropped_per_epoch, 'sample')} left over"),
+        (_TO, f"its history in pieces of {model.patch_len} rows; the next {_later(model.patch_stride)}"),
+        ("patches", f"{pieces} a sample; x {batch} = {counts.patches_per_step:,} a step"),
+        (_TO, "each patch becomes a token, behind the tokens of the prompt"),
+        ("tokens", f"{each}; x {batch} = {plan.tokens_per_step:,} a step"),
+    ]
 
 
-def _answers(plan: Plan) -> Iterator[Pair]:
+def _answers(plan: Plan) -> dict[str, str]:
     """What people ask: sample, step, iteration, strides, save_steps, shuffling, prompt, splits."""
     data, window, model, tokens = plan.config.data, plan.config.window, plan.config.model, plan.prompt.tokens
-    yield (
-        "sample",
-        f"One channel of one window: {window.seq_len} values to read and {window.pred_len} to forecast. "
-        "Each channel is forecast from itself, all by the same model.",
-    )
-    yield "step", _step_answer(plan)
     overlap = model.patch_len - model.patch_stride
-    yield (
-        "patch stride",
-        f"{format_count(model.patch_stride, 'row')} from one patch to the next, inside a sample"
-        + (f"; patches of {model.patch_len} rows overlap by {overlap}" if overlap > 0 else "")
-        + ". It decides how many tokens a sample has.",
+    overlapping = f"; patches of {model.patch_len} rows overlap by {overlap}" if overlap > 0 else ""
+    prompt = (
+        f"{tokens.static} tokens are the same for every sample and read once a run; {tokens.per_sample} describe the "
+        "sample's own minimum, maximum, median, trend and lags."
     )
-    yield (
-        "window stride",
-        f"{format_count(data.window_stride, 'row')} from one window to the next, along the file. It decides how many "
-        "samples there are. Papers use 1.",
-    )
-    yield "save_steps", _save_answer(plan)
-    yield (
-        "shuffling",
-        "Training samples are shuffled anew in every epoch, so a batch mixes windows and channels. Patches keep "
-        "their order inside a sample, and rows inside a patch. In val and test nothing is shuffled or dropped.",
-    )
-    if plan.config.llm.name != NO_LLM:
-        yield (
-            "prompt",
-            f"{tokens.static} tokens are the same for every sample and read once a run; {tokens.per_sample} describe "
-            "the sample's own minimum, maximum, median, trend and lags.",
-        )
-    yield "splits", _split_answer(plan)
+    return {
+        "sample": f"One channel of one window: {window.seq_len} values to read and {window.pred_len} to forecast. "
+        "Each channel is forecast from itself, all by the same model.",
+        "step": _step_answer(plan),
+        "patch stride": f"{format_count(model.patch_stride, 'row')} from one patch to the next, inside a sample"
+        f"{overlapping}. It decides how many tokens a sample has.",
+        "window stride": f"{format_count(data.window_stride, 'row')} from one window to the next, along the file. It "
+        "decides how many samples there are. Papers use 1.",
+        "save_steps": _save_answer(plan),
+        "shuffling": "Training samples are shuffled anew in every epoch, so a batch mixes windows and channels. "
+        "Patches keep their order inside a sample, and rows inside a patch. In val and test nothing is shuffled or "
+        "dropped.",
+        **({} if plan.config.llm.name == NO_LLM else {"prompt": prompt}),
+        "splits": _split_answer(plan),
+    }
 
 
 def _step_answer(plan: Plan) -> str:
@@ -141,7 +129,7 @@ def _formulas(plan: Plan) -> Padding:
     return line_up([*rows, total], "left", "right", "left")
 
 
-def _pairs(rows: Iterator[Pair]) -> Padding:
+def _pairs(rows: Iterable[Pair]) -> Padding:
     return line_up(((Text(name, style="bold"), Text(text)) for name, text in rows), "left", "left")
 
 

@@ -1,6 +1,6 @@
 """A plan as tables that fit 80 columns, the changes that need less memory, and the values of a sweep. Light."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -239,24 +239,20 @@ def _worth(saving: Saving) -> Text:
     return _fits_or_not(saving.fits)
 
 
+_SWEPT: dict[str, Callable[[Any], str]] = {
+    "total": format_memory, "largest_batch": "{:,}".format, "steps_per_epoch": "{:,}".format, "epoch": format_duration,
+}  # fmt: skip
+_IMPOSSIBLE = Text("cannot be", style="red")
+
+
 def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
     """A line for each value of a key; what keeps values from having one; whether largest batches are recomputed."""
     table = _table(f" {key}", "total", "largest\nbatch", "steps an\nepoch", "an epoch\ntakes")
     table.add_column("", no_wrap=True)
     for line in swept:
-        plan = line.plan
-        if plan is None:
-            table.add_row(f" {line.value}", "-", "-", "-", "-", Text("cannot be", style="red"))
-            continue
-        memory, time = plan.memory, plan.time
-        table.add_row(
-            f" {line.value}",
-            format_memory(memory.bill.total) if memory else "-",
-            f"{memory.largest_batch:,}" if memory and memory.largest_batch is not None else "-",
-            f"{plan.counts.steps_per_epoch:,}",
-            format_duration(time.epoch) if time else "-",
-            _fits_or_not(memory.fits if memory else None),
-        )
+        record = _record(line)
+        cells = ("-" if record[name] is None else show(record[name]) for name, show in _SWEPT.items())
+        table.add_row(f" {line.value}", *cells, _fits_or_not(record["fits"]) if line.plan else _IMPOSSIBLE)
     memories = [line.plan.memory for line in swept if line.plan and line.plan.memory]
     recomputed = any((memory.largest_batch or 0) > (memory.largest_keeping or 0) > 0 for memory in memories)
     note = [Text(" largest batch: with recompute, where that gives more", style="dim")] if recomputed else []
