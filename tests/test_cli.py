@@ -1,9 +1,14 @@
 """The command line as a person meets it: help, versions, mistakes, exit codes."""
 
+from importlib import import_module
+from inspect import signature
+
 import pytest
+from typer.main import get_command
 
 from tests.conftest import Cli, last_json
 from timellm_cli import __version__
+from timellm_cli.cli import app
 from timellm_cli.config import FIELDS, flag_of
 
 
@@ -13,6 +18,23 @@ def test_help_lists_every_verb_and_each_verb_has_help(cli: Cli) -> None:
     for verb in ("inspect", "train", "eval", "predict", "fetch", "import", "profiles"):
         assert verb in overview.stdout
         assert cli(verb, "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "module"),
+    [
+        ("inspect", "inspect"),
+        ("eval", "eval"),
+        ("predict", "predict"),
+        ("fetch", "fetch"),
+        ("import", "import_original"),
+    ],
+)
+def test_a_command_declares_what_its_run_takes(verb: str, module: str) -> None:
+    declared = {parameter.name for parameter in get_command(app).commands[verb].params}  # type: ignore[attr-defined]
+    added = {key.replace(".", "__") for key in FIELDS} | {"profile", "config_file", "assignments", "plain"}
+    taken = signature(import_module(f"timellm_cli.commands.{module}").run).parameters
+    assert declared - added == taken.keys() - {"settings", "computing"}
 
 
 def test_every_configuration_key_is_a_flag_of_inspect_and_train(cli: Cli) -> None:

@@ -85,9 +85,7 @@ def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) 
     patches = count_patches(window.seq_len, model.patch_len, model.patch_stride)
     return RunCounts(
         channels=channels,
-        train=counts["train"],
-        val=counts["val"],
-        test=counts["test"],
+        **counts,
         batch_size=train.batch,
         steps_per_epoch=steps,
         total_steps=total,

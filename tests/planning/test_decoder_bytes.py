@@ -128,8 +128,8 @@ def test_the_worst_moments_of_a_step_are_the_most_that_is_alive(
     case = case_of(keys, precision=precision, quantization=quantization, recompute=recompute)
     kept = patch_activations(case).bytes + keys_values(case, BATCH).bytes - keys_values(case, 0).bytes
     forward, backward = peaks(decoder)
-    assert forward - kept == max(moment.bytes for moment in forward_moments(case, keeps=True))
-    assert backward - kept == max(moment.bytes for moment in backward_moments(case))
+    assert forward - kept == max(forward_moments(case, keeps=True).values())
+    assert backward - kept == max(backward_moments(case).values())
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -138,4 +138,4 @@ def test_scoring_holds_one_layer_at_a_time(monkeypatch: pytest.MonkeyPatch, keys
     in_parts(monkeypatch, keys, "bf16", samples)
     case = case_of(keys, precision="bf16", quantization="int8")
     (forward, *_) = islice(peaks(build(keys, "bf16", "int8"), keeps=False), 1)
-    assert forward == max(moment.bytes for moment in forward_moments(case, keeps=False))
+    assert forward == max(forward_moments(case, keeps=False).values())

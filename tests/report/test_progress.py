@@ -99,7 +99,7 @@ def test_the_terminal_shows_both_bars_and_all_figures_in_three_lines(width: int)
     assert lines[0].endswith(" 2/10")
     assert lines[1].startswith("step  ━")
     assert lines[1].endswith("20/100")
-    assert lines[2].rstrip() == "loss 0.4523  lr 9.80e-04  878.0 samples/s  GPU 4.6 of 80.0 GiB  left 3:25:46"
+    assert lines[2].rstrip() == "loss: 0.4523  lr 9.80e-04  878.0 samples/s  GPU 4.6 of 80.0 GiB  left 3:25:46"
 
 
 def test_scoring_takes_the_place_of_the_step_bar() -> None:

@@ -2,11 +2,12 @@
 
 import atexit
 import gc
+from functools import partial
 
 from timellm_cli.console import out, print_json
 from timellm_cli.errors import ConfigError
 from timellm_cli.planning.hardware import Card, find_card, look_at_machine
-from timellm_cli.planning.plan import make_plan, parse_sweep, sweep
+from timellm_cli.planning.plan import make_plan, parse_sweep, plan_swept
 from timellm_cli.report.inspect_json import plan_record
 from timellm_cli.report.inspect_tables import plan_tables, shown_prompt, sweep_record, sweep_table
 from timellm_cli.settings import Settings
@@ -28,7 +29,8 @@ def run(
     machine = look_at_machine()
     if swept is not None:
         key, values = parse_sweep(swept)
-        lines = sweep(settings.config, key, values, lambda config: make_plan(config, machine, False, planned_for))
+        make = partial(make_plan, machine=machine, from_file=False, card=planned_for)
+        lines = [plan_swept(settings.config, key, value, make) for value in values]
         print_json(sweep_record(key, lines)) if as_json else out.print(sweep_table(key, lines))
         return
     plan = make_plan(settings.config, machine, from_file=show_prompt, card=planned_for, explain=explain)

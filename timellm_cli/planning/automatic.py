@@ -35,7 +35,9 @@ def resolve_auto(config: Config, machine: Machine, shape: LLMShape | None) -> Co
         device = "cuda" if machine.can_use_gpu else "cpu"
     precision = config.train.precision
     if precision == "auto":
-        precision = _resolve_precision(device, machine)
+        # bf16 came with CUDA capability 8.0; older cards have fp16. A card that is not here counts as a new one.
+        is_old = machine.gpu is not None and machine.gpu.capability < (8, 0)
+        precision = "fp32" if device == "cpu" else "fp16" if is_old else "bf16"
     quantization = config.llm.quantization
     if quantization == "auto":
         quantization = _resolve_quantization(config, device, machine, shape)
@@ -91,26 +93,15 @@ def _case(config: Config, machine: Machine, shape: LLMShape | None) -> Case | No
         return None
 
 
-def _resolve_precision(device: str, machine: Machine) -> Literal["fp32", "bf16", "fp16"]:
-    """bf16 came with CUDA capability 8.0; older cards have fp16. A card that is not here counts as a new one."""
-    if device == "cpu":
-        return "fp32"
-    return "fp16" if machine.gpu and machine.gpu.capability < (8, 0) else "bf16"
-
-
 def _resolve_quantization(
     config: Config, device: str, machine: Machine, shape: LLMShape | None
 ) -> Literal["nf4", "none"]:
     if device == "cpu" or shape is None:
         return "none"
     weights = 2 * shape.parameters(shape.used_layers(config.llm.layers))
-    return "nf4" if weights > LARGE_SHARE * _card_memory(config, machine) else "none"
-
-
-def _card_memory(config: Config, machine: Machine) -> int:
-    if config.hardware.vram is not None:
-        return parse_memory(config.hardware.vram)
-    return machine.gpu.total_bytes if machine.gpu else SMALLEST_CARD
+    card = machine.gpu.total_bytes if machine.gpu else SMALLEST_CARD
+    vram = config.hardware.vram
+    return "nf4" if weights > LARGE_SHARE * (parse_memory(vram) if vram else card) else "none"
 
 
 _USUAL = 32

@@ -16,14 +16,6 @@ from timellm_cli.planning.llm_shape import LLMShape
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Bytes that are alive at once, beyond the weights and what trainable parts keep."""
-
-    name: str
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Tensors:
     """Sizes of a layer's tensors for the whole batch, in bytes; `tokens` counts those of one sample."""
 
@@ -94,7 +86,7 @@ class Tensors:
 
 def decoder_parts(case: Case) -> list[Part]:
     """What the LLM adds to a training step."""
-    moments = [*forward_moments(case, keeps=True), *backward_moments(case)]
+    moments = forward_moments(case, keeps=True) | backward_moments(case)
     return [patch_activations(case), keys_values(case, case.batch), _workspace(moments)]
 
 
@@ -132,8 +124,10 @@ def keys_values(case: Case, samples: int) -> Part:
     )  # fmt: skip
 
 
-def forward_moments(case: Case, keeps: bool) -> list[Moment]:
-    """The worst layer but the last, which is the one before it, and the last, which reads patches alone after its keys.
+def forward_moments(case: Case, keeps: bool) -> dict[str, int]:
+    """Bytes alive at once, beyond the weights and what trainable parts keep, by moment.
+
+    The worst layer but the last, which is the one before it, and the last, which reads patches alone after its keys.
 
     With `keeps`, beside all that layers keep for a backward pass, the last one included.
     """
@@ -152,16 +146,11 @@ def forward_moments(case: Case, keeps: bool) -> list[Moment]:
     held = 0 if keeps and not case.recompute else patch_query
     own = 0 if keeps else size.vectors(patches)
     last_mlp = size.vectors(patches) + held + local + size.mlp(patches)
-    moments = [
-        Moment("attention of the last layer", around + own + last),
-        Moment("MLP of the last layer", around + own + last_mlp),
-    ]
+    moments = {"attention of the last layer": around + own + last, "MLP of the last layer": around + own + last_mlp}
     if case.layers > 1:
         after = kept + context if keeps else 0  # the last layer's, which come later
-        moments += [
-            Moment("attention of a layer", around - after + max(heads, _attending(size, tokens)) - not_yet),
-            Moment("MLP of a layer", around - after + query + local + size.mlp(tokens)),
-        ]
+        moments["attention of a layer"] = around - after + max(heads, _attending(size, tokens)) - not_yet
+        moments["MLP of a layer"] = around - after + query + local + size.mlp(tokens)
     return moments
 
 
@@ -178,8 +167,8 @@ def _attending(size: Tensors, tokens: int) -> int:
     return 2 * size.queries(tokens) + size.keys_values(size.case.context) + max(sums, size.written_out("o"))
 
 
-def backward_moments(case: Case) -> list[Moment]:
-    """The last layer's MLP and its attention, beside all that layers keep."""
+def backward_moments(case: Case) -> dict[str, int]:
+    """As `forward_moments`: the last layer's MLP and its attention, beside all that layers keep."""
     shape, patches = _shape(case), case.patches
     size = Tensors(case, shape)
     query, own, vectors = size.queries(patches), size.keys_values(patches), size.vectors(patches)
@@ -190,15 +179,13 @@ def backward_moments(case: Case) -> list[Moment]:
         around += query + vectors
     mlp = sums + vectors + size.mlp_backward(patches)
     attention = vectors + 2 * query + size.keys_values(case.context) + max(2 * sums, query + own + 2 * vectors)
-    return [
-        Moment("gradient of the last layer's MLP", around + mlp),
-        Moment("gradient of the last layer's attention", around + attention),
-    ]
+    last = "gradient of the last layer's"
+    return {f"{last} MLP": around + mlp, f"{last} attention": around + attention}
 
 
-def _workspace(moments: list[Moment]) -> Part:
-    worst = max(moments, key=lambda moment: moment.bytes)
-    return Part("workspace", "workspace", worst.bytes, worst.name)
+def _workspace(moments: dict[str, int]) -> Part:
+    worst = max(moments, key=moments.__getitem__)
+    return Part("workspace", "workspace", moments[worst], worst)
 
 
 def _shape(case: Case) -> LLMShape:

@@ -10,28 +10,13 @@ from typing import Any, Literal
 from timellm_cli.config import Config, flag_of
 from timellm_cli.counts import count_patches
 from timellm_cli.llm_files import NO_LLM
-from timellm_cli.planning.activation_bytes import (
-    layer_token_bytes,
-    reprogramming_activations,
-    scoring_parts,
-    step_parts,
-    workspace,
-)
+from timellm_cli.planning import activation_bytes, weight_bytes
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.duration import Speed, step_seconds, step_work
 from timellm_cli.planning.hardware import Machine, recognise
 from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.prompt_tokens import Prompt, read_prompt
-from timellm_cli.planning.weight_bytes import (
-    allocator,
-    context,
-    frozen_parts,
-    loading_bytes,
-    matrix_products,
-    trainable_parts,
-    trainable_tensors,
-)
 from timellm_cli.units import parse_memory
 
 
@@ -52,7 +37,7 @@ class Bill:
 
 def our_bill(case: Case) -> Bill:
     """What a step takes here: compact mapping, prompt read without gradients."""
-    trained = trainable_parts(trainable_tensors(case), case.optimizer)
+    trained = weight_bytes.trainable_parts(weight_bytes.trainable_tensors(case), case.optimizer)
     if case.average:
         trained.append(Part("average", "average of the weights", trained[0].bytes, trained[0].how))
     if case.accumulate > 1:
@@ -61,22 +46,23 @@ def our_bill(case: Case) -> Bill:
         trained.append(Part("gathered", "gradients gathered before", gradients.bytes, gradients.how))
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
-    parts = [*frozen_parts(case), *trained, *step_parts(case)]
-    step, most = sum(part.bytes for part in parts), loading_bytes(case)
+    parts = [*weight_bytes.frozen_parts(case), *trained, *activation_bytes.step_parts(case)]
+    step, most = sum(part.bytes for part in parts), weight_bytes.loading_bytes(case)
     how = f"{most:,} bytes, more than the {step:,} of a step"
     return _add_up(case, [*parts, Part("loading", "loading the LLM", max(most - step, 0), how)])
 
 
 def _add_up(case: Case, parts: list[Part]) -> Bill:
     """The bill of these parts, with what the allocator and CUDA itself take beside them."""
-    return Bill(tuple(part for part in (*parts, allocator(case, parts), context(case)) if part.bytes))
+    every = (*parts, weight_bytes.allocator(case, parts), weight_bytes.context(case))
+    return Bill(tuple(part for part in every if part.bytes))
 
 
 def scoring_bill(case: Case) -> Bill:
     """The bill of forecasts without training: nothing is kept for a backward pass."""
-    weights = sum(trainable_tensors(case).values())
+    weights = sum(weight_bytes.trainable_tensors(case).values())
     trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
-    return _add_up(case, [*frozen_parts(case), trained, *scoring_parts(case)])
+    return _add_up(case, [*weight_bytes.frozen_parts(case), trained, *activation_bytes.scoring_parts(case)])
 
 
 def plain_bill(case: Case, prompt: int) -> Bill | None:
@@ -90,19 +76,19 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
         return None
     shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
     case = replace(case, decoder=False, captured=False)
-    layer = layer_token_bytes(case, shape, tokens, eager=True)
+    layer = activation_bytes.layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
     parts = [
-        *(part for part in frozen_parts(case) if part.key != "prototype_factor"),
-        *trainable_parts(trainable_tensors(case) | {"mapping": mapping}, "adam"),
+        *(part for part in weight_bytes.frozen_parts(case) if part.key != "prototype_factor"),
+        *weight_bytes.trainable_parts(weight_bytes.trainable_tensors(case) | {"mapping": mapping}, "adam"),
         Part("mapping_copy", "mapping in 16 bits", copied, f"{mapping:,} weights x {case.number_bytes} bytes"),
-        reprogramming_activations(case),
+        activation_bytes.reprogramming_activations(case),
         Part(
             "token_activations", "activations of all tokens", case.batch * tokens * case.layers * layer,
             f"{case.batch} samples x {tokens} tokens x {case.layers} layers x {layer:,} bytes",
         ),
-        workspace(case),
-        matrix_products(case),
+        activation_bytes.workspace(case),
+        weight_bytes.matrix_products(case),
     ]  # fmt: skip
     return _add_up(case, parts)
 
@@ -158,12 +144,7 @@ class Memory:
 
 
 def weigh(
-    config: Config,
-    machine: Machine,
-    shape: LLMShape | None,
-    prompt: Prompt,
-    most: int,
-    may_recompute: bool = False,
+    config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, most: int, may_recompute: bool = False
 ) -> Memory:
     """The bill of a resolved configuration and the memory there is; no batch can be larger than `most`.
 

@@ -177,12 +177,8 @@ def parse_sweep(text: str) -> tuple[str, list[str]]:
     )
 
 
-def sweep(config: Config, key: str, values: list[str], make: Callable[[Config], Plan]) -> list[Swept]:
-    """A plan for each value. Raises ConfigError for one that the key cannot have."""
-    return [_plan(config, key, value, make) for value in values]
-
-
-def _plan(config: Config, key: str, value: str, make: Callable[[Config], Plan]) -> Swept:
+def plan_swept(config: Config, key: str, value: str, make: Callable[[Config], Plan]) -> Swept:
+    """The plan for one value of a key. Raises ConfigError for one that the key cannot have."""
     try:
         changed = config.with_values({key: value})
     except ValidationError as error:

@@ -157,10 +157,8 @@ class TokenRates:
 
     def estimate(self, text: str) -> float:
         """About how many tokens a text takes, without those the tokenizer adds around it."""
-        counts = {"letter": 0, "digit": 0, "han": 0, "sign": 0}
-        for piece in _PIECES.finditer(text):
-            counts[("letter", "digit", "han", "sign")[piece.lastindex or 0]] += 1
-        return sum(count * getattr(self, kind) for kind, count in counts.items())
+        rates = (self.letter, self.digit, self.han, self.sign)
+        return math.fsum(rates[piece.lastindex or 0] for piece in _PIECES.finditer(text))
 
 
 def typical_statistics(seq_len: int, top_lags: int) -> WindowStatistics:

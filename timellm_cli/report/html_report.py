@@ -20,21 +20,6 @@ from timellm_cli.report.train_summary import memory_line, quote
 from timellm_cli.training.records import MemoryMeasured
 from timellm_cli.units import format_change, format_memory
 
-_BADGES = {
-    ("baseline", "lower"): ("good", "beats the best baseline"),
-    ("baseline", "higher"): ("bad", "loses to the best baseline"),
-    ("baseline", "same"): ("even", "no better than the best baseline"),
-    ("baseline", "unknown"): ("open", "one seed"),
-    ("LLM", "lower"): ("good", "the LLM helped"),
-    ("LLM", "higher"): ("bad", "the LLM hurt"),
-    ("LLM", "same"): ("even", "no measurable difference"),
-    ("LLM", "unknown"): ("open", "the LLM is not tested"),
-}
-
-
-_MOST_CHANNELS = 24
-"""So many channels have bars. The table below the bars has all of them."""
-
 
 def write_report(path: Path, leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], command: str) -> None:
     """Write the page. An old file at `path` is replaced in one move. Raises OSError if the disk fails."""
@@ -45,13 +30,9 @@ def write_report(path: Path, leaderboard: Leaderboard, checkpoints: Sequence[Eva
 
 def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], command: str) -> str:
     """The page as text. `command` is the command line that repeats the evaluation."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **layout)
     by_path = {str(one.path): one for one in checkpoints}
     best = leaderboard.best_model
     shown = by_path[_middle_run(best)]
@@ -60,14 +41,11 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
         best=best,
         baseline=leaderboard.best_baseline,
         config=shown.config,
-        verdicts=[
-            (verdict, *_BADGES[verdict.about, verdict.outcome], _interval(verdict)) for verdict in leaderboard.verdicts
-        ],
+        interval_of=_interval,
+        highest=_highest(leaderboard),
         horizon=horizon_chart(leaderboard),
         coverage=coverage_chart(leaderboard),
         usual_coverage=[one for one in best.coverage if one.level in USUAL_LEVELS],
-        parts=[f"{part.first} to {part.last}" for part in best.parts],
-        channels=_channels(leaderboard),
         examples=[(example, example_chart(example)) for example in shown.examples],
         examples_of=next(run for run in best.runs if run.path == str(shown.path)),
         trainings=[_training(entry, [by_path[run.path] for run in entry.runs]) for entry in leaderboard.models],
@@ -77,7 +55,6 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
         version=__version__,
         strip=_strip(leaderboard),
         relative=lambda value: format_change(value, leaderboard.best_baseline.mse),
-        most_channels=_MOST_CHANNELS,
     )
 
 
@@ -141,32 +118,17 @@ def _strip(leaderboard: Leaderboard) -> dict[str, Any] | None:
         return round(4 + 92 * (value - low) / (high - low), 2) if high > low else 50.0
 
     styles = {entry.name: style for entry, style in style_models(leaderboard)}
-    models = [
-        {
-            "name": entry.name,
-            "style": styles.get(entry.name, "baseline"),
-            "positions": [position(run.mse) for run in entry.runs if math.isfinite(run.mse)],
-        }
-        for entry in leaderboard.models
-    ]
+    models = []
+    for entry in leaderboard.models:
+        positions = [position(run.mse) for run in entry.runs if math.isfinite(run.mse)]
+        models.append((entry.name, styles.get(entry.name, "baseline"), positions))
     return {"models": models, "baseline": position(baseline), "low": low, "high": high}
 
 
-def _channels(leaderboard: Leaderboard) -> list[dict[str, Any]]:
-    """The errors of each channel, and the MSE of model and baseline in percent of the highest MSE."""
-    ours, theirs = leaderboard.best_model.channels, leaderboard.best_baseline.channels
-    known = [errors.mse for entry in (ours, theirs) for errors in entry.values() if math.isfinite(errors.mse)]
-    highest = max(known, default=0.0) or 1.0
-    return [
-        {
-            "name": name,
-            "ours": ours[name],
-            "theirs": theirs[name],
-            "our_share": 100 * ours[name].mse / highest,
-            "their_share": 100 * theirs[name].mse / highest,
-        }
-        for name in ours
-    ]
+def _highest(leaderboard: Leaderboard) -> float:
+    """The highest MSE of a channel of the best model or baseline."""
+    both = (*leaderboard.best_model.channels.values(), *leaderboard.best_baseline.channels.values())
+    return max((errors.mse for errors in both if math.isfinite(errors.mse)), default=0.0) or 1.0
 
 
 def _settings(leaderboard: Leaderboard, checkpoints: Mapping[str, Evaluated]) -> list[dict[str, Any]]:

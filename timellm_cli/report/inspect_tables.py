@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Group, RenderableType, group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -27,11 +27,6 @@ _PATHS = {
 _FORMATS = {"nf4": "NF4 weights", "int8": "int8 weights", "none": "not quantized"}
 
 
-def plan_tables(plan: Plan) -> Group:
-    """Data, training, tokens, LLM, memory and readiness, one table each."""
-    return Group(*_tables(plan))
-
-
 def shown_prompt(plan: Plan) -> Group:
     """The prompt of the first training sample, or a typical one where the file is not here."""
     if plan.config.llm.name == NO_LLM:
@@ -42,7 +37,9 @@ def shown_prompt(plan: Plan) -> Group:
     return section(f"Prompt {origin}, {plan.prompt.tokens.total} tokens", Text(plan.prompt.text))
 
 
-def _tables(plan: Plan) -> Iterator[RenderableType]:
+@group()
+def plan_tables(plan: Plan) -> Iterator[RenderableType]:
+    """Data, training, tokens, LLM, memory and readiness, one table each."""
     window, data = plan.config.window, plan.config.data
     name = data.dataset if data.dataset != "custom" else plan.data.path.name
     headline = f"{name}: {window.seq_len} rows of history, {window.pred_len} rows of forecast, features {data.features}"
@@ -83,24 +80,22 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
     yield "dataset_len", f"{counts.dataset_len:,}", f"training samples: windows x {channels}"
     yield "steps_per_epoch", f"{counts.steps_per_epoch:,}", f"steps, or iterations, of {train.batch} samples"
     yield "samples dropped", f"{counts.samples_dropped_per_epoch:,}", "at the end of an epoch, less than a batch"
-    if train.max_steps == counts.total_steps:
-        yield "total_steps", f"{counts.total_steps:,}", "as max_steps says"
-    else:
-        epochs = format_count(train.epochs, "epoch")
-        yield "total_steps", f"{counts.total_steps:,}", f"in {epochs}, unless it stops early"
+    until = f"in {format_count(train.epochs, 'epoch')}, unless it stops early"
+    yield (
+        "total_steps",
+        f"{counts.total_steps:,}",
+        "as max_steps says" if train.max_steps == counts.total_steps else until,
+    )
     if train.accumulate > 1:
-        updates = f"{counts.optimizer_updates:,}"
-        yield "optimizer_updates", updates, f"of the weights, one each {train.accumulate} steps"
+        yield "optimizer_updates", f"{counts.optimizer_updates:,}", f"of the weights, one each {train.accumulate} steps"
     if time := plan.time:
         of_it = f"estimated, {format_duration(time.scoring)} of it for scoring"
         yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
         yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
     written, kept = counts.step_checkpoints_written, counts.step_checkpoints_kept
-    if written:
-        stay = "stays" if kept == 1 else "stay"
-        yield "step-N.pt", f"{written:,}", f"one each {run.save_steps:,} steps; {kept:,} {stay}"
-    else:
-        yield "step-N.pt", "0", f"save_steps is {run.save_steps:,}: only best.pt and last.pt"
+    of_them = f"one each {run.save_steps:,} steps; {kept:,} {'stays' if kept == 1 else 'stay'}"
+    none = f"save_steps is {run.save_steps:,}: only best.pt and last.pt"
+    yield "step-N.pt", f"{written:,}", of_them if written else none
 
 
 def _token_rows(plan: Plan) -> Iterator[Row]:

@@ -19,19 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.console import err, say_now_and_then
-from timellm_cli.training.records import (
-    BatchHalved,
-    BestSoFar,
-    CheckpointSaved,
-    EpochFinished,
-    NoImprovement,
-    Record,
-    RunFinished,
-    RunStarted,
-    ScoringStarted,
-    StepFinished,
-    StepLogged,
-)
+from timellm_cli.training import records
 from timellm_cli.units import GIB, format_count, format_duration
 
 
@@ -92,7 +80,7 @@ class PlainProgress:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, record: Record) -> None:
+    def show(self, record: records.Record) -> None:
         """Print the line of the record, if it has one."""
         if line := self._line_of(record):
             self._console.print(Text(line), soft_wrap=True)
@@ -104,20 +92,13 @@ class PlainProgress:
         """The user asked the run to stop. A signal handler calls this, so it must not use the console's locks."""
         os.write(sys.stderr.fileno(), f"{_STOPPING}\n".encode())
 
-    def _line_of(self, record: Record) -> str:
+    def _line_of(self, record: records.Record) -> str:
         match record:
-            case RunStarted(step=step) if step:
+            case records.RunStarted(step=step) if step:
                 return f"Continuing after step {step:,} of {record.total_steps:,}"
-            case StepLogged():
-                parts = [
-                    f"iters: {record.step}, epoch: {record.epoch}",
-                    f"loss: {record.loss:.4f}",
-                    f"lr {record.learning_rate:.2e}",
-                    f"{record.samples_per_second:.1f} samples/s",
-                    f"left {format_duration(record.seconds_left)}",
-                    *self._machine(record.gpu_busy),
-                ]
-                return " | ".join(parts)
+            case records.StepLogged():
+                where = f"iters: {record.step}, epoch: {record.epoch}"
+                return " | ".join([where, *_figures(record), *self._machine(record.gpu_busy)])
             case _:
                 return milestone(record)
 
@@ -133,9 +114,9 @@ class LiveProgress(PlainProgress):
 
     def __init__(self, console: Console, read_memory: MemoryReader) -> None:
         super().__init__(console, read_memory)
-        self._started: RunStarted | None = None
-        self._step: StepFinished | None = None
-        self._scoring: ScoringStarted | None = None
+        self._started: records.RunStarted | None = None
+        self._step: records.StepFinished | None = None
+        self._scoring: records.ScoringStarted | None = None
         self._scored = 0
         self._gpu_busy: float | None = None
         self._is_stopping = False
@@ -148,16 +129,16 @@ class LiveProgress(PlainProgress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, record: Record) -> None:
+    def show(self, record: records.Record) -> None:
         """Move the bars, or print the line above them."""
         match record:
-            case RunStarted():
+            case records.RunStarted():
                 self._started = record
-            case StepFinished():
+            case records.StepFinished():
                 self._step, self._scoring = record, None
-            case StepLogged():
+            case records.StepLogged():
                 self._gpu_busy = record.gpu_busy
-            case ScoringStarted():
+            case records.ScoringStarted():
                 self._scoring, self._scored = record, 0
             case _ if line := milestone(record):
                 self._console.print(Text(line))
@@ -189,39 +170,41 @@ class LiveProgress(PlainProgress):
             bars.add_row("step", ProgressBar(run.steps_per_epoch, position), f"{position:,}/{run.steps_per_epoch:,}")
         return Group(bars, Text(_STOPPING, style="yellow") if self._is_stopping else self._figures(step))
 
-    def _figures(self, step: StepFinished | None) -> Text:
-        parts = []
-        if step:
-            parts += [
-                f"loss {step.loss:.4f}",
-                f"lr {step.learning_rate:.2e}",
-                f"{step.samples_per_second:.1f} samples/s",
-            ]
-        parts += self._machine(self._gpu_busy)
-        if step:
-            parts.append(f"left {format_duration(step.seconds_left)}")
+    def _figures(self, step: records.StepFinished | None) -> Text:
+        parts = _figures(step) if step else []
+        parts[3:3] = self._machine(self._gpu_busy)
         return Text("  ".join(parts), style="cyan")
 
 
-def milestone(record: Record) -> str:
+def _figures(step: records.StepLogged | records.StepFinished) -> list[str]:
+    """Loss, learning rate, speed and the time that is left."""
+    return [
+        f"loss: {step.loss:.4f}",
+        f"lr {step.learning_rate:.2e}",
+        f"{step.samples_per_second:.1f} samples/s",
+        f"left {format_duration(step.seconds_left)}",
+    ]
+
+
+def milestone(record: records.Record) -> str:
     """The line of a record that is rare; empty for the rest."""
     line = ""
     match record:
-        case EpochFinished():
+        case records.EpochFinished():
             line = (
                 f"Epoch: {record.epoch} | train loss: {record.train_loss:.4f} | val loss: {record.val_loss:.4f} | "
                 f"val MAE: {record.val_mae:.4f} | test loss: {record.test_loss:.4f} | test MAE: {record.test_mae:.4f}"
             )
-        case BestSoFar():
+        case records.BestSoFar():
             line = f"Validation loss decreased ({record.before:.6f} --> {record.now:.6f}). Saving model ..."
-        case NoImprovement():
+        case records.NoImprovement():
             limit = f" of {record.patience}" if record.patience else ""
             line = f"No lower validation loss for {record.epochs}{limit} epochs (best: {record.best:.6f})"
-        case CheckpointSaved(path=path) if path.name.startswith("step-"):
+        case records.CheckpointSaved(path=path) if path.name.startswith("step-"):
             line = f"Saved {path.name}"
-        case RunFinished():
+        case records.RunFinished():
             line = f"Finished: {record.reason}"
-        case BatchHalved():
+        case records.BatchHalved():
             pieces = f"{format_count(record.samples, 'sample')} at a time"
             line = f"The GPU was out of memory in scoring, which continues with {pieces}; no figure changes"
             if record.during == "step":

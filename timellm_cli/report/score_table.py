@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType, group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,12 +16,9 @@ _RAW = ("MSE in\nCSV units", "MAE in\nCSV units")
 _MOST_CHANNELS = 40
 
 
-def render(leaderboard: Leaderboard) -> RenderableType:
+@group()
+def render(leaderboard: Leaderboard) -> Iterator[RenderableType]:
     """The leaderboard with its verdicts, notes and tables."""
-    return Group(*_blocks(leaderboard))
-
-
-def _blocks(leaderboard: Leaderboard) -> Iterator[RenderableType]:
     channels = len(leaderboard.channels)
     yield Text.assemble(
         (f"{leaderboard.data}, {leaderboard.split} split: ", "bold"),

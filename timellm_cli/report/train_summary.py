@@ -79,12 +79,10 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
 
 def memory_line(memory: MemoryMeasured) -> str:
     """The predicted memory beside the measured one; on a GPU, the measured one is what torch counts."""
-    if memory.device == "CPU":
-        measured = f"{format_memory(memory.allocated)} of RAM at most, loading included"
-    else:
-        measured = (
-            f"{format_memory(memory.allocated)} allocated by torch at most ({format_memory(memory.reserved)} held)"
-        )
+    measured = f"{format_memory(memory.allocated)} of RAM at most, loading included"
+    if memory.device != "CPU":
+        held = format_memory(memory.reserved)
+        measured = f"{format_memory(memory.allocated)} allocated by torch at most ({held} held)"
     if memory.predicted is None:
         return f"Memory of a step: {measured}"
     error = memory.predicted / memory.allocated - 1
