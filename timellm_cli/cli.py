@@ -3,8 +3,9 @@
 Every heavy import lives in a command's body, so that `--help` answers at once.
 """
 
-import os
+import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 from typer.core import TyperGroup
 
 from timellm_cli import __version__
 from timellm_cli.allocator import use_expandable_segments
-from timellm_cli.errors import ExitCode, TimellmError
+from timellm_cli.console import err, fault_of_results, guard_streams, print_lines, say
+from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
 from timellm_cli.options import Assignments, ConfigFile, with_computing_flags, with_config_flags
 from timellm_cli.settings import Settings, resolve
 
@@ -25,19 +28,25 @@ class Verbs(TyperGroup):
     """The commands, in the order they are written here, behind one handler of errors."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; a user's mistake becomes a message and an exit code, never a traceback."""
+        """Run a command. Whatever goes wrong becomes one message and an exit code; `--debug` adds the traceback."""
         try:
-            return super().invoke(ctx)
-        except TimellmError as error:
-            _show(error)
-            raise SystemExit(error.exit_code) from None
+            done = super().invoke(ctx)
+            # A training leaves its results in files; what it prints may be lost.
+            if ctx.invoked_subcommand != "train" and (fault := fault_of_results()):
+                raise ConfigError(f"the results cannot be written to stdout: {fault.strerror}")
+            return done
+        except (typer.Exit, typer.Abort):
+            raise
         except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
+            say("interrupted")
             raise SystemExit(ExitCode.INTERRUPTED) from None
-        except BrokenPipeError:
-            # The reader of our output (such as a pager) has gone; writing to it again at exit would fail once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(ExitCode.DONE) from None
+        except Exception as error:
+            if hasattr(error, "format_message"):  # a usage error of Typer, which prints it
+                error.message = visible(error.message)  # type: ignore[attr-defined]
+                raise
+            if ctx.params.get("debug"):
+                say(traceback.format_exc())
+            raise SystemExit(_show(error)) from None
 
 
 app = typer.Typer(
@@ -80,6 +89,9 @@ def runs(module: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 @app.callback(invoke_without_command=True)
 def version_or_help(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[  # noqa: ARG001  `Verbs.invoke` reads it
+        bool, typer.Option("--debug", help="Show where in the code an error happened: timellm --debug train ...")
+    ] = False,
 ) -> None:
     if version:
         typer.echo(f"timellm {__version__}")
@@ -254,23 +266,23 @@ def profiles_show_command(
     profiles.show(resolve(name, config_file, {}, assignments or ()), as_json=as_json)
 
 
-def _show(error: TimellmError) -> None:
-    from rich.text import Text
-
-    from timellm_cli.console import err
-
-    what = ("interrupted: ", "bold yellow") if error.exit_code == ExitCode.INTERRUPTED else ("error: ", "bold red")
-    err.print(Text.assemble(what, error.message), soft_wrap=True)
-    if error.hint:
-        err.print(Text.assemble(("hint: ", "bold cyan"), error.hint), soft_wrap=True)
+def _show(error: Exception) -> ExitCode:
+    """Print an error and its hint; returns the exit code. What no user can mend is a bug, to be reported."""
+    known = as_users_error(error)
+    if known is None:
+        what, command = f"{type(error).__name__}: {error}", shlex.join(["timellm", "--debug", *sys.argv[1:]])
+        say(f"error: this is a bug of timellm {__version__}; please report what this prints: {command} ({what})")
+        return ExitCode.BUG
+    title = ("interrupted: ", "bold yellow") if known.exit_code == ExitCode.INTERRUPTED else ("error: ", "bold red")
+    print_lines(err, Text.assemble(title, known.message))
+    if known.hint:
+        print_lines(err, Text.assemble(("hint: ", "bold cyan"), known.hint))
+    return known.exit_code
 
 
 def main() -> None:
     """Entry point of the `timellm` command."""
-    for stream in (sys.stdout, sys.stderr):
-        # A Windows console in a local code page must neither break a pipe nor turn the box drawing into an error.
-        if hasattr(stream, "reconfigure") and not stream.isatty():
-            stream.reconfigure(encoding="utf-8", errors="replace")
+    guard_streams()
     use_expandable_segments()
     app()
 

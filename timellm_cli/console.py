@@ -1,38 +1,132 @@
 """The two streams: results on stdout, progress and notes on stderr. Light.
 
-Rich's markup is off, because names of files and columns may hold brackets and colons.
+Nothing that is printed here can control the terminal, and nothing that cannot be printed ends a command. Rich's markup
+is off, because names of files and columns may hold brackets and colons.
 """
 
+import io
 import json
+import os
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
+from timellm_cli.errors import UNSEEN, visible
 from timellm_cli.units import format_memory
 
-out = Console(markup=False, emoji=False, highlight=False)
-err = Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+class VisibleConsole(Console):
+    """Shows what would control a terminal in words, wherever in a table or a text it stands."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of rich, with texts as `visible` gives them. Rich's own control codes stay."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
+
+
+out = VisibleConsole(markup=False, emoji=False, highlight=False)
+err = VisibleConsole(stderr=True, markup=False, emoji=False, highlight=False)
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+class Unfailing(io.RawIOBase):
+    """A stream that drops what cannot be written: its reader is gone, or the disk is full. `fault` says why, once."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.fault: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """All bytes count as written."""
+        try:
+            while (written := self._raw.write(content)) is None:  # a terminal may be set to refuse instead of to wait
+                time.sleep(0.01)
+        except OSError as error:
+            self.fault = self.fault or error
+            return len(content)
+        return written
+
+    def writable(self) -> bool:
+        """It is made for that."""
+        return True
+
+    def isatty(self) -> bool:
+        """As the stream below."""
+        return self._raw.isatty()
+
+    def fileno(self) -> int:
+        """Of the stream below."""
+        return self._raw.fileno()
+
+
+def guard_streams() -> None:
+    """Let no write to stdout or stderr fail, whoever writes. A stream that was closed before is one to nowhere.
+
+    What is no terminal gets UTF-8, for a Windows console's code page must not break a pipe; a terminal keeps its own,
+    and gets '?' for what it cannot show.
+    """
+    if sys.stdin is None:
+        sys.stdin = _open_nowhere("r")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, _open_nowhere("w"))
+        elif (raw := _raw_of(stream)) and not isinstance(raw, Unfailing):
+            encoding = stream.encoding if raw.isatty() else "utf-8"
+            buffer, eager = io.BufferedWriter(Unfailing(raw)), stream.line_buffering or raw is stream.buffer
+            setattr(sys, name, io.TextIOWrapper(buffer, encoding, errors="replace", line_buffering=eager))
+
+
+def _open_nowhere(mode: str) -> Any:
+    return os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8")
+
+
+def _raw_of(stream: Any) -> io.RawIOBase | None:
+    """What a text stream writes to in the end; None for one that is no file, as in tests."""
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    return raw if isinstance(raw, io.RawIOBase) else None
+
+
+def fault_of_results() -> OSError | None:
+    """What kept the results from being written to stdout; None also where their reader had seen enough and is gone."""
+    sys.stdout.flush()
+    fault = getattr(_raw_of(sys.stdout), "fault", None)
+    return None if isinstance(fault, BrokenPipeError) else fault
+
+
 def print_json(content: dict[str, Any]) -> None:
     """The one object that `--json` promises, on stdout."""
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    print(UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
-def say(text: str) -> None:
-    """One line about what happens now, on stderr."""
-    err.print(Text(text), soft_wrap=True)
+def print_data(text: str) -> None:
+    """A CSV on stdout as it is, except on a terminal."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def say(text: str, style: str = "") -> None:
+    """A line about what happens now, on stderr."""
+    print_lines(err, Text(text, style=style))
 
 
 def print_note(note: str) -> None:
     """What a reader of the results must know, on stderr."""
-    err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+    say(f"note: {note}", style="yellow")
+
+
+def print_lines(console: Console, text: Text) -> None:
+    """A text whose lines break between words on a terminal; a command stays in one piece, to be copied."""
+    console.print(text, soft_wrap=not console.is_terminal or "timellm " in text.plain)
 
 
 def say_now_and_then(sentence: Callable[[int], str]) -> Callable[[int], None]:

@@ -1,25 +1,26 @@
 """The picture of the losses."""
 
-import json
 import math
 import statistics
 from pathlib import Path
 
 import pytest
 
-from timellm_cli.report.training_log import draw_curves, smooth
+from timellm_cli.report.training_log import MetricsLog, draw_curves, smooth
+from timellm_cli.training.records import EpochFinished, StepLogged
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def write_metrics(path: Path, steps: int, epochs: int) -> Path:
-    """A metrics file with so many step and epoch lines."""
-    lines = [{"event": "step", "step": number, "epoch": 1, "loss": 10 / number} for number in range(1, steps + 1)]
-    lines += [
-        {"event": "epoch", "epoch": number, "step": number, "val_loss": 1 / number, "test_loss": 1 / number}
-        for number in range(1, epochs + 1)
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+def write_metrics(path: Path, steps: int, epochs: int, losses: tuple[float, ...] = ()) -> Path:
+    """A metrics file with so many step and epoch lines; the first losses are given, the others fall."""
+    log = MetricsLog(path)
+    for number in range(1, steps + 1):
+        loss = losses[number - 1] if number <= len(losses) else 10 / number
+        log.write(StepLogged(number, 1, loss, 1e-3, 9.0, 1.0, 2.0))
+    for number in range(1, epochs + 1):
+        loss = losses[-1] if losses else 1 / number
+        log.write(EpochFinished(number, number, loss, loss, loss, loss, loss, loss, loss, 2.0))
     return path
 
 
@@ -29,6 +30,21 @@ def test_a_run_of_any_length_gives_a_picture(tmp_path: Path, steps: int, epochs:
     draw_curves(write_metrics(tmp_path / "metrics.jsonl", steps, epochs), picture, "a_run", "mse")
     assert picture.read_bytes().startswith(PNG)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "metrics.jsonl"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, 0.0, 1e-320, 1.7e308])
+@pytest.mark.parametrize("steps", [1, 50])
+def test_a_loss_of_any_size_can_be_drawn(tmp_path: Path, loss: float, steps: int) -> None:
+    picture = tmp_path / "curves.png"
+    draw_curves(write_metrics(tmp_path / "metrics.jsonl", steps, 1, (loss,)), picture, "a_run", "mse")
+    assert picture.read_bytes().startswith(PNG)
+
+
+def test_a_picture_that_cannot_be_written_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = write_metrics(tmp_path / "metrics.jsonl", 3, 1)
+    draw_curves(metrics, tmp_path / "no folder" / "curves.png", "a_run", "mse")
+    assert "curves.png cannot be drawn" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.filterwarnings("error")

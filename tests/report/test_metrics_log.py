@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from timellm_cli.errors import ModelError
 from timellm_cli.report.training_log import MetricsLog, read_metrics
 from timellm_cli.training.records import CheckpointSaved, EpochFinished, MemoryMeasured, StepFinished, StepLogged
 
@@ -90,7 +92,43 @@ def test_a_line_cut_off_by_a_kill_is_dropped_and_the_next_one_is_whole(path: Pat
     assert all(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def test_a_disk_that_refuses_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"metrics\.jsonl' cannot be written: No such file") as caught:
-        MetricsLog(tmp_path / "gone" / "metrics.jsonl").write(step(1))
-    assert "--resume auto" in caught.value.hint
+def test_a_line_that_cannot_be_written_is_left_out_with_one_note_and_the_next_ones_are_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gone" / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.write(step(1))
+    log.write(step(2))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("the training goes on") == 1 and "No such file" in said
+    path.parent.mkdir()
+    path.write_text('{"event": "step", "step": 2, "ep', encoding="utf-8")  # as a full disk leaves it
+    log.write(step(3))
+    log.write(step(4))
+    assert places(path) == [("step", 3), ("step", 4)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\0" * 100, b"\xff\xfe", b"[]", b"7", b"null", b'{"event": []}', b'{"event": "step"}', b"[" * 100_000,
+        b'{"event": "step", "step": "5", "epoch": 1, "loss": 0.5, "learning_rate": 1e-3, "samples_per_second": 9.0}',
+        b'{"event": "step", "step": -1, "epoch": 1, "loss": 0.5, "learning_rate": 1e-3, "samples_per_second": 9.0, '
+        b'"seconds_left": 1.0, "seconds": 2.0}',
+        b'{"event": "step", "step": ' + b"9" * 400 + b', "epoch": 1, "loss": 0.5, "learning_rate": 1e-3, '
+        b'"samples_per_second": 9.0, "seconds_left": 1.0, "seconds": 2.0}',
+    ],
+)  # fmt: skip
+def test_what_a_power_cut_left_is_passed_over(path: Path, line: bytes) -> None:
+    whole = places(path)
+    path.write_bytes(line + b"\n" + path.read_bytes() + line)
+    assert places(path) == whole
+
+
+@given(st.lists(st.binary(max_size=60), max_size=5))
+def test_no_bytes_break_the_reader(lines: list[bytes]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "metrics.jsonl"
+        MetricsLog(path).write(step(5))
+        path.write_bytes(b"\n".join([*lines, path.read_bytes(), *lines]))
+        assert ("step", 5) in places(path)

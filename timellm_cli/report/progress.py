@@ -6,7 +6,7 @@ Everything goes to stderr.
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -90,7 +90,8 @@ class PlainProgress:
 
     def stopping(self) -> None:
         """The user asked the run to stop. A signal handler calls this, so it must not use the console's locks."""
-        os.write(sys.stderr.fileno(), f"{_STOPPING}\n".encode())
+        with suppress(OSError):  # the terminal may be gone, which is why the run stops
+            os.write(sys.stderr.fileno(), f"{_STOPPING}\n".encode())
 
     def _line_of(self, record: records.Record) -> str:
         match record:

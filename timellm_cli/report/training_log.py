@@ -5,10 +5,15 @@ Importing is light: matplotlib is imported when a picture is drawn.
 
 import json
 import logging
+import math
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
+from timellm_cli.console import print_note
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.training.records import BatchHalved, EpochFinished, MemoryMeasured, Record, StepLogged
 
@@ -18,26 +23,30 @@ if TYPE_CHECKING:
 Line = dict[str, Any]
 """A line of metrics.jsonl: its 'event' and the fields of its record."""
 
-_EVENTS: dict[type, str] = {
-    StepLogged: "step",
-    EpochFinished: "epoch",
-    MemoryMeasured: "memory",
-    BatchHalved: "memory_short",
+_RECORDS: dict[str, type[Record]] = {
+    "step": StepLogged,
+    "epoch": EpochFinished,
+    "memory": MemoryMeasured,
+    "memory_short": BatchHalved,
 }
+_LARGEST = 2**53
+_LARGEST_DRAWN = 1e100
 _TRAIN, _VAL, _TEST = "#2a6f97", "#e07a1f", "#5b8e3e"
 _POINTS_TO_SMOOTH = 20
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl, each step and each epoch once. Raises ModelError where the file cannot be written."""
+    """Appends to metrics.jsonl, each step and each epoch once. A line that cannot be written is a note and left out."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_torn = False
 
     def start_after(self, step: int, scored: bool) -> None:
         """Keep the lines that led to a checkpoint of `step` steps; drop the rest, which the run writes again.
 
         `scored` says whether the scores after that step belong to the checkpoint: a run may have stopped before them.
+        Raises ModelError where the file cannot be written.
         """
         kept = [
             line
@@ -49,36 +58,61 @@ class MetricsLog:
 
     def write(self, record: Record) -> None:
         """Append the record if its kind belongs in the file."""
-        if event := _EVENTS.get(type(record)):
-            line = json.dumps({"event": event, **asdict(record)}) + "\n"
-            with disk_faults_of(self._path), self._path.open("a", encoding="utf-8", newline="\n") as file:
-                file.write(line)
+        event = next((name for name, kind in _RECORDS.items() if type(record) is kind), None)
+        if event is None:
+            return
+        line = json.dumps({"event": event, **asdict(record)}) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(f"\n{line}" if self._is_torn else line)  # the line before may have been cut off
+            self._is_torn = False
+        except OSError as error:
+            if not self._is_torn:
+                print_note(f"{self._path} cannot be written ({error.strerror}): it lacks lines; the training goes on")
+            self._is_torn = True
 
 
 def read_metrics(path: Path) -> list[Line]:
-    """The lines of metrics.jsonl; none where there is no file. Skips a line that a killed process left unfinished."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict) and line.get("event") in _EVENTS.values():
-            lines.append(line)
-    return lines
+    """The lines of metrics.jsonl; none where there is no file. Skips what is no line of ours, as a power cut leaves."""
+    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [line for text in content.split("\n") if (line := _parse(text))]
+
+
+@cache
+def _reader(event: str) -> TypeAdapter[Record]:
+    return TypeAdapter(_RECORDS[event])
+
+
+def _parse(text: str) -> Line | None:
+    """A line with exactly the fields of its record; None for anything else."""
+    try:
+        event = json.loads(text)["event"]
+        line = asdict(_reader(event).validate_json(text, strict=True))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return {"event": event, **line} if 0 <= line["step"] < _LARGEST else None
 
 
 def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
     """Draw metrics.jsonl: training loss by step, as logged and smoothed; validation and test loss by epoch.
 
-    `loss` is the kind of loss, for the axis. Draws nothing while there is no step. Raises ModelError where the picture
-    cannot be written.
+    `loss` is the kind of loss, for the axis. Draws nothing while there is no step. A picture that cannot be drawn or
+    written is a note: no training ends for it.
     """
-    lines = read_metrics(metrics)
-    steps = [line for line in lines if line["event"] == "step"]
-    epochs = [line for line in lines if line["event"] == "epoch"]
-    if not steps:
-        return
+    try:
+        lines = [{key: _drawable(value) for key, value in line.items()} for line in read_metrics(metrics)]
+        if steps := [line for line in lines if line["event"] == "step"]:
+            _draw(steps, [line for line in lines if line["event"] == "epoch"], picture, title, loss)
+    except Exception as error:
+        print_note(f"{picture} cannot be drawn: {error}")
+
+
+def _drawable(value: Any) -> Any:
+    """A loss as it is, or NaN, which is left out, for one that no axis has room for."""
+    return value if not isinstance(value, float) or abs(value) < _LARGEST_DRAWN else math.nan
+
+
+def _draw(steps: list[Line], epochs: list[Line], picture: Path, title: str, loss: str) -> None:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # else it reports that it builds its cache
     from matplotlib.figure import Figure
 
@@ -98,7 +132,7 @@ def draw_curves(metrics: Path, picture: Path, title: str, loss: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")
-    with disk_faults_of(picture), replacing(picture) as file:
+    with replacing(picture) as file:
         figure.savefig(file, format="png")
 
 
@@ -117,7 +151,7 @@ def _draw_epochs(axes: "Axes", epochs: list[Line]) -> None:
     dots: dict[str, Any] = {"linewidth": 1.2, "marker": "o", "markersize": 4}
     axes.plot(numbers, [line["val_loss"] for line in epochs], color=_VAL, label="validation", **dots)
     axes.plot(numbers, [line["test_loss"] for line in epochs], color=_TEST, label="test", **dots)
-    best = min(epochs, key=lambda line: line["val_loss"])
+    best = min(epochs, key=lambda line: (math.isnan(line["val_loss"]), line["val_loss"]))
     label = f"best: epoch {best['epoch']}, test {best['test_loss']:.4f}"
     ring: dict[str, Any] = {"marker": "o", "markersize": 10, "fillstyle": "none", "linestyle": ""}
     axes.plot(best["step"], best["val_loss"], color=_VAL, label=label, **ring)
@@ -130,8 +164,8 @@ def _draw_epochs(axes: "Axes", epochs: list[Line]) -> None:
 
 def _limit_losses(axes: "Axes", steps: list[Line], epochs: list[Line]) -> None:
     """Cut off the highest 2 % of the training losses, so that a first step far above the rest flattens no curve."""
-    losses = sorted(line["loss"] for line in steps)
-    scored = [line[key] for line in epochs for key in ("val_loss", "test_loss")]
+    losses = sorted(line["loss"] for line in steps if not math.isnan(line["loss"])) or [0.0]
+    scored = [line[key] for line in epochs for key in ("val_loss", "test_loss") if not math.isnan(line[key])]
     highest = max([losses[int(0.98 * (len(losses) - 1))], *scored])
     lowest = min([losses[0], *scored])
     if 0 < 10 * lowest < highest:

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: the first one requests a stop after the current step, the second one ends the program at once."""
+"""Ctrl-C, SIGTERM and SIGHUP request a stop after the current step; one of them once more ends the program at once.
+
+SIGHUP comes when the terminal is closed, often twice: it never ends the program at once. Where it is ignored, as under
+nohup, it stays so.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,7 +11,7 @@ from types import FrameType
 
 from timellm_cli.errors import Interrupted
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break, on Windows only
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGBREAK: Ctrl-Break, on Windows only
 
 
 class Interruption:
@@ -17,17 +21,18 @@ class Interruption:
         self.requested = False
         self._on_request = on_request
 
-    def request(self) -> None:
-        """Request a stop. The second request raises KeyboardInterrupt."""
-        if self.requested:
+    def request(self, number: int = signal.SIGINT) -> None:
+        """Request a stop by a signal. The second request raises KeyboardInterrupt, unless it is SIGHUP."""
+        if not self.requested:
+            self.requested = True
+            self._on_request()
+        elif signal.Signals(number).name != "SIGHUP":
             raise KeyboardInterrupt
-        self.requested = True
-        self._on_request()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Turn the signals into requests while the block runs."""
-        with _handled_by(lambda _number, _frame: self.request()):
+        with _handled_by(lambda number, _frame: self.request(number)):
             yield
 
 
@@ -44,7 +49,8 @@ def stopped_before_training() -> Iterator[None]:
 @contextmanager
 def _handled_by(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    before = {number: signal.signal(number, receive) for number in numbers}
+    ignored = {number for number in numbers if signal.getsignal(number) == signal.SIG_IGN and number != signal.SIGINT}
+    before = {number: signal.signal(number, receive) for number in numbers if number not in ignored}
     try:
         yield
     finally:
