@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from timellm_cli.prompt_template import PROMPT_FIELDS, PROMPT_TEMPLATE
 from timellm_cli.units import parse_memory
 
+_LARGEST = 2**53
 SAMPLES_PER_UPDATE = 32
 """Samples that a change of the weights sees where the batch size is left to us, whatever fits at a time."""
 
@@ -54,6 +55,13 @@ class Section(BaseModel):
     """Base of all sections: values cannot change afterwards, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_what_no_float_holds(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > _LARGEST:
+            raise ValueError(f"must be at most {_LARGEST:,}")
+        return value
 
 
 class DataConfig(Section):

@@ -5,6 +5,7 @@ Light: standard library, pydantic and the configuration model.
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,11 @@ def to_toml_values(config: Config) -> dict[str, dict[str, Any]]:
     return config.model_dump(mode="json", exclude_none=True)
 
 
+_MOST_BYTES = 2**20
+_TOML_FILE = "give the path of a TOML file"
 _TOML_FAULTS: dict[type[Exception], tuple[str, str]] = {
-    FileNotFoundError: ("not found", "give the path of a TOML file"),
-    OSError: ("cannot be read: {error.strerror}", "give the path of a TOML file"),
+    FileNotFoundError: ("not found", _TOML_FILE),
+    OSError: ("cannot be read: {error.strerror}", _TOML_FILE),
     UnicodeDecodeError: ("is no UTF-8 text: {error}", "save it as UTF-8"),
     tomllib.TOMLDecodeError: ("is no valid TOML: {error}", 'write texts in quotation marks: name = "none"'),
     RecursionError: (
@@ -106,7 +109,11 @@ _TOML_FAULTS: dict[type[Exception], tuple[str, str]] = {
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ConfigError(f"configuration file '{path}' has more than {_MOST_BYTES:,} bytes", _TOML_FILE)
+        return tomllib.loads(content.decode("utf-8-sig"))
     except tuple(_TOML_FAULTS) as error:
         fault, remedy = next(what for kind, what in _TOML_FAULTS.items() if isinstance(error, kind))
         raise ConfigError(f"configuration file '{path}' {fault.format(error=error)}", remedy) from None
@@ -144,14 +151,24 @@ def _unset_or(key: str, text: Any) -> Any:
 
 
 def _with_absolute_paths(config: Config) -> Config:
-    data, llm = config.data.path, Path(config.llm.name).expanduser()
+    data, llm = config.data.path, _at_home(Path(config.llm.name))
     return config.with_values(
-        ({"data.path": data.expanduser().absolute()} if data else {})
+        ({"data.path": _at_home(data).absolute()} if data else {})
         | ({"llm.name": str(llm.absolute())} if (llm / "config.json").is_file() else {})
     )
 
 
+def _at_home(path: Path) -> Path:
+    """The path with '~' and '~user' replaced; as it is for a user that is not known."""
+    with suppress(RuntimeError):
+        return path.expanduser()
+    return path
+
+
 def _accept(key: str, value: Any, origin: str, values: Values, faults: list[str]) -> None:
+    if isinstance(value, str) and "\0" in value:
+        faults.append(f"{key} in {origin}: holds a NUL character, which no path and no text may")
+        return
     if key in FIELDS:
         values[key] = value
         return

@@ -11,7 +11,7 @@ import torch
 
 from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
-from timellm_cli.console import err, print_json, print_note
+from timellm_cli.console import err, print_data, print_json, print_note
 from timellm_cli.data.forecast_input import ForecastInput, read_input
 from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.datasets import csv_named
@@ -90,8 +90,7 @@ def _show(
     if as_json is not None:
         print_json(as_json)
     elif output is None:
-        sys.stdout.write(to_csv(forecast, delimiter))
-        sys.stdout.flush()
+        print_data(to_csv(forecast, delimiter))
     if output is not None or (sys.stdout.isatty() and as_json is None):
         err.print(render(forecast, err.width))
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from timellm_cli import __version__
 from timellm_cli.config import FIELDS
+from timellm_cli.errors import visible
 from timellm_cli.evaluation.bands import USUAL_LEVELS
 from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry
 from timellm_cli.evaluation.leaderboard import Leaderboard
@@ -32,7 +33,9 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
     """The page as text. `command` is the command line that repeats the evaluation."""
     layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **layout)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_without_controls, **layout
+    )
     by_path = {str(one.path): one for one in checkpoints}
     best = leaderboard.best_model
     shown = by_path[_middle_run(best)]
@@ -56,6 +59,11 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
         strip=_strip(leaderboard),
         relative=lambda value: format_change(value, leaderboard.best_baseline.mse),
     )
+
+
+def _without_controls(value: Any) -> Any:
+    """A text as `visible` shows it; what is HTML already (a subclass of str) stays."""
+    return visible(value) if type(value) is str else value
 
 
 def _middle_run(entry: LeaderboardEntry) -> str:
