@@ -22,7 +22,25 @@ def seeds(target: str) -> list[bytes]:
     if target == "profile":
         files = sorted(profiles_directory().glob("*.toml"))
         return [*(path.read_bytes() for path in files), b"train.batch_size=4", b"prompt.template={min}{lags}"]
+    if target == "metrics":
+        return [metrics_bytes(), metrics_bytes().replace(b"0.5", b"NaN"), metrics_bytes()[:-20]]
     return [checkpoint_bytes(), zipfile.ZipFile(io.BytesIO(checkpoint_bytes())).read(_pickle_name())]
+
+
+def metrics_bytes() -> bytes:
+    """A line of each kind."""
+    import json
+    from dataclasses import asdict
+
+    from timellm_cli.training.records import BatchHalved, EpochFinished, MemoryMeasured, StepLogged
+
+    records = {
+        "step": StepLogged(5, 1, 0.5, 1e-3, 9.0, 1.0, 2.0),
+        "memory": MemoryMeasured(10, "CPU", None, {"weights": 5}, 7, 7),
+        "memory_short": BatchHalved(10, "step", 4),
+        "epoch": EpochFinished(1, 10, 1.0, 2.0, 2.0, 1.5, 3.0, 3.0, 2.5, 4.0),
+    }
+    return b"".join(json.dumps({"event": name, **asdict(one)}).encode() + b"\n" for name, one in records.items())
 
 
 def checkpoint_bytes() -> bytes:

@@ -60,6 +60,18 @@ def read_checkpoint(content: bytes) -> None:
             load_checkpoint(path)
 
 
+def read_metrics_of_a_run(content: bytes) -> None:
+    """metrics.jsonl, and the picture of what could be read."""
+    from timellm_cli.report.training_log import MetricsLog, read_metrics
+
+    path = _scratch() / "metrics.jsonl"
+    path.write_bytes(content)
+    lines = read_metrics(path)
+    assert all(0 <= line["step"] < 2**53 for line in lines)
+    MetricsLog(path).start_after(10, scored=True)
+    assert [line["step"] for line in read_metrics(path)] == [line["step"] for line in lines if line["step"] <= 10]
+
+
 def _archive(pickle: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -73,4 +85,6 @@ def _archive(pickle: bytes) -> bytes:
     return file.getvalue()
 
 
-TARGETS: dict[str, Target] = {"csv": read_csv, "profile": read_profile, "checkpoint": read_checkpoint}
+TARGETS: dict[str, Target] = {
+    "csv": read_csv, "profile": read_profile, "checkpoint": read_checkpoint, "metrics": read_metrics_of_a_run,
+}  # fmt: skip

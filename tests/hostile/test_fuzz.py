@@ -2,13 +2,20 @@
 
 from functools import cache
 
+import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hostile.seeds import seeds
 from tests.hostile.targets import TARGETS
+from timellm_cli.config import FIELDS, nest
 
 cached_seeds = cache(seeds)
+ANY_VALUE = st.one_of(
+    st.integers(), st.floats(), st.booleans(), st.text(max_size=20), st.datetimes(), st.lists(st.text(max_size=5)),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2), st.integers(min_value=10**30),
+    st.sampled_from(["none", "auto", "all", "1e400", "9" * 5000, "\0", "~x/y", "{", "nan", "6.GiB", "\u0661"]),
+)  # fmt: skip
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
@@ -39,3 +46,15 @@ def test_no_configuration_breaks_its_reader(content: bytes) -> None:
 @given(content=st.one_of(spoilt("checkpoint"), st.binary(max_size=500)))
 def test_no_checkpoint_breaks_its_reader(content: bytes) -> None:
     TARGETS["checkpoint"](content)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
+@given(content=st.one_of(spoilt("metrics"), st.binary(max_size=500)))
+def test_no_metrics_break_their_reader(content: bytes) -> None:
+    TARGETS["metrics"](content)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
+@given(values=st.dictionaries(st.sampled_from([*FIELDS]), ANY_VALUE, max_size=4))
+def test_no_value_of_a_configuration_breaks_its_reader(values: dict[str, object]) -> None:
+    TARGETS["profile"](tomli_w.dumps(nest(values)).encode("utf-8", errors="surrogatepass"))

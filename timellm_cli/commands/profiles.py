@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from timellm_cli.config import Config
-from timellm_cli.console import err, out, print_json
+from timellm_cli.console import out, print_json, say
 from timellm_cli.report.tables import titled_table
 from timellm_cli.settings import Settings, profile_names, profile_path, resolve
 
@@ -22,7 +22,7 @@ def list_all(*, as_json: bool) -> None:
         listing = [f"data  {needs['data']}", f"LLM   {needs['llm']}", f"runs  {needs['runs_on']}"]
         table.add_row(Text.assemble((name, "bold"), "\n", needs["about"]), Text("\n".join(listing)))
     out.print(table)
-    err.print("`timellm profiles show NAME` prints all of one; `timellm fetch NAME` gets data and LLMs")
+    say("`timellm profiles show NAME` prints all of one; `timellm fetch NAME` gets data and LLMs")
 
 
 def show(settings: Settings, *, as_json: bool) -> None:
