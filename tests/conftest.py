@@ -2,13 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.command_line import Finished, run_here, run_process
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the tests themselves run side by side
 
@@ -121,32 +122,33 @@ def write_small_csv(path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+Cli = Callable[..., Finished]
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Runs the real command line in a new process, in an empty folder; returns the finished process."""
-
-    def run(
-        *arguments: object, stdin: str | None = None, cwd: Path | None = None, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "timellm_cli", *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            cwd=cwd or tmp_path,
-            timeout=300,
-            check=False,
-            env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **environment},
-        )
-
-    return run
+    """Runs the real command line in this process, from an empty folder; returns what a finished process would."""
+    return partial(_call, run_here, tmp_path)
 
 
-def last_json(finished: subprocess.CompletedProcess[str]) -> dict:
+@pytest.fixture
+def cli_process(tmp_path: Path) -> Cli:
+    """As `cli`, in a new process: for tests of imports, streams, signals and variables that are read at import."""
+    return partial(_call, run_process, tmp_path)
+
+
+def _call(
+    run: Callable[..., Finished],
+    folder: Path,
+    *arguments: object,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    **environment: str,
+) -> Finished:
+    return run([*map(str, arguments)], stdin, cwd or folder, environment)
+
+
+def last_json(finished: Finished) -> dict:
     """The JSON object a command printed on stdout."""
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)

@@ -44,8 +44,8 @@ def test_every_configuration_key_is_a_flag_of_inspect_and_train(cli: Cli) -> Non
             assert flag_of(key) in text, key
 
 
-def test_the_version_is_the_packages(cli: Cli) -> None:
-    assert cli("--version").stdout.strip() == f"timellm {__version__}"
+def test_the_version_is_the_packages(cli_process: Cli) -> None:
+    assert cli_process("--version").stdout.strip() == f"timellm {__version__}"
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,10 @@ def test_the_wheel_holds_package_and_profiles_and_nothing_else(wheel: Path) -> N
 
 
 def test_the_wheel_installed_in_an_environment_of_its_own_inspects_and_lists_profiles(
-    wheel: Path, tmp_path: Path
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment borrows this one's dependencies; a .pth file does not pass on this one's editable install."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")

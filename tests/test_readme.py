@@ -60,10 +60,10 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert command in (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-def test_the_readme_shows_what_inspect_prints(cli: Cli) -> None:
+def test_the_readme_shows_what_inspect_prints(cli_process: Cli) -> None:
     (shown,) = re.findall(r"\$ (timellm inspect --profile ettm1-qwen3b-6gb)\n(.*?) On the CPU here", README, re.DOTALL)
     command, expected = shown
-    printed, found, _ = cli(*command.split()[1:], COLUMNS="80", CUDA_VISIBLE_DEVICES="").stdout.partition(
+    printed, found, _ = cli_process(*command.split()[1:], COLUMNS="80", CUDA_VISIBLE_DEVICES="").stdout.partition(
         " On the CPU here"
     )
     assert found

@@ -1,4 +1,4 @@
-"""`timellm eval` in a process of its own, on checkpoints of small models."""
+"""`timellm eval` on checkpoints of small models."""
 
 import shutil
 import statistics

@@ -1,4 +1,4 @@
-"""`timellm predict` in a process of its own, on a checkpoint of a small model with an LLM."""
+"""`timellm predict` on a checkpoint of a small model with an LLM."""
 
 import csv
 import io

@@ -106,7 +106,7 @@ def test_a_closed_stream_ends_quietly_with_the_right_code(closed: str, tmp_path:
         assert b"Traceback" not in finished.stderr and b"Exception" not in finished.stderr
 
 
-def test_a_bug_is_exit_code_1_and_one_line_that_asks_for_a_report(cli: Cli, tmp_path: Path) -> None:
+def test_a_bug_is_exit_code_1_and_one_line_that_asks_for_a_report(cli_process: Cli, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import timellm_cli.planning.hardware as hardware\n"
         "def look():\n    raise KeyError('\\x1b[31m')\n"
@@ -114,15 +114,15 @@ def test_a_bug_is_exit_code_1_and_one_line_that_asks_for_a_report(cli: Cli, tmp_
         encoding="utf-8",
     )
     where = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", str(Path.cwd()))])}
-    finished = cli("inspect", "--epochs", 3, **where)
+    finished = cli_process("inspect", "--epochs", 3, **where)
     assert finished.returncode == 1
     assert len(finished.stderr.splitlines()) == 1
     assert "this is a bug of timellm" in finished.stderr and "timellm --debug inspect --epochs 3" in finished.stderr
-    told = cli("--debug", "inspect", **where)
+    told = cli_process("--debug", "inspect", **where)
     assert told.returncode == 1 and "Traceback" in told.stderr and "\x1b" not in told.stderr
 
 
-def test_debug_shows_where_a_users_error_came_from(cli: Cli) -> None:
-    finished = cli("--debug", "inspect", "--profile", "nothing")
+def test_debug_shows_where_a_users_error_came_from(cli_process: Cli) -> None:
+    finished = cli_process("--debug", "inspect", "--profile", "nothing")
     assert finished.returncode == 2
     assert "Traceback" in finished.stderr and finished.stderr.rstrip().splitlines()[-2].startswith("error: profile")

@@ -1,4 +1,4 @@
-"""`timellm train` as people call it: in a process of its own."""
+"""`timellm train` as people call it; where signals come, in a process of its own."""
 
 import json
 import os
@@ -96,7 +96,9 @@ def test_an_automatic_batch_is_a_number_in_all_files_and_its_run_is_found_again(
     assert logged_steps(folder) == [1, 2, 3]
 
 
-def test_a_run_of_another_machine_continues_here(cli: Cli, arguments: Arguments, tmp_path: Path) -> None:
+def test_a_run_of_another_machine_continues_here(
+    cli: Cli, cli_process: Cli, arguments: Arguments, tmp_path: Path
+) -> None:
     """Captured steps and recomputed layers are of the machine, so a CPU continues what a GPU began."""
     assert cli(*arguments("--max-steps=5", "--schedule=constant")).returncode == 0
     last = tmp_path / "checkpoints" / "run" / "last.pt"
@@ -104,11 +106,11 @@ def test_a_run_of_another_machine_continues_here(cli: Cli, arguments: Arguments,
     on_gpu = {"hardware.device": "cuda", "hardware.capture": "on", "hardware.recompute": "on"}
     save_checkpoint(last, replace(begun, config=begun.config.with_values(on_gpu)))
 
-    elsewhere = cli("train", "--resume", last, CUDA_VISIBLE_DEVICES="")
+    elsewhere = cli_process("train", "--resume", last, CUDA_VISIBLE_DEVICES="")
     assert elsewhere.returncode == 4
     assert "capture" not in elsewhere.stderr
     assert "--device cpu" in elsewhere.stderr
-    assert cli("eval", last, "--limit=1", CUDA_VISIBLE_DEVICES="").returncode == 0
+    assert cli_process("eval", last, "--limit=1", CUDA_VISIBLE_DEVICES="").returncode == 0
     here = cli("train", "--resume", last, "--device=cpu", "--max-steps=9")
     assert here.returncode == 0, here.stderr
     ended = load_checkpoint(last)

@@ -34,10 +34,10 @@ def repository(tiny_llm: Path) -> dict[str, bytes]:
 
 
 def test_configuration_tokenizer_and_safetensors_are_fetched_and_nothing_else(
-    hub: Server, cli: Cli, tiny_llm: Path
+    hub: Server, cli_process: Cli, tiny_llm: Path
 ) -> None:
     offer_repository(hub, NAME, repository(tiny_llm))
-    finished = cli("fetch", NAME)
+    finished = cli_process("fetch", NAME)
     assert finished.returncode == 0, finished.stderr
     folder = find_llm(NAME)
     assert folder is not None
@@ -48,16 +48,18 @@ def test_configuration_tokenizer_and_safetensors_are_fetched_and_nothing_else(
     }
     assert not any(request.endswith(LEFT_OUT) for request in hub.requests)
     downloads = [request for request in hub.requests if request.startswith(f"GET /{NAME}/resolve")]
-    assert cli("fetch", NAME).returncode == 0
+    assert cli_process("fetch", NAME).returncode == 0
     assert [request for request in hub.requests if request.startswith(f"GET /{NAME}/resolve")] == downloads
 
 
-def test_an_interrupted_download_does_not_count_as_an_llm_and_continues(hub: Server, cli: Cli, tiny_llm: Path) -> None:
+def test_an_interrupted_download_does_not_count_as_an_llm_and_continues(
+    hub: Server, cli_process: Cli, tiny_llm: Path
+) -> None:
     offer_repository(hub, NAME, repository(tiny_llm))
     (path,) = [route for route in hub.routes if route.endswith("/model.safetensors") and "onnx" not in route]
     (whole,) = hub.routes[path]
     hub.routes[path] = [Answer(b"gone", 404)]
-    finished = cli("fetch", NAME)
+    finished = cli_process("fetch", NAME)
     assert finished.returncode == 4
     assert f"timellm fetch {NAME}" in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -65,7 +67,7 @@ def test_an_interrupted_download_does_not_count_as_an_llm_and_continues(hub: Ser
     assert folder is not None
     assert not has_weights(folder)
     hub.routes[path] = [whole]
-    assert cli("fetch", NAME).returncode == 0
+    assert cli_process("fetch", NAME).returncode == 0
     assert has_weights(folder)
 
 
@@ -78,9 +80,11 @@ def test_an_interrupted_download_does_not_count_as_an_llm_and_continues(hub: Ser
     ],
     ids=["gated", "missing", "down"],
 )
-def test_a_refusal_says_what_to_do(hub: Server, cli: Cli, status: int, code: str, message: str, remedy: str) -> None:
+def test_a_refusal_says_what_to_do(
+    hub: Server, cli_process: Cli, status: int, code: str, message: str, remedy: str
+) -> None:
     refuse_repository(hub, NAME, status, code)
-    finished = cli("fetch", NAME)
+    finished = cli_process("fetch", NAME)
     assert finished.returncode == 4
     assert f"{NAME}" in finished.stderr
     assert message in finished.stderr
@@ -88,16 +92,16 @@ def test_a_refusal_says_what_to_do(hub: Server, cli: Cli, status: int, code: str
     assert "Traceback" not in finished.stderr
 
 
-def test_a_repository_without_safetensors_is_refused(hub: Server, cli: Cli) -> None:
+def test_a_repository_without_safetensors_is_refused(hub: Server, cli_process: Cli) -> None:
     offer_repository(hub, NAME, {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
-    finished = cli("fetch", NAME)
+    finished = cli_process("fetch", NAME)
     assert finished.returncode == 4
     assert "no safetensors weights" in finished.stderr
 
 
-def test_a_repository_that_holds_no_model_is_refused_before_its_weights(hub: Server, cli: Cli) -> None:
+def test_a_repository_that_holds_no_model_is_refused_before_its_weights(hub: Server, cli_process: Cli) -> None:
     offer_repository(hub, NAME, {"README.md": b"", "weights.safetensors": b"large"})
-    finished = cli("fetch", NAME)
+    finished = cli_process("fetch", NAME)
     assert finished.returncode == 4
     assert "no config.json" in finished.stderr
     assert not any("weights.safetensors" in request for request in hub.requests)
