@@ -34,7 +34,7 @@ def test_a_command_declares_what_its_run_takes(verb: str, module: str) -> None:
     declared = {parameter.name for parameter in get_command(app).commands[verb].params}  # type: ignore[attr-defined]
     added = {key.replace(".", "__") for key in FIELDS} | {"profile", "config_file", "assignments", "plain"}
     taken = signature(import_module(f"timellm_cli.commands.{module}").run).parameters
-    assert declared - added == taken.keys() - {"settings", "computing"}
+    assert declared - added == taken.keys() - {"settings", "changes"}
 
 
 def test_every_configuration_key_is_a_flag_of_inspect_and_train(cli: Cli) -> None:

@@ -20,7 +20,7 @@ from timellm_cli import __version__
 from timellm_cli.allocator import use_expandable_segments
 from timellm_cli.console import err, fault_of_results, guard_streams, print_lines, say
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
-from timellm_cli.options import Assignments, ConfigFile, with_computing_flags, with_config_flags
+from timellm_cli.options import Assignments, ConfigFile, with_checkpoint_flags, with_config_flags
 from timellm_cli.settings import Settings, resolve
 
 
@@ -143,10 +143,10 @@ def train_command(
 
 
 @app.command("eval")
-@with_computing_flags
+@with_checkpoint_flags
 @runs("eval")
 def eval_command(
-    computing: dict[str, Any],
+    changes: dict[str, Any],
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
     data_path: Annotated[
         Path | None, typer.Option("--data", help="Score on this CSV instead of the trained one.")
@@ -176,10 +176,10 @@ def eval_command(
 
 
 @app.command("predict")
-@with_computing_flags
+@with_checkpoint_flags
 @runs("predict")
 def predict_command(
-    computing: dict[str, Any],
+    changes: dict[str, Any],
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
     source: Annotated[
         str,
@@ -201,9 +201,6 @@ def predict_command(
         typer.Option("--levels", metavar="80,95", help="Add bands that hold so many percent of what happens."),
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
-    fill: Annotated[
-        Literal["none", "linear"] | None, typer.Option("--fill", help="Gaps and empty cells: refuse, or interpolate.")
-    ] = None,
     device: Device = "auto",
     llm: MovedLLM = None,
     offline: Offline = False,

@@ -4,9 +4,12 @@ Each field says its unit and meaning once: the sentence is the help of its flag 
 Not here: where the values come from (`settings.py`), what they add up to (`counts.py`).
 """
 
+import codecs
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -85,7 +88,55 @@ class DataConfig(Section):
     window_stride: int = option(
         1, "Rows from the start of one window to the next while training; `timellm eval` scores every window.", ge=1
     )
-    fill: Literal["none", "linear"] = option("none", "What to do with gaps and empty cells: refuse, or interpolate.")
+    exclude: Names = option((), "Columns to leave out, separated by commas.")
+    fill: Literal["none", "linear", "previous", "zero"] = option(
+        "none",
+        "What a history has for gaps and empty cells: refuse them, interpolate, repeat the value before, or 0. "
+        "A history is filled from its own rows only; a target without a value is neither trained on nor scored.",
+    )
+    duplicates: Literal["refuse", "first", "last", "mean"] = option(
+        "refuse", "What to do with several rows of one timestamp."
+    )
+    calendar: Literal["detect", "regular", "rows"] = option(
+        "detect",
+        "rows: each row is one step, whatever time lies between (sessions, weekends). regular: absent times are gaps. "
+        "detect: rows where the same times of the week are absent throughout.",
+    )
+    date_format: str | None = option(
+        None, "How timestamps are written: dayfirst, monthfirst, unix, unix-ms, or a pattern such as %d.%m.%Y %H:%M."
+    )
+    timezone: str | None = option(None, "Zone of timestamps without an offset, such as Europe/Berlin.")
+    snap: str | None = option(None, "Round timestamps to the nearest multiple, such as 10min or 1h.")
+    decimal: Literal["detect", ".", ","] = option(
+        "detect", "The decimal sign. detect: a comma only where that is certain."
+    )
+    thousands: Literal["none", ".", ",", " ", "'"] = option("none", "The sign between groups of three digits.")
+    na: Names = option((), "Texts besides the usual ones (blank, NA, null, -) that mark a cell without a value.")
+    skip_rows: int = option(0, "Lines above the header to skip.", ge=0)
+    encoding: str | None = option(None, "Encoding of the text. Default: found out (UTF-8, UTF-16, GBK, Windows-1252).")
+
+    @field_validator("encoding")
+    @classmethod
+    def _know_encoding(cls, value: str | None) -> str | None:
+        try:
+            return value and codecs.lookup(value).name
+        except LookupError:
+            raise ValueError(f"no encoding is called '{value}'") from None
+
+    @field_validator("timezone")
+    @classmethod
+    def _know_timezone(cls, value: str | None) -> str | None:
+        try:
+            return value and ZoneInfo(value).key
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise ValueError(f"no time zone is called '{value}'; a name is like Europe/Berlin") from None
+
+    @field_validator("snap")
+    @classmethod
+    def _know_snap(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[1-9]\d*(ms|s|min|h|d)", value):
+            raise ValueError("write a number and a unit: 500ms, 30s, 10min, 1h, 1d")
+        return value
 
     @model_validator(mode="after")
     def _leave_rows_to_validate(self) -> Self:

@@ -45,6 +45,14 @@ PLAIN = {
 """What `--plain` sets. A flag of its own wins over it."""
 COMPUTING = (*PLAIN, "hardware.recompute")
 """Keys that decide how a forecast is computed, and change nothing else."""
+READING = tuple(
+    f"data.{name}"
+    for name in (
+        "fill", "duplicates", "date_column", "date_format", "timezone", "snap", "decimal", "thousands", "na", "skip_rows",
+        "encoding",
+    )
+)  # fmt: skip
+"""Keys that say how a file is read; a checkpoint's file may be written otherwise than the one it was trained on."""
 
 
 def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,18 +72,18 @@ def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
     return _wrap(command, wrapper, "settings", sources, FIELDS)
 
 
-def with_computing_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command(computing=..., ...)` a flag for every key in `COMPUTING`, and --plain.
+def with_checkpoint_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command(changes=..., ...)` a flag for every key in `COMPUTING` and `READING`, and --plain.
 
-    `computing` holds the user's values by key; it is empty where none is given.
+    `changes` holds the user's values by key; it is empty where none is given.
     """
 
     def wrapper(*, plain: bool | None, **rest: Any) -> None:
-        flags = {**(PLAIN if plain else {}), **_take_flags(rest, COMPUTING)}
+        flags = {**(PLAIN if plain else {}), **_take_flags(rest, (*COMPUTING, *READING))}
         checked = resolve(None, None, flags).config.values()
-        command(computing={key: checked[key] for key in flags}, **rest)
+        command(changes={key: checked[key] for key in flags}, **rest)
 
-    return _wrap(command, wrapper, "computing", {"plain": Plain}, COMPUTING)
+    return _wrap(command, wrapper, "changes", {"plain": Plain}, (*COMPUTING, *READING))
 
 
 def _wrap(

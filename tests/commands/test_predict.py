@@ -142,7 +142,7 @@ def change(csv_file: Path, kind: str) -> Path:
     ("kind", "words"),
     [
         ("missing column", ["no column 'load'", "did you mean 'Load'?"]),
-        ("other cadence", ["02:00:00", "01:00:00"]),
+        ("other cadence", ["2 hours", "1 hour"]),
         ("too few rows", ["20 rows", "48 rows"]),
         ("gap", ["gap", "--fill linear"]),
     ],

@@ -6,16 +6,18 @@ import pytest
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.columns import select_columns, target_of
-from timellm_cli.data.csv_format import open_source
+from timellm_cli.data.csv_format import open_csv
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import DataError
+
+CUSTOM = DataConfig(dataset="custom")
 
 
 def columns_of(header: str, **fields: object) -> tuple[str, ...]:
     """The columns chosen from a file with this header and one row of ones."""
     data = DataConfig.model_validate({"dataset": "custom", **fields})
     row = ",".join("1" for _ in header.split(","))
-    return select_columns(open_source(io.BytesIO(f"{header}\n{row}\n".encode()), "my.csv", data.date_column), data)
+    return select_columns(open_csv(io.BytesIO(f"{header}\n{row}\n".encode()), "my.csv", data), data)
 
 
 def test_the_target_moves_last_and_the_others_keep_their_order() -> None:
@@ -49,7 +51,6 @@ def test_blanks_around_the_names_of_a_header_do_not_count() -> None:
         ("date,a,OT", {"columns": "a"}, "the target 'OT' is not among the columns to use: 'a'"),
         ("date,OT,a,OT", {}, r"names 'OT' 2 times \(columns 2, 4\)"),
         ("date,date,OT", {}, r"names 'date' 2 times \(columns 1, 2\)"),
-        (",date,OT", {}, "column 1 of 3 has no name"),
         ("time of day", {}, "date column 'date' not found; the header is a single column 'time of day'"),
         ("2024-01-01,1.5,2", {}, "date column 'date' not found"),
     ],
@@ -62,12 +63,18 @@ def test_a_wrong_column_is_named_beside_those_there_are(header: str, fields: dic
 def test_the_error_for_a_name_missing_from_gbk_says_how_it_was_read() -> None:
     content = "时间,负荷\n2024-01-01,1\n".encode("gbk")
     with pytest.raises(DataError, match="columns are '时间', '负荷'") as caught:
-        select_columns(open_source(io.BytesIO(content), "my.csv", "date"), DataConfig(dataset="custom"))
+        select_columns(open_csv(io.BytesIO(content), "my.csv", CUSTOM), CUSTOM)
     assert "read as gb18030, as UTF-8 and UTF-16 do not fit" in caught.value.hint
 
 
 def test_columns_that_are_not_used_may_be_unnamed_or_repeated() -> None:
     assert columns_of(",date,x,x,a,OT", columns="a,OT") == ("a", "OT")
+
+
+def test_columns_can_be_left_out_by_name() -> None:
+    assert columns_of("date,a,b,OT", exclude="b") == ("a", "OT")
+    with pytest.raises(DataError, match="column 'c' not found"):
+        columns_of("date,a,b,OT", exclude="c")
 
 
 def test_a_long_header_is_cut_in_the_message() -> None:

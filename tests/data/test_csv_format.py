@@ -1,6 +1,7 @@
 """Files that are missing, in any encoding, with any delimiter, or no CSV at all."""
 
 import contextlib
+import gzip
 import io
 from pathlib import Path
 
@@ -11,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.data.csv_files import CUSTOM, daily_lines, hourly, write_csv
 from timellm_cli.config import DataConfig
-from timellm_cli.data.csv_format import HEAD_BYTES, detect_encoding, open_source
-from timellm_cli.data.preview import probe_csv
+from timellm_cli.data.csv_format import HEAD_BYTES, detect_encoding, open_csv
 from timellm_cli.data.table import read_table
 from timellm_cli.errors import DataError
 
@@ -23,15 +23,15 @@ def test_a_missing_file_names_the_nearest_and_lists_the_others(tmp_path: Path) -
     for name in ("ETTh1.csv", "weather.csv"):
         (tmp_path / name).write_text("date,OT\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"ETTh11\.csv' not found; did you mean 'ETTh1\.csv'") as caught:
-        open_source(tmp_path / "ETTh11.csv", None, "date")
+        open_csv(tmp_path / "ETTh11.csv", None, CUSTOM)
     assert caught.value.hint.endswith("ETTh1.csv, weather.csv")
 
 
 def test_a_missing_folder_and_a_folder_instead_of_a_file_have_their_own_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder"):
-        open_source(tmp_path / "nowhere" / "x.csv", None, "date")
+        open_csv(tmp_path / "nowhere" / "x.csv", None, CUSTOM)
     with pytest.raises(DataError, match="is a folder") as caught:
-        open_source(tmp_path, None, "date")
+        open_csv(tmp_path, None, CUSTOM)
     assert "there is no CSV file in" in caught.value.hint
 
 
@@ -44,7 +44,7 @@ def test_a_missing_folder_and_a_folder_instead_of_a_file_have_their_own_errors(t
         (b"date,OT\n", "has a header but no rows"),
         (b"date,OT\n2024-01-01,1,2\n", "line 2: 3 cells, but the header names 2 columns"),
         (b"PK\x03\x04rest", "is an Excel workbook or a zip archive"),
-        (b"\x1f\x8b\x08rest", "is a gzip archive"),
+        (b"\x1f\x8b\x08rest", "cannot be read"),
         (b"\x7fELF\0\0\1\2\3", "is a binary file"),
         (b"date,\x81\x20\x8d\n2024-01-01,1\n", "its encoding is not known"),
         (b"d" * HEAD_BYTES + b"ate,OT\n2024-01-01,1\n", "has no line end in its first megabyte"),
@@ -52,7 +52,7 @@ def test_a_missing_folder_and_a_folder_instead_of_a_file_have_their_own_errors(t
 )
 def test_what_is_no_csv_is_refused_for_what_it_is(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        open_source(io.BytesIO(content), "the file", "date")
+        open_csv(io.BytesIO(content), "the file", CUSTOM)
 
 
 def test_an_unknown_encoding_says_which_ones_were_tried() -> None:
@@ -92,15 +92,58 @@ def test_gbk_headers_become_columns(tmp_path: Path) -> None:
     table = read_table(path, data)
     assert table.columns == ("油温", "负荷")
     assert table.values[:, 1].tolist() == [day + 0.5 for day in range(1, 11)]
-    assert probe_csv(path, data).encoding == "gb18030"
+    assert table.csv.encoding == "gb18030"
 
 
-def test_a_semicolon_file_with_decimal_commas_is_refused_with_the_cell(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "x.csv", "date;OT", ["2024-01-01;1", "2024-01-02;1,5"])
-    for read in (read_table, probe_csv):
-        with pytest.raises(DataError, match=r"line 3, column 'OT': '1,5' is no number") as caught:
-            read(path, CUSTOM)
-        assert "decimal commas" in caught.value.hint
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0}",
+        "{0}~",
+        "{0}~~~",
+        "~{0}~",
+        "{0}~   ~\t~",
+        '{0}~2024-01-11,"1","2"',
+        '{0}~"2024-01-11",1,"2"~',
+        '{0}~2024-01-11, "1", 2',
+    ],
+)
+def test_blank_lines_and_quotes_are_no_rows_of_their_own(tmp_path: Path, text: str, end: str) -> None:
+    path = tmp_path / "x.csv"
+    body = "~".join(["date,load,OT", *daily_lines()])
+    path.write_bytes(text.format(body).replace("~", end).encode())
+    assert len(read_table(path, CUSTOM).values) == (11 if "2024-01-11" in text else 10)
+
+
+def test_two_thousand_columns_are_read(tmp_path: Path) -> None:
+    names = [f"sensor {number}" for number in range(1999)]
+    lines = [",".join([stamp, *(["0.125"] * 2000)]) for stamp in hourly(300)]
+    table = read_table(write_csv(tmp_path / "wide.csv", ",".join(["date", *names, "OT"]), lines), CUSTOM)
+    assert table.values.shape == (300, 2000)
+
+
+def test_a_gzip_archive_is_read_as_its_content(small_csv: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.csv.gz"
+    path.write_bytes(gzip.compress(small_csv.read_bytes()))
+    np.testing.assert_array_equal(read_table(path, CUSTOM).values, read_table(small_csv, CUSTOM).values)
+
+
+def test_lines_above_the_header_are_skipped_as_asked_and_the_error_says_how_many() -> None:
+    lines = ["Station 7", "source,none", "", "date,load,OT", *daily_lines()]
+    content = "\n".join(lines).encode()
+    with pytest.raises(DataError) as caught:
+        read_table(io.BytesIO(content), CUSTOM)
+    assert caught.value.hint == "--skip-rows 3"
+    assert len(read_table(io.BytesIO(content), CUSTOM.model_copy(update={"skip_rows": 3})).values) == 10
+    content = b"sep=;\n" + "\n".join(["date;load;OT", *(line.replace(",", ";") for line in daily_lines())]).encode()
+    assert len(read_table(io.BytesIO(content), CUSTOM.model_copy(update={"decimal": "."})).values) == 10
+
+
+def test_a_given_encoding_is_used(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", "date,Größe", [f"2024-01-0{day},{day}" for day in range(1, 5)], "mac_roman")
+    data = DataConfig(dataset="custom", target="Größe", encoding="mac_roman")
+    assert read_table(path, data).columns == ("Größe",)
 
 
 def test_the_delimiter_is_the_one_that_sets_the_date_column_apart(tmp_path: Path) -> None:
@@ -141,13 +184,13 @@ def test_a_csv_reads_back_the_same_in_any_encoding_and_with_any_delimiter(
     text = end.join(delimiter.join(f"{mark}{cell}{mark}" for cell in row) for row in rows) + end * last_end
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode(encoding))
-    data = DataConfig(dataset="custom", target=name)
-    table, probe = read_table(path, data), probe_csv(path, data)
-    assert table.columns == probe.columns == (name,)
+    data = DataConfig(dataset="custom", target=name, decimal=".")
+    table = read_table(path, data)
+    assert table.columns == (name,)
     np.testing.assert_allclose(table.values[:, 0], values, rtol=1e-15)
-    assert (probe.rows, probe.delimiter) == (len(values), delimiter)
-    assert (probe.first, probe.last) == (rows[1][0], rows[-1][0])
-    assert str(probe.cadence) == "1:00:00"
+    assert table.csv.delimiter == delimiter
+    assert [str(stamp) for stamp in table.stamps] == [row[0] for row in rows[1:]]
+    assert str(table.cadence) == "1 hour"
     with path.open("rb") as stream:
         np.testing.assert_array_equal(read_table(stream, data).values, table.values)
 
@@ -167,6 +210,5 @@ def test_any_bytes_are_a_table_or_a_data_error(tmp_path: Path, lines: bytes, hea
     path.write_bytes(header + lines)
     for fill in ("none", "linear"):
         data = DataConfig(dataset="custom", fill=fill)
-        for read in (probe_csv, read_table):
-            with contextlib.suppress(DataError):
-                read(path, data)
+        with contextlib.suppress(DataError):
+            read_table(path, data)

@@ -1,15 +1,18 @@
 """The CSV that a forecast continues: its rows, its columns, its cadence, and what is refused."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.untrained import make_config
+from timellm_cli.data.cadence import Every, MonthDays, WeekTimes, to_text
 from timellm_cli.data.forecast_input import ForecastInput, read_input
 from timellm_cli.errors import DataError
 
-HOUR = "0 days 01:00:00"
+HOUR = to_text(Every(timedelta(hours=1), datetime(2024, 1, 1)))
+WORKING_DAYS = WeekTimes(timedelta(days=1), tuple(timedelta(days=day) for day in range(5)))
 COLUMNS = ("load", "OT")
 
 
@@ -28,7 +31,7 @@ def test_columns_are_found_by_name_and_keep_both_orders(small_csv: Path) -> None
     assert given.table.columns == ("load", "OT")
     assert given.order == ("OT", "load")
     assert given.table.values.shape == (48, 2)
-    assert str(given.table.timestamps[-1]) == "2024-01-17T15:00:00.000000"
+    assert given.table.stamps[-1] == datetime(2024, 1, 17, 15)
     assert given.table.values[-1].tolist() == [float(cell) for cell in lines_of(small_csv)[-1].split(",")[:0:-1]]
     assert np.isnan(given.actual(12)).all()
 
@@ -62,7 +65,7 @@ def test_at_may_be_written_as_the_file_writes_it(small_csv: Path, tmp_path: Path
     turned = [f"{row[8:10]}.{row[5:7]}.{row[:4]} {row[11:16]}{row[19:]}" for row in rows]
     path.write_text("\n".join([header, *turned]), encoding="utf-8")
     for at in ("10.01.2024 05:00", "2024-01-10 05:00"):
-        assert str(read(path, at).table.timestamps[-1]) == "2024-01-10T05:00:00.000000"
+        assert read(path, at).table.stamps[-1] == datetime(2024, 1, 10, 5)
 
 
 def error_of(source: Path | bytes, at: str | None = None, **changes: object) -> str:
@@ -81,8 +84,8 @@ def test_a_missing_column_names_both_sides(small_csv: Path) -> None:
 def test_another_cadence_names_both_sides(small_csv: Path) -> None:
     header, *rows = lines_of(small_csv)
     text = error_of("\n".join([header, *rows[::2]]).encode())
-    assert "standard input has a row every 02:00:00" in text
-    assert "trained on one every 01:00:00" in text
+    assert "standard input has a row every 2 hours" in text
+    assert "trained on one every 1 hour" in text
 
 
 def test_too_few_rows_name_both_numbers(small_csv: Path) -> None:
@@ -154,7 +157,7 @@ def test_only_the_rows_that_are_read_have_to_be_whole(small_csv: Path, fault: st
 def test_actual_values_are_known_up_to_the_first_gap(small_csv: Path, fault: str) -> None:
     lines, at = lines_of(small_csv), "2024-01-15 04:00"
     actual_HC = read(spoil(lines, 345, fault).encode(), at).actual(12)
-    known = 5 if fault == "duplicate" else 4  # of a row that is there twice, the first fits
+    known = 12 if fault == "duplicate" else 4  # of a row that is there twice, the first counts
     assert np.isfinite(actual_HC).all(axis=1).tolist() == [True] * known + [False] * (12 - known)
     assert np.array_equal(actual_HC[:known], read(small_csv, at).actual(12)[:known])
 
@@ -165,38 +168,61 @@ def test_filling_uses_nothing_after_the_last_known_row(small_csv: Path) -> None:
     assert given.table.values[-1, 1] == given.table.values[-2, 1]
 
 
-def test_rows_that_are_older_than_those_before_them_are_refused(small_csv: Path) -> None:
+def test_rows_in_another_order_are_sorted_with_a_note(small_csv: Path) -> None:
     header, *rows = lines_of(small_csv)
-    text = error_of("\n".join([header, *rows[300:], *rows[:300]]).encode())
-    assert "line 2: 2024-01-13 12:00:00 comes before 2024-01-11 12:00:00 in line 354" in text
+    given = read("\n".join([header, *rows[300:], *rows[:300]]).encode())
+    assert np.array_equal(given.table.values, read(small_csv).table.values)
+    assert given.notes == ("the rows were sorted by time",)
 
 
 @pytest.mark.parametrize(
     ("cadence", "first", "second", "third"),
     [
-        ("B", "2024-01-04", "2024-01-05", "2024-01-08"),
-        ("MS", "2024-01-01", "2024-02-01", "2024-03-01"),
-        ("YS-JAN", "2024-01-01", "2025-01-01", "2026-01-01"),
+        (
+            WeekTimes(timedelta(days=1), tuple(timedelta(days=day) for day in range(5))),
+            "2024-01-04",
+            "2024-01-05",
+            "2024-01-08",
+        ),
+        (MonthDays(tuple(range(1, 13)), (1,)), "2024-01-01", "2024-02-01", "2024-03-01"),
+        (MonthDays((1,), (1,)), "2024-01-01", "2025-01-01", "2026-01-01"),
     ],
 )
 def test_two_rows_fit_many_cadences_and_continue_with_that_of_the_checkpoint(
-    cadence: str, first: str, second: str, third: str
+    cadence: WeekTimes | MonthDays, first: str, second: str, third: str
 ) -> None:
     config = make_config(Path("trained.csv")).with_values(
         {"window.seq_len": 2, "model.patch_len": 2, "model.patch_stride": 1, "prompt.top_lags": 2}
     )
-    given = read_input(f"date,OT\n{first},1\n{second},2\n".encode(), config, ("OT",), cadence, None)
+    given = read_input(f"date,OT\n{first},1\n{second},2\n".encode(), config, ("OT",), to_text(cadence), None)
     assert str(given.dates(1)[0])[:10] == third
 
 
-def test_offsets_from_utc_are_kept_and_worth_a_note_only_where_they_differ(small_csv: Path) -> None:
+def test_offsets_from_utc_are_kept_and_the_last_one_goes_on_where_they_differ(small_csv: Path) -> None:
     header, *rows = lines_of(small_csv)
     moved = [row.replace(",", "+08:00,", 1) for row in rows]
     given = read("\n".join([header, *moved]).encode())
-    assert given.notes == ()
-    assert given.style.write(given.dates(1)[0]) == "2024-01-17 16:00:00+08:00"
+    assert given.table.style.write(given.dates(1)[0]) == "2024-01-17 16:00:00+08:00"
     first, *rest = rows
     mixed = [f"2024-01-01 01:00:00+09:00,{first.split(',', 1)[1]}", *(row.replace(",", "+08:00,", 1) for row in rest)]
     other = read("\n".join([header, *mixed]).encode())
-    assert other.notes == ("the file's offsets from UTC differ, so the forecast is dated in UTC",)
-    assert other.style.write(other.dates(1)[0]) == "2024-01-17 08:00:00"
+    assert other.table.style.write(other.dates(1)[0]) == "2024-01-17 16:00:00+08:00"
+    at = read("\n".join([header, *mixed]).encode(), "2024-01-10 05:00")
+    assert at.table.style.write(at.table.stamps[-1]) == "2024-01-10 05:00:00+08:00", "--at is wall time"
+
+
+def test_the_format_of_the_trained_file_decides_where_a_newer_one_is_ambiguous(small_csv: Path) -> None:
+    rows = "\n".join(f"0{1 + hour // 24}/02/2024 {hour % 24:02}:00,{hour},{hour}" for hour in range(72))
+    content = f"date,load,OT\n{rows}\n".encode()
+    config = make_config(Path("trained.csv"))
+    for form, after in (("%d/%m/%Y %H:%M", "04/02/2024 00:00"), ("", None)):
+        if after is None:
+            assert read_input(content, config, COLUMNS, HOUR, None, form).dates(1)
+            continue
+        given = read_input(content, config, COLUMNS, HOUR, None, form)
+        assert given.table.style.write(given.dates(1)[0]) == after
+
+
+def test_dates_end_with_the_year_9999(small_csv: Path) -> None:
+    with pytest.raises(DataError, match="beyond the year 9999"):
+        read(small_csv).dates(80_000_000)

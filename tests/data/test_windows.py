@@ -71,7 +71,7 @@ def assert_windows_are_slices(data: ForecastData, split: str) -> None:
     features=st.sampled_from(["M", "S", "MS"]),
     columns=st.integers(1, 3),
 )
-def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_geometry(
+def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_counts(
     tmp_path: Path, rows: int, seq_len: int, pred_len: int, stride: int, percent: int, features: str, columns: int
 ) -> None:
     path = counting_csv(tmp_path / "x.csv", rows, columns)
@@ -196,7 +196,7 @@ def test_an_ettm1_of_full_length_has_the_published_counts(tmp_path: Path) -> Non
     path = write_csv(tmp_path / "ETTm1.csv", ",".join(["date", *dataset.columns]), lines)
     config = Config.model_validate({"data": {"path": path}})
     data = load_data(config)
-    assert len(data.table.timestamps) == data.values_CN.shape[1] == dataset.rows
+    assert len(data.table.stamps) == data.values_CN.shape[1] == dataset.rows
     assert (data.training_windows().windows, len(data.training_windows())) == (33_953, 237_671)
     counts = count_run(69_680, 7, known_dataset(config.data), config)
     assert [len(data.windows(split)) for split in SPLITS] == [getattr(counts, split).samples for split in SPLITS]

@@ -84,7 +84,7 @@ def notes(csv: Path, task: Task, *changed: dict[str, object]) -> str:
     configs = [make_config(csv, **changes) for changes in changed]
     data = load_data(configs[0])
     checkpoints = [
-        replace(checkpoint(f"run {number}"), config=config, cadence=str(data.table.cadence))
+        replace(checkpoint(f"run {number}"), config=config, cadence=to_text(data.table.cadence))
         for number, config in enumerate(configs)
     ]
     return " | ".join(notes_on(checkpoints, data, task))

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from datetime import datetime
 import numpy as np
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_best_median_and_worst_windows_are_shown_in_the_units_of_the_csv(small_c
     assert (best.mse, median.mse, worst.mse) == pytest.approx(expected, rel=1e-9)
     for example in (best, median, worst):
         channel = data.table.columns.index(example.channel)
-        row = data.table.timestamps.tolist().index(np.datetime64(example.first).astype("datetime64[us]").item())
+        row = data.table.stamps.to_list().index(datetime.fromisoformat(example.first))
         assert example.history == pytest.approx(raw_NC[row - 48 : row, channel], rel=1e-5)
         assert example.future == pytest.approx(raw_NC[row : row + 12, channel], rel=1e-5)
         assert example.forecast == pytest.approx([data.scaler.mean_C[channel]] * 12)

@@ -1,31 +1,46 @@
+from datetime import datetime, timedelta
+
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm_cli.data.cadence import Cadence
+from timellm_cli.data.cadence import Cadence, Every, MonthDays, WeekTimes
 from timellm_cli.evaluation.baselines import Period, autocorrelation, calendar_periods, find_period
 
-HOUR = pd.Timedelta(hours=1)
+MONTHS = tuple(range(1, 13))
+
+
+def every(**length: float) -> Every:
+    return Every(timedelta(**length), datetime(2024, 1, 1))
+
+
+def week(days: int, hours: int) -> WeekTimes:
+    return WeekTimes(
+        timedelta(hours=1), tuple(timedelta(days=day, hours=hour) for day in range(days) for hour in range(hours))
+    )
+
+
+HOUR = every(hours=1)
 
 
 @pytest.mark.parametrize(
     ("cadence", "periods"),
     [
         (HOUR, {24: "1 day", 168: "1 week", 8760: "1 year"}),
-        (pd.Timedelta(minutes=15), {4: "1 hour", 96: "1 day", 672: "1 week", 35040: "1 year"}),
-        (pd.Timedelta(seconds=30), {2: "1 minute", 120: "1 hour", 2880: "1 day", 20160: "1 week"}),
-        (pd.Timedelta(days=1), {7: "1 week", 365: "1 year"}),
-        (pd.Timedelta(weeks=1), {52: "1 year"}),
-        (pd.Timedelta(minutes=7), {1440: "1 week"}),
-        (pd.Timedelta(minutes=11), {}),
-        ("MS", {12: "1 year"}),
-        ("BME", {12: "1 year"}),
-        ("QE-DEC", {4: "1 year"}),
-        ("2MS", {6: "1 year"}),
-        ("B", {5: "1 week"}),
-        ("YS-JAN", {}),
+        (every(minutes=15), {4: "1 hour", 96: "1 day", 672: "1 week", 35040: "1 year"}),
+        (every(seconds=30), {2: "1 minute", 120: "1 hour", 2880: "1 day", 20160: "1 week"}),
+        (every(days=1), {7: "1 week", 365: "1 year"}),
+        (every(weeks=1), {52: "1 year"}),
+        (every(minutes=7), {1440: "1 week"}),
+        (every(minutes=11), {}),
+        (MonthDays(MONTHS, (1,)), {12: "1 year"}),
+        (MonthDays(MONTHS, (31,), workday=True), {12: "1 year"}),
+        (MonthDays((3, 6, 9, 12), (31,)), {4: "1 year"}),
+        (MonthDays((1, 3, 5, 7, 9, 11), (1,)), {6: "1 year"}),
+        (week(5, 1), {5: "1 week"}),
+        (week(5, 8), {8: "1 day", 40: "1 week"}),
+        (MonthDays((1,), (1,)), {}),
     ],
 )
 def test_a_cadence_has_its_calendar_periods(cadence: Cadence, periods: dict[int, str]) -> None:

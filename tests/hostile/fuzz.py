@@ -13,7 +13,8 @@ from pathlib import Path
 import atheris  # type: ignore[import-not-found,unused-ignore]
 
 with atheris.instrument_imports(include=["timellm_cli"]):
-    import timellm_cli.data.preview
+    import timellm_cli.data.table
+
     import timellm_cli.data.table
     import timellm_cli.report.training_log
     import timellm_cli.settings

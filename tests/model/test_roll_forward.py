@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -61,7 +62,7 @@ def test_scaling_and_shifting_a_series_does_the_same_to_its_forecast(factor: flo
     torch.manual_seed(3)
     runner = load_model(make_config(Path("unused.csv")), CPU)
     raw = 10 + 5 * history()
-    scaler = Scaler.fit(raw)
+    scaler = Scaler.fit(pl.DataFrame(raw))
 
     def forecast(values: np.ndarray) -> np.ndarray:
         return scaler.restore(runner.roll_forward(scaler.standardise(values), 24))

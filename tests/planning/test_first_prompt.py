@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timellm_cli.config import Config
-from timellm_cli.data.preview import probe_csv
+from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import data_path, description_of
-from timellm_cli.errors import DataError
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import window_statistics
 from timellm_cli.model.time_llm import normalise as normalise_tensor
@@ -22,7 +21,7 @@ from timellm_cli.planning.prompt_tokens import describe, first_sample_statistics
 def prompts(config: Config) -> tuple[str, str]:
     """Of the first training sample: as previewed, and as the model renders it."""
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
-    previewed = first_sample_statistics(probe_csv(data_path(config.data), config.data), config)
+    previewed = first_sample_statistics(read_table(data_path(config.data), config.data), config)
     history_BT = load_data(config).training_windows().batch([0]).history_BT
     scaled_BT, _ = normalise_tensor(history_BT)
     return text.render(previewed), text.render(window_statistics(scaled_BT, config.prompt.top_lags)[0])
@@ -57,24 +56,6 @@ def test_gaps_are_filled_as_in_training(small_csv: Path) -> None:
     small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
     previewed, rendered = prompts(custom(small_csv, fill="linear"))
     assert previewed == rendered
-
-
-def test_an_empty_cell_is_refused_with_its_line(small_csv: Path) -> None:
-    lines = small_csv.read_text(encoding="utf-8").splitlines()
-    lines[250] = lines[250].rsplit(",", 1)[0] + ","
-    small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    config = custom(small_csv)
-    with pytest.raises(DataError, match="line 251, column 'load': the cell is empty"):
-        first_sample_statistics(probe_csv(small_csv, config.data), config)
-
-
-def test_text_among_the_numbers_is_refused_with_its_line(small_csv: Path) -> None:
-    lines = small_csv.read_text(encoding="utf-8").splitlines()
-    lines[250] = lines[250].rsplit(",", 1)[0] + ",broken"
-    small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    config = custom(small_csv)
-    with pytest.raises(DataError, match="line 251, column 'load': 'broken'"):
-        first_sample_statistics(probe_csv(small_csv, config.data), config)
 
 
 def test_a_constant_history_has_no_trend_and_the_first_lags() -> None:

@@ -21,13 +21,13 @@ def plan(machine: Machine = CPU_ONLY, read_prompt: bool = False, **sections: dic
 
 def test_a_known_dataset_is_counted_without_its_file() -> None:
     known = plan()
-    assert known.data.probe is None
+    assert known.data.read is None
     assert (known.data.rows, len(known.data.columns), known.counts.dataset_len) == (69_680, 7, 237_671)
 
 
 def test_the_file_is_counted_where_it_is(small_csv: Path) -> None:
     custom = plan(data={"dataset": "custom", "path": str(small_csv)}, window={"seq_len": 48, "pred_len": 12})
-    assert custom.data.probe is not None
+    assert custom.data.read is not None
     assert (custom.data.rows, custom.data.columns) == (400, ("load", "OT"))
     # 280 rows train: 280 - 48 - 12 + 1 windows of 2 channels
     assert custom.counts.dataset_len == 221 * 2

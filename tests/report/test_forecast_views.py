@@ -10,7 +10,6 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from timellm_cli.data.timestamps import DateStyle
 from timellm_cli.report.charts import families_for
 from timellm_cli.report.forecast import (
     MOST_PANELS,
@@ -32,8 +31,10 @@ def make_forecast(columns: tuple[str, ...] = ("load", "OT"), known: int = 0) -> 
     actual_HC = np.full((24, len(columns)), np.nan)
     actual_HC[:known] = ramp_NC[48 : 48 + known] + 2
     resolution_C = 1e-5 * np.logspace(0, 3, len(columns))
-    style = DateStyle("%d.%m.%Y %H:%M")
-    return Forecast("when", columns, HOURS[:48], ramp_NC[:48], HOURS[48:], ramp_NC[48:], actual_HC, resolution_C, style)
+    dates = [f"{hour:%d.%m.%Y %H:%M}" for hour in HOURS.tolist()]
+    return Forecast(
+        "when", columns, HOURS[:48], ramp_NC[:48], HOURS[48:], ramp_NC[48:], actual_HC, resolution_C, dates[47], dates[48:]
+    )
 
 
 def show(forecast: Forecast, width: int) -> str:

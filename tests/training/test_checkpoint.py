@@ -4,6 +4,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+from datetime import datetime, timedelta
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.training.conftest import MakeConfig, assert_same_weights, train
 from timellm_cli import __version__
+from timellm_cli.data.cadence import Every, to_text
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
@@ -27,7 +29,8 @@ def small_checkpoint() -> Checkpoint:
         config=Config(),
         scaler=Scaler(np.array([1 / 3, 2.0]), np.array([1e-9, 5.0])),
         columns=("x", "日本 y"),
-        cadence="0 days 01:00:00",
+        cadence=to_text(Every(timedelta(hours=1), datetime(2024, 1, 1))),
+        date_format="%Y-%m-%d %H:%M:%S",
         metrics={"test_mse": 0.1 + 0.2},
         llm_fingerprint="abc",
         intervals=Intervals(("x",), 24, 9, (50, 80), np.arange(192, dtype=np.float32).reshape(2, 1, 96)),

@@ -13,7 +13,8 @@ from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, out, print_json, say
 from timellm_cli.data.batch import Batch
-from timellm_cli.data.csv_format import open_source
+from timellm_cli.data.columns import date_columns
+from timellm_cli.data.csv_format import open_csv
 from timellm_cli.data.forecast_input import require_columns
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path as path_of
@@ -54,7 +55,7 @@ def run(
     offline: bool,
     as_json: bool,
     report: Path | None,
-    computing: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Score every checkpoint and the baselines on every window of a split, and show the leaderboard.
 
@@ -69,7 +70,7 @@ def run(
         for name, path, checkpoint in zip(name_checkpoints(paths), paths, loaded, strict=True)
     ]
     # A stride leaves out windows in training; here every window is scored.
-    every_window = {**(computing or {}), "data.window_stride": 1}
+    every_window = {**(changes or {}), "data.window_stride": 1}
     configs = [config_for(checkpoint, device, None, llm, every_window) for checkpoint in loaded]
     _load_data(models, configs, task, offline)
     machine = look_at_machine()
@@ -127,8 +128,8 @@ def _load_data(models: list[Evaluated], configs: list[Config], task: Task, offli
 def _require_trained_columns(model: Evaluated, config: Config, task: Task) -> None:
     path = path_of(config.data)
     if task.csv is not None:
-        date_column = config.data.date_column
-        require_columns(open_source(task.csv, None, date_column), date_column, model.columns)
+        csv = open_csv(task.csv, None, config.data)
+        require_columns(csv, date_columns(csv, config.data), model.columns)
     elif not path.is_file():
         raise DataError(
             f"the CSV that {model.name} was trained on is not at {path}",

@@ -22,13 +22,13 @@ _NEEDED = ("LLM", "GPU", "bitsandbytes")
 
 
 def config_for(
-    checkpoint: Checkpoint, device: str, csv: Path | None, llm: str | None, computing: Mapping[str, Any] | None = None
+    checkpoint: Checkpoint, device: str, csv: Path | None, llm: str | None, changes: Mapping[str, Any] | None = None
 ) -> Config:
     """The checkpoint's configuration for this machine. What and how it computes is chosen anew; the rest stays.
 
     A model that was trained in fp32 stays in fp32. Of 16-bit formats, the one that this device has is used. `csv`
     replaces the configured file, `llm` an LLM whose folder has moved; its fingerprint is compared when it is loaded.
-    `computing` are the user's values for keys such as `hardware.kernels`.
+    `changes` are the user's values for keys such as `hardware.kernels` and `data.fill`.
     """
     values: dict[str, Any] = {"hardware.device": device, "hardware.capture": "auto", "hardware.recompute": "auto"}
     if checkpoint.config.train.precision != "fp32":
@@ -38,7 +38,7 @@ def config_for(
     name = checkpoint.config.llm.name
     if llm is not None and name != NO_LLM and find_llm(name) is None:
         values["llm.name"] = llm
-    return checkpoint.config.with_values({**values, **(computing or {})})
+    return checkpoint.config.with_values({**values, **(changes or {})})
 
 
 def open_checkpoint(checkpoint: Checkpoint, config: Config, machine: Machine, offline: bool) -> tuple[Runner, int]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note
+from timellm_cli.data.dates import DateStyle
 from timellm_cli.data.forecast_input import ForecastInput, read_input
 from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.datasets import csv_named
@@ -20,7 +22,7 @@ from timellm_cli.evaluation.bands import choose_levels
 from timellm_cli.files import check_target, replacing, writing
 from timellm_cli.model.runner import gpu_memory_errors
 from timellm_cli.planning.hardware import look_at_machine
-from timellm_cli.report.forecast import Band, Forecast, render, to_csv, to_json
+from timellm_cli.report.forecast import Band, Forecast, Stamps, render, to_csv, to_json
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 
 _FEW_CALLS = 3
@@ -39,12 +41,11 @@ def run(
     steps: int | None,
     levels: str | None,
     plot: Path | None,
-    fill: str | None,
     device: str,
     llm: str | None,
     offline: bool,
     as_json: bool,
-    computing: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Forecast what follows the CSV's last row, or the row `at`, and write, print and draw it.
 
@@ -54,20 +55,25 @@ def run(
     _check_targets([checkpoint, *([path] if path else [])], output, plot)
     trained = load_checkpoint(checkpoint)
     shown_levels = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
-    config = config_for(trained, device, path or Path(source), llm, computing)
-    if fill is not None:
-        config = config.with_values({"data.fill": fill})
+    config = config_for(trained, device, path or Path(source), llm, changes)
     content = sys.stdin.buffer.read() if path is None else path
-    given = read_input(content, config, trained.columns, trained.cadence, at)
+    given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
     steps = steps or config.window.pred_len
     _print_notes(given, config.window.pred_len, steps, bool(shown_levels))
 
     history_TC = trained.scaler.standardise(given.table.values)
-    require_computable(history_TC, given.table.columns, source if path else "standard input")
+    for channel, column in enumerate(given.table.columns):
+        require_computable(history_TC[:, channel], column, source if path else "standard input")
     future_HC = _forecast(trained, config, history_TC, steps, offline)
     values_HC = trained.scaler.restore(future_HC)
     forecast = _dated(given, trained, values_HC, _bands(trained, history_TC, values_HC, shown_levels))
-    _show(forecast, given.delimiter, output, plot, _to_json(forecast, checkpoint, source, config) if as_json else None)
+    _show(
+        forecast,
+        given.table.csv.delimiter,
+        output,
+        plot,
+        _to_json(forecast, checkpoint, source, config) if as_json else None,
+    )
 
 
 def _forecast(trained: Checkpoint, config: Config, history_TC: Floats, steps: int, offline: bool) -> Floats:
@@ -142,22 +148,28 @@ def _dated(
 ) -> Forecast:
     """Dates for the values, and the columns in the order of the input."""
     positions = [trained.columns.index(column) for column in given.order]
-    steps = len(values_HC)
+    steps, style = len(values_HC), given.table.style
+    stamps = given.dates(steps)
     return Forecast(
         date_column=trained.config.data.date_column,
         columns=given.order,
-        history_dates_T=given.table.timestamps,
+        history_dates_T=_walls(style, given.table.stamps.to_list()),
         history_TC=given.table.values[:, positions],
-        dates_H=given.dates(steps),
+        dates_H=_walls(style, stamps),
         values_HC=values_HC[:, positions],
         actual_HC=given.actual(steps)[:, positions],
         resolution_C=trained.scaler.std_C[positions] * _DIGITS,
-        style=given.style,
+        last_known=style.write(given.table.stamps[-1]),
+        dates=[style.write(stamp) for stamp in stamps],
         bands=tuple(
             Band(level, (values_HC - half_HC)[:, positions], (values_HC + half_HC)[:, positions])
             for level, half_HC in bands
         ),
     )
+
+
+def _walls(style: DateStyle, stamps: list[datetime]) -> Stamps:
+    return np.array([style.wall(stamp) for stamp in stamps], dtype="datetime64[us]")
 
 
 def _draw(forecast: Forecast, path: Path) -> None:

@@ -46,7 +46,8 @@ class PromptTokens:
 class Batch:
     """B samples: standardised values in float32, and each one's channel and first row in the table.
 
-    `prompt` is None until the model's runner has encoded it.
+    Histories are filled. `known_BH` says which targets have a value; None where all have. The others are NaN: they are
+    neither trained on nor scored. `prompt` is None until the model's runner has encoded it.
     """
 
     history_BT: Tensor
@@ -54,6 +55,7 @@ class Batch:
     channel_B: Tensor
     start_B: Tensor
     prompt: PromptTokens | None = None
+    known_BH: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.history_BT)

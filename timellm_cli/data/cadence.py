@@ -1,141 +1,284 @@
-"""The step from one timestamp to the next: found in a column, checked, written as text, continued into the future."""
+"""The step from one timestamp to the next: found in a column, checked against it, and continued into the future. Light.
 
-import warnings
+Each cadence gives timestamps numbers: `number` and `stamp` are inverse to each other, so a cadence fits a column where
+the numbers of its rows exist, and holds without a gap where they grow by one.
+"""
+
+import json
+from calendar import monthrange
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import cached_property
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from pandas.tseries.frequencies import to_offset
+import polars as pl
 
-from timellm_cli.data.csv_format import CsvSource
-from timellm_cli.errors import DataError
-
-Stamps = NDArray[np.datetime64]
-Cadence = pd.Timedelta | str
-"""The length of a constant step, or pandas' name of a step that the calendar sets: `MS`, `QE-DEC`, `B`."""
-
-_MONTHLY = ("YS", "YE", "QS", "QE", "MS", "ME", "BMS", "BME")
-_CALENDAR_CODES = ("Y", "Q", "M", "B", "WOM", "LWOM", "bh")
-_MONTH = pd.Timedelta(days=28)
-_DAY = pd.Timedelta(days=1)
-_NO_TIME = np.timedelta64(0)
+_DAY, _WEEK, _MONTH = timedelta(days=1), timedelta(days=7), timedelta(days=28)
+_MONDAY = datetime(1, 1, 1)
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_LAST_DAY = 31
+_MOST_DAYS = 4
+"""A cadence has at most so many days of a month; with more, its step is one in days."""
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The timestamps a column should have, from its first to its last."""
+class Every:
+    """A constant step through `anchor`."""
 
-    stamps: Stamps
-    cadence: Cadence
+    step: timedelta
+    anchor: datetime
+
+    def numbers(self, stamps: pl.Series) -> pl.Series:
+        """The number of each stamp; null for one that the cadence does not make."""
+        distance, step = (stamps - self.anchor).cast(pl.Int64), self.step // timedelta(microseconds=1)
+        return pl.select(pl.when(distance % step == 0).then(distance // step)).to_series()
+
+    def stamp(self, number: int) -> datetime:
+        """The inverse of `numbers`. Raises OverflowError beyond the last date of the calendar."""
+        return self.anchor + number * self.step
+
+    def __str__(self) -> str:
+        return show_length(self.step)
 
 
-def require_grid(csv: CsvSource, stamps_N: Stamps) -> Grid:
-    """The regular grid of a column. Raises DataError for duplicate, unsorted and irregular timestamps."""
-    steps = np.diff(stamps_N)
-    if (steps <= _NO_TIME).any():
-        raise _disordered(csv, stamps_N, steps)
-    grid = find_grid(stamps_N)
-    if grid is None:
-        raise _irregular(csv, stamps_N, steps)
-    return grid
+@dataclass(frozen=True)
+class WeekTimes:
+    """The same times each week: `times` since Monday 0:00, rising. Sessions, working days and the like."""
+
+    step: timedelta
+    times: tuple[timedelta, ...]
+
+    def numbers(self, stamps: pl.Series) -> pl.Series:
+        """As of `Every`."""
+        since = (stamps - _MONDAY).cast(pl.Int64)
+        week, time_of_week = since // _micros(_WEEK), since % _micros(_WEEK)
+        known = [_micros(moment) for moment in self.times]
+        rank = time_of_week.replace_strict(known, range(len(known)), default=None, return_dtype=pl.Int64)
+        return week * len(known) + rank
+
+    def stamp(self, number: int) -> datetime:
+        """As of `Every`."""
+        week, rank = divmod(number, len(self.times))
+        return _MONDAY + week * _WEEK + self.times[rank]
+
+    def __str__(self) -> str:
+        days = sorted({moment.days for moment in self.times})
+        names = [_WEEKDAYS[day][:3] for day in days]
+        is_range = len(days) > 2 and days[-1] - days[0] == len(days) - 1
+        text = f"{names[0]} to {names[-1]}" if is_range else ", ".join(names)
+        clock = sorted({moment - moment.days * _DAY for moment in self.times})
+        hours = f", {_clock(clock[0])} to {_clock(clock[-1])}" if len(clock) > 1 else ""
+        return f"{show_length(self.step)} ({text}{hours})"
 
 
-def find_grid(stamps_N: Stamps) -> Grid | None:
-    """The regular grid that holds all of two or more increasing timestamps, or None.
+@dataclass(frozen=True)
+class MonthDays:
+    """Days of certain months, at one time of day.
 
-    A grid that lacks half of its timestamps does not count: its step was found by accident.
+    `days` are days of the month, where 31 is the last; with `weekday` (0: Monday) they are ranks of that weekday in the
+    month, where 5 is the last; with `workday` there is one, 1: the first working day (Monday to Friday), 31: the last.
     """
-    steps = np.diff(stamps_N)
-    if steps.min() == steps.max() < _MONTH.to_timedelta64():
-        return Grid(stamps_N, pd.Timedelta(steps[0]))
-    index = pd.DatetimeIndex(stamps_N)
-    lengths, counts = np.unique(steps, return_counts=True)
-    usual = lengths[counts.argmax()]
-    step = pd.Timedelta(usual)
-    if (step >= _MONTH or len(lengths) > 1) and (calendar := _name_calendar(index)):
-        return Grid(stamps_N, calendar)
-    span = stamps_N[-1] - stamps_N[0]
-    if span >= 3 * len(stamps_N) * usual:
-        # Any grid would lack half of its timestamps, weekends included, and might be too long to build.
-        return None
-    business = step == _DAY and bool(np.is_busday(stamps_N.astype("datetime64[D]")).all())
-    for cadence in [*(_MONTHLY if step >= _MONTH else ()), *(("B",) if business and len(lengths) > 1 else ())]:
-        stamps = _range(index[0], index[-1], cadence)
-        if len(stamps) <= 2 * len(index) and np.isin(stamps_N, stamps).all():
-            return Grid(stamps, _name_calendar(pd.DatetimeIndex(stamps)) or cadence)
-    if (lengths % usual).any() or span // usual >= 2 * len(index):
-        return None
-    return Grid(_range(index[0], index[-1], step), step)
+
+    months: tuple[int, ...]
+    days: tuple[int, ...]
+    clock: time = time()
+    weekday: int | None = None
+    workday: bool = False
+
+    @cached_property
+    def step(self) -> timedelta:
+        """The usual time between two timestamps."""
+        return timedelta(days=round(365.25 / len(self.months) / len(self.days)))
+
+    def numbers(self, stamps: pl.Series) -> pl.Series:
+        """As of `Every`."""
+        return pl.Series([self._number(stamp) for stamp in stamps.to_list()], dtype=pl.Int64)
+
+    def stamp(self, number: int) -> datetime:
+        """As of `Every`."""
+        rest, day = divmod(number, len(self.days))
+        year, month = divmod(rest, len(self.months))
+        if not 1 <= year <= 9999:
+            raise OverflowError("date value out of range")
+        return datetime.combine(self._date(year, self.months[month], self.days[day]), self.clock)
+
+    def _number(self, stamp: datetime) -> int | None:
+        if stamp.month not in self.months:
+            return None
+        first = (stamp.year * len(self.months) + self.months.index(stamp.month)) * len(self.days)
+        return next((n for n in range(first, first + len(self.days)) if self.stamp(n) == stamp), None)
+
+    def _date(self, year: int, month: int, day: int) -> date:
+        length = monthrange(year, month)[1]
+        if self.weekday is not None:
+            offset = (self.weekday - date(year, month, 1).weekday()) % 7
+            while (day_of_month := offset + 1 + 7 * (day - 1)) > length:
+                day -= 1
+            return date(year, month, day_of_month)
+        found = date(year, month, min(day, length))
+        while self.workday and found.weekday() > 4:
+            found += _DAY if day == 1 else -_DAY
+        return found
+
+    def __str__(self) -> str:
+        name = {12: "month", 4: "quarter", 1: "year"}.get(len(self.months), f"{len(self.months)} months of the year")
+        if self.weekday is not None:
+            ranks = ("first", "second", "third", "fourth", "last")
+            return f"{ranks[self.days[0] - 1]} {_WEEKDAYS[self.weekday]} of the {name}"
+        kind = "working day" if self.workday else "day"
+        days = [f"last {kind}" if day == _LAST_DAY else f"{kind} {day}" for day in self.days]
+        where = f" of the {name}" if len(self.months) != 4 else f" of months {', '.join(map(str, self.months))}"
+        return f"{' and '.join(days)}{where}"
 
 
-def continue_timestamps(last: np.datetime64 | pd.Timestamp, cadence: Cadence, steps: int) -> Stamps:
-    """The `steps` timestamps after `last`, which lies on the grid of `cadence`."""
-    stamps = pd.date_range(pd.Timestamp(last), periods=steps + 1, freq=cadence)
-    return stamps[1:].to_numpy().astype("datetime64[us]")
+Cadence = Every | WeekTimes | MonthDays
+
+
+def find_cadence(stamps: pl.Series, calendar: str = "detect") -> Cadence | None:
+    """The cadence of two or more increasing timestamps, which may lack some; None where they are irregular.
+
+    `calendar` is the configuration's. A cadence of which half the timestamps are absent does not count: it was found
+    by accident.
+    """
+    steps = stamps.diff().drop_nulls().value_counts(sort=True)
+    usual: timedelta = steps[steps.columns[0]][0]
+    lengths = steps[steps.columns[0]].cast(pl.Int64)
+    if usual >= _WEEK and (found := _first_fit(_month_candidates(stamps, usual), stamps)):
+        return found
+    if len(steps) == 1:
+        return Every(usual, stamps[0])
+    if (lengths % _micros(usual) == 0).all():
+        weekly = _week_times(stamps, usual) if usual <= _DAY and calendar != "regular" else None
+        if weekly is not None:
+            return weekly
+        return _first_fit([Every(usual, stamps[0])], stamps)
+    return _week_times(stamps, usual) if usual <= _DAY and calendar == "rows" else None
+
+
+def _first_fit(cadences: Iterable[Cadence], stamps: pl.Series) -> Cadence | None:
+    """The first cadence that makes all stamps without a gap; else the one with the fewest gaps, fewer than stamps."""
+    best: tuple[int, Cadence] | None = None
+    for cadence in cadences:
+        numbers = cadence.numbers(stamps)
+        if numbers.null_count():
+            continue
+        absent = int(numbers[-1] - numbers[0] + 1 - len(numbers))
+        if not absent:
+            return cadence
+        if absent < len(stamps) and (best is None or absent < best[0]):
+            best = absent, cadence
+    return best[1] if best else None
+
+
+def _month_candidates(stamps: pl.Series, usual: timedelta) -> Iterator[Cadence]:
+    moments: list[datetime] = stamps.to_list()
+    clock = moments[0].time()
+    seen = {moment.month for moment in moments}
+    classes = [tuple(range((moments[0].month - 1) % every + 1, 13, every)) for every in (12, 6, 3, 2, 1)]
+    days = sorted({moment.day for moment in moments})
+    ends = sorted({_LAST_DAY if _is_last(moment) else moment.day for moment in moments})
+    ranks = sorted({(moment.day + 6) // 7 for moment in moments})
+    last_week = all(monthrange(moment.year, moment.month)[1] - moment.day < 7 for moment in moments)
+    weekdays = {moment.weekday() for moment in moments}
+    for months in classes:
+        if not seen <= set(months):
+            continue
+        if len(days) <= _MOST_DAYS:
+            yield MonthDays(months, tuple(days), clock)
+        if len(ends) <= _MOST_DAYS and ends[-1] == _LAST_DAY:
+            yield MonthDays(months, tuple(ends), clock)
+        if usual >= _MONTH:
+            if 28 < days[-1] < _LAST_DAY:  # 28 February stands for the day 30 of its month
+                yield MonthDays(months, (days[-1],), clock)
+            yield MonthDays(months, (1,), clock, workday=True)
+            yield MonthDays(months, (_LAST_DAY,), clock, workday=True)
+            if len(weekdays) == 1 and last_week:
+                yield MonthDays(months, (5,), clock, weekday=moments[0].weekday())
+            if len(weekdays) == 1 and len(ranks) == 1:
+                yield MonthDays(months, (ranks[0],), clock, weekday=moments[0].weekday())
+
+
+def _is_last(moment: datetime) -> bool:
+    return moment.day == monthrange(moment.year, moment.month)[1]
+
+
+def _week_times(stamps: pl.Series, usual: timedelta) -> WeekTimes | None:
+    """The times of the week that rows have, where others are absent throughout: each at least twice, and never seen."""
+    since = (stamps - _MONDAY).cast(pl.Int64)
+    weeks = (since[-1] - since[0]) / _micros(_WEEK)
+    counts = (since % _micros(_WEEK)).rename("time").value_counts()
+    usual_times = counts.filter(pl.col("count") >= weeks / 4)["time"].sort()
+    if weeks < 2 or not len(usual_times) or len(usual_times) >= _WEEK // usual:
+        return None
+    found = WeekTimes(usual, tuple(timedelta(microseconds=value) for value in usual_times))
+    numbers = found.numbers(stamps)
+    absent = (
+        int(numbers[-1] - numbers[0] + 1 - len(numbers)) if numbers[0] is not None and numbers[-1] is not None else 0
+    )
+    return found if numbers.null_count() * 20 <= len(stamps) and absent * 4 <= len(stamps) else None
+
+
+def continue_stamps(last: datetime, cadence: Cadence, steps: int) -> list[datetime]:
+    """The `steps` timestamps after `last`. Raises OverflowError beyond the year 9999."""
+    number = cadence.numbers(pl.Series([last], dtype=pl.Datetime("us")))[0]
+    if number is None:  # a row between two times of the week
+        number = next(n for n in range(_before(cadence, last), 2**62) if cadence.stamp(n + 1) > last)
+    return [cadence.stamp(number + step) for step in range(1, steps + 1)]
+
+
+def _before(cadence: Cadence, moment: datetime) -> int:
+    """The number of a timestamp a week or less before a moment."""
+    assert isinstance(cadence, WeekTimes)
+    return ((moment - _MONDAY) // _WEEK - 1) * len(cadence.times)
+
+
+def to_text(cadence: Cadence) -> str:
+    """A cadence as JSON."""
+    if isinstance(cadence, Every):
+        return json.dumps({"every": _micros(cadence.step), "anchor": str(cadence.anchor)})
+    if isinstance(cadence, WeekTimes):
+        return json.dumps({"step": _micros(cadence.step), "week": [_micros(moment) for moment in cadence.times]})
+    assert isinstance(cadence, MonthDays)
+    return json.dumps({
+        "months": cadence.months, "days": cadence.days, "clock": str(cadence.clock),
+        "weekday": cadence.weekday, "workday": cadence.workday,
+    })  # fmt: skip
 
 
 def parse_cadence(text: str) -> Cadence:
-    """The inverse of `str(cadence)`. Raises ValueError for any other text."""
-    if " days " in text:
-        return pd.Timedelta(text)
-    to_offset(text)
-    return text
+    """The inverse of `to_text`. Raises ValueError for any other text."""
+    try:
+        found = json.loads(text)
+        if "every" in found:
+            return Every(_length(found["every"]), datetime.fromisoformat(found["anchor"]))
+        if "week" in found:
+            return WeekTimes(_length(found["step"]), tuple(timedelta(microseconds=value) for value in found["week"]))
+        return MonthDays(
+            tuple(map(int, found["months"])), tuple(map(int, found["days"])), time.fromisoformat(found["clock"]),
+            found["weekday"], bool(found["workday"]),
+        )  # fmt: skip
+    except (TypeError, KeyError, AttributeError, OverflowError, json.JSONDecodeError) as error:
+        raise ValueError(f"no cadence: {text[:80]}") from error
 
 
-def show(stamp: np.datetime64) -> str:
-    """A timestamp as people write it."""
-    return str(pd.Timestamp(stamp))
+def show_length(step: timedelta) -> str:
+    """A step as people read it: `1 hour`, `15 minutes`, `2 days 12:00:00`, `0.015625 seconds`."""
+    for unit, name in ((_DAY, "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
+        if step >= unit and not step % unit:
+            return f"{step // unit} {name}{'s' * (step != unit)}"
+    seconds = step.total_seconds()
+    return f"{seconds:g} second{'s' * (seconds != 1)}" if step < timedelta(minutes=1) else str(step)
 
 
-def show_step(cadence: Cadence) -> str:
-    """A cadence as people read it: `01:00:00`, `1 day`, `2 days 12:00:00`, `MS`."""
-    days, _, time = str(cadence).partition(" days ")
-    if not time:
-        return days
-    several = f"{days} day{'s' * (days != '1')}"
-    return time if days == "0" else several if time == "00:00:00" else f"{several} {time}"
+def _clock(moment: timedelta) -> str:
+    return (datetime.min + moment).strftime("%H:%M")
 
 
-def _name_calendar(index: pd.DatetimeIndex) -> str | None:
-    if len(index) < 3:
-        return None
-    with warnings.catch_warnings():
-        # pandas warns that a later version will return an object; `to_offset` reads both.
-        warnings.simplefilter("ignore")
-        found = pd.infer_freq(index)
-    offset = to_offset(found) if found is not None else None
-    return offset.freqstr if offset is not None and offset.rule_code.startswith(_CALENDAR_CODES) else None
+def _length(micros: int) -> timedelta:
+    if not isinstance(micros, int) or micros <= 0:
+        raise ValueError(f"no step: {micros}")
+    return timedelta(microseconds=micros)
 
 
-def _range(first: pd.Timestamp, last: pd.Timestamp, cadence: Cadence) -> Stamps:
-    return pd.date_range(first, last, freq=cadence).to_numpy().astype("datetime64[us]")
-
-
-def _disordered(csv: CsvSource, stamps_N: Stamps, steps: np.ndarray) -> DataError:
-    row = int((steps <= _NO_TIME).argmax()) + 1
-    line, before, here = csv.line(row), show(stamps_N[row - 1]), show(stamps_N[row])
-    if before == here:
-        count = int((steps == _NO_TIME).sum())
-        more = f" ({count:,} rows repeat a timestamp)" if count > 1 else ""
-        return DataError(
-            f"{csv.name}, line {line}: the timestamp {here} is that of the row before{more}",
-            "keep one row for each timestamp",
-        )
-    return DataError(
-        f"{csv.name}, line {line}: {here} comes after {before}",
-        "the file is newest first; reverse its rows" if (steps < _NO_TIME).all() else "sort the rows by time",
-    )
-
-
-def _irregular(csv: CsvSource, stamps_N: Stamps, steps: np.ndarray) -> DataError:
-    lengths, counts = np.unique(steps, return_counts=True)
-    usual = lengths[counts.argmax()]
-    odd = steps % usual != _NO_TIME
-    row = int((odd if odd.any() else steps != usual).argmax()) + 1
-    return DataError(
-        f"{csv.name}, line {csv.line(row)}: irregular timestamps: {show(stamps_N[row])} comes "
-        f"{show_step(pd.Timedelta(steps[row - 1]))} after the row before; "
-        f"the usual step is {show_step(pd.Timedelta(usual))}",
-        "resample the file to equal steps of time" if odd.any() else "cut the file to a part without such a gap",
-    )
+def _micros(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)

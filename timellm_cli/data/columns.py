@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.csv_format import DELIMITERS, GUESSED_ENCODINGS, CsvSource
+from timellm_cli.data.csv_format import DELIMITERS, GUESSED_ENCODINGS, CsvFormat, lines_above_header
 from timellm_cli.datasets import known_dataset
 from timellm_cli.errors import DataError, did_you_mean, quoted
 
@@ -16,59 +16,63 @@ def target_of(data: DataConfig) -> str:
     return data.target
 
 
-def select_columns(source: CsvSource, data: DataConfig) -> tuple[str, ...]:
+def date_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
+    """The columns that hold the timestamps: one, or several whose texts are joined by a space ('Date,Time')."""
+    parts = tuple(part.strip() for part in data.date_column.split(","))
+    return parts if data.date_column not in csv.header and set(parts) <= set(csv.header) else (data.date_column,)
+
+
+def select_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     """The value columns that a configuration selects, in the file's order, the target last. With S, it alone.
 
-    Raises DataError for missing, unnamed and repeated columns, and for a file that is not the known dataset named.
+    Raises DataError for missing and repeated columns, and for a file that is not the known dataset named.
     """
-    target, header = target_of(data), source.header
-    values = [name for name in header if name != data.date_column]
+    target, header, dates = target_of(data), csv.header, date_columns(csv, data)
+    values = [name for name in header if name not in dates and name not in data.exclude]
     if len(header) > 1:
-        _match_dataset(source, data, values)
-    _require(source, [data.date_column], "date column", "--date-column")
-    _require(source, data.columns, "column", "--columns")
-    _require(source, [target], "target column", "--target")
+        _match_dataset(csv, data, values)
+    _require(csv, dates, "date column", "--date-column")
+    _require(csv, data.columns, "column", "--columns")
+    _require(csv, data.exclude, "column", "--exclude")
+    _require(csv, [target], "target column", "--target")
     if data.columns and target not in data.columns:
         raise DataError(
             f"the target '{target}' is not among the columns to use: {quoted(data.columns)}",
             "add it to --columns, or name another --target",
         )
     chosen = [target] if data.features == "S" else [name for name in values if name in data.columns or not data.columns]
-    repeated = [name for name in [data.date_column, *dict.fromkeys(chosen)] if name and header.count(name) > 1]
+    repeated = [name for name in [*dates, *dict.fromkeys(chosen)] if name and header.count(name) > 1]
     if repeated:
         numbers = [str(number) for number, name in enumerate(header, 1) if name == repeated[0]]
         raise DataError(
-            f"{source.name}: the header names '{repeated[0]}' {len(numbers)} times (columns {', '.join(numbers)})",
-            "rename one of them, or leave it out with --columns",
-        )
-    if "" in chosen:
-        raise DataError(
-            f"{source.name}: column {header.index('') + 1} of {len(header)} has no name",
-            "name it in the header, or choose the value columns with --columns",
+            f"{csv.name}: the header names '{repeated[0]}' {len(numbers)} times (columns {', '.join(numbers)})",
+            "rename one of them, or leave it out with --exclude",
         )
     return (*(name for name in chosen if name != target), target)
 
 
-def _require(source: CsvSource, names: Sequence[str], what: str, flag: str) -> None:
-    header = source.header
+def _require(csv: CsvFormat, names: Sequence[str], what: str, flag: str) -> None:
+    header = csv.header
     missing = [name for name in names if name not in header]
     if not missing:
         return
-    message = f"{source.name}: {what} {quoted(missing)} not found"
+    message = f"{csv.name}: {what} {quoted(missing)} not found"
+    if above := lines_above_header(csv, missing):
+        raise DataError(f"{message} in line 1, but in line {above + 1}", f"--skip-rows {above}")
     if len(header) == 1:
         raise DataError(
             f"{message}; the header is a single column {header[0]!r}",
             f"columns may be separated by {', '.join(DELIMITERS.values())}",
         )
-    guessed = source.encoding in GUESSED_ENCODINGS
+    guessed = csv.encoding in GUESSED_ENCODINGS
     raise DataError(
         f"{message}; columns are {quoted(header)}{did_you_mean(missing[0], header)}",
         f"the first line must name the columns; say which one with {flag}"
-        + (f"; names were read as {source.encoding}, as UTF-8 and UTF-16 do not fit the file" if guessed else ""),
+        + (f"; names were read as {csv.encoding}, as UTF-8 and UTF-16 do not fit the file" if guessed else ""),
     )
 
 
-def _match_dataset(source: CsvSource, data: DataConfig, values: Sequence[str]) -> None:
+def _match_dataset(csv: CsvFormat, data: DataConfig, values: Sequence[str]) -> None:
     dataset = known_dataset(data)
     if dataset is None or set(values) == set(dataset.columns):
         return
@@ -77,6 +81,6 @@ def _match_dataset(source: CsvSource, data: DataConfig, values: Sequence[str]) -
     faults = [f"no {quoted(missing, 6)}"] if missing else []
     faults += [f"{quoted(extra, 6)} besides"] if extra else []
     raise DataError(
-        f"{source.name} is not {dataset.name}: its columns do not match ({'; '.join(faults)})",
+        f"{csv.name} is not {dataset.name}: its columns do not match ({'; '.join(faults)})",
         "use --dataset custom for a CSV of your own",
     )

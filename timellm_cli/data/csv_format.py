@@ -1,27 +1,35 @@
-"""How the bytes of a CSV become text: encoding, delimiter, header and line numbers. Light.
+"""How the bytes of a CSV become text: encoding, delimiter, lines above the header, header and line numbers.
+
+Light: polars is imported where cells are read.
 
 Only the first megabyte is used for this, so that a file of any size is described at once.
 """
 
 import codecs
 import csv
+import gzip
 import io
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from timellm_cli.config import DataConfig
 from timellm_cli.errors import DataError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    import polars as pl
 
 HEAD_BYTES = 2**20
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-EMPTY_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None")
-"""Texts of a cell without a value."""
-
-GUESSED_ENCODINGS = ("gb18030", "cp1252")
+BEYOND = "\0beyond"
 QUOTES_HINT = "look for a quotation mark without a partner"
+GUESSED_ENCODINGS = ("gb18030", "cp1252")
+_MOST_LINES_ABOVE = 50
+_GZIP = b"\x1f\x8b"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -32,105 +40,180 @@ _BOMS = (
 _FOREIGN = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "a gzip archive",
     b"PAR1": "a Parquet file",
     b"\x89HDF": "an HDF5 file",
 }
 
 
 @dataclass(frozen=True)
-class CsvSource:
+class CsvFormat:
     """A CSV that can be opened again and again, and how to read it.
 
-    `name` is for messages. `header` holds the column names without the blanks around them. `first_row` is the row below
-    the header, counted from 0, from which `line` counts.
+    `name` is for messages. `path` is None for a stream. `header` holds the column names without the blanks around them;
+    `skipped` counts the lines above it, `body` all lines above the first row.
     """
 
     name: str
+    path: Path | None
     open: Callable[[], BinaryIO]
     encoding: str
     delimiter: str
     header: tuple[str, ...]
-    first_row: int = 0
+    skipped: int
+    body: int
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
         """The lines that are not blank, header first, as (line number in the file, cells)."""
         with self.open() as stream:
             text = io.TextIOWrapper(stream, encoding=self.encoding, errors="replace", newline="")
-            yield numbered_rows(text, self.delimiter)
+            yield numbered_rows(text, self.delimiter, self.skipped)
+
+    def find(self, row: int) -> tuple[int, list[str]]:
+        """Line number and cells of data row `row`, counted from 0. Reads the file up to there."""
+        with self.rows() as lines:
+            return next(islice(lines, row + 1, None), (row + 2, []))
 
     def line(self, row: int) -> int:
-        """Line number in the file of data row `row` (0 is `first_row`). Reads the file up to there."""
-        below = self.first_row + row + 1
-        with self.rows() as lines:
-            return next(islice((number for number, _ in lines), below, None), below + 1)
+        """Line number of data row `row`, counted from 0."""
+        return self.find(row)[0]
+
+    def cell(self, name: str) -> "pl.Expr":
+        """The texts of a column of `scan`, without the blanks around them; null for an absent cell."""
+        import polars as pl
+
+        return pl.col(str(self.header.index(name))).str.strip_chars()
+
+    def scan(self) -> "pl.LazyFrame":
+        """All cells as text, the columns named by position. What stands beyond the header's columns is in `BEYOND`."""
+        import polars as pl
+
+        return pl.scan_csv(
+            self._utf8(),
+            schema={**{str(index): pl.String for index in range(len(self.header))}, BEYOND: pl.String},
+            separator=self.delimiter,
+            has_header=False,
+            skip_lines=self.body,
+            encoding="utf8-lossy",
+            missing_columns="insert",
+            extra_columns="ignore",
+            truncate_ragged_lines=True,
+        )
+
+    def collect(self, query: "pl.LazyFrame") -> "pl.DataFrame":
+        """The result of a query on `scan`. Raises DataError for a file that is no CSV."""
+        import polars as pl
+
+        try:
+            return query.collect(engine="streaming")
+        except pl.exceptions.PolarsError as error:
+            with self.rows() as lines:
+                for _ in lines:  # names the line, where Python's reader finds the fault as well
+                    pass
+            raise DataError(f"{self.name} is no valid CSV: {str(error).splitlines()[0][:120]}", QUOTES_HINT) from None
+
+    def _utf8(self) -> Path | bytes:
+        """The CSV as UTF-8 with lines that end in a line feed: its path where it is like that, else its bytes."""
+        with self.open() as stream:
+            head = stream.read(HEAD_BYTES)
+            spaced = re.search(re.escape(self.delimiter.encode()) + b' +"', head)
+            plain = self.encoding in ("utf-8", "utf-8-sig") and (b"\n" in head or b"\r" not in head)
+            if self.path is not None and plain and not spaced and not _is_gzip(self.path):
+                return self.path
+            text = (head + stream.read()).decode(self.encoding, errors="replace")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if spaced:
+            written = io.StringIO()
+            cells = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, skipinitialspace=True)
+            csv.writer(written, delimiter=self.delimiter, lineterminator="\n").writerows(cells)
+            text = written.getvalue()
+        return text.encode()
 
 
-def open_source(source: Path | BinaryIO, name: str | None, date_column: str) -> CsvSource:
+def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> CsvFormat:
     """Find out how to read a file, or a binary stream, which is read to its end.
 
-    Raises DataError where it is missing, empty, not text, without rows, or has a first row longer than the header.
+    Raises DataError where it is missing, empty, not text or without rows, or has a first row longer than the header.
     """
-    if isinstance(source, Path):
-        _check_file(source)
-        opener: Callable[[], BinaryIO] = lambda: source.open("rb")  # noqa: E731
-        name = name or str(source)
-    else:
-        content = source.read()
-        opener = lambda: io.BytesIO(content)  # noqa: E731
-        name = name or "the input"
-    with opener() as stream:
-        head = stream.read(HEAD_BYTES)
-    encoding = detect_encoding(head, name)
+    name = name or (str(source) if isinstance(source, Path) else "the input")
+    try:
+        opener, path = _opener(source)
+        with opener() as stream:
+            head = stream.read(HEAD_BYTES)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{name} cannot be read: {error}", "check the file") from None
+    encoding = data.encoding or detect_encoding(head, name)
     text = decode_head(head, encoding)
     if not text.strip():
         fault = "has no line end in its first megabyte" if len(head) == HEAD_BYTES else "is empty"
         raise DataError(f"{name} {fault}", "the first line must name the columns, each line after it is a timestamp")
-    delimiter = detect_delimiter(text, date_column)
-    rows = numbered_rows(io.StringIO(text, newline=""), delimiter)
-    header = _header(rows)
-    first = next(rows, None)
+    skipped = data.skip_rows
+    named = re.match(r"sep=(.)\r?\n", text)
+    if named and not skipped:
+        skipped = 1
+    delimiter = named[1] if named else detect_delimiter(text, data.date_column, skipped)
+    rows = numbered_rows(io.StringIO(text, newline=""), delimiter, skipped)
+    body, names = next(rows, (1, [""]))
+    header = tuple(cell.strip() for cell in names)
+    _, first = next(rows, (0, None))
     if first is None:
         raise DataError(f"{name} has a header but no rows", "each row below the header is one timestamp")
-    if len(first[1]) > len(header):
-        raise too_wide(name, first[0], len(first[1]), len(header))
-    return CsvSource(name, opener, encoding, delimiter, header)
+    found = CsvFormat(name, path, opener, encoding, delimiter, header, skipped, body)
+    if len(first) > len(header) and any(cell.strip() for cell in first[len(header) :]):
+        raise too_wide(found, 0, data)
+    return found
 
 
-def too_wide(name: str, line: int, cells: int, columns: int) -> DataError:
-    """The error of a line that has more cells than the header has names."""
+def _opener(source: Path | BinaryIO) -> tuple[Callable[[], BinaryIO], Path | None]:
+    if isinstance(source, Path):
+        _check_file(source)
+        is_gzip = _is_gzip(source)
+        return (lambda: gzip.open(source) if is_gzip else source.open("rb")), source  # type: ignore[return-value]
+    content = source.read()
+    content = gzip.decompress(content) if content.startswith(_GZIP) else content
+    return (lambda: io.BytesIO(content)), None
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == _GZIP
+
+
+def too_wide(csv_format: CsvFormat, row: int, data: DataConfig) -> DataError:
+    """The error of a row that has more cells than the header has names."""
+    line, cells = csv_format.find(row)
+    above = lines_above_header(csv_format, data.date_column.split(",")) if row == 0 else 0
     return DataError(
-        f"{name}, line {line}: {cells} cells, but the header names {columns} columns",
-        "look for a decimal comma or an unquoted comma in a cell of that line",
+        f"{csv_format.name}, line {line}: {len(cells)} cells, but the header names {len(csv_format.header)} columns",
+        f"--skip-rows {above}" if above else "look for a decimal comma or an unquoted comma in a cell of that line",
     )
 
 
-def not_a_number(name: str, line: int, column: str, cell: str, count: int = 1) -> DataError:
-    """The error of a cell that holds text. `count` is the number of such cells in the column."""
-    more = f" ({count:,} such cells in the column)" if count > 1 else ""
-    hint = (
-        f"empty the cell (what counts as empty: {', '.join(EMPTY_CELLS[1:])}), or leave the column out with --columns"
-    )
-    if "," in cell:
-        hint = "write numbers like 1234.5, without thousands separators or decimal commas"
-    return DataError(f"{name}, line {line}, column '{column}': '{cell}' is no number{more}", hint)
+def lines_above_header(csv_format: CsvFormat, names: Sequence[str]) -> int:
+    """How many lines to skip so that the header has these names; 0 where no line near the start has them."""
+    with csv_format.open() as stream:
+        lines = stream.read(HEAD_BYTES).decode(csv_format.encoding, errors="replace").splitlines()[:_MOST_LINES_ABOVE]
+    for number, line in enumerate(lines):
+        if any(set(names) <= {cell.strip(' "') for cell in line.split(delimiter)} for delimiter in DELIMITERS):
+            return number
+    return 0
 
 
-def infinite_value(name: str, line: int, column: str) -> DataError:
-    """The error of a cell with an infinite number, or one too large for float64."""
-    return DataError(f"{name}, line {line}, column '{column}': the value is infinite", "leave the cell empty")
+def numbered_rows(lines: Iterable[str], delimiter: str, skipped: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """The rows with a cell that is not blank, as (line number, cells), without the first `skipped` lines.
 
-
-def numbered_rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank as (line number, cells). Raises DataError for unmatched quotation marks."""
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    Raises DataError for unmatched quotation marks.
+    """
+    reader = csv.reader(islice(lines, skipped, None), delimiter=delimiter, skipinitialspace=True)
     try:
         for cells in reader:
-            if len(cells) > 1 or (cells and cells[0].strip()):
-                yield reader.line_num, cells
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num + skipped, cells
     except csv.Error as error:
-        raise DataError(f"no valid CSV at line {reader.line_num}: {error}", QUOTES_HINT) from None
+        line = reader.line_num + skipped
+        raise DataError(
+            f"no valid CSV at line {line}: {error}", "look for a quotation mark without a partner"
+        ) from None
 
 
 def detect_encoding(head: bytes, name: str) -> str:
@@ -170,14 +253,14 @@ def decode_head(head: bytes, encoding: str) -> str:
     return text[: max(text.rfind("\n"), text.rfind("\r")) + 1] if len(head) == HEAD_BYTES else text
 
 
-def detect_delimiter(text: str, date_column: str) -> str:
+def detect_delimiter(text: str, date_column: str, skipped: int = 0) -> str:
     """The delimiter with which the header names `date_column`, else the one that gives the most columns."""
-    headers = {delimiter: _header(numbered_rows(io.StringIO(text, newline=""), delimiter)) for delimiter in DELIMITERS}
+    headers = {
+        delimiter: [cell.strip() for cell in next(rows, (0, [""]))[1]]
+        for delimiter in DELIMITERS
+        for rows in [numbered_rows(io.StringIO(text, newline=""), delimiter, skipped)]
+    }
     return max(headers, key=lambda delimiter: (date_column in headers[delimiter], len(headers[delimiter])))
-
-
-def _header(rows: Iterator[tuple[int, list[str]]]) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in next(rows, (1, [""]))[1])
 
 
 def _looks_chinese(text: str) -> bool:

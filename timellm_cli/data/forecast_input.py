@@ -5,16 +5,20 @@ Only the rows that the model reads must be whole. Rows before and after them may
 
 import io
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
-from timellm_cli.config import Config
-from timellm_cli.data.cadence import Stamps, continue_timestamps, parse_cadence, show, show_step
-from timellm_cli.data.csv_format import CsvSource, open_source
+from timellm_cli.config import Config, DataConfig
+from timellm_cli.data.cadence import Cadence, Every, WeekTimes, continue_stamps, find_cadence, parse_cadence
+from timellm_cli.data.columns import date_columns
+from timellm_cli.data.csv_format import CsvFormat, open_csv
+from timellm_cli.data.dates import parse_moment
+from timellm_cli.data.rows import Rows, read_rows
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.table import RawRows, Table, make_table, read_rows
-from timellm_cli.data.timestamps import ISO, DateStyle, find_style, has_utc_offset, parse_timestamp
+from timellm_cli.data.table import Table, fill_history, irregular, make_table
 from timellm_cli.errors import DataError, did_you_mean, quoted
 from timellm_cli.units import format_count
 
@@ -28,31 +32,36 @@ class ForecastInput:
     """
 
     table: Table
-    later: RawRows
+    later: Rows
     order: tuple[str, ...]
-    delimiter: str
-    style: DateStyle
     notes: tuple[str, ...]
 
-    def dates(self, steps: int) -> Stamps:
-        """The `steps` timestamps (H) to forecast."""
-        return continue_timestamps(self.table.timestamps[-1], self.table.cadence, steps)
+    def dates(self, steps: int) -> list[datetime]:
+        """The `steps` timestamps (H) to forecast. Raises DataError beyond the last date of the calendar."""
+        last = self.table.stamps[-1]
+        try:
+            return continue_stamps(last, self.table.cadence, steps)
+        except (OverflowError, ValueError):
+            raise DataError(
+                f"{steps:,} steps after {self.table.style.write(last)} are beyond the year 9999, where dates end",
+                "use a smaller --steps",
+            ) from None
 
     def actual(self, steps: int) -> Floats:
-        """The file's values (H, C) of the `steps` rows to forecast, raw; NaN from its first gap or its end on."""
-        later = self.later.cut(0, steps)
-        known_HC = later.known_values(self.table.columns)
-        gaps = (later.stamps != self.dates(steps)[: len(known_HC)]) | ~np.isfinite(known_HC).all(axis=1)
-        known = int(gaps.argmax()) if gaps.any() else len(gaps)
-        actual_HC = np.full((steps, len(self.table.columns)), np.nan)
-        actual_HC[:known] = known_HC[:known]
-        return actual_HC
+        """The file's values (H, C) of the `steps` rows to forecast, raw; NaN where it has none."""
+        wanted = pl.DataFrame({"stamp": pl.Series(self.dates(steps), dtype=pl.Datetime("us"))})
+        known = self.later.frame.select(self.table.columns).with_columns(self.later.stamps.alias("stamp"))
+        found = wanted.join(known.unique("stamp", keep="first"), on="stamp", how="left", maintain_order="left")
+        values_HC: Floats = found.drop("stamp").to_numpy()
+        gaps = ~np.isfinite(values_HC).all(axis=1)
+        values_HC[int(gaps.argmax()) if gaps.any() else steps :] = np.nan
+        return values_HC
 
 
 def read_input(
-    source: Path | bytes, config: Config, columns: tuple[str, ...], cadence: str, at: str | None
+    source: Path | bytes, config: Config, columns: tuple[str, ...], cadence: str, at: str | None, date_format: str = ""
 ) -> ForecastInput:
-    """Read a file, or the bytes of one, for a checkpoint with these `columns` (target last) and this `cadence`.
+    """Read a file, or the bytes of one, for a checkpoint with these `columns` (target last), `cadence` and format.
 
     `at` is the timestamp of the last known row, by default the file's last. Filling uses the rows up to it and none
     after it. Raises DataError, with the numbers or names of both sides, for a missing column, another cadence, too few
@@ -60,47 +69,58 @@ def read_input(
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
-    csv = open_source(io.BytesIO(source) if isinstance(source, bytes) else source, name, data.date_column)
-    require_columns(csv, data.date_column, columns)
-    rows = read_rows(csv, data)
-    texts = list(rows.texts)
-    style = find_style(texts, rows.stamps)
-    stop = len(texts) if at is None else _find_row(name, rows.stamps, style, at) + 1
-    table = _read_history(rows, stop, config, at).select(columns)
-    _require_cadence(name, table, cadence)
-    notes = list(table.warnings)
-    if has_utc_offset(texts[-1]) and not style.offset:
-        notes.append("the file's offsets from UTC differ, so the forecast is dated in UTC")
-    if extra := [column for column in csv.header if column not in (data.date_column, *columns)]:
+    csv = open_csv(io.BytesIO(source) if isinstance(source, bytes) else source, name, data)
+    require_columns(csv, date_columns(csv, data), columns)
+    rows = _read(csv, data.model_copy(update={"features": "M"}), date_format)
+    stop = len(rows.stamps) if at is None else _find_row(rows, at) + 1
+    learned = parse_cadence(cadence)
+    table = _read_history(rows, stop, config, at, learned).select(columns)
+    notes = list(table.notes)
+    dates = date_columns(csv, data)
+    if extra := [column for column in csv.header if column not in (*dates, *columns)]:
         notes.append(f"columns that the checkpoint does not know are ignored: {', '.join(extra)}")
     return ForecastInput(
-        table=replace(table, cadence=parse_cadence(cadence)),
-        later=rows.cut(stop, len(texts)),
+        table=table,
+        later=rows.cut(stop, len(rows.stamps)),
         order=tuple(column for column in csv.header if column in columns),
-        delimiter=csv.delimiter,
-        style=style,
         notes=tuple(notes),
     )
 
 
-def require_columns(csv: CsvSource, date_column: str, columns: tuple[str, ...]) -> None:
+def _read(csv: CsvFormat, data: DataConfig, date_format: str) -> Rows:
+    """The rows, read in the checkpoint's date format where that fits."""
+    if date_format and data.date_format is None:
+        try:
+            return read_rows(csv, data.model_copy(update={"date_format": date_format}))
+        except DataError:
+            pass
+    return read_rows(csv, data)
+
+
+def require_columns(csv: CsvFormat, dates: tuple[str, ...], columns: tuple[str, ...]) -> None:
     """Raise DataError where a CSV lacks a column of a checkpoint; it names the columns of both."""
-    missing = [name for name in (date_column, *columns) if name not in csv.header]
+    missing = [name for name in (*dates, *columns) if name not in csv.header]
     if missing:
         raise DataError(
             f"{csv.name} has no column {quoted(missing)}, which the checkpoint needs; "
             f"its columns are {quoted(csv.header)}" + did_you_mean(missing[0], csv.header),
-            f"the checkpoint reads {quoted([date_column, *columns])}",
+            f"the checkpoint reads {quoted([*dates, *columns])}",
         )
 
 
-def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> Table:
-    """The `seq_len` rows that the model reads, up to row `stop` (excluded)."""
+def _read_history(rows: Rows, stop: int, config: Config, at: str | None, cadence: Cadence) -> Table:
+    """The `seq_len` rows that the model reads, up to row `stop` (excluded), filled."""
     needed, fill = config.window.seq_len, config.data.fill
-    # Filling may add rows, and a gap at the start of the history is filled from the row before it.
-    first = max(stop - needed, 0) if fill == "none" else 0
-    table = make_table(rows.cut(first, stop), fill) if stop > 1 else None
-    found = len(table.timestamps) if table else stop
+    history = rows.cut(max(stop - 2 * needed, 0) if fill == "none" else 0, stop)
+    first = max(len(history.stamps) - needed, 0) if fill == "none" else 0
+    history = history.cut(first, len(history.stamps))
+    if isinstance(cadence, Every) and stop:
+        cadence = replace(cadence, anchor=history.stamps[0])
+    table = None
+    if stop > 1:
+        _require_cadence(history, cadence)
+        table = make_table(history, config.data, cadence)
+    found = len(table.stamps) if table else stop
     if table is None or found < needed:
         raise DataError(
             f"{rows.csv.name} has {format_count(found, 'row')}"
@@ -108,39 +128,49 @@ def _read_history(rows: RawRows, stop: int, config: Config, at: str | None) -> T
             + f", but the checkpoint reads {needed:,} rows of history (seq_len)",
             "give a file that goes further back" + (", or a later --at" if at else ""),
         )
-    if (later := rows.stamps[:first] >= rows.stamps[first]).any():
-        row = int(later.argmax())
+    frame = table.frame.tail(needed)
+    if empty := [column.name for column in frame if column.null_count() == needed]:
         raise DataError(
-            f"{rows.csv.name}, line {rows.csv.line(row)}: {show(rows.stamps[row])} comes before "
-            f"{show(rows.stamps[first])} in line {rows.csv.line(first)}",
-            "sort the rows by time",
+            f"{rows.csv.name}: column '{empty[0]}' has no value in the {needed:,} rows of history that the model reads",
+            "give a file that has some, or another --at",
         )
-    return replace(table, timestamps=table.timestamps[-needed:], blocks=[table.values[-needed:]])
+    return replace(table, stamps=table.stamps.tail(needed), frame=fill_history(frame, fill))
 
 
-def _require_cadence(name: str, table: Table, cadence: str) -> None:
+def _require_cadence(rows: Rows, cadence: Cadence) -> None:
     """Few rows may fit several cadences, as a week of working days does. The checkpoint's must be one of them."""
-    first, *rest = table.timestamps
-    if not np.array_equal(continue_timestamps(first, parse_cadence(cadence), len(rest)), rest):
-        found, needed = show_step(table.cadence), show_step(parse_cadence(cadence))
-        raise DataError(
-            f"{name} has a row every {found}, but the checkpoint was trained on one every {needed}",
-            "resample the file to the checkpoint's cadence, or train on data of this one",
-        )
+    numbers = cadence.numbers(rows.stamps)
+    steps, foreign = numbers.diff().drop_nulls(), numbers.null_count()
+    if (steps == 1).sum() * 2 >= len(steps):
+        if foreign * 20 <= len(numbers) if isinstance(cadence, WeekTimes) else not foreign:
+            return
+        if foreign * 2 < len(numbers):
+            raise irregular(rows, int(numbers.is_null().arg_true()[0]), cadence)
+    found = find_cadence(rows.stamps)
+    raise DataError(
+        f"{rows.csv.name} has a row every {found or '(irregular steps)'}, "
+        f"but the checkpoint was trained on one every {cadence}",
+        "resample the file to the checkpoint's cadence, or train on data of this one",
+    )
 
 
-def _find_row(name: str, stamps: Stamps, style: DateStyle, at: str) -> int:
-    """The row of a timestamp that the user wrote in ISO 8601 or in the file's style."""
-    first, last = style.write(stamps[0]), style.write(stamps[-1])
-    moment = parse_timestamp(at, ISO) or parse_timestamp(at, style.form)
+def _find_row(rows: Rows, at: str) -> int:
+    """The row of a wall time that the user wrote in ISO 8601 or in the file's style; the last one of a doubled hour."""
+    style, name = rows.style, rows.csv.name
+    first, last = style.write(rows.stamps[0]), style.write(rows.stamps[-1])
+    moment, has_offset = parse_moment(at, style.form)
     if moment is None:
         raise DataError(f"--at '{at}' is no timestamp", f"write it as the file does, such as '{last}'")
-    stamp = np.datetime64(moment if has_utc_offset(at) else moment - style.ahead_of_utc, "us")
-    rows = np.flatnonzero(stamps == stamp)
-    if not len(rows):
-        nearest = stamps[np.abs(stamps - stamp).argmin()]
+    times = rows.walls
+    if has_offset and (style.is_utc or not style.offset):
+        times = rows.stamps
+    elif has_offset:
+        moment += style.ahead
+    found = (times == moment).arg_true()
+    if not len(found):
+        nearest = rows.stamps[int((times - moment).abs().arg_min() or 0)]
         raise DataError(
             f"{name} has no row at {at}: its rows go from {first} to {last}",
             f"give --at the timestamp of a row; the nearest is {style.write(nearest)}",
         )
-    return int(rows[-1])
+    return int(found[-1])

@@ -4,36 +4,48 @@ A window is `seq_len` rows of history and the `pred_len` rows after them. A samp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from timellm_cli.config import Config, WindowConfig
 from timellm_cli.counts import count_windows
 from timellm_cli.data.batch import Batch
-from timellm_cli.data.scale import Floats, Scaler, require_computable
+from timellm_cli.data.scale import Scaler, require_computable
 from timellm_cli.data.table import Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import DataError
 from timellm_cli.splits import Span, Spans, split_rows
 
-_PIECE_VALUES = 2**18
-
 
 class WindowDataset:
     """Every window of a span, channel by channel: the number of a sample is channel * `windows` + window.
 
-    `values_CN` is the whole table, standardised; it is not copied. `channels` counts the channels, which are the last
-    ones of the table. `windows` counts the windows of one channel.
+    `values_CN` is the whole table, standardised, NaN where there is no value; it is not copied. `channels` counts the
+    channels, which are the last ones of the table. `windows` counts the windows of one channel. Histories are filled as
+    `fill` says, with the raw 0 of each channel at `zero_C`.
     """
 
-    def __init__(self, values_CN: Tensor, span: Span, channels: int, window: WindowConfig, stride: int) -> None:
+    def __init__(
+        self,
+        values_CN: Tensor,
+        span: Span,
+        channels: int,
+        window: WindowConfig,
+        stride: int,
+        fill: str = "none",
+        zero_C: Tensor | None = None,
+    ) -> None:
         self.values_CN = values_CN
         self.span = span
         self.channels = channels
         self.window = window
         self.stride = stride
+        self.fill = fill
+        self.zero_C = torch.zeros(len(values_CN)) if zero_C is None else zero_C
         self.windows = count_windows(span.rows, window, stride)
 
     def __len__(self) -> int:
@@ -52,15 +64,19 @@ class WindowDataset:
         seq_len, pred_len = self.window.seq_len, self.window.pred_len
         history_BT = self.values_CN.unfold(1, seq_len, 1)[channel_B, start_B]
         future_BH = self.values_CN.unfold(1, pred_len, 1)[channel_B, start_B + seq_len]
-        return Batch(history_BT, future_BH, channel_B, start_B)
+        if self.fill == "none":
+            return Batch(history_BT, future_BH, channel_B, start_B)
+        history_BT = fill_histories(history_BT, self.fill, self.zero_C[channel_B])
+        known_BH = ~future_BH.isnan()
+        return Batch(history_BT, future_BH, channel_B, start_B, known_BH=None if known_BH.all() else known_BH)
 
 
 @dataclass(frozen=True, eq=False)
 class ForecastData:
     """A table, the rows of each split, and the scaler: fitted on the training span, or a checkpoint's.
 
-    `values_CN` are the values, standardised, in float32. The raw ones are freed: `table` has no blocks. `warnings` are
-    those of the table and of the training rows.
+    `values_CN` are the values, standardised, in float32, NaN where there is none. The raw ones are freed: the frame of
+    `table` is empty. `warnings` are the notes on the table and on the training rows.
     """
 
     table: Table
@@ -79,8 +95,11 @@ class ForecastData:
         return self._windows("train", len(self.table.columns))
 
     def _windows(self, split: str, channels: int) -> WindowDataset:
-        stride = self.config.data.window_stride
-        return WindowDataset(self.values_CN, self.spans[split], channels, self.config.window, stride)
+        data = self.config.data
+        zero_C = torch.from_numpy(self.scaler.standardise(np.zeros(len(self.table.columns)))).float()
+        return WindowDataset(
+            self.values_CN, self.spans[split], channels, self.config.window, data.window_stride, data.fill, zero_C
+        )
 
 
 def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, ...] | None = None) -> ForecastData:
@@ -96,46 +115,48 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     table = read_table(path, data)
     if columns is not None:
         table = table.select(columns)
-    spans = split_rows(len(table.timestamps), known_dataset(data), data, config.window)
-    training = _cut(table.blocks, spans.scaler)
+    spans = split_rows(len(table.stamps), known_dataset(data), data, config.window)
+    training = table.frame[spans.scaler.start : spans.scaler.stop]
     if scaler is None:
-        scaler = Scaler.fit(*training)
-    warnings = (*table.warnings, *_warn(table, training))
-    del training  # views that would keep the blocks
-    return ForecastData(table, scaler, spans, _standardise(table, scaler, str(path)), config, warnings)
+        scaler = Scaler.fit(training)
+    warnings = (*table.notes, *_warn(table, training))
+    values_CN = _standardise(table.frame.get_columns(), scaler, str(path))
+    return ForecastData(replace(table, frame=table.frame.clear()), scaler, spans, values_CN, config, warnings)
 
 
-def _cut(blocks: Sequence[Floats], span: Span) -> list[Floats]:
-    """The rows of a span as small views, so that what is computed of each takes little memory."""
-    pieces, before = [], 0
-    for block_NC in blocks:
-        rows_NC = block_NC[max(span.start - before, 0) : max(span.stop - before, 0)]
-        pieces += [rows_NC[rows] for rows in _slices(rows_NC)]
-        before += len(block_NC)
-    return pieces
-
-
-def _slices(values_NC: Floats) -> list[slice]:
-    rows = max(_PIECE_VALUES // values_NC.shape[1], 1)
-    return [slice(start, start + rows) for start in range(0, len(values_NC), rows)]
-
-
-def _standardise(table: Table, scaler: Scaler, name: str) -> Tensor:
-    """The values standardised (C, N). Frees the table's blocks one by one, so that memory never holds both."""
-    # Not np.empty: its huge pages are all allocated with the first rows.
-    values_CN = torch.empty((len(table.columns), len(table.timestamps)), dtype=torch.float32)
-    start = 0
-    while table.blocks:
-        block_NC = table.blocks.pop(0)
-        for rows in _slices(block_NC):
-            standardised_NC = scaler.standardise(block_NC[rows])
-            require_computable(standardised_NC, table.columns, name)
-            values_CN[:, start : start + len(standardised_NC)] = torch.from_numpy(standardised_NC).T
-            start += len(standardised_NC)
+def _standardise(columns: list[pl.Series], scaler: Scaler, name: str) -> Tensor:
+    """The values standardised (C, N), channel by channel."""
+    values_CN = torch.empty((len(columns), len(columns[0])), dtype=torch.float32)
+    for channel, column in enumerate(columns):
+        standardised_N = (column.to_numpy() - scaler.mean_C[channel]) / scaler.std_C[channel]
+        require_computable(standardised_N, column.name, name)
+        values_CN[channel] = torch.from_numpy(standardised_N)
     return values_CN
 
 
-def _warn(table: Table, training: Sequence[Floats]) -> list[str]:
-    constant = set(constant_columns(training, table.columns)) - set(constant_columns(table.blocks, table.columns))
+def _warn(table: Table, training: pl.DataFrame) -> list[str]:
+    constant = set(constant_columns(training)) - set(constant_columns(table.frame))
     names = [name for name in table.columns if name in constant]
     return [f"constant in the training rows, so there is nothing to learn from: {', '.join(names)}"] if names else []
+
+
+def fill_histories(history_BT: Tensor, how: str, zero_B: Tensor) -> Tensor:
+    """What `fill_history` (`data/table.py`) does, for many histories (B x T) with NaN for what is absent.
+
+    `zero_B` is the raw 0 of each, in the units of the histories.
+    """
+    known_BT = ~history_BT.isnan()
+    if bool(known_BT.all()):
+        return history_BT
+    if how == "zero":
+        return torch.where(known_BT, history_BT, zero_B[:, None])
+    length = history_BT.shape[1]
+    place_T = torch.arange(length)
+    before_BT = torch.where(known_BT, place_T, -1).cummax(dim=1).values
+    after_BT = torch.where(known_BT, place_T, length).flip(1).cummin(dim=1).values.flip(1)
+    left_BT = torch.where(before_BT >= 0, before_BT, after_BT).clamp(max=length - 1)
+    right_BT = torch.where(after_BT < length, after_BT, left_BT) if how == "linear" else left_BT
+    low_BT, high_BT = history_BT.gather(1, left_BT), history_BT.gather(1, right_BT)
+    share_BT = (place_T - left_BT) / (right_BT - left_BT).clamp(min=1)
+    filled_BT = low_BT + (high_BT - low_BT) * share_BT.clamp(0, 1)
+    return torch.where(known_BT, history_BT, filled_BT).nan_to_num(0.0)  # 0: the mean of the training rows

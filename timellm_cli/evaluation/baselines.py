@@ -11,16 +11,15 @@ are the peaks of the autocorrelation.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
 from timellm_cli.data.batch import Batch
-from timellm_cli.data.cadence import Cadence
+from timellm_cli.data.cadence import Cadence, Every, MonthDays, WeekTimes
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.evaluation.score import Forecaster
@@ -34,14 +33,12 @@ _STRETCH = 2**15
 """Rows that are transformed at a time."""
 
 _SPANS = {
-    "1 minute": pd.Timedelta(minutes=1),
-    "1 hour": pd.Timedelta(hours=1),
-    "1 day": pd.Timedelta(days=1),
-    "1 week": pd.Timedelta(weeks=1),
-    "1 year": pd.Timedelta(days=365),
+    "1 minute": timedelta(minutes=1),
+    "1 hour": timedelta(hours=1),
+    "1 day": timedelta(days=1),
+    "1 week": timedelta(weeks=1),
+    "1 year": timedelta(days=365),
 }
-_UNEVEN = {"B": (5, "1 week"), "M": (12, "1 year"), "Q": (4, "1 year")}
-"""Business days, months and quarters have no constant length; by the first letter of their pandas rule."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +54,15 @@ def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
 
     A year has 52 weeks.
     """
-    if isinstance(cadence, pd.Timedelta):
-        whole = [(span // cadence, name) for name, span in _SPANS.items() if span % cadence == pd.Timedelta(0)]
-        whole += [(52, "1 year")] if cadence == pd.Timedelta(weeks=1) else []
+    if isinstance(cadence, Every):
+        whole = [(span // cadence.step, name) for name, span in _SPANS.items() if not span % cadence.step]
+        whole += [(52, "1 year")] if cadence.step == timedelta(weeks=1) else []
+    elif isinstance(cadence, WeekTimes):
+        days = len({moment.days for moment in cadence.times})
+        whole = [(len(cadence.times) // days, "1 day"), (len(cadence.times), "1 week")]
+        whole = [(rows, name) for rows, name in whole if len(cadence.times) % rows == 0]
     else:
-        offset = to_offset(cadence)
-        assert offset is not None
-        rows, name = _UNEVEN.get(offset.rule_code.lstrip("B")[:1] or "B", (0, ""))
-        whole = [(rows // offset.n, name)] if rows % offset.n == 0 else []
+        whole = [(len(cadence.months) * len(cadence.days), "1 year")] if isinstance(cadence, MonthDays) else []
     return [Period(rows, name) for rows, name in whole if 2 <= rows <= longest]
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timellm_cli.data.cadence import show
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.evaluation.score import Forecaster, Scores
@@ -68,8 +67,8 @@ def make_examples(
                 rank=rank,
                 channel=columns[row],
                 mse=float(scores.window_mse_CW[channel, window]),
-                first=show(data.table.timestamps[first]),
-                last=show(data.table.timestamps[first + future_BH.shape[1] - 1]),
+                first=data.table.style.write(data.table.stamps[first]),
+                last=data.table.style.write(data.table.stamps[first + future_BH.shape[1] - 1]),
                 history=tuple(history_BT[row].tolist()),
                 future=tuple(future_BH[row].tolist()),
                 forecast=tuple(forecast_BH[row].tolist()),

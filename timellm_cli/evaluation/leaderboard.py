@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from timellm_cli.config import Config
-from timellm_cli.data.cadence import parse_cadence, show_step
+from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
 from timellm_cli.errors import listed
@@ -173,8 +173,8 @@ def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -
             part = f"first part of the training rows ({each})"
         yield f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%"
     trained_cadence = checkpoints[0].cadence
-    if str(data.table.cadence) != trained_cadence:
-        trained, scored = show_step(parse_cadence(trained_cadence)), show_step(data.table.cadence)
+    trained, scored = str(parse_cadence(trained_cadence)), str(data.table.cadence)
+    if trained != scored:
         yield f"trained on a row every {trained}, but scored on a row every {scored}"
     lengths = {one.config.window.seq_len for one in checkpoints}
     if len(lengths) > 1:

@@ -11,8 +11,8 @@ from typing import Any
 
 from timellm_cli.config import Config, DataConfig
 from timellm_cli.data.columns import target_of
-from timellm_cli.data.csv_format import open_source
-from timellm_cli.data.preview import probe_csv
+from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.rows import read_rows
 from timellm_cli.datasets import DATASETS, Dataset, description_of, known_dataset
 from timellm_cli.splits import BORDERS
 
@@ -43,10 +43,10 @@ def stand_in(config: Config, path: Path) -> Config:
 
 
 def _is_whole(path: Path, dataset: Dataset, custom: Config) -> bool:
-    header = open_source(path, None, custom.data.date_column).header
-    if set(header) != {custom.data.date_column, *dataset.columns}:
+    csv = open_csv(path, None, custom.data)
+    if set(csv.header) != {custom.data.date_column, *dataset.columns}:
         return False
-    return dataset.month_rows is None or probe_csv(path, custom.data).rows >= BORDERS[-1] * dataset.month_rows
+    return dataset.month_rows is None or len(read_rows(csv, custom.data).stamps) >= BORDERS[-1] * dataset.month_rows
 
 
 _DEFAULTS = {f"data.{name}": field.default for name, field in DataConfig.model_fields.items()}
@@ -65,7 +65,7 @@ def transfer(config: Config, other: str) -> Config:
     if other in DATASETS and not path.exists():
         date_column = _DEFAULTS["data.date_column"]
         return config.with_values({**shared, **_known(other), "data.path": None, "data.date_column": date_column})
-    header = open_source(path, None, config.data.date_column).header
+    header = open_csv(path, None, config.data).header
     date_column = config.data.date_column if config.data.date_column in header else header[0]
     columns = [name for name in header if name != date_column]
     shared |= {"data.path": path, "data.date_column": date_column}

@@ -1,18 +1,19 @@
 """Everything that `inspect` says of a run, and the same for several values of one key. Light."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from timellm_cli.config import FIELDS, Config, DataConfig
 from timellm_cli.counts import RunCounts, count_run
 from timellm_cli.data.columns import select_columns
-from timellm_cli.data.csv_format import CsvSource
-from timellm_cli.data.preview import Probe, probe_csv
+from timellm_cli.data.csv_format import CsvFormat, open_csv
 from timellm_cli.datasets import data_path, known_dataset
-from timellm_cli.errors import ConfigError, TimellmError, did_you_mean
+from timellm_cli.errors import ConfigError, DataError, TimellmError, did_you_mean
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.code_path import CodePath, find_code_path
@@ -23,15 +24,24 @@ from timellm_cli.planning.memory_bill import Memory, Saving, find_savings, is_si
 from timellm_cli.planning.prompt_tokens import Prompt, read_prompt
 from timellm_cli.planning.readiness import Check, check_readiness
 
+if TYPE_CHECKING:
+    from timellm_cli.data.rows import Rows
+    from timellm_cli.data.table import Table
+
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where the counts of rows and columns come from: a file that was probed, or what is known of the dataset."""
+    """Where the counts of rows and columns come from: the file, or what is known of the dataset.
+
+    `read` is None without the file. `fault` is the error with which training would refuse the file; then `read` has the
+    rows as they are.
+    """
 
     path: Path
-    probe: Probe | None
+    read: "Table | Rows | None"
     rows: int
     columns: tuple[str, ...]
+    fault: DataError | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ def make_plan(
     """
     shape = look_up_llm(config.llm.name)
     data = find_data(config.data)
-    prompt = read_prompt(config, shape, data.probe if from_file else None)
+    prompt = read_prompt(config, shape, data.read if from_file and not data.fault else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
     here, planned = resolve_auto(config, machine, shape), resolve_auto(_prefer_gpu(config, card), planned_for, shape)
     counts = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
@@ -103,7 +113,7 @@ def make_plan(
         cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len) if also_cpu else None,
         time=_estimate_time(planned, planned_for, shape, prompt, counts) if sized else None,
         savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
-        checks=tuple(_check_rows(check, data.probe) for check in check_readiness(here, machine, planned, planned_for)),
+        checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
     )
 
 
@@ -118,25 +128,33 @@ def _estimate_time(
     return epoch_time(case, card, counts.steps_per_epoch, counts.val.samples + counts.test.samples)
 
 
-def _check_rows(check: Check, probe: Probe | None) -> Check:
-    """The check of the data, failed where the rows that were looked at have a fault."""
-    if check.name != "data" or probe is None or probe.fault is None:
+def _check_rows(check: Check, data: DataSource) -> Check:
+    """The check of the data, failed where training would refuse the file."""
+    if check.name != "data" or data.fault is None:
         return check
-    detail = f"{probe.fault.message} (only the first and last rows were looked at)"
-    return Check("data", False, detail, probe.fault.hint)
+    return Check("data", False, data.fault.message, data.fault.hint)
 
 
 def find_data(data: DataConfig) -> DataSource:
     """The data of a run: its file where it is, else what is known of the dataset.
 
-    Raises DataError for a custom dataset without a file, and for columns that are not there.
+    Raises DataError for a custom dataset without a file, and for columns and cells that cannot be used.
     """
     path, dataset = data_path(data), known_dataset(data)
-    if path.is_file() or dataset is None:
-        probe = probe_csv(path, data)
-        return DataSource(path, probe, probe.rows, probe.columns)
-    unread = CsvSource(dataset.name, lambda: path.open("rb"), "utf-8", ",", (data.date_column, *dataset.columns))
-    return DataSource(path, None, dataset.rows, select_columns(unread, data))
+    if not path.is_file() and dataset is not None:
+        header = (data.date_column, *dataset.columns)
+        unread = CsvFormat(dataset.name, None, io.BytesIO, "utf-8", ",", header, 0, 1)
+        return DataSource(path, None, dataset.rows, select_columns(unread, data))
+    from timellm_cli.data.rows import read_rows
+    from timellm_cli.data.table import make_table
+
+    rows = read_rows(open_csv(path, None, data), data)
+    columns = tuple(rows.frame.columns)
+    try:
+        table = make_table(rows, data)
+    except DataError as fault:
+        return DataSource(path, rows, len(rows.stamps), columns, fault)
+    return DataSource(path, table, len(table.stamps), columns)
 
 
 def _prefer_gpu(config: Config, card: Card | None) -> Config:

@@ -8,38 +8,39 @@ import math
 import re
 import tomllib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from operator import mul
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from timellm_cli.config import Config
-from timellm_cli.data.csv_format import EMPTY_CELLS, not_a_number, open_source
-from timellm_cli.data.preview import Probe
-from timellm_cli.data.timestamps import fitting_formats, no_timestamp, parse_timestamp
 from timellm_cli.datasets import description_of, known_dataset
-from timellm_cli.errors import DataError, ModelError
+from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.prompt import PromptText, WindowStatistics
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.splits import split_rows
 
+if TYPE_CHECKING:
+    from timellm_cli.data.rows import Rows
+    from timellm_cli.data.table import Table
+
 _EPSILON = 1e-5
 _TIE = 1e-9
 
 
-def first_sample_statistics(probe: Probe, config: Config) -> WindowStatistics:
-    """Statistics of the first training window of the first channel, as its prompt gives them, window-normalised.
+def first_sample_statistics(read: "Table | Rows", config: Config) -> WindowStatistics:
+    """Statistics of the first training window of the first channel, as its prompt gives them, window-normalised."""
+    from timellm_cli.data.table import fill_history
 
-    Raises DataError where the training span has a gap that is not to be filled, or text among its numbers.
-    """
-    span = split_rows(probe.rows, known_dataset(config.data), config.data, config.window).scaler
-    values = list(islice(_read_channel(probe, config), span.stop))
-    mean, variance = _moments(values)
-    history = array("f", ((value - mean) / (math.sqrt(variance) or 1.0) for value in values[: config.window.seq_len]))
-    return describe(normalise(history), config.prompt.top_lags)
+    column, window = read.frame.to_series(0), config.window
+    span = split_rows(len(column), known_dataset(config.data), config.data, window).scaler
+    mean, variance = _moments(column[: span.stop].drop_nulls().to_list() or [0.0])
+    history = fill_history(read.frame.select(column.name).head(window.seq_len), config.data.fill).to_series()
+    standardised = array("f", ((value - mean) / (math.sqrt(variance) or 1.0) for value in history))
+    return describe(normalise(standardised), config.prompt.top_lags)
 
 
 def normalise(history: Sequence[float]) -> list[float]:
@@ -74,53 +75,6 @@ def _top_lags(scaled: Sequence[float], count: int) -> tuple[int, ...]:
     return tuple(sorted(range(length), key=lambda lag: (-round(half[min(lag, length - lag)] / unit), lag))[:count])
 
 
-def _read_channel(probe: Probe, config: Config) -> Iterator[float]:
-    """The values of the first channel, one a row of the regular table; gaps are interpolated where that is wished."""
-    source = open_source(probe.path, None, config.data.date_column)
-    name = probe.columns[0]
-    column, dates = source.header.index(name), source.header.index(config.data.date_column)
-    fills = config.data.fill == "linear"
-    place_of = _placer(probe, config.data.date_column) if fills and probe.cadence else None
-    before: tuple[int, float] | None = None
-    with source.rows() as lines:
-        for row, (line, cells) in enumerate(islice(lines, 1, None)):
-            cell = cells[column].strip() if column < len(cells) else ""
-            if cell not in EMPTY_CELLS:
-                try:
-                    now = place_of(line, cells[dates]) if place_of else row, float(cell)
-                except ValueError:
-                    raise not_a_number(source.name, line, name, cell) from None
-                yield from _fill(before, now)
-                before = now
-            elif not fills:
-                raise DataError(
-                    f"{source.name}, line {line}, column '{name}': the cell is empty", "--fill linear fills it"
-                )
-
-
-def _placer(probe: Probe, date_column: str) -> Callable[[int, str], int]:
-    """A function from the timestamp of a line to its row in the regular table."""
-    form = fitting_formats([probe.first, probe.last])[0]
-    first = parse_timestamp(probe.first, form)
-
-    def place_of(line: int, text: str) -> int:
-        stamp = parse_timestamp(text.strip(), form)
-        if stamp is None or first is None or probe.cadence is None:
-            raise no_timestamp(str(probe.path), f"line {line}", text, date_column)
-        return (stamp - first) // probe.cadence
-
-    return place_of
-
-
-def _fill(before: tuple[int, float] | None, now: tuple[int, float]) -> Iterator[float]:
-    """The value of this row, and those of the absent rows before it on a straight line."""
-    place, value = now
-    if before is None:
-        yield from [value] * (place + 1)
-        return
-    first, start = before
-    yield from (start + (value - start) * (row - first) / (place - first) for row in range(first + 1, place))
-    yield value
 
 
 _PIECES = re.compile(r"[A-Za-z]|(\d)|([\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef])|(\S)")
@@ -225,17 +179,17 @@ class Prompt:
     is_real: bool
 
 
-def read_prompt(config: Config, shape: LLMShape | None, probe: Probe | None = None) -> Prompt:
-    """The prompt of the first training sample of a probed file, or a typical one.
+def read_prompt(config: Config, shape: LLMShape | None, read: "Table | Rows | None" = None) -> Prompt:
+    """The prompt of the first training sample of a file that was read, or a typical one.
 
-    Raises ConfigError for an impossible prompt, and DataError where the first sample cannot be read.
+    Raises ConfigError for an impossible prompt.
     """
     if config.llm.name == NO_LLM:
         return Prompt(_NONE, _NONE, "", is_real=False)
     description = description_of(config.data, config.prompt.description)
     ours = PromptText(config.prompt, config.window, description)
     published = PromptText(config.prompt.model_copy(update={"decimals": "all"}), config.window, description)
-    sample = first_sample_statistics(probe, config) if probe else None
+    sample = first_sample_statistics(read, config) if read else None
     statistics = sample or typical_statistics(config.window.seq_len, config.prompt.top_lags)
     counts = count_tokens(ours, statistics, shape), count_tokens(published, statistics, shape)
     return Prompt(*counts, ours.render(statistics), is_real=sample is not None)

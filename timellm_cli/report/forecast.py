@@ -13,16 +13,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from timellm_cli.data.cadence import Stamps
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.timestamps import DateStyle
 from timellm_cli.files import replacing
 from timellm_cli.report.charts import LATIN, families_for
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_count
+
+Stamps = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,8 @@ class Band:
 class Forecast:
     """A forecast of H steps for C channels in the CSV's units, after a history of T rows.
 
-    `columns` are in the order of the input. `actual_HC` holds what the input knows of the forecast's time, NaN beyond
+    `columns` are in the order of the input. Dates are wall times; `last_known` and `dates` (H) are theirs as the input
+    writes them. `actual_HC` holds what the input knows of the forecast's time, NaN beyond
     its end. `resolution_C` is the step below which a channel's digits mean nothing. `bands` are the narrowest first.
     """
 
@@ -50,18 +52,14 @@ class Forecast:
     values_HC: Floats
     actual_HC: Floats
     resolution_C: Floats
-    style: DateStyle
+    last_known: str
+    dates: list[str]
     bands: tuple[Band, ...] = ()
 
     @property
     def known_steps(self) -> int:
         """How many of the forecast's steps the input already holds."""
         return int(np.isfinite(self.actual_HC).all(axis=1).sum())
-
-    @property
-    def dates(self) -> list[str]:
-        """The forecast's timestamps as the input writes its own."""
-        return [self.style.write(stamp) for stamp in self.dates_H]
 
 
 def to_csv(forecast: Forecast, delimiter: str) -> str:
@@ -103,7 +101,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     """The same figures as the CSV, by channel; `actual` holds the steps that the input knows, or is None."""
     known = forecast.known_steps
     return {
-        "last_known": forecast.style.write(forecast.history_dates_T[-1]),
+        "last_known": forecast.last_known,
         "steps": len(forecast.dates_H),
         "dates": forecast.dates,
         "forecast": _by_channel(forecast, forecast.values_HC),

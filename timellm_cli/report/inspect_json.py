@@ -51,7 +51,7 @@ def _counts(plan: Plan) -> dict[str, Any]:
     return {
         "dataset": values["data.dataset"],
         "data_path": str(plan.data.path),
-        "data_file_present": plan.data.probe is not None,
+        "data_file_present": plan.data.read is not None,
         "rows": plan.data.rows,
         "columns": list(plan.data.columns),
         **{key.split(".")[1]: values[key] for key in _CONFIGURED},

@@ -44,7 +44,7 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     name = data.dataset if data.dataset != "custom" else plan.data.path.name
     headline = f"{name}: {window.seq_len} rows of history, {window.pred_len} rows of forecast, features {data.features}"
     yield Text(headline, style="bold")
-    source = "counted in the file" if plan.data.probe else "as known of this dataset; its file is not here"
+    source = "counted in the file" if plan.data.read else "as known of this dataset; its file is not here"
     yield section(f"Data: {plan.data.rows:,} rows, {source}", _data_table(plan))
     yield section("Training", _facts(_training_rows(plan)))
     yield section("Tokens", _facts(_token_rows(plan)))

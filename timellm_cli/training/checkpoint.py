@@ -19,7 +19,7 @@ from torch import Tensor
 
 from timellm_cli import __version__
 from timellm_cli.config import Config
-from timellm_cli.data.cadence import parse_cadence
+from timellm_cli.data.cadence import parse_cadence, to_text
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
@@ -30,14 +30,15 @@ from timellm_cli.model.runner import Runner
 from timellm_cli.training.state import RunState, TrainingState
 
 FORMAT = "timellm checkpoint"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model without its LLM. With `training`, a run can continue from it.
 
-    `columns` are the value columns in the scaler's order, target last; `cadence` is a pandas offset or timedelta text.
+    `columns` are the value columns in the scaler's order, target last; `cadence` is the text of one
+    (`data/cadence.py`), `date_format` how the trained file writes its timestamps.
     `intervals` are there where these very weights were scored on the validation windows.
     """
 
@@ -46,6 +47,7 @@ class Checkpoint:
     scaler: Scaler
     columns: tuple[str, ...]
     cadence: str
+    date_format: str
     metrics: dict[str, float]
     llm_fingerprint: str
     version: str = __version__
@@ -68,7 +70,8 @@ class Checkpoint:
             config=config,
             scaler=data.scaler,
             columns=data.table.columns,
-            cadence=str(data.table.cadence),
+            cadence=to_text(data.table.cadence),
+            date_format=data.table.date_format,
             metrics=metrics,
             llm_fingerprint=runner.llm_fingerprint,
             training=training,
@@ -142,6 +145,7 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         },
         "columns": list(checkpoint.columns),
         "cadence": checkpoint.cadence,
+        "date_format": checkpoint.date_format,
         "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
         "llm_fingerprint": checkpoint.llm_fingerprint,
         "training": training and {"run": asdict(training.run), "step": training.step, "random": training.random},
@@ -193,6 +197,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             scaler=scaler,
             columns=tuple(plain["columns"]),
             cadence=plain["cadence"],
+            date_format=str(plain["date_format"]),
             metrics=dict(plain["metrics"]),
             llm_fingerprint=plain["llm_fingerprint"],
             version=plain["version"],

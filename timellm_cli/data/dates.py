@@ -1,0 +1,264 @@
+"""How timestamps are written: read in the ways people write them, and written again in a file's own style.
+
+Patterns are `strptime`'s, which polars shares but for `%.f`, a fraction of a second with its point. A timestamp that
+ends in an offset from UTC is its wall time beside that offset.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from timellm_cli.errors import DataError
+
+HINT = "write timestamps like 2024-01-31 13:00:00, or say how they are written with --date-format"
+_DATES = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y%m%d",
+    "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
+    "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
+    "%d-%b-%y", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y",
+    "%Y-%m", "%Y/%m", "%Y年%m月", "%b %Y", "%B %Y", "%b-%y", "%Y",
+)  # fmt: skip
+_TIMES = (
+    "", " %H:%M:%S", " %H:%M", "T%H:%M:%S", "T%H:%M", " %H:%M:%S%.f", "T%H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p",
+    "%H", " %H", "%H%M", "%H%M%S", "T%H%M%S", "T%H%M", " %H时", " %H时%M分", " %H时%M分%S秒",
+)  # fmt: skip
+_REGEX = {
+    "%Y": r"\d{4}", "%y": r"\d\d", "%m": r"\d\d?", "%d": r"\d\d?", "%H": r"\d\d?", "%I": r"\d\d?", "%M": r"\d\d",
+    "%S": r"\d\d", "%.f": r"\.\d+", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,}", "%p": "[AaPp][Mm]",
+}  # fmt: skip
+_DIRECTIVE = re.compile(r"%\.?[A-Za-z]")
+_UNIX = {"unix": 10**6, "unix-ms": 10**3}
+_OFFSET = r"(?::\d\d(?:[.,]\d+)?|T\d{2,6})\s*(Z|[+-]\d\d(?::?\d\d)?)$"
+OFFSET_AT_END = r"\s*(Z|[+-]\d\d(?::?\d\d)?)$"
+_RANGE = r"\s+[-–]\s+\S.*$"
+_QUARTER = r"^(\d{4})(\s?-?)Q([1-4])$"
+_NUMBERS = {"unix": r"^-?\d{9,10}$", "unix-ms": r"^-?\d{12,13}$", "quarter": _QUARTER}
+"""Seconds and milliseconds since 1970, and quarters, by their form."""
+
+
+@dataclass(frozen=True)
+class DateFormat:
+    """One way to read a column of texts: `patterns` are tried in order. `name` is what `--date-format` takes.
+
+    `has_offset`: each text ends in an offset from UTC. `is_range`: a text is 'start - end', which counts as its start.
+    """
+
+    patterns: tuple[str, ...]
+    has_offset: bool = False
+    is_range: bool = False
+
+    @property
+    def name(self) -> str:
+        """The first pattern, from which the others differ in the time alone."""
+        return self.patterns[0]
+
+    def wall(self, text: pl.Expr) -> pl.Expr:
+        """The wall time of each text, in microseconds; null where no pattern reads it."""
+        if self.name in _UNIX:
+            return (text.cast(pl.Int64, strict=False) * _UNIX[self.name]).cast(pl.Datetime("us"))
+        if self.name == "quarter":
+            month = text.str.extract(_QUARTER, 3).cast(pl.Int32) * 3 - 2
+            return pl.datetime(text.str.extract(_QUARTER, 1).cast(pl.Int32), month, 1).dt.cast_time_unit("us")
+        if self.is_range:
+            text = text.str.replace(_RANGE, "")
+        if self.has_offset:
+            text = text.str.replace(OFFSET_AT_END, "")
+        return pl.coalesce(*(reading for pattern in self.patterns for reading in _read(text, pattern)))
+
+    def offset(self, text: pl.Expr) -> pl.Expr:
+        """The offset from UTC at the end of each text."""
+        found = text.str.extract(_OFFSET, 1)
+        sign = pl.when(found.str.starts_with("-")).then(-1).otherwise(1)
+        hours = found.str.slice(1, 2).cast(pl.Int32, strict=False).fill_null(0)
+        minutes = found.str.replace(":", "").str.slice(3, 2).cast(pl.Int32, strict=False).fill_null(0)
+        return pl.when(found.is_null()).then(None).otherwise(pl.duration(minutes=sign * (hours * 60 + minutes)))
+
+    def with_all_times(self) -> "DateFormat":
+        """The same date with every time of day that can stand behind it: a midnight may be written without one."""
+        date = max((date for date in _DATES if self.name.startswith(date)), key=len, default=None)
+        if date is None or "%d" not in date:
+            return self
+        more = [date + time for time in _TIMES if date + time not in self.patterns and _can_follow(date, time)]
+        return replace(self, patterns=(*self.patterns, *more))
+
+
+def _read(text: pl.Expr, pattern: str) -> Iterator[pl.Expr]:
+    """Readings of a pattern: as it is, and with the hour 24, which is 0 of the next day."""
+    added = "" if "%d" in pattern else "-01" if "%m" in pattern or "%b" in pattern or "%B" in pattern else "-01-01"
+    form = pattern + {"": "", "-01": "-%d", "-01-01": "-%m-%d"}[added]
+    if ("%H" in pattern or "%I" in pattern) and "%M" not in pattern:
+        added, form = added + ":00", form + ":%M"
+    yield (text + added).str.to_datetime(form, time_unit="us", strict=False)
+    if "%H" in pattern and "%M" in pattern:
+        late = (text.str.replace(r"([ T])24:", "${1}00:") + added).str.to_datetime(form, time_unit="us", strict=False)
+        yield pl.when(text.str.contains(r"[ T]24:00")).then(late + timedelta(days=1))
+
+
+def find_formats(texts: Sequence[str], wanted: str | None = None) -> list[DateFormat]:
+    """The formats that read every text: none, one, or several where day, month or year can be exchanged.
+
+    `wanted` is the value of `--date-format`.
+    """
+    known = [text for text in texts if text]
+    if not known:
+        return []
+    base = DateFormat(("",), _all_match(_OFFSET, known), _all_match(_RANGE, known))
+    trunks = [re.sub(OFFSET_AT_END, "", text) if base.has_offset else text for text in known]
+    trunks = [re.sub(_RANGE, "", text) if base.is_range else text for text in trunks]
+    if wanted and wanted not in ("dayfirst", "monthfirst"):
+        candidates = [replace(base, patterns=(wanted,))]
+    else:
+        candidates = [replace(base, patterns=patterns) for patterns in _matching(trunks)]
+    column = pl.lit(pl.Series("text", known, dtype=pl.String))
+    numbers = [DateFormat((name,)) for name, form in _NUMBERS.items() if not wanted and _all_match(form, trunks)]
+    fitting = [form for form in candidates if not pl.select(form.wall(column)).to_series().null_count()] or numbers
+    names = {form.name for form in fitting}
+    order = re.compile({"dayfirst": r"%d.*%m", "monthfirst": r"%m.*%d"}.get(wanted or "", ""))
+    return [
+        form for form in fitting if order.search(form.name) and form.name.replace("%B", "%b") not in names - {form.name}
+    ]
+
+
+def _all_match(regex: str, texts: Sequence[str]) -> bool:
+    return all(re.search(regex, text) for text in texts)
+
+
+def _matching(texts: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The patterns of one date that match a text each and all texts together, the most frequent one first."""
+    for date in _DATES:
+        times = [time for time in _TIMES if _can_follow(date, time)]
+        matches = {date + time: re.compile(_to_regex(date + time)) for time in times}
+        counts = {form: sum(bool(regex.fullmatch(text)) for text in texts) for form, regex in matches.items()}
+        found = sorted((form for form in counts if counts[form]), key=lambda form: -counts[form])
+        if found and sum(counts.values()) >= len(texts):
+            yield tuple(found)
+
+
+def _can_follow(date: str, time: str) -> bool:
+    """Whether a time stands behind a date: without a space only behind digits alone, and never behind a month."""
+    return not time or ("%d" in date and (not time.startswith("%") or date == "%Y%m%d"))
+
+
+def _to_regex(pattern: str) -> str:
+    compact = re.search(r"%[YmdHMS]%", pattern) is not None
+    parts = re.split(f"({_DIRECTIVE.pattern})", pattern)
+    widths = _REGEX | dict.fromkeys(("%m", "%d", "%H"), r"\d\d") if compact else _REGEX
+    return "".join(widths[part] if part in widths else re.escape(part) for part in parts)
+
+
+def parse_moment(text: str, form: str) -> tuple[datetime | None, bool]:
+    """One timestamp, and whether it has an offset; then it is in UTC. None where it is neither in `form` nor common."""
+    column = pl.lit(pl.Series([text.strip()]))
+    for found in (*find_formats([text.strip()], form), *find_formats([text.strip()])):
+        wall: datetime = pl.select(found.wall(column)).item()
+        return (wall - pl.select(found.offset(column)).item(), True) if found.has_offset else (wall, False)
+    return None, False
+
+
+def no_timestamp(name: str, where: str, text: str, column: str) -> DataError:
+    """The error of a cell that no format reads. `where` names its line."""
+    return DataError(f"{name}, {where}, column '{column}': '{text}' is no timestamp", HINT)
+
+
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DateStyle:
+    """How a file writes its timestamps: '2016/7/1 0:00' is followed by '2016/7/1 1:00'.
+
+    `form` is a pattern. `date_digits` and `hour_digits` are the fewest digits of day and month and of the hour,
+    `fraction` the digits of a fraction of a second. `offset` is the text of the last offset, `ahead` its length; a
+    timestamp is in UTC where `is_utc`, and gets the offset of `zone` where there is one. `late` writes midnight as the
+    hour 24 of the day before. `length` is that of a range 'start - end'.
+    """
+
+    form: str
+    date_digits: int = 2
+    hour_digits: int = 2
+    fraction: int = 6
+    offset: str = ""
+    ahead: timedelta = timedelta()
+    is_utc: bool = False
+    zone: str | None = None
+    late: bool = False
+    between: str = ""
+    length: timedelta | None = None
+
+    def wall(self, stamp: datetime) -> datetime:
+        """Wall time of a stamp of the table."""
+        if not self.is_utc:
+            return stamp
+        if self.zone is not None:
+            return stamp.replace(tzinfo=UTC).astimezone(ZoneInfo(self.zone)).replace(tzinfo=None)
+        return stamp + self.ahead
+
+    def write(self, stamp: datetime) -> str:
+        """A stamp of the table as text."""
+        wall = self.wall(stamp)
+        text = self._write(wall) + self._offset_of(stamp, wall)
+        return text + self.between + self._write(wall + self.length) if self.length is not None else text
+
+    def _offset_of(self, stamp: datetime, wall: datetime) -> str:
+        if not self.offset or self.zone is None or not self.is_utc:
+            return self.offset
+        minutes = round((wall - stamp) / timedelta(minutes=1))
+        hours = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}"
+        colon = ":" if ":" in self.offset else ""
+        return hours if len(self.offset) == 3 and not minutes % 60 else f"{hours}{colon}{abs(minutes) % 60:02}"
+
+    def _write(self, moment: datetime) -> str:
+        if self.form in _UNIX:
+            return str((moment - datetime(1970, 1, 1)) // timedelta(microseconds=_UNIX[self.form]))
+        if self.form == "quarter":
+            return f"{moment.year:04}{self.between}Q{(moment.month + 2) // 3}"
+        hour = moment.hour
+        if self.late and moment.time() == datetime.min.time():
+            moment, hour = moment - timedelta(days=1), 24
+        parts = {
+            "%Y": f"{moment.year:04}",
+            "%y": f"{moment.year % 100:02}",
+            "%m": f"{moment.month:0{self.date_digits}}",
+            "%d": f"{moment.day:0{self.date_digits}}",
+            "%b": _MONTHS[moment.month - 1][:3],
+            "%B": _MONTHS[moment.month - 1],
+            "%H": f"{hour:0{self.hour_digits}}",
+            "%I": f"{(hour - 1) % 12 + 1:0{self.hour_digits}}",
+            "%M": f"{moment.minute:02}",
+            "%S": f"{moment.second:02}",
+            "%.f": f".{moment.microsecond:06}"[: self.fraction + 1],
+            "%p": "AM" if hour < 12 else "PM",
+        }
+        # strftime has no portable fields without leading zeros, and its %p depends on the locale.
+        return _DIRECTIVE.sub(lambda directive: parts[directive[0]], self.form)
+
+
+def find_style(texts: Sequence[str], stamps: Sequence[datetime], form: DateFormat, base: DateStyle) -> DateStyle:
+    """The style that writes these timestamps exactly as the file does; ISO 8601 where none does.
+
+    `stamps` are the table's, one for each text. `base` has the offset and the zone.
+    """
+    if form.name == "quarter" and (match := re.fullmatch(_QUARTER, texts[0])):
+        return replace(base, form="quarter", between=match[2])
+    if form.is_range and (match := re.search(r"\s+[-–]\s+", texts[0])):
+        style = find_style([re.sub(_RANGE, "", text) for text in texts], stamps, replace(form, is_range=False), base)
+        end, _ = parse_moment(texts[0][match.end() :], form.name)
+        return replace(style, between=match[0], length=end - style.wall(stamps[0]) if end else None)
+    digits = max((len(found[1]) for text in texts if (found := re.search(r":\d\d\.(\d+)", text))), default=6)
+    late = any(re.search(r"[ T]24:00", text) for text in texts)
+    for pattern, date_digits, hour_digits in product(form.patterns, (2, 1), (2, 1)):
+        style = replace(
+            base, form=pattern, date_digits=date_digits, hour_digits=hour_digits, fraction=digits, late=late
+        )
+        if all(style.write(stamp) == text for stamp, text in zip(stamps, texts, strict=True)):
+            return style
+    whole_seconds = not any(stamp.microsecond for stamp in stamps)
+    return replace(base, form="%Y-%m-%d %H:%M:%S" + ("" if whole_seconds else "%.f"))
