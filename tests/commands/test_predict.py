@@ -109,7 +109,8 @@ def test_semicolons_excel_dates_and_bom_come_back_as_they_went_in(
     for date, *cells in rows_of(small_csv.read_text(encoding="utf-8"))[1:]:
         lines.append(f"{int(date[8:10])}/{int(date[5:7])}/{date[:4]} {date[11:16]};{';'.join(cells)}")
     path.write_text("\n".join(lines), encoding="utf-8-sig")
-    finished = cli("predict", checkpoint, path, "--steps", 2)
+    assert "'50.000' could be 50000 or 50" in cli("predict", checkpoint, path, "--steps", 2).stderr
+    finished = cli("predict", checkpoint, path, "--steps", 2, "--decimal", ".")
     assert finished.returncode == 0, finished.stderr
     first = finished.stdout.splitlines()
     assert first[0] == "date;OT;load"

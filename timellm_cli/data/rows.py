@@ -175,7 +175,7 @@ def _drop_empty_rows(
 ) -> tuple[pl.DataFrame, list[str]]:
     """The rows that are not empty, and a note on an empty tail. Raises DataError for a row too wide or undated."""
     empty = _is_empty(frame, columns)
-    kept = frame.filter(~empty)
+    kept = frame.filter(~empty) if empty.any() else frame
     if kept[BEYOND].any():
         raise too_wide(csv, int(kept[BEYOND].arg_true()[0]), data)
     if not len(kept):

@@ -84,10 +84,10 @@ def make_table(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> 
     Raises DataError for a single row, cells that are no finite numbers, repeated and irregular timestamps, for gaps and
     empty cells where `data.fill` is none, and for a column without any value.
     """
-    if len(rows.stamps) < 2:
-        raise DataError(f"{rows.csv.name} has a single row, which has no cadence", "at least two rows are needed")
     rows.require_numbers()
     rows = _drop_repeats(rows, data)
+    if len(rows.stamps) < 2:
+        raise DataError(f"{rows.csv.name} has a single row, which has no cadence", "at least two rows are needed")
     cadence = cadence or find_cadence(rows.stamps, data.calendar)
     if cadence is None:
         raise _irregular(rows)

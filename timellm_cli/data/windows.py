@@ -120,14 +120,18 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     if scaler is None:
         scaler = Scaler.fit(training)
     warnings = (*table.notes, *_warn(table, training))
-    values_CN = _standardise(table.frame.get_columns(), scaler, str(path))
-    return ForecastData(replace(table, frame=table.frame.clear()), scaler, spans, values_CN, config, warnings)
+    columns = table.frame.get_columns()
+    table = replace(table, frame=table.frame.clear())
+    del training  # a view that would keep all values
+    return ForecastData(table, scaler, spans, _standardise(columns, scaler, str(path)), config, warnings)
 
 
 def _standardise(columns: list[pl.Series], scaler: Scaler, name: str) -> Tensor:
-    """The values standardised (C, N), channel by channel."""
+    """The values standardised (C, N). Frees the columns one by one, so that memory never holds both."""
+    # Not np.empty: its huge pages are all allocated with the first rows.
     values_CN = torch.empty((len(columns), len(columns[0])), dtype=torch.float32)
-    for channel, column in enumerate(columns):
+    for channel in range(len(columns)):
+        column = columns.pop(0)
         standardised_N = (column.to_numpy() - scaler.mean_C[channel]) / scaler.std_C[channel]
         require_computable(standardised_N, column.name, name)
         values_CN[channel] = torch.from_numpy(standardised_N)

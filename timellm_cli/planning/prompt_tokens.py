@@ -75,8 +75,6 @@ def _top_lags(scaled: Sequence[float], count: int) -> tuple[int, ...]:
     return tuple(sorted(range(length), key=lambda lag: (-round(half[min(lag, length - lag)] / unit), lag))[:count])
 
 
-
-
 _PIECES = re.compile(r"[A-Za-z]|(\d)|([\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef])|(\S)")
 
 
