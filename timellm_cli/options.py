@@ -48,8 +48,8 @@ COMPUTING = (*PLAIN, "hardware.recompute")
 READING = tuple(
     f"data.{name}"
     for name in (
-        "fill", "duplicates", "date_column", "date_format", "timezone", "snap", "decimal", "thousands", "na", "skip_rows",
-        "encoding",
+        "fill", "duplicates", "date_column", "date_format", "timezone", "snap", "decimal", "thousands", "na",
+        "skip_rows", "encoding",
     )
 )  # fmt: skip
 """Keys that say how a file is read; a checkpoint's file may be written otherwise than the one it was trained on."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.untrained import make_config
+from timellm_cli.data.cadence import to_text
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError

@@ -1,6 +1,6 @@
+from datetime import datetime
 from pathlib import Path
 
-from datetime import datetime
 import numpy as np
 import pytest
 import torch

@@ -14,8 +14,6 @@ import atheris  # type: ignore[import-not-found,unused-ignore]
 
 with atheris.instrument_imports(include=["timellm_cli"]):
     import timellm_cli.data.table
-
-    import timellm_cli.data.table
     import timellm_cli.report.training_log
     import timellm_cli.settings
     import timellm_cli.training.checkpoint  # noqa: F401

@@ -98,7 +98,9 @@ def test_a_channel_in_other_units_has_the_same_forecast_in_those(
     raw_NC = np.sin(np.arange(200)[:, None] / [2.0, 5.0]) + chance.normal(size=(200, 2)) / 5
     scales_C, shifts_C = np.array([scale, 1.0]), np.array([shift, 0.0])
     moved_NC = (raw_NC + shifts_C) * scales_C
-    plain_TC, other_TC = (Scaler.fit(pl.DataFrame(values_NC)).standardise(values_NC)[-48:] for values_NC in (raw_NC, moved_NC))
+    plain_TC, other_TC = (
+        Scaler.fit(pl.DataFrame(values_NC)).standardise(values_NC)[-48:] for values_NC in (raw_NC, moved_NC)
+    )
     prompts = [runner.encoder.encode(torch.from_numpy(values_TC.T).float()) for values_TC in (plain_TC, other_TC)]
     # The last decimal of a statistic may round the other way: that window reads another prompt.
     assume(torch.equal(prompts[0].ids_BK, prompts[1].ids_BK))

@@ -32,8 +32,9 @@ def make_forecast(columns: tuple[str, ...] = ("load", "OT"), known: int = 0) -> 
     actual_HC[:known] = ramp_NC[48 : 48 + known] + 2
     resolution_C = 1e-5 * np.logspace(0, 3, len(columns))
     dates = [f"{hour:%d.%m.%Y %H:%M}" for hour in HOURS.tolist()]
+    texts = dates[47], dates[48:]
     return Forecast(
-        "when", columns, HOURS[:48], ramp_NC[:48], HOURS[48:], ramp_NC[48:], actual_HC, resolution_C, dates[47], dates[48:]
+        "when", columns, HOURS[:48], ramp_NC[:48], HOURS[48:], ramp_NC[48:], actual_HC, resolution_C, *texts
     )
 
 

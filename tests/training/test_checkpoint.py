@@ -2,9 +2,9 @@
 
 import pickle
 import zipfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from datetime import datetime, timedelta
 import numpy as np
 import pytest
 import torch
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.training.conftest import MakeConfig, assert_same_weights, train
 from timellm_cli import __version__
-from timellm_cli.data.cadence import Every, to_text
 from timellm_cli.config import Config
+from timellm_cli.data.cadence import Every, to_text
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.bands import Intervals

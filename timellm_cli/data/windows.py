@@ -120,10 +120,10 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     if scaler is None:
         scaler = Scaler.fit(training)
     warnings = (*table.notes, *_warn(table, training))
-    columns = table.frame.get_columns()
+    raw = table.frame.get_columns()
     table = replace(table, frame=table.frame.clear())
     del training  # a view that would keep all values
-    return ForecastData(table, scaler, spans, _standardise(columns, scaler, str(path)), config, warnings)
+    return ForecastData(table, scaler, spans, _standardise(raw, scaler, str(path)), config, warnings)
 
 
 def _standardise(columns: list[pl.Series], scaler: Scaler, name: str) -> Tensor:
