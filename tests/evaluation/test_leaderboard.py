@@ -8,6 +8,7 @@ from torch import Tensor
 from tests.untrained import make_config
 from timellm_cli.config import Config
 from timellm_cli.data.batch import Batch
+from timellm_cli.data.cadence import to_text
 from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation import leaderboard
 from timellm_cli.evaluation.baselines import Baseline
@@ -46,7 +47,7 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
 def compared(csv: Path, task: Task) -> Leaderboard:
     data = load_data(make_config(csv))
-    cadence = str(data.table.cadence)
+    cadence = to_text(data.table.cadence)
     checkpoint = Evaluated("run", Path("run/best.pt"), data.config, data.table.columns, data.scaler, cadence)
     checkpoint.scores = score(nothing, data, "test", 32, limit=task.limit)
     baseline = Baseline("oracle", "reads the future", everything)
