@@ -46,8 +46,9 @@ class PromptTokens:
 class Batch:
     """B samples: standardised values in float32, and each one's channel and first row in the table.
 
-    Histories are filled. `known_BH` says which targets have a value; None where all have. The others are NaN: they are
-    neither trained on nor scored. `prompt` is None until the model's runner has encoded it.
+    Histories are filled. `known_BH` says which targets have a value; None where no value of the table is absent. The
+    other targets are NaN: they are neither trained on nor scored. `prompt` is None until the model's runner has encoded
+    it.
     """
 
     history_BT: Tensor

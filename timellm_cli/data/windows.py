@@ -46,6 +46,7 @@ class WindowDataset:
         self.stride = stride
         self.fill = fill
         self.zero_C = torch.zeros(len(values_CN)) if zero_C is None else zero_C
+        self.has_gaps = fill != "none" and bool(values_CN.isnan().any())
         self.windows = count_windows(span.rows, window, stride)
 
     def __len__(self) -> int:
@@ -64,11 +65,10 @@ class WindowDataset:
         seq_len, pred_len = self.window.seq_len, self.window.pred_len
         history_BT = self.values_CN.unfold(1, seq_len, 1)[channel_B, start_B]
         future_BH = self.values_CN.unfold(1, pred_len, 1)[channel_B, start_B + seq_len]
-        if self.fill == "none":
+        if not self.has_gaps:
             return Batch(history_BT, future_BH, channel_B, start_B)
         history_BT = fill_histories(history_BT, self.fill, self.zero_C[channel_B])
-        known_BH = ~future_BH.isnan()
-        return Batch(history_BT, future_BH, channel_B, start_B, known_BH=None if known_BH.all() else known_BH)
+        return Batch(history_BT, future_BH, channel_B, start_B, known_BH=~future_BH.isnan())
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +150,6 @@ def fill_histories(history_BT: Tensor, how: str, zero_B: Tensor) -> Tensor:
     `zero_B` is the raw 0 of each, in the units of the histories.
     """
     known_BT = ~history_BT.isnan()
-    if bool(known_BT.all()):
-        return history_BT
     if how == "zero":
         return torch.where(known_BT, history_BT, zero_B[:, None])
     length = history_BT.shape[1]
@@ -161,6 +159,6 @@ def fill_histories(history_BT: Tensor, how: str, zero_B: Tensor) -> Tensor:
     left_BT = torch.where(before_BT >= 0, before_BT, after_BT).clamp(max=length - 1)
     right_BT = torch.where(after_BT < length, after_BT, left_BT) if how == "linear" else left_BT
     low_BT, high_BT = history_BT.gather(1, left_BT), history_BT.gather(1, right_BT)
-    share_BT = (place_T - left_BT) / (right_BT - left_BT).clamp(min=1)
+    share_BT = (place_T - left_BT).to(low_BT) / (right_BT - left_BT).clamp(min=1)
     filled_BT = low_BT + (high_BT - low_BT) * share_BT.clamp(0, 1)
     return torch.where(known_BT, history_BT, filled_BT).nan_to_num(0.0)  # 0: the mean of the training rows

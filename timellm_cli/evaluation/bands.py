@@ -10,6 +10,7 @@ step, not for several steps at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,12 +97,11 @@ class ValidationErrors:
         scales_CWk = torch.cat(self._scales).numpy().reshape(*errors_CWH.shape[:2], -1)
         ratios = [(errors_CWH / scales_CWk[:, :, [k]]).astype(np.float32) for k in range(len(self._periods))]
         best = min(range(len(ratios)), key=lambda k: _miss_between_halves(ratios[k])) if len(ratios) > 1 else 0
-        windows = errors_CWH.shape[1]
+        windows = int(_known(ratios[best]).min())
         levels = tuple(level for level in LEVELS if _rank(windows, level) <= windows)
         if not levels:
             return None
-        ranked_CWH = np.sort(ratios[best], axis=1)
-        halves_LCH = np.stack([ranked_CWH[:, _rank(windows, level) - 1] for level in levels])
+        halves_LCH = np.stack([_half(ratios[best], level) for level in levels])
         return Intervals(self._channels, self._periods[best], windows, levels, halves_LCH)
 
 
@@ -130,9 +130,22 @@ def choose_levels(text: str, intervals: Intervals | None, checkpoint: object) ->
     return tuple(requested)
 
 
-def _rank(count: int, level: int) -> int:
-    """The rank of the half-width among `count` errors, 1 for the smallest: ceil((count + 1) level)."""
+def _rank(count: Any, level: int) -> Any:
+    """The rank of the half-width among `count` errors (or of many counts): ceil((count + 1) level)."""
     return -(-(count + 1) * level // 100)
+
+
+def _known(ratios_CWH: Float32) -> npt.NDArray[np.int64]:
+    """How many windows have a known target: C x H."""
+    return (~np.isnan(ratios_CWH)).sum(axis=1)
+
+
+def _half(ratios_CWH: Float32, level: int) -> Float32:
+    """The half-widths (C x H) that hold `level` percent of the known ratios."""
+    ranked_CWH = np.sort(ratios_CWH, axis=1)  # NaN is sorted to the end
+    rank_C1H = np.minimum(_rank(_known(ratios_CWH), level), _known(ratios_CWH))[:, None] - 1
+    halves_CH: Float32 = np.take_along_axis(ranked_CWH, rank_C1H, axis=1)[:, 0]
+    return halves_CH
 
 
 def _miss_between_halves(ratios_CWH: Float32) -> float:
@@ -143,12 +156,11 @@ def _miss_between_halves(ratios_CWH: Float32) -> float:
     half = ratios_CWH.shape[1] // 2
     misses = []
     for own, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
-        ranked_CWH = np.sort(ratios_CWH[:, own], axis=1)
-        windows = ranked_CWH.shape[1]
+        windows = int(_known(ratios_CWH[:, own]).min())
         for level in _COMPARED_LEVELS:
             if _rank(windows, level) <= windows:
-                inside = ratios_CWH[:, other] <= ranked_CWH[:, [_rank(windows, level) - 1]]
-                misses.append(abs(100 * float(inside.mean()) - level))
+                inside = ratios_CWH[:, other] <= _half(ratios_CWH[:, own], level)[:, None]
+                misses.append(abs(100 * float(inside.sum() / _known(ratios_CWH[:, other]).sum()) - level))
     return float(np.mean(misses)) if misses else 0.0
 
 
@@ -181,23 +193,24 @@ class CoverageCount:
         self._positions_C = torch.tensor([positions.get(name, -1) for name in columns])
         shape = intervals.halves_LCH.shape
         self._inside_LCH, self._width_LCH = np.zeros(shape), np.zeros(shape)
-        self._windows_C = np.zeros(shape[1])
+        self._known_CH = np.zeros(shape[1:])
 
     def add(self, batch: Batch, error_BH: Tensor) -> None:
         """Add the standardised errors of a batch."""
         error_BH = error_BH.abs().cpu()
         channel_B = self._positions_C[batch.channel_B]
         rows = channel_B.numpy()
-        np.add.at(self._windows_C, rows, 1)
+        known_BH = (~error_BH.isnan()).numpy()
+        np.add.at(self._known_CH, rows, known_BH)
         for index, level in enumerate(self._intervals.levels):
             half_BH = self._intervals.around(level, batch.history_BT, channel_B)
             np.add.at(self._inside_LCH[index], rows, (error_BH <= half_BH).numpy())
-            np.add.at(self._width_LCH[index], rows, 2 * half_BH.numpy())
+            np.add.at(self._width_LCH[index], rows, 2 * half_BH.numpy() * known_BH)
 
     def result(self) -> tuple[Coverage, ...]:
         """The coverage of every level, lowest first."""
-        share_LCH = 100 * self._inside_LCH / self._windows_C[:, None]
-        width_LCH = self._width_LCH / self._windows_C[:, None]
+        known_CH = np.maximum(self._known_CH, 1)
+        share_LCH, width_LCH = 100 * self._inside_LCH / known_CH, self._width_LCH / known_CH
         return tuple(
             Coverage(
                 level=level,

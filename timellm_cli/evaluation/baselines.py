@@ -21,7 +21,7 @@ from torch import Tensor
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.cadence import Cadence, Every, MonthDays, WeekTimes
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.windows import ForecastData
+from timellm_cli.data.windows import ForecastData, fill_histories
 from timellm_cli.evaluation.score import Forecaster
 
 VISIBLE = 0.1
@@ -192,7 +192,12 @@ class Linear:
 
 
 def fit_linear(data: ForecastData) -> Linear:
-    """Ridge regression by normal equations over every training window; the validation span chooses its strength."""
+    """Ridge regression by normal equations over every training window; the validation span chooses its strength.
+
+    Where values are absent, over some thousand windows and the known targets alone.
+    """
+    if data.windows("train").has_gaps:
+        return _fit_linear_to_known(data)
     seq_len = data.config.window.seq_len
     training, samples = _centred_moments(data, "train")
     validation, _ = _centred_moments(data, "val")
@@ -200,6 +205,40 @@ def fit_linear(data: ForecastData) -> Linear:
     fits = [_solve(training, seq_len, ridge * scale) for ridge in _RIDGES]
     best = min(fits, key=lambda weights_TH: _squared_error(validation, weights_TH))
     return Linear(torch.from_numpy(best), samples)
+
+
+_MOST_WINDOWS = 4000
+_FILLS = 20
+
+
+def _fit_linear_to_known(data: ForecastData) -> Linear:
+    """Least squares on the known targets: absent ones are filled with the fit's own forecasts until it stands still."""
+    (past_NT, future_NH, known_NH), validation = _some_windows(data, "train"), _some_windows(data, "val")
+    normal_TT, eye_TT = past_NT.T @ past_NT, torch.eye(past_NT.shape[1], dtype=torch.float64)
+    scale = float(normal_TT.trace()) / len(eye_TT) or 1.0
+
+    def fit(ridge: float) -> Tensor:
+        factor_TT = torch.linalg.cholesky(normal_TT + ridge * scale * eye_TT)
+        weights_TH = torch.zeros(len(eye_TT), future_NH.shape[1], dtype=torch.float64)
+        for _ in range(_FILLS):
+            target_NH = torch.where(known_NH, future_NH, past_NT @ weights_TH)
+            weights_TH = torch.cholesky_solve(past_NT.T @ target_NH, factor_TT)
+        return weights_TH
+
+    def error(weights_TH: Tensor) -> float:
+        past_MT, future_MH, known_MH = validation
+        return float(torch.where(known_MH, past_MT @ weights_TH - future_MH, 0.0).square().sum())
+
+    return Linear(min(map(fit, _RIDGES), key=error), len(past_NT))
+
+
+def _some_windows(data: ForecastData, split: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Histories and futures less the history's mean, and which targets are known, of windows at equal distances."""
+    samples = data.windows(split)
+    batch = samples.batch(range(0, len(samples), -(-len(samples) // _MOST_WINDOWS)))
+    past_NT, known_NH = batch.history_BT.double(), ~batch.future_BH.isnan()
+    mean_N1 = past_NT.mean(dim=1, keepdim=True)
+    return past_NT - mean_N1, (batch.future_BH.double() - mean_N1).nan_to_num(0.0), known_NH
 
 
 def second_moments(values_N: Floats, width: int) -> Floats:
@@ -248,6 +287,9 @@ def _squared_error(moments: Floats, weights_TH: Floats) -> float:
 
 
 def _scored_values(data: ForecastData, split: str) -> NDArray[np.float32]:
-    """The standardised rows of a split, N x C, of the scored channels only, as a view."""
-    span, channels = data.spans[split], data.windows("test").channels
-    return data.values_CN[-channels:, span.start : span.stop].T.numpy()
+    """The standardised rows of a split, N x C, of the scored channels: a view, or filled where values are absent."""
+    span, samples = data.spans[split], data.windows(split)
+    values_CN = data.values_CN[-samples.channels :, span.start : span.stop]
+    if samples.has_gaps:
+        values_CN = fill_histories(values_CN, data.config.data.fill, samples.zero_C[-samples.channels :])
+    return values_CN.T.numpy()

@@ -36,6 +36,7 @@ class Example:
 def rank_windows(scores: Scores) -> dict[Rank, tuple[int, int]]:
     """Channel and window of the lowest, the middle (the lower of two) and the highest MSE over the horizon."""
     order = np.argsort(scores.window_mse_CW, axis=None, kind="stable")
+    order = order[: int(np.isfinite(scores.window_mse_CW).sum()) or len(order)]
     picked: dict[Rank, int] = {"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}
     return {rank: divmod(int(order[position]), scores.windows) for rank, position in picked.items()}
 

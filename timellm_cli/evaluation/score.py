@@ -5,6 +5,7 @@ batch of the test set.) Errors are summed in float64 for each channel and each s
 error is computed from those sums.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -47,13 +48,16 @@ class PartErrors:
 class Scores:
     """Sums of three errors in standardised units, C x H, over `windows` windows of each channel.
 
+    Only targets with a value count; `known_CH` is how many of the windows have one.
     The errors are the squared error, the absolute error and Huber's: half the square up to one standard deviation,
     linear beyond. `channels` names the scored channels (with features MS the target alone), and `std_C` is their
-    standard deviation in the CSV's units. `window_mse_CW` and `window_mae_CW` are the errors of single windows.
+    standard deviation in the CSV's units. `window_mse_CW` and `window_mae_CW` are the errors of single windows, NaN for
+    one without a known target.
     """
 
     channels: tuple[str, ...]
     windows: int
+    known_CH: Floats
     squared_CH: Floats
     absolute_CH: Floats
     huber_CH: Floats
@@ -82,26 +86,29 @@ class Scores:
         return self.loss("mae")
 
     def loss(self, kind: str) -> float:
-        """Mean over all samples and steps of a loss for training: 'mse', 'mae' or 'huber'."""
-        sums_CH = {"mse": self.squared_CH, "mae": self.absolute_CH, "huber": self.huber_CH}[kind]
-        return float(sums_CH.mean() / self.windows)
+        """Mean over all known targets of a loss for training: 'mse', 'mae' or 'huber'. NaN where none is known."""
+        return self._mean({"mse": self.squared_CH, "mae": self.absolute_CH, "huber": self.huber_CH}[kind])
+
+    def _mean(self, sums_CH: Floats, part: tuple[slice, slice] = (slice(None), slice(None))) -> float:
+        known = float(self.known_CH[part].sum())
+        return float(sums_CH[part].sum()) / known if known else math.nan
 
     def of_channel(self, channel: int) -> ChannelErrors:
         """Errors of the channel at this position in `channels`. Raw error = standardised error x `std_C`."""
-        mse, mae = (float(sums_CH[channel].mean() / self.windows) for sums_CH in (self.squared_CH, self.absolute_CH))
+        part = slice(channel, channel + 1), slice(None)
+        mse, mae = self._mean(self.squared_CH, part), self._mean(self.absolute_CH, part)
         std = float(self.std_C[channel])
         return ChannelErrors(mse, mae, mse * std**2, float(np.sqrt(mse)) * std, mae * std)
 
     def of_part(self, first: int, last: int) -> PartErrors:
         """Errors over steps `first` to `last` of the horizon, counted from 1."""
-        steps = slice(first - 1, last)
-        mse, mae = (float(sums_CH[:, steps].mean() / self.windows) for sums_CH in (self.squared_CH, self.absolute_CH))
-        return PartErrors(first, last, mse, mae)
+        part = slice(None), slice(first - 1, last)
+        return PartErrors(first, last, self._mean(self.squared_CH, part), self._mean(self.absolute_CH, part))
 
     def without_last(self, windows: int) -> tuple[float, float]:
         """MSE and MAE without the last `windows` windows of each channel, in standardised units."""
         kept = slice(self.windows - windows)
-        return float(self.window_mse_CW[:, kept].mean()), float(self.window_mae_CW[:, kept].mean())
+        return float(np.nanmean(self.window_mse_CW[:, kept])), float(np.nanmean(self.window_mae_CW[:, kept]))
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
@@ -136,32 +143,33 @@ def score(
 ) -> Scores:
     """Score a forecaster on every window of a split, or on the first `limit` windows of every channel.
 
-    After each batch, `on_errors` is called with the batch and its errors (B x H, forecast less future, standardised),
-    and `on_batch` with its number of samples. Samples come channel by channel. No gradients are computed.
+    After each batch, `on_errors` is called with the batch and its errors (B x H, forecast less future, standardised;
+    NaN for an absent target), and `on_batch` with its number of samples. Samples come channel by channel. No gradients
+    are computed.
     """
     samples = data.windows(split)
     windows = scored_windows(data, split, limit)
     window_means: list[Tensor] = []
-    sums_3CH = torch.zeros(3, samples.channels, data.config.window.pred_len, dtype=torch.float64)
+    sums_4CH = torch.zeros(4, samples.channels, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
         for number_B in torch.arange(samples.channels * windows).split(batch_size):
             channel_B = number_B // windows
             batch = samples.batch((channel_B * samples.windows + number_B % windows).tolist())
             forecast_BH = forecaster(batch).double()
-            future_BH = batch.future_BH.to(forecast_BH)
-            error_BH = forecast_BH - future_BH
-            errors_3BH = torch.stack([error_BH.square(), error_BH.abs(), huber_loss(forecast_BH, future_BH, "none")])
-            sums_3CH = sums_3CH.to(error_BH.device).index_add_(1, channel_B.to(error_BH.device), errors_3BH)
-            window_means.append(errors_3BH[:2].mean(dim=2))
+            error_BH = forecast_BH - batch.future_BH.to(forecast_BH)
+            errors_4BH = _errors(error_BH, batch.known_BH)
+            sums_4CH = sums_4CH.to(error_BH.device).index_add_(1, channel_B.to(error_BH.device), errors_4BH)
+            window_means.append(errors_4BH[1:3].sum(dim=2) / errors_4BH[0].sum(dim=1))
             if on_errors is not None:
                 on_errors(batch, error_BH)
             if on_batch is not None:
                 on_batch(len(batch))
-    squared_CH, absolute_CH, huber_CH = sums_3CH.cpu().numpy()
+    known_CH, squared_CH, absolute_CH, huber_CH = sums_4CH.cpu().numpy()
     window_mse_CW, window_mae_CW = torch.cat(window_means, dim=1).cpu().numpy().reshape(2, samples.channels, windows)
     return Scores(
         channels=data.table.columns[-samples.channels :],
         windows=windows,
+        known_CH=known_CH,
         squared_CH=squared_CH,
         absolute_CH=absolute_CH,
         huber_CH=huber_CH,
@@ -169,3 +177,11 @@ def score(
         window_mse_CW=window_mse_CW,
         window_mae_CW=window_mae_CW,
     )
+
+
+def _errors(error_BH: Tensor, known_BH: Tensor | None) -> Tensor:
+    """Whether a target is known (1 or 0), its squared, absolute and Huber's error; 0 for one that is not: 4 x B x H."""
+    known = torch.ones_like(error_BH) if known_BH is None else known_BH.to(error_BH)
+    error_BH = error_BH if known_BH is None else torch.where(known_BH.to(error_BH.device), error_BH, 0.0)
+    huber_BH = huber_loss(error_BH, torch.zeros_like(error_BH), "none")
+    return torch.stack([known, error_BH.square(), error_BH.abs(), huber_BH])

@@ -16,7 +16,7 @@ from torch.nn import functional
 from timellm_cli.config import TrainConfig
 from timellm_cli.errors import ModelError
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
     "huber": functional.huber_loss,

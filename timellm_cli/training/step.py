@@ -92,7 +92,7 @@ class TrainingStep:
         with self.gpu_time:
             before = self._call.samples_at_once
             self._before = {} if self._between_updates else self._gradients(clone=True)
-            pieces = self._call(batch, (batch.history_BT, batch.future_BH), share)
+            pieces = self._call(batch, _inputs(batch), share)
             self._before, self._between_updates = {}, False
             result = self._result(pieces, self._call.samples_at_once if self._call.samples_at_once != before else None)
             if completes:
@@ -100,22 +100,28 @@ class TrainingStep:
         return result
 
     def _forward_and_backward(
-        self, prompt: PromptTokens, history_BT: Tensor, future_BH: Tensor, share: Tensor
+        self, prompt: PromptTokens, history_BT: Tensor, future_BH: Tensor, *weight_and_share: Tensor
     ) -> Tensor:
         """The loss, then for each sample whether its error is not finite (1) or is (0): 1 + B numbers.
 
-        The loss is in standardised units, whatever units are minimised. `share` of its gradient is added to the
+        The loss is in standardised units, whatever units are minimised. The share of its gradient is added to the
         weights' gradients.
         """
+        *weight_BH, share = weight_and_share
         forecast_BH = self._runner.model(history_BT, prompt)
-        loss = minimised = self._loss(forecast_BH, future_BH)
+        loss = minimised = self._mean_loss(forecast_BH, future_BH, *weight_BH)
         if self._in_window_units:
             unit_B1 = normalise(history_BT)[1].std_B1.clamp_min(_LEAST_DEVIATION)
-            minimised = self._loss(forecast_BH / unit_B1, future_BH / unit_B1)
+            minimised = self._mean_loss(forecast_BH / unit_B1, future_BH / unit_B1, *weight_BH)
         self._scaler.scale(minimised * share).backward()
         with torch.no_grad():
             faulty_B = (~(forecast_BH - future_BH).isfinite().all(dim=1)).to(loss.dtype)
             return torch.cat([loss.unsqueeze(0), faulty_B])
+
+    def _mean_loss(self, forecast_BH: Tensor, future_BH: Tensor, weight_BH: Tensor | None = None) -> Tensor:
+        if weight_BH is None:
+            return self._loss(forecast_BH, future_BH)
+        return (self._loss(forecast_BH, future_BH, reduction="none") * weight_BH).mean()
 
     def _result(self, pieces: list[Tensor], halved_to: int | None) -> StepResult:
         """Joins the pieces' losses, each weighted by its samples, and starts the copy to the CPU."""
@@ -197,3 +203,16 @@ class TrainingStep:
                 weight.grad.copy_(gradients[name])
             elif weight.grad is not None:
                 weight.grad.zero_()
+
+
+def _inputs(batch: Batch) -> tuple[Tensor, ...]:
+    """Histories and futures; where targets are absent, 0 in their place, and the weights with which targets count.
+
+    The weights' mean over the batch is 1. So the loss is the mean over the known targets of the batch, also where it is
+    cut into pieces.
+    """
+    if batch.known_BH is None:
+        return batch.history_BT, batch.future_BH
+    known_BH = batch.known_BH.to(batch.future_BH)
+    weight_BH = known_BH * (known_BH.numel() / known_BH.sum().clamp(min=1))
+    return batch.history_BT, batch.future_BH.nan_to_num(0.0), weight_BH
