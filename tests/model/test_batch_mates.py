@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from tests.conftest import write_byte_tokenizer
-from tests.model.llm.test_families import FAMILIES
+from tests.model.llm.test_transformers_llm import FAMILIES
 from tests.untrained import make_config, small_runner
 from timellm_cli.config import Config
 from timellm_cli.data.scale import Floats, Scaler

@@ -1,4 +1,4 @@
-"""One window walks through the model; what the model must and must not depend on."""
+"""One window walks through the model; what the model must and must not depend on; its linear shortcut."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from tests.untrained import CPU, histories, make_config, small_runner
 from timellm_cli.config import Config
@@ -13,7 +14,15 @@ from timellm_cli.errors import ModelError
 from timellm_cli.model.load import load_model
 from timellm_cli.model.prompt_tokens import top_autocorrelation_lags, window_statistics
 from timellm_cli.model.runner import Runner
-from timellm_cli.model.time_llm import VocabularyPrototypes, compact_mapping, cut_patches, normalise, vocabulary_factor
+from timellm_cli.model.time_llm import (
+    PeriodicMap,
+    Shortcut,
+    VocabularyPrototypes,
+    compact_mapping,
+    cut_patches,
+    normalise,
+    vocabulary_factor,
+)
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +229,42 @@ class TestStatistics:
 
     def test_a_flat_window_trends_downward(self) -> None:
         assert not window_statistics(torch.ones(1, 8), 1)[0].upward
+
+
+@pytest.mark.parametrize(("seq_len", "pred_len", "period"), [(50, 12, 7), (48, 24, 8), (9, 4, 9), (5, 3, 1)])
+def test_a_periodic_shortcut_maps_every_phase_with_the_same_weights(seq_len: int, pred_len: int, period: int) -> None:
+    torch.manual_seed(0)
+    plain, both = Shortcut(seq_len, pred_len), Shortcut(seq_len, pred_len, period)
+    assert both.periodic is not None
+    scaled_BT = torch.randn(3, seq_len)
+    with torch.no_grad():
+        for weight in both.parameters():
+            weight.normal_()
+        plain.load_state_dict({name: both.state_dict()[name] for name in plain.state_dict()})
+        added_BH = plain_loop(both.periodic, scaled_BT - scaled_BT[:, -1:])
+        torch.testing.assert_close(both(scaled_BT), plain(scaled_BT) + added_BH, rtol=1e-4, atol=1e-4)
+
+
+def plain_loop(periodic: PeriodicMap, change_BT: Tensor) -> Tensor:
+    """SparseTSF by its definition."""
+    smoothing, reach = periodic.smoothing.flatten(), len(periodic.smoothing.flatten()) // 2
+    rows = change_BT.shape[1]
+    smooth_BT = change_BT.clone()
+    for row in range(rows):
+        for other in range(max(row - reach, 0), min(row + reach + 1, rows)):
+            smooth_BT[:, row] += smoothing[other - row + reach] * change_BT[:, other]
+    added_BH = torch.zeros(len(change_BT), periodic.pred_len)
+    first = rows - periodic.periods * periodic.period
+    for step in range(periodic.pred_len):
+        for n in range(periodic.periods):
+            row = first + n * periodic.period + step % periodic.period
+            added_BH[:, step] += periodic.weight_NM[n, step // periodic.period] * smooth_BT[:, row]
+    return added_BH
+
+
+def test_a_period_longer_than_the_window_is_refused_with_both_numbers() -> None:
+    model, window = {"shortcut": True, "shortcut_period": 49}, {"seq_len": 48}
+    with pytest.raises(ValueError, match="shortcut_period 49 is longer than the window of 48 rows"):
+        Config.model_validate({"model": model, "window": window})
+    with pytest.raises(ValueError, match=r"shortcut_period 49 is of a shortcut, but model\.shortcut is off"):
+        Config.model_validate({"model": model | {"shortcut": False}, "window": window})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.model.llm.test_families import forecaster_on, histories, read_llm
+from tests.model.llm.test_transformers_llm import forecaster_on, histories, read_llm
 from timellm_cli.model import load
 from timellm_cli.model.llm import decoder_loading, prepared
 from timellm_cli.model.llm.decoder import Decoder

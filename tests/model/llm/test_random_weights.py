@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from tests.conftest import write_byte_tokenizer
-from tests.model.llm.test_families import FAMILIES, forecaster_on, histories
+from tests.model.llm.test_transformers_llm import FAMILIES, forecaster_on, histories
 from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.errors import ModelError
 from timellm_cli.files import prepared_directory

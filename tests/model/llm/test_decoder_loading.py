@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.model.llm.test_families import forecaster_on, histories, read_llm
+from tests.model.llm.test_transformers_llm import forecaster_on, histories, read_llm
 from timellm_cli.config import LLMConfig
 from timellm_cli.errors import ModelError
 from timellm_cli.model.llm.choice import choose
