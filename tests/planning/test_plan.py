@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from timellm_cli.config import Config
+from timellm_cli.config import Config, DataConfig
+from timellm_cli.data.table import read_table
 from timellm_cli.errors import DataError
 from timellm_cli.planning.hardware import Gpu, Machine
-from timellm_cli.planning.plan import Plan, make_plan
+from timellm_cli.planning.plan import Plan, find_data, make_plan
 from timellm_cli.units import GIB
 
 CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
@@ -124,3 +125,28 @@ def test_the_published_prompt_is_longer_because_it_prints_every_digit() -> None:
     usual, exact = plan().prompt, plan(prompt={"decimals": "all"}).prompt
     assert usual.published_tokens.total > usual.tokens.total + 30
     assert exact.published_tokens == exact.tokens == usual.published_tokens
+
+
+def test_a_file_of_more_rows_than_are_read_says_which_were(small_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timellm_cli.planning.plan.MOST_ROWS", 300)
+    custom = {"dataset": "custom", "path": small_csv}
+    data = find_data(DataConfig.model_validate(custom))
+    assert (data.rows, data.unread) == (400, 100)
+    planned = plan(data=custom, window={"seq_len": 48, "pred_len": 12}, llm={"name": "none"})
+    (check,) = [check for check in planned.checks if check.name == "data"]
+    assert check.ok and "rows 1 to 300 of 400" in check.detail
+
+
+@pytest.mark.parametrize(("spoil", "words"), [((200, None), "a gap"), ((200, "x"), "'x' is no number")])
+def test_a_fault_in_the_middle_of_the_file_is_what_training_would_say(
+    small_csv: Path, spoil: tuple[int, str | None], words: str
+) -> None:
+    lines, (row, cell) = small_csv.read_text(encoding="utf-8").splitlines(), spoil
+    lines[row : row + 1] = [] if cell is None else [lines[row].rsplit(",", 1)[0] + f",{cell}"]
+    small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = DataConfig(dataset="custom", path=small_csv)
+    fault = find_data(data).fault
+    assert fault is not None and words in fault.message
+    with pytest.raises(DataError) as refused:
+        read_table(small_csv, data)
+    assert refused.value.message == fault.message

@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -50,7 +50,7 @@ class CsvFormat:
     """A CSV that can be opened again and again, and how to read it.
 
     `name` is for messages. `path` is None for a stream. `header` holds the column names without the blanks around them;
-    `skipped` counts the lines above it, `body` all lines above the first row.
+    `skipped` counts the lines above it, `body` all lines above the first row. Only the first `most_rows` rows are read.
     """
 
     name: str
@@ -61,6 +61,7 @@ class CsvFormat:
     header: tuple[str, ...]
     skipped: int
     body: int
+    most_rows: int | None = None
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
@@ -85,7 +86,7 @@ class CsvFormat:
         return pl.col(str(self.header.index(name))).str.strip_chars()
 
     def scan(self) -> "pl.LazyFrame":
-        """All cells as text, the columns named by position. What stands beyond the header's columns is in `BEYOND`."""
+        """The cells as text, the columns named by position. What stands beyond the header's columns is in `BEYOND`."""
         import polars as pl
 
         return pl.scan_csv(
@@ -98,7 +99,14 @@ class CsvFormat:
             missing_columns="insert",
             extra_columns="ignore",
             truncate_ragged_lines=True,
+            n_rows=self.most_rows,
         )
+
+    def count_rows(self) -> int:
+        """How many rows there are in all."""
+        import polars as pl
+
+        return int(self.collect(replace(self, most_rows=None).scan().select(pl.len())).item())
 
     def collect(self, query: "pl.LazyFrame") -> "pl.DataFrame":
         """The result of a query on `scan`. Raises DataError for a file that is no CSV."""

@@ -46,11 +46,13 @@ class DateFormat:
     """One way to read a column of texts: `patterns` are tried in order. `name` is what `--date-format` takes.
 
     `has_offset`: each text ends in an offset from UTC. `is_range`: a text is 'start - end', which counts as its start.
+    `late`: midnight may be written as the hour 24 of the day before.
     """
 
     patterns: tuple[str, ...]
     has_offset: bool = False
     is_range: bool = False
+    late: bool = False
 
     @property
     def name(self) -> str:
@@ -68,7 +70,7 @@ class DateFormat:
             text = text.str.replace(_RANGE, "")
         if self.has_offset:
             text = text.str.replace(OFFSET_AT_END, "")
-        return pl.coalesce(*(reading for pattern in self.patterns for reading in _read(text, pattern)))
+        return pl.coalesce(*(reading for pattern in self.patterns for reading in _read(text, pattern, self.late)))
 
     def offset(self, text: pl.Expr) -> pl.Expr:
         """The offset from UTC at the end of each text."""
@@ -84,17 +86,17 @@ class DateFormat:
         if date is None or "%d" not in date:
             return self
         more = [date + time for time in _TIMES if date + time not in self.patterns and _can_follow(date, time)]
-        return replace(self, patterns=(*self.patterns, *more))
+        return replace(self, patterns=(*self.patterns, *more), late=True)
 
 
-def _read(text: pl.Expr, pattern: str) -> Iterator[pl.Expr]:
-    """Readings of a pattern: as it is, and with the hour 24, which is 0 of the next day."""
+def _read(text: pl.Expr, pattern: str, late: bool) -> Iterator[pl.Expr]:
+    """Readings of a pattern: as it is, and with `late` with the hour 24, which is 0 of the next day."""
     added = "" if "%d" in pattern else "-01" if "%m" in pattern or "%b" in pattern or "%B" in pattern else "-01-01"
     form = pattern + {"": "", "-01": "-%d", "-01-01": "-%m-%d"}[added]
     if ("%H" in pattern or "%I" in pattern) and "%M" not in pattern:
         added, form = added + ":00", form + ":%M"
     yield (text + added).str.to_datetime(form, time_unit="us", strict=False)
-    if "%H" in pattern and "%M" in pattern:
+    if late and "%H" in pattern and "%M" in pattern:
         late = (text.str.replace(r"([ T])24:", "${1}00:") + added).str.to_datetime(form, time_unit="us", strict=False)
         yield pl.when(text.str.contains(r"[ T]24:00")).then(late + timedelta(days=1))
 
@@ -107,7 +109,12 @@ def find_formats(texts: Sequence[str], wanted: str | None = None) -> list[DateFo
     known = [text for text in texts if text]
     if not known:
         return []
-    base = DateFormat(("",), _all_match(_OFFSET, known), _all_match(_RANGE, known))
+    base = DateFormat(
+        ("",),
+        _all_match(_OFFSET, known),
+        _all_match(_RANGE, known),
+        any(" 24:" in text or "T24:" in text for text in known),
+    )
     trunks = [re.sub(OFFSET_AT_END, "", text) if base.has_offset else text for text in known]
     trunks = [re.sub(_RANGE, "", text) if base.is_range else text for text in trunks]
     if wanted and wanted not in ("dayfirst", "monthfirst"):

@@ -130,15 +130,15 @@ def constant_columns(frame: pl.DataFrame) -> list[str]:
 
 def _drop_repeats(rows: Rows, data: DataConfig) -> Rows:
     """One row for each timestamp. Rows that are equal throughout are dropped where cells may be filled."""
-    repeated = rows.stamps.is_first_distinct()
-    if repeated.all():
+    is_repeat = (rows.stamps.diff().cast(pl.Int64) == 0).fill_null(False)
+    if not is_repeat.any():
         return rows
-    count = len(repeated) - int(repeated.sum())
+    count = int(is_repeat.sum())
     frame = rows.frame.with_columns(rows.stamps.alias(_STAMP), rows.walls.alias(_WALL))
     if data.duplicates == "refuse":
         same = len(frame.unique()) == frame[_STAMP].n_unique()
         if not same or data.fill == "none":
-            raise _repeated(rows, repeated, count, same)
+            raise _repeated(rows, is_repeat, count, same)
     if data.duplicates == "mean":
         grouped = frame.group_by(_STAMP, _WALL, maintain_order=True).mean()
     else:
@@ -202,8 +202,8 @@ def _empty_cell(rows: Rows, empty: int) -> DataError:
     )
 
 
-def _repeated(rows: Rows, is_first: pl.Series, count: int, same: bool) -> DataError:
-    row = int((~is_first).arg_true()[0])
+def _repeated(rows: Rows, is_repeat: pl.Series, count: int, same: bool) -> DataError:
+    row = int(is_repeat.arg_true()[0])
     line = f"{rows.csv.name}, line {rows.line(row)}"
     more = f" ({count:,} rows repeat a timestamp)" if count > 1 else ""
     remedy = "--duplicates first, last or mean keeps one row for each timestamp"

@@ -29,18 +29,23 @@ if TYPE_CHECKING:
     from timellm_cli.data.table import Table
 
 
+MOST_ROWS = 5_000_000
+"""So many rows of a file are read, which takes a second; those beyond are only counted."""
+
+
 @dataclass(frozen=True)
 class DataSource:
     """Where the counts of rows and columns come from: the file, or what is known of the dataset.
 
     `read` is None without the file. `fault` is the error with which training would refuse the file; then `read` has the
-    rows as they are.
+    rows as they are. `unread` counts the rows beyond the first MOST_ROWS, which were not looked at.
     """
 
     path: Path
     read: "Table | Rows | None"
     rows: int
     columns: tuple[str, ...]
+    unread: int = 0
     fault: DataError | None = None
 
 
@@ -130,9 +135,13 @@ def _estimate_time(
 
 def _check_rows(check: Check, data: DataSource) -> Check:
     """The check of the data, failed where training would refuse the file."""
-    if check.name != "data" or data.fault is None:
+    if check.name != "data":
         return check
-    return Check("data", False, data.fault.message, data.fault.hint)
+    if data.fault is not None:
+        return Check("data", False, data.fault.message, data.fault.hint)
+    if data.unread:
+        return replace(check, detail=f"{check.detail} (rows 1 to {MOST_ROWS:,} of {data.rows:,} were read)")
+    return check
 
 
 def find_data(data: DataConfig) -> DataSource:
@@ -148,13 +157,16 @@ def find_data(data: DataConfig) -> DataSource:
     from timellm_cli.data.rows import read_rows
     from timellm_cli.data.table import make_table
 
-    rows = read_rows(open_csv(path, None, data), data)
-    columns = tuple(rows.frame.columns)
+    csv = open_csv(path, None, data)
+    rows = read_rows(replace(csv, most_rows=MOST_ROWS), data)
+    columns, beyond = tuple(rows.frame.columns), 0
+    if len(rows.stamps) == MOST_ROWS:
+        beyond = csv.count_rows() - MOST_ROWS
     try:
         table = make_table(rows, data)
     except DataError as fault:
-        return DataSource(path, rows, len(rows.stamps), columns, fault)
-    return DataSource(path, table, len(table.stamps), columns)
+        return DataSource(path, rows, len(rows.stamps) + beyond, columns, beyond, fault)
+    return DataSource(path, table, len(table.stamps) + beyond, columns, beyond)
 
 
 def _prefer_gpu(config: Config, card: Card | None) -> Config:
