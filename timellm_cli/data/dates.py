@@ -97,8 +97,10 @@ def _read(text: pl.Expr, pattern: str, late: bool) -> Iterator[pl.Expr]:
         added, form = added + ":00", form + ":%M"
     yield (text + added).str.to_datetime(form, time_unit="us", strict=False)
     if late and "%H" in pattern and "%M" in pattern:
-        late = (text.str.replace(r"([ T])24:", "${1}00:") + added).str.to_datetime(form, time_unit="us", strict=False)
-        yield pl.when(text.str.contains(r"[ T]24:00")).then(late + timedelta(days=1))
+        midnight = (text.str.replace(r"([ T])24:", "${1}00:") + added).str.to_datetime(
+            form, time_unit="us", strict=False
+        )
+        yield pl.when(text.str.contains(r"[ T]24:00")).then(midnight + timedelta(days=1))
 
 
 def find_formats(texts: Sequence[str], wanted: str | None = None) -> list[DateFormat]:
