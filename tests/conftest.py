@@ -138,14 +138,9 @@ def cli_process(tmp_path: Path) -> Cli:
 
 
 def _call(
-    run: Callable[..., Finished],
-    folder: Path,
-    *arguments: object,
-    stdin: str | None = None,
-    cwd: Path | None = None,
-    **environment: str,
+    run: Callable[..., Finished], folder: Path, *arguments: object, cwd: Path | None = None, **others: str
 ) -> Finished:
-    return run([*map(str, arguments)], stdin, cwd or folder, environment)
+    return run([*map(str, arguments)], cwd or folder, **others)
 
 
 def last_json(finished: Finished) -> dict:

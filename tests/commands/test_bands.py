@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import Cli, last_json
+from tests.command_line import run_here
+from tests.conftest import Cli, last_json, write_small_csv
 from timellm_cli.training.checkpoint import load_checkpoint
 
 SMALL = "--seq-len 48 --pred-len 12 --d-model 8 --d-ff 8 --n-heads 2 --num-prototypes 20 --epochs 2 --batch-size 32"
 
 
-@pytest.fixture
-def trained(cli: Cli, small_csv: Path, tiny_llm: Path, tmp_path: Path) -> Path:
-    flags = ["--dataset", "custom", "--data-path", small_csv, "--llm", tiny_llm, "--layers", 1, "--run-name", "run"]
-    finished = cli("train", *flags, *SMALL.split(), "--device", "cpu")
+@pytest.fixture(scope="module")
+def trained(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bands")
+    write_small_csv(folder / "small.csv")
+    flags = ["--dataset=custom", f"--data-path={folder / 'small.csv'}", f"--llm={tiny_llm}", "--layers=1"]
+    finished = run_here(["train", *flags, *SMALL.split(), "--run-name=run", "--device=cpu"], folder)
     assert finished.returncode == 0, finished.stderr
-    return tmp_path / "checkpoints" / "run" / "best.pt"
+    return folder / "checkpoints" / "run" / "best.pt"
 
 
 def test_training_leaves_bands_that_predict_writes_draws_and_eval_counts(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ def wait_for_metrics(folder: Path, process: "subprocess.Popen[bytes]") -> None:
     """Until two steps are logged."""
     metrics = folder / "checkpoints" / "run" / "metrics.jsonl"
     while process.poll() is None and not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 2):
-        pass
+        time.sleep(0.005)
     assert process.poll() is None, "it has ended before"
 
 

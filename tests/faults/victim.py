@@ -17,7 +17,7 @@ from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.run_directory import RunDirectory
 
 STEPS_AN_EPOCH = 13
-_POLL = 0.001
+_POLL = 0.002
 
 
 class Lost(AssertionError):
@@ -92,9 +92,12 @@ class Victim:
 
     def wait_for_step(self, step: int, process: "subprocess.Popen[str]") -> bool:
         """Wait until a step is logged; whether the process still runs then."""
+        seen = 0
         while process.poll() is None:
-            if self.logged_steps()[-1:] >= [step]:
+            size = self.directory.metrics.stat().st_size if self.directory.metrics.exists() else 0
+            if size != seen and self.logged_steps()[-1:] >= [step]:
                 return True
+            seen = size
             time.sleep(_POLL)
         return False
 

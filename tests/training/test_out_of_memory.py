@@ -16,7 +16,7 @@ from timellm_cli.model.runner import ModelCall, Runner, gpu_memory_errors
 from timellm_cli.report.training_log import MetricsLog, read_metrics
 from timellm_cli.training.records import BatchHalved, EpochFinished, StepFinished, StepLogged
 
-PLAIN = {"model__dropout": 0.0, "run__log_steps": 1}
+PLAIN = {"model__dropout": 0.0, "run__log_steps": 1, "train__epochs": 2}
 
 
 @pytest.fixture(scope="module")
