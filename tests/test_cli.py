@@ -1,7 +1,10 @@
 """The command line as a person meets it: help, versions, mistakes, exit codes."""
 
+import subprocess
+import sys
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -88,3 +91,27 @@ def test_a_wrong_value_of_a_computing_flag_is_refused_with_its_name(cli: Cli, ve
     finished = cli(verb, "no.pt", *(["no.csv"] if verb == "predict" else []), "--kernels", "cuda")
     assert finished.returncode == 2
     assert "hardware.kernels = 'cuda' (flag)" in finished.stderr and "triton" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("eval", "nothing.pt"), 4, "checkpoint 'nothing.pt' not found"),
+        (("predict", "here.pt", "nothing.csv"), 3, "file 'nothing.csv' not found"),
+        (("import", "nothing"), 4, "checkpoint 'nothing' not found"),
+        (("train", "--resume", "nothing.pt"), 4, "checkpoint 'nothing.pt' not found"),
+        (("train", "--dataset", "custom", "--data-path", "nothing.csv"), 3, "nothing.csv' not found"),
+    ],
+)
+def test_a_mistyped_path_is_named_before_anything_heavy_is_imported(
+    arguments: tuple[str, ...], code: int, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "here.pt").write_bytes(b"")
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')", encoding="utf-8")
+    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from timellm_cli.cli import main; main()"
+    finished = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), *arguments],
+        cwd=tmp_path, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert words in finished.stderr
+    assert finished.returncode == code

@@ -7,6 +7,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -18,10 +19,13 @@ from typer.core import TyperGroup
 
 from timellm_cli import __version__
 from timellm_cli.allocator import use_expandable_segments
-from timellm_cli.console import err, fault_of_results, guard_streams, print_lines, say
+from timellm_cli.console import doing, err, fault_of_results, guard_streams, print_lines, say
+from timellm_cli.data.csv_format import open_source
+from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
 from timellm_cli.options import Assignments, ConfigFile, with_checkpoint_flags, with_config_flags
 from timellm_cli.settings import Settings, resolve
+from timellm_cli.training.run_directory import require_checkpoint
 
 
 class Verbs(TyperGroup):
@@ -70,20 +74,40 @@ MovedLLM = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
 
 
-def runs(module: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def runs(module: str, *, is_heavy: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """What is decorated declares a command: `run` of that module in `commands/`, imported when the command is called.
 
-    Both have the same parameters (a test compares them).
+    Both have the same parameters (a test compares them). A heavy module takes seconds to import: files that are not
+    there are named before.
     """
 
     def decorate(declaration: Callable[..., None]) -> Callable[..., None]:
         @wraps(declaration)
         def command(**arguments: Any) -> None:
-            import_module(f"timellm_cli.commands.{module}").run(**arguments)
+            if is_heavy:
+                _require_files(arguments)
+            _import(module, is_heavy).run(**arguments)
 
         return command
 
     return decorate
+
+
+def _import(module: str, is_heavy: bool, also_in_logs: bool = False) -> Any:
+    with doing("Loading PyTorch", also_in_logs) if is_heavy else nullcontext():
+        return import_module(f"timellm_cli.commands.{module}")
+
+
+def _require_files(arguments: dict[str, Any]) -> None:
+    """Raise for checkpoints and CSVs that are not there or are folders, as their readers would."""
+    named = (*arguments.get("checkpoints", ()), *map(arguments.get, ("checkpoint", "original", "resume")))
+    for checkpoint in named:
+        if checkpoint and checkpoint != "auto":
+            require_checkpoint(Path(checkpoint))
+    settings = arguments.get("settings")
+    source = settings.config.data.path if settings else arguments.get("data_path") or arguments.get("source")
+    if source and source != "-" and ((path := csv_named(source)).is_dir() or not path.exists()):
+        open_source(path, None, "date")
 
 
 @app.callback(invoke_without_command=True)
@@ -134,17 +158,14 @@ def train_command(
     offline: Offline = False,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
-    from timellm_cli.commands import train, train_seeds
-
-    if seeds is None:
-        train.run(settings, resume=resume, offline=offline)
-    else:
-        train_seeds.run(settings, seeds, resume=resume, offline=offline)
+    _require_files({"settings": settings, "resume": resume})
+    arguments = (settings,) if seeds is None else (settings, seeds)
+    _import("train" if seeds is None else "train_seeds", True, True).run(*arguments, resume=resume, offline=offline)
 
 
 @app.command("eval")
 @with_checkpoint_flags
-@runs("eval")
+@runs("eval", is_heavy=True)
 def eval_command(
     changes: dict[str, Any],
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
@@ -177,7 +198,7 @@ def eval_command(
 
 @app.command("predict")
 @with_checkpoint_flags
-@runs("predict")
+@runs("predict", is_heavy=True)
 def predict_command(
     changes: dict[str, Any],
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
@@ -229,7 +250,7 @@ def fetch_command(
 
 @app.command("import")
 @with_config_flags
-@runs("import_original")
+@runs("import_original", is_heavy=True)
 def import_command(
     settings: Settings,
     original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A checkpoint of the original implementation.")],

@@ -129,6 +129,18 @@ def print_lines(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=not console.is_terminal or "timellm " in text.plain)
 
 
+@contextmanager
+def doing(what: str, also_in_logs: bool = True) -> Iterator[None]:
+    """Says what takes a while: a line that goes away on a terminal; elsewhere one that stays, where logs want it."""
+    if err.is_terminal:
+        with err.status(visible(what)):
+            yield
+    else:
+        if also_in_logs:
+            say(what)
+        yield
+
+
 def say_now_and_then(sentence: Callable[[int], str]) -> Callable[[int], None]:
     """Replaces a bar where stderr is no terminal: call the result with each count; it says one every 10 seconds."""
     last = time.monotonic()

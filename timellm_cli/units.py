@@ -35,8 +35,9 @@ def format_count(number: int, noun: str) -> str:
 
 
 def format_change(value: float, reference: float) -> str:
-    """How far a value is from a positive reference: '-4.5%', '+12.0%', or '15 x' from ten times on; '-' without one."""
+    """How far a value is from a positive reference: '-4.5%', '0.0%', or '15 x' from ten times on; '-' without one."""
     if not reference > 0:
         return "-"
     ratio = value / reference
-    return f"{ratio:,.0f} x" if ratio >= 10 else f"{ratio - 1:+.1%}"
+    percent = f"{ratio - 1:+.1%}"
+    return f"{ratio:,.0f} x" if ratio >= 10 else percent.lstrip("+-") if float(percent[:-1]) == 0 else percent

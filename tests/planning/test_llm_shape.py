@@ -10,6 +10,7 @@ from tests.planning.cases import TINY, known_shape, tiny_shape
 from timellm_cli.errors import ModelError
 from timellm_cli.planning.llm_shape import (
     FAMILIES,
+    hub_id_of,
     known_llms,
     look_up_llm,
     read_config,
@@ -186,3 +187,8 @@ def test_a_broken_configuration_is_refused_with_its_path(tmp_path: Path) -> None
 def test_no_more_layers_are_used_than_there_are() -> None:
     shape = known_shape("gpt2")
     assert [shape.used_layers(wanted) for wanted in ("all", 6, 13)] == [12, 6, 12]
+
+
+def test_a_hub_id_stays_as_it_is_and_a_short_name_gets_its_own() -> None:
+    assert hub_id_of("meta-llama/Meta-Llama-3-8B-Instruct") == "meta-llama/Meta-Llama-3-8B-Instruct"
+    assert hub_id_of("gpt2") == "openai-community/gpt2"

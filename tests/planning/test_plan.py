@@ -50,12 +50,19 @@ def test_chosen_columns_are_the_channels() -> None:
     assert plan(data={"features": "S"}).data.columns == ("OT",)
 
 
-def test_without_a_card_the_bill_is_of_a_card_without_a_verdict_and_of_the_cpu_with_one() -> None:
-    unknown = plan()
-    assert unknown.memory is not None and unknown.cpu_memory is not None
+def test_where_no_card_is_here_or_named_the_plan_is_for_the_cpu() -> None:
+    here = plan()
+    assert here.memory is not None and here.cpu_memory is None
+    assert (here.memory.kind, here.memory.source, here.memory.fits) == ("RAM", "RAM", True)
+    assert (here.config.hardware.device, here.config.train.precision) == ("cpu", "fp32")
+
+
+def test_for_a_card_that_nobody_knows_the_bill_has_no_verdict() -> None:
+    unknown = plan(hardware={"device": "cuda"})
+    assert unknown.cpu_memory is None
+    assert unknown.memory is not None
     assert (unknown.memory.kind, unknown.memory.budget, unknown.memory.fits) == ("GPU", None, None)
     assert unknown.memory.largest_batch is None
-    assert (unknown.cpu_memory.kind, unknown.cpu_memory.budget, unknown.cpu_memory.fits) == ("RAM", 12 * GIB, True)
 
 
 def test_memory_to_plan_for_gives_a_verdict() -> None:

@@ -78,6 +78,13 @@ def test_a_baseline_that_wins_is_marked_as_plainly() -> None:
     assert "+25.0%" in line_with(text, "run [x] ")
 
 
+def test_what_looks_equal_is_not_called_better() -> None:
+    text = show(leaderboard(0.399999))
+    assert "equal" in line_with(text, "run [x] ") and "equal" in line_with(text, "linear  ")
+    assert "best " not in line_with(text, "run [x] ") and "0.0%" in line_with(text, "run [x] ")
+    assert "-0.0%" not in text and "+0.0%" not in text
+
+
 def test_several_seeds_are_shown_with_their_deviation() -> None:
     text = show(leaderboard(0.3, runs=3))
     assert {"0.0123", "0.0045"} <= set(line_with(text, "± ").split())

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
-from timellm_cli.console import err, out, print_note, say
+from timellm_cli.console import doing, err, out, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
@@ -55,7 +55,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
         elif checkpoint is None:
             say(f"Nothing is saved in '{directory.path}' yet: starting from the beginning")
         with gpu_memory_errors():
-            with stopped_before_training():
+            with stopped_before_training(), doing(f"Loading the LLM {config.llm.name}"):
                 runner = _load_model(config, checkpoint)
             _announce(config, data, runner, directory)
             _prepare_folder(directory, config, checkpoint, path)

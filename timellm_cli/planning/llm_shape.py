@@ -141,8 +141,8 @@ def known_llms() -> tuple[str, ...]:
 
 
 def hub_id_of(name: str) -> str:
-    """The hub id of a well-known LLM's short name, such as 'gpt2'; any other name as it is."""
-    return _table()[name].hub_id if name in _table() else name
+    """The hub id of a well-known LLM's short name, such as 'gpt2'; another name, as with an owner, as it is."""
+    return _table()[name].hub_id if name in _table() and "/" not in name else name
 
 
 def unknown_llm(name: str) -> str:

@@ -100,7 +100,7 @@ def make_plan(
     data = find_data(config.data)
     prompt = read_prompt(config, shape, data.read if from_file and not data.fault else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
-    here, planned = resolve_auto(config, machine, shape), resolve_auto(_prefer_gpu(config, card), planned_for, shape)
+    here, planned = resolve_auto(config, machine, shape), resolve_auto(_planned_for(config, card), planned_for, shape)
     counts = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
@@ -169,11 +169,12 @@ def find_data(data: DataConfig) -> DataSource:
     return DataSource(path, table, len(table.stamps) + beyond, columns, beyond)
 
 
-def _prefer_gpu(config: Config, card: Card | None) -> Config:
-    """The configuration for a GPU, even one that is not here, unless the CPU is asked for and no card is named."""
+def _planned_for(config: Config, card: Card | None) -> Config:
+    """The configuration for the card that is named, or for a GPU of `hardware.vram`; else for what is here."""
     if card:
         return config.with_values({"hardware.device": "cuda", "hardware.vram": None})
-    return config.with_values({"hardware.device": "cuda"}) if config.hardware.device == "auto" else config
+    asks_for_gpu = config.hardware.device == "auto" and config.hardware.vram is not None
+    return config.with_values({"hardware.device": "cuda"}) if asks_for_gpu else config
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
         of_it = f"estimated, {format_duration(time.scoring)} of it for scoring"
         yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
         yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
+    elif plan.memory and plan.memory.kind == "RAM":
+        yield "an epoch takes", "-", "not estimated on a CPU; `train` says it after some steps"
     written, kept = counts.step_checkpoints_written, counts.step_checkpoints_kept
     of_them = f"one each {run.save_steps:,} steps; {kept:,} {'stays' if kept == 1 else 'stay'}"
     none = f"save_steps is {run.save_steps:,}: only best.pt and last.pt"
@@ -179,6 +181,8 @@ def _verdict(plan: Plan) -> Text:
     if memory.plain:
         need = f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.total:.1f} times as much"
         lines.append(Text(f"The published implementation needs at least {need}"))
+    if memory.kind == "RAM":
+        lines.append(Text("For a GPU, give --gpu T4 or --vram 6GiB"))
     if plan.cpu_memory and plan.cpu_memory.budget is not None:
         lines.append(Text("On the CPU here ").append_text(_fits(plan.cpu_memory, plan.cpu_memory.budget)))
     return Text("\n").join(lines)

@@ -1,6 +1,7 @@
 """The leaderboard as `timellm eval` prints it on a terminal."""
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 from rich.console import RenderableType, group
 from rich.table import Table
@@ -47,12 +48,13 @@ def _models(leaderboard: Leaderboard) -> Table:
     table.add_column("model", overflow="fold")
     _add_figures(table, ("MSE", "MAE", *(_RAW if has_raw else ())))
     _add_figures(table, ("MSE against\nbest baseline", ""))
-    lowest_mae = min(entry.mae for entry in leaderboard.entries)
+    best = [entry for entry in leaderboard.entries if _shown(entry.mse) == _shown(leaderboard.best.mse)]
+    lowest_mae = min((_shown(entry.mae) for entry in leaderboard.entries if isfinite(entry.mae)), default=0.0)
     for entry in leaderboard.entries:
-        is_best = entry is leaderboard.best
+        is_best = entry in best
         cells = [
             _figure(entry.mse, is_best, entry.mse_std),
-            _figure(entry.mae, entry.mae == lowest_mae, entry.mae_std),
+            _figure(entry.mae, _shown(entry.mae) == lowest_mae, entry.mae_std),
         ]
         if entry.mse_raw is not None and entry.mae_raw is not None:
             cells += [Text(f"{entry.mse_raw:.4g}"), Text(f"{entry.mae_raw:.4g}")]
@@ -60,7 +62,7 @@ def _models(leaderboard: Leaderboard) -> Table:
             Text.assemble((entry.name, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
             *cells,
             "" if entry is leaderboard.best_baseline else format_change(entry.mse, leaderboard.best_baseline.mse),
-            Text("best", style="bold green") if is_best else "",
+            Text("best" if len(best) == 1 else "equal", style="bold green") if is_best else "",
             end_section=entry is leaderboard.models[-1] or entry is leaderboard.entries[-1],
         )
     for method in leaderboard.published:
@@ -115,7 +117,13 @@ def _add_figures(table: Table, headings: Sequence[str]) -> None:
 
 def _side_by_side(ours: ChannelErrors | PartErrors, theirs: ChannelErrors | PartErrors) -> tuple[Text, str, Text]:
     """Our MSE and MAE, and their MSE; the lower MSE is marked."""
-    return _figure(ours.mse, ours.mse < theirs.mse), f"{ours.mae:.4f}", _figure(theirs.mse, theirs.mse < ours.mse)
+    mine, other = _shown(ours.mse), _shown(theirs.mse)
+    return _figure(ours.mse, mine < other), f"{ours.mae:.4f}", _figure(theirs.mse, other < mine)
+
+
+def _shown(value: float) -> float:
+    """A figure as precise as it is shown: what looks equal is not called better."""
+    return round(value, 4)
 
 
 def _figure(value: float, is_best: bool, spread: float | None = None) -> Text:

@@ -22,11 +22,12 @@ from timellm_cli.config import Config
 from timellm_cli.data.cadence import parse_cadence, to_text
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.errors import ModelError, listed
+from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
+from timellm_cli.training.run_directory import nearby_checkpoints, require_checkpoint
 from timellm_cli.training.state import RunState, TrainingState
 
 FORMAT = "timellm checkpoint"
@@ -103,12 +104,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except Exception as error:  # a damaged archive can raise almost anything
         raise ModelError(
-            f"'{path}' is damaged: {str(error).splitlines()[0] if str(error) else error!r}", _nearby(path)
+            f"'{path}' is damaged: {str(error).splitlines()[0] if str(error) else error!r}", nearby_checkpoints(path)
         ) from None
     if not isinstance(plain, Mapping) or plain.get("format") != FORMAT:
         raise ModelError(
             f"'{path}' is no timellm checkpoint",
-            "`timellm import` converts checkpoints of the original implementation; " + _nearby(path),
+            "`timellm import` converts checkpoints of the original implementation; " + nearby_checkpoints(path),
         )
     return _from_plain(path, plain)
 
@@ -213,37 +214,26 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             f"use {made_by} for it",
         ) from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ModelError(f"'{path}' is a damaged checkpoint: {error!r}", _nearby(path)) from None
+        raise ModelError(f"'{path}' is a damaged checkpoint: {error!r}", nearby_checkpoints(path)) from None
 
 
 def _refuse_unless_archive(path: Path) -> None:
     """A checkpoint is an uncompressed archive; anything else is recognised by its first bytes and never unpickled."""
-    if not path.exists():
-        raise ModelError(f"checkpoint '{path}' not found", _nearby(path))
-    if path.is_dir():
-        raise ModelError(f"'{path}' is a folder, not a checkpoint", _nearby(path / "any"))
+    require_checkpoint(path)
     try:
         with path.open("rb") as file:
             first = file.read(2)
         with zipfile.ZipFile(path) as archive:
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
     except OSError as error:
-        raise ModelError(f"checkpoint '{path}' cannot be read: {error.strerror}", _nearby(path)) from None
+        raise ModelError(f"checkpoint '{path}' cannot be read: {error.strerror}", nearby_checkpoints(path)) from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         if first == b"PK":
-            raise ModelError(f"'{path}' is damaged: its end is missing or overwritten", _nearby(path)) from None
+            raise ModelError(
+                f"'{path}' is damaged: its end is missing or overwritten", nearby_checkpoints(path)
+            ) from None
         is_pickle = first.startswith(b"\x80")
         kind = "a Python pickle, which could run code when loaded: refused" if is_pickle else "no timellm checkpoint"
-        raise ModelError(f"'{path}' is {kind}", _nearby(path)) from None
+        raise ModelError(f"'{path}' is {kind}", nearby_checkpoints(path)) from None
     if packed:  # a few kilobytes could unpack to terabytes
-        raise ModelError(f"'{path}' is no timellm checkpoint: it is a compressed archive", _nearby(path))
-
-
-def _nearby(path: Path) -> str:
-    """What a user may have meant: the checkpoints in that folder, or below it."""
-    folder = path.parent
-    found = sorted(folder.glob("*.pt")) or sorted(folder.glob("*/*.pt"))
-    others = [str(other) for other in found if other != path]
-    if not others:
-        return "give the path of a file such as checkpoints/RUN/best.pt"
-    return f"checkpoints nearby: {listed(others, 6)}"
+        raise ModelError(f"'{path}' is no timellm checkpoint: it is a compressed archive", nearby_checkpoints(path))

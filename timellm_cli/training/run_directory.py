@@ -15,7 +15,7 @@ from pathlib import Path
 import tomli_w
 
 from timellm_cli.config import Config
-from timellm_cli.errors import ConfigError
+from timellm_cli.errors import ConfigError, ModelError, listed
 from timellm_cli.files import TEMPORARY, disk_faults_of, replacing
 from timellm_cli.planning.run_name import run_name
 from timellm_cli.settings import to_toml_values
@@ -110,6 +110,24 @@ class RunDirectory:
         for path in removed:
             path.unlink(missing_ok=True)
         return removed
+
+
+def require_checkpoint(path: Path) -> None:
+    """Raise ModelError where there is no file of that name."""
+    if not path.exists():
+        raise ModelError(f"checkpoint '{path}' not found", nearby_checkpoints(path))
+    if path.is_dir():
+        raise ModelError(f"'{path}' is a folder, not a checkpoint", nearby_checkpoints(path / "any"))
+
+
+def nearby_checkpoints(path: Path) -> str:
+    """What a user may have meant: the checkpoints in that folder, or below it."""
+    folder = path.parent
+    found = sorted(folder.glob("*.pt")) or sorted(folder.glob("*/*.pt"))
+    others = [str(other) for other in found if other != path]
+    if not others:
+        return "give the path of a file such as checkpoints/RUN/best.pt"
+    return f"checkpoints nearby: {listed(others, 6)}"
 
 
 LOCK_NAME = ".lock"
