@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from timellm_cli import __version__
 from timellm_cli.allocator import use_expandable_segments
 from timellm_cli.console import doing, err, fault_of_results, guard_streams, print_lines, say
-from timellm_cli.data.csv_format import open_source
+from timellm_cli.data.csv_format import check_file
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
 from timellm_cli.options import Assignments, ConfigFile, with_checkpoint_flags, with_config_flags
@@ -106,8 +106,8 @@ def _require_files(arguments: dict[str, Any]) -> None:
             require_checkpoint(Path(checkpoint))
     settings = arguments.get("settings")
     source = settings.config.data.path if settings else arguments.get("data_path") or arguments.get("source")
-    if source and source != "-" and ((path := csv_named(source)).is_dir() or not path.exists()):
-        open_source(path, None, "date")
+    if source and source != "-" and not (path := csv_named(source)).is_file() and not path.is_fifo():
+        check_file(path)
 
 
 @app.callback(invoke_without_command=True)

@@ -129,6 +129,16 @@ def print_lines(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=not console.is_terminal or "timellm " in text.plain)
 
 
+def print_command(console: Console, *words: str) -> None:
+    """An indented command, to be copied: on a terminal lines break between words, as a POSIX shell continues them."""
+    lines = [" "]
+    for word in words:
+        if console.is_terminal and os.name == "posix" and len(lines[-1]) + len(word) + 3 > console.width:
+            lines.append("   ")
+        lines[-1] += f" {word}"
+    console.print(Text(" \\\n".join(lines)), soft_wrap=True)
+
+
 @contextmanager
 def doing(what: str, also_in_logs: bool = True) -> Iterator[None]:
     """Says what takes a while: a line that goes away on a terminal; elsewhere one that stays, where logs want it."""

@@ -1,14 +1,18 @@
 """Prompt tokens: exact with a tokenizer on this computer, near without."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.planning.cases import known_shape
-from timellm_cli.config import PromptConfig, WindowConfig
+from timellm_cli.config import Config, PromptConfig, WindowConfig
 from timellm_cli.datasets import DATASETS
 from timellm_cli.model.prompt import PromptText
-from timellm_cli.planning.prompt_tokens import count_tokens, tokenizer_rates, typical_statistics
+from timellm_cli.planning.hardware import Machine
+from timellm_cli.planning.plan import make_plan
+from timellm_cli.planning.prompt_tokens import _load_tokenizer, count_tokens, tokenizer_rates, typical_statistics
 
 REAL_COUNTS = {
     "qwen": 145, "llama2": 155, "llama3": 132, "gpt2": 132, "gemma": 145, "bert": 127, "smollm2": 149,
@@ -79,3 +83,33 @@ def test_typical_lags_are_lags_of_the_window(seq_len: int) -> None:
     lags = typical_statistics(seq_len, count).lags
     assert len(lags) == count
     assert all(0 <= lag < seq_len for lag in lags)
+
+
+def edit_tokenizer(folder: Path, **changes: object) -> None:
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_a_tokenizers_file_that_cuts_and_pads_counts_as_the_run_does(tiny_llm: Path, tmp_path: Path) -> None:
+    plain, spoilt = (Path(shutil.copytree(tiny_llm, tmp_path / name)) for name in ("plain", "spoilt"))
+    from timellm_cli.model.prompt_tokens import load_tokenizer
+
+    padding = {"strategy": {"Fixed": 4000}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0,
+               "pad_type_id": 0, "pad_token": "a"}  # fmt: skip
+    cutting = {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+    statistics = typical_statistics(512, 5)
+    right = count_tokens(text(), statistics, known_shape(str(plain)))
+    for changes in ({"padding": padding}, {"truncation": cutting}):
+        edit_tokenizer(spoilt, **{"padding": None, "truncation": None} | changes)
+        _load_tokenizer.cache_clear()
+        assert count_tokens(text(), statistics, known_shape(str(spoilt))) == right
+    assert right.total == len(load_tokenizer(spoilt)([text().render(statistics)])["input_ids"][0])
+
+
+def test_a_normalizer_that_empties_every_prompt_is_no_ready_run(tiny_llm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llm, tmp_path / "empty"))
+    edit_tokenizer(folder, normalizer={"type": "Replace", "pattern": {"Regex": r"[\s\S]+"}, "content": ""})
+    config = Config.model_validate({"llm": {"name": str(folder), "layers": 2}, "model": {"d_ff": 16}})
+    machine = Machine(gpu=None, ram_free=2**34, torch_has_cuda=False)
+    (check,) = [check for check in make_plan(config, machine, from_file=False).checks if check.name == "prompt"]
+    assert not check.ok and "makes no token" in check.detail and "normalizer" in check.remedy

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
-from timellm_cli.console import doing, err, out, print_note, say
+from timellm_cli.console import doing, err, out, print_lines, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
@@ -75,7 +75,8 @@ def _require_one_process() -> None:
 def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check]) -> ForecastData:
     """Read the table. Raises one error that names what is wrong with it among everything else that is missing."""
     try:
-        data = load_data(config)
+        with doing("Reading the data"):
+            data = load_data(config)
         if checkpoint:
             require_same_data(data, checkpoint)
         steps_per_epoch(len(data.training_windows()), config.train)
@@ -107,7 +108,7 @@ def _load_model(config: Config, checkpoint: Checkpoint | None) -> Runner:
 
 def _announce(config: Config, data: ForecastData, runner: Runner, directory: RunDirectory) -> None:
     for warning in data.warnings:
-        err.print(Text.assemble(("warning: ", "bold yellow"), warning), soft_wrap=True)
+        print_lines(err, Text.assemble(("warning: ", "bold yellow"), warning))
     prompt = runner.encode(data.training_windows().batch([0])).prompt
     assert prompt is not None
     print_start(

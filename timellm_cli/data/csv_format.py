@@ -174,7 +174,7 @@ def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> Csv
 
 def _opener(source: Path | BinaryIO) -> tuple[Callable[[], BinaryIO], Path | None]:
     if isinstance(source, Path):
-        _check_file(source)
+        check_file(source)
         is_gzip = _is_gzip(source)
         return (lambda: gzip.open(source) if is_gzip else source.open("rb")), source  # type: ignore[return-value]
     content = source.read()
@@ -277,7 +277,8 @@ def _looks_chinese(text: str) -> bool:
     return len(common) * 2 > len(foreign)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise DataError where there is no file of that name, or none that can be opened."""
     if path.is_dir():
         raise DataError(f"'{path}' is a folder, not a CSV file", _list_nearby(path))
     if not path.exists():

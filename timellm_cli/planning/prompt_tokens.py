@@ -157,6 +157,8 @@ def _load_tokenizer(name: str) -> Callable[[str], int] | None:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing more specific
         raise ModelError(f"'{file}' is no tokenizer: {error}", "fetch the LLM again") from None
+    tokenizer.no_truncation()  # as the run calls it, whatever the file says
+    tokenizer.no_padding()
     return lambda text: len(tokenizer.encode(text).ids)
 
 

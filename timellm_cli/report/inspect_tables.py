@@ -286,7 +286,7 @@ def _record(line: Swept) -> dict[str, Any]:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold")  # figures are never cut
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     return table

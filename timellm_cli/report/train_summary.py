@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.config import Config
+from timellm_cli.console import print_command, print_lines
 from timellm_cli.counts import RunCounts
 from timellm_cli.report.tables import titled_table
 from timellm_cli.training.records import MemoryMeasured, RunFinished
@@ -71,10 +72,10 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
         f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
         "metrics.jsonl, curves.png",
         "Next:",
-        f"  timellm eval {quote(checkpoint)}",
-        f"  timellm predict {quote(checkpoint)} {quote(source)} --plot forecast.png",
     ]
-    console.print(Text("\n".join(lines)), soft_wrap=True)
+    print_lines(console, Text("\n".join(lines)))
+    print_command(console, "timellm", "eval", quote(checkpoint))
+    print_command(console, "timellm", "predict", quote(checkpoint), quote(source), "--plot forecast.png")
 
 
 def memory_line(memory: MemoryMeasured) -> str:
@@ -130,9 +131,8 @@ def print_seeds(console: Console, summary: Mapping[str, Any], path: Path, checkp
     if summary["std"]:
         table.add_row("deviation", "", *_format(summary["std"]))
     console.print(table)
-    lines = [f"In standardised units, and in {path}", "Next:"]
-    lines.append("  timellm eval " + " ".join(quote(checkpoint) for checkpoint in checkpoints))
-    console.print(Text("\n".join(lines)), soft_wrap=True)
+    print_lines(console, Text(f"In standardised units, and in {path}\nNext:"))
+    print_command(console, "timellm", "eval", *map(quote, checkpoints))
 
 
 def _format(figures: Mapping[str, float]) -> list[str]:
