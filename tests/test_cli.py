@@ -100,7 +100,7 @@ def test_a_wrong_value_of_a_computing_flag_is_refused_with_its_name(cli: Cli, ve
         (("predict", "here.pt", "nothing.csv"), 3, "file 'nothing.csv' not found"),
         (("import", "nothing"), 4, "checkpoint 'nothing' not found"),
         (("train", "--resume", "nothing.pt"), 4, "checkpoint 'nothing.pt' not found"),
-        (("train", "--dataset", "custom", "--data-path", "nothing.csv"), 3, "nothing.csv' not found"),
+        (("train", "--dataset", "custom", "--data-path", "no.csv", "--llm", "none"), 3, "no.csv"),
     ],
 )
 def test_a_mistyped_path_is_named_before_anything_heavy_is_imported(

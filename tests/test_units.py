@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from timellm_cli.units import format_change
+from timellm_cli.units import format_change, format_figure
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,18 @@ from timellm_cli.units import format_change
 )
 def test_a_change_is_told_in_per_cent_and_a_large_one_as_a_multiple(value: float, reference: float, text: str) -> None:
     assert format_change(value, reference) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.012345, "0.01235"),
+        (12.3456, "12.35"),
+        (999.96, "1000"),
+        (11_690.4, "11,690"),
+        (-2804.0, "-2,804"),
+        (3e9, "3e+09"),
+    ],
+)
+def test_a_figure_has_about_four_digits_and_no_exponent_that_people_do_not_need(value: float, text: str) -> None:
+    assert format_figure(value) == text

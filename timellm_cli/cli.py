@@ -99,15 +99,27 @@ def _import(module: str, is_heavy: bool, also_in_logs: bool = False) -> Any:
 
 
 def _require_files(arguments: dict[str, Any]) -> None:
-    """Raise for checkpoints and CSVs that are not there or are folders, as their readers would."""
+    """Raise for checkpoints and CSVs that are not there or are folders, as their readers would.
+
+    Of a training, everything else that is missing is named as well.
+    """
+    from timellm_cli.planning.automatic import resolve_auto
+    from timellm_cli.planning.hardware import look_at_machine
+    from timellm_cli.planning.llm_shape import look_up_llm
+    from timellm_cli.planning.readiness import check_readiness, require_ready
+
     named = (*arguments.get("checkpoints", ()), *map(arguments.get, ("checkpoint", "original", "resume")))
     for checkpoint in named:
         if checkpoint and checkpoint != "auto":
             require_checkpoint(Path(checkpoint))
-    settings = arguments.get("settings")
-    source = settings.config.data.path if settings else arguments.get("data_path") or arguments.get("source")
+    source = arguments.get("data_path") or arguments.get("source")
     if source and source != "-" and not (path := csv_named(source)).is_file() and not path.is_fifo():
         check_file(path)
+    settings: Settings | None = arguments.get("settings")
+    if settings and settings.config.data.path and not settings.config.data.path.exists():
+        machine = look_at_machine()
+        config = resolve_auto(settings.config, machine, look_up_llm(settings.config.llm.name))
+        require_ready(check_readiness(config, machine))
 
 
 @app.callback(invoke_without_command=True)
@@ -158,7 +170,7 @@ def train_command(
     offline: Offline = False,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
-    _require_files({"settings": settings, "resume": resume})
+    _require_files({"settings": settings, "resume": resume if seeds is None else None})
     arguments = (settings,) if seeds is None else (settings, seeds)
     _import("train" if seeds is None else "train_seeds", True, True).run(*arguments, resume=resume, offline=offline)
 

@@ -7,6 +7,7 @@ is off, because names of files and columns may hold brackets and colons.
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -126,7 +127,8 @@ def print_note(note: str) -> None:
 
 def print_lines(console: Console, text: Text) -> None:
     """A text whose lines break between words on a terminal; a command stays in one piece, to be copied."""
-    console.print(text, soft_wrap=not console.is_terminal or "timellm " in text.plain)
+    holds_command = re.search("(?<!`)timellm [a-z]", text.plain) is not None
+    console.print(text, soft_wrap=not console.is_terminal or holds_command)
 
 
 def print_command(console: Console, *words: str) -> None:

@@ -41,3 +41,8 @@ def format_change(value: float, reference: float) -> str:
     ratio = value / reference
     percent = f"{ratio - 1:+.1%}"
     return f"{ratio:,.0f} x" if ratio >= 10 else percent.lstrip("+-") if float(percent[:-1]) == 0 else percent
+
+
+def format_figure(value: float) -> str:
+    """A figure of any size with about four digits, such as '0.01234', '12.35', '11,690' or '1.2e+09'."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"

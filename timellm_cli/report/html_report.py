@@ -19,7 +19,7 @@ from timellm_cli.files import replacing
 from timellm_cli.report.charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
 from timellm_cli.report.train_summary import memory_line, quote
 from timellm_cli.training.records import MemoryMeasured
-from timellm_cli.units import format_change, format_memory
+from timellm_cli.units import format_change, format_figure, format_memory
 
 
 def write_report(path: Path, leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], command: str) -> None:
@@ -45,6 +45,7 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
         baseline=leaderboard.best_baseline,
         config=shown.config,
         interval_of=_interval,
+        figure_of=format_figure,
         highest=_highest(leaderboard),
         horizon=horizon_chart(leaderboard),
         coverage=coverage_chart(leaderboard),

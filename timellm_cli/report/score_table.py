@@ -11,7 +11,7 @@ from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
 from timellm_cli.report.tables import titled_table
-from timellm_cli.units import format_change, format_count
+from timellm_cli.units import format_change, format_count, format_figure
 
 _RAW = ("MSE in\nCSV units", "MAE in\nCSV units")
 _MOST_CHANNELS = 40
@@ -57,7 +57,7 @@ def _models(leaderboard: Leaderboard) -> Table:
             _figure(entry.mae, _shown(entry.mae) == lowest_mae, entry.mae_std),
         ]
         if entry.mse_raw is not None and entry.mae_raw is not None:
-            cells += [Text(f"{entry.mse_raw:.4g}"), Text(f"{entry.mae_raw:.4g}")]
+            cells += [Text(format_figure(entry.mse_raw)), Text(format_figure(entry.mae_raw))]
         table.add_row(
             Text.assemble((entry.name, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
             *cells,
@@ -93,8 +93,8 @@ def _by_channel(leaderboard: Leaderboard) -> Table:
         table.add_row(
             Text(name),
             *_side_by_side(errors, baseline.channels[name]),
-            f"{errors.mse_raw:.4g}",
-            f"{errors.mae_raw:.4g}",
+            format_figure(errors.mse_raw),
+            format_figure(errors.mae_raw),
         )
     return table
 
