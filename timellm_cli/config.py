@@ -73,9 +73,7 @@ class DataConfig(Section):
     dataset: str = option(
         "ETTm1", "A known dataset (ETTh1, ETTm1, ...; see `timellm fetch`), or 'custom' for your CSV."
     )
-    path: Path | None = option(
-        None, "The CSV file. Default: the known dataset's file in the cache.", flag="--data-path"
-    )
+    path: Path | None = option(None, "The CSV file. Default: the known dataset's, in the cache.", flag="--data-path")
     date_column: str = option("date", "Name of the column that holds the timestamps.")
     target: str = option("OT", "Name of the column of main interest: moved last; alone in S; scored in MS.")
     columns: Names = option((), "Value columns to use, separated by commas. Default: all.")
@@ -141,10 +139,8 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _leave_rows_to_validate(self) -> Self:
         if self.train_ratio + self.test_ratio >= 1:
-            raise ValueError(
-                f"train_ratio {self.train_ratio:g} + test_ratio {self.test_ratio:g} must be below 1: "
-                "the rest of the rows validates"
-            )
+            both = f"train_ratio {self.train_ratio:g} + test_ratio {self.test_ratio:g}"
+            raise ValueError(f"{both} must be below 1: the rest of the rows validates")
         return self
 
 
@@ -323,9 +319,8 @@ class Config(Section):
             f"{period} is longer than the window of {rows} rows (window.seq_len)": model.shortcut_period > rows,
             f"prompt.top_lags {lags} is more than the {rows} lags of a window": lags > rows,
         }
-        for fault, is_there in faults.items():
-            if is_there:
-                raise ValueError(fault)
+        if found := [fault for fault, is_there in faults.items() if is_there]:
+            raise ValueError(found[0])
         return self
 
     def values(self) -> dict[str, Any]:
