@@ -222,3 +222,32 @@ def test_a_model_too_large_for_the_gpu_is_one_clear_error_while_it_is_loaded(
     with pytest.raises(ModelError, match=r"out of memory: .*Tried to allocate 2.00 GiB") as refused:
         run([run_a], split="test", device="cpu", offline=True, as_json=True, **options)
     assert "--device cpu" in refused.value.hint
+
+
+def test_copies_are_scored_once_and_files_of_one_training_are_no_seeds(
+    cli: Cli, run_a: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    copy, last = tmp_path / "copy.pt", run_a.with_name("last.pt")
+    shutil.copy(run_a, copy)
+    finished = cli("eval", run_a, copy, run_a.parent / ".." / "run-a" / "best.pt")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count("a copy of it, and is scored once") == 2
+    save_untrained(last, make_config(small_csv), seed=9)  # other weights of the same seed, as last.pt has
+    plain = last_json(cli("eval", run_a, last, "--json"))
+    models = [entry for entry in plain["entries"] if entry["kind"] == "model"]
+    assert [entry["mse_std"] for entry in models] == [None, None]
+    assert all(verdict["outcome"] in ("unknown", "higher", "lower") for verdict in plain["verdicts"])
+    assert not any("95% interval" in str(verdict) for verdict in plain["verdicts"])
+    assert any("two lines, not two seeds" in note for note in plain["notes"])
+
+
+def test_a_file_that_changed_since_training_is_said_with_the_rows_that_were_trained_on(
+    cli: Cli, run_a: Path, small_csv: Path
+) -> None:
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    small_csv.write_text("\n".join(lines[:301]) + "\n", encoding="utf-8")
+    notes = " ".join(last_json(cli("eval", run_a, "--json"))["notes"])
+    assert "the file is not the one that run-a was trained on; train: 280 rows" in notes
+    assert "rows of this test split were trained on" in notes
+    small_csv.write_text("\n".join(lines).replace("10.000", "10.001") + "\n", encoding="utf-8")
+    assert "but with other values" in " ".join(last_json(cli("eval", run_a, "--json"))["notes"])

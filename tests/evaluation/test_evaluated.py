@@ -17,7 +17,8 @@ SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
 
 
 def checkpoint(name: str, **changes: object) -> Evaluated:
-    return Evaluated(name, Path(f"{name}.pt"), make_config(Path("a.csv"), **changes), ("load", "OT"), SCALER, "1h")
+    config = make_config(Path("a.csv"), **changes)
+    return Evaluated(name, Path(f"{name}.pt"), config, ("load", "OT"), SCALER, "1h", {}, name)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,8 @@ def notes(csv: Path, task: Task, *changed: dict[str, object]) -> str:
         replace(checkpoint(f"run {number}"), config=config, cadence=to_text(data.table.cadence))
         for number, config in enumerate(configs)
     ]
+    for one in checkpoints:
+        one.data = data
     return " | ".join(notes_on(checkpoints, data, task))
 
 

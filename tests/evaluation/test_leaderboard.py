@@ -50,7 +50,9 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 def compared(csv: Path, task: Task) -> Leaderboard:
     data = load_data(make_config(csv))
     cadence = to_text(data.table.cadence)
-    checkpoint = Evaluated("run", Path("run/best.pt"), data.config, data.table.columns, data.scaler, cadence)
+    trained = data.config, data.table.columns, data.scaler, cadence, data.identity, "id"
+    checkpoint = Evaluated("run", Path("run/best.pt"), *trained)
+    checkpoint.data = data
     checkpoint.scores = score(nothing, data, "test", 32, limit=task.limit)
     baseline = Baseline("oracle", "reads the future", everything)
     return make_leaderboard(data, task, [checkpoint], [(baseline, score(everything, data, "test", 32))])

@@ -25,7 +25,7 @@ def test_seeds_of_one_run_are_one_group_wherever_they_were_trained() -> None:
 
 def test_a_batch_that_a_small_card_takes_in_more_steps_makes_no_group() -> None:
     large = config(train__batch_size=32, train__accumulate=1)
-    small = config(train__batch_size=8, train__accumulate=4)
+    small = config(train__batch_size=8, train__accumulate=4, train__seed=1)
     assert group_seeds([large, small, config(train__batch_size=8)]) == [[0, 1], [2]]
     assert control_of(small, config("none", train__batch_size=32)) == "no LLM"
 
@@ -37,13 +37,21 @@ def test_what_was_learned_otherwise_is_a_group_of_its_own(changes: dict[str, obj
     assert group_seeds([config(), config(**changes)]) == [[0], [1]]
 
 
+def test_further_files_of_one_seed_are_lines_of_their_own() -> None:
+    """best.pt, last.pt and step-N.pt of one training, or the same training twice, say nothing of the spread."""
+    assert group_seeds([config(), config(), config()]) == [[0], [1], [2]]
+    one, two = config(train__seed=1), config(train__seed=2)
+    assert group_seeds([one, one, two, two]) == [[0, 2], [1], [3]]
+
+
 def test_double_quantization_of_what_is_not_quantised_makes_no_group() -> None:
-    plain, without = (config(llm__quantization="none", llm__double_quant=double) for double in (True, False))
+    plain, without = (config(llm__quantization="none", llm__double_quant=on, train__seed=on) for on in (True, False))
     assert group_seeds([plain, without]) == [[0, 1]]
 
 
 def test_without_an_llm_what_only_an_llm_reads_makes_no_group() -> None:
-    assert group_seeds([config("none"), config("none", llm__layers=9, train__precision="bf16")]) == [[0, 1]]
+    other = config("none", llm__layers=9, train__precision="bf16", train__seed=1)
+    assert group_seeds([config("none"), other]) == [[0, 1]]
 
 
 @pytest.mark.parametrize(

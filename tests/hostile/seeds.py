@@ -53,13 +53,15 @@ def checkpoint_bytes() -> bytes:
 
     from timellm_cli.config import Config
     from timellm_cli.data.cadence import Every, to_text
+    from timellm_cli.data.identity import RowsIdentity
     from timellm_cli.data.scale import Scaler
     from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 
     scaler = Scaler(np.array([0.5]), np.array([2.0]))
     cadence = to_text(Every(timedelta(hours=1), datetime(2024, 1, 1)))
+    rows = {split: RowsIdentity(3, "2024-01-01", "2024-01-02", "12ab") for split in ("train", "val", "test")}
     weights = {"head.weight": torch.arange(6.0).reshape(2, 3)}
-    checkpoint = Checkpoint(weights, Config(), scaler, ("OT",), cadence, "%Y-%m-%d", {"test_mse": 0.1}, "abc")
+    checkpoint = Checkpoint(weights, Config(), scaler, ("OT",), cadence, "%Y-%m-%d", rows, {"test_mse": 0.1}, "abc")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pt"
         save_checkpoint(path, checkpoint)

@@ -15,6 +15,7 @@ from tests.training.conftest import MakeConfig, assert_same_weights, train
 from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import Every, to_text
+from timellm_cli.data.identity import RowsIdentity
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.bands import Intervals
@@ -31,6 +32,7 @@ def small_checkpoint() -> Checkpoint:
         columns=("x", "日本 y"),
         cadence=to_text(Every(timedelta(hours=1), datetime(2024, 1, 1))),
         date_format="%Y-%m-%d %H:%M:%S",
+        rows={split: RowsIdentity(3, "2024-01-01", "2024-01-02", "12ab") for split in ("train", "val", "test")},
         metrics={"test_mse": 0.1 + 0.2},
         llm_fingerprint="abc",
         intervals=Intervals(("x",), 24, 9, (50, 80), np.arange(192, dtype=np.float32).reshape(2, 1, 96)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.config import Config
-from timellm_cli.console import err, out, print_json, say
+from timellm_cli.console import err, out, print_json, print_note, say
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.csv_format import open_csv
@@ -62,12 +63,12 @@ def run(
     Raises ConfigError for checkpoints that cannot be compared and for a report that cannot be written, DataError for
     the CSV, ModelError for the LLM and the hardware.
     """
-    paths, task = list(dict.fromkeys(checkpoints)), Task(data_path, zero_shot, split, limit)
+    paths, task = _distinct(checkpoints), Task(data_path, zero_shot, split, limit)
     _check_arguments(paths, task, report)
     loaded = [load_checkpoint(path) for path in paths]
     models = [
-        Evaluated(name, path, checkpoint.config, checkpoint.columns, checkpoint.scaler, checkpoint.cadence)
-        for name, path, checkpoint in zip(name_checkpoints(paths), paths, loaded, strict=True)
+        Evaluated(name, path, one.config, one.columns, one.scaler, one.cadence, one.rows, one.training_id)
+        for name, path, one in zip(name_checkpoints(paths), paths, loaded, strict=True)
     ]
     # A stride leaves out windows in training; here every window is scored.
     every_window = {**(changes or {}), "data.window_stride": 1}
@@ -88,6 +89,17 @@ def run(
         out.print(render(leaderboard))
     if report is not None:
         _write_report(report, leaderboard, models, _command(paths, task, report))
+
+
+def _distinct(paths: list[Path]) -> list[Path]:
+    """The files without copies and other paths of the same one, which are noted."""
+    kept: dict[bytes, Path] = {}
+    for path in paths:
+        content = sha256(path.read_bytes()).digest() if path.is_file() else bytes(path)
+        if content in kept:
+            print_note(f"'{path}' is the same file as '{kept[content]}' or a copy of it, and is scored once")
+        kept.setdefault(content, path)
+    return list(kept.values())
 
 
 def _check_arguments(paths: list[Path], task: Task, report: Path | None) -> None:

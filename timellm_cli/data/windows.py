@@ -14,6 +14,7 @@ from torch import Tensor
 from timellm_cli.config import Config, WindowConfig
 from timellm_cli.counts import count_windows
 from timellm_cli.data.batch import Batch
+from timellm_cli.data.identity import RowsIdentity, identify
 from timellm_cli.data.scale import Scaler, require_computable
 from timellm_cli.data.table import Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
@@ -76,7 +77,8 @@ class ForecastData:
     """A table, the rows of each split, and the scaler: fitted on the training span, or a checkpoint's.
 
     `values_CN` are the values, standardised, in float32, NaN where there is none. The raw ones are freed: the frame of
-    `table` is empty. `warnings` are the notes on the table and on the training rows.
+    `table` is empty. `warnings` are the notes on the table and on the training rows. `identity` says which rows these
+    are, by split.
     """
 
     table: Table
@@ -85,6 +87,7 @@ class ForecastData:
     values_CN: Tensor
     config: Config
     warnings: tuple[str, ...]
+    identity: dict[str, RowsIdentity]
 
     def windows(self, split: str) -> WindowDataset:
         """The samples of 'train', 'val' or 'test' to score: of the target alone where `features` is MS."""
@@ -120,10 +123,11 @@ def load_data(config: Config, scaler: Scaler | None = None, columns: tuple[str, 
     if scaler is None:
         scaler = Scaler.fit(training)
     warnings = (*table.notes, *_warn(table, training))
+    identity = identify(table.stamps, table.frame, spans, config.window.seq_len)
     raw = table.frame.get_columns()
     table = replace(table, frame=table.frame.clear())
     del training  # a view that would keep all values
-    return ForecastData(table, scaler, spans, _standardise(raw, scaler, str(path)), config, warnings)
+    return ForecastData(table, scaler, spans, _standardise(raw, scaler, str(path)), config, warnings, identity)
 
 
 def _standardise(columns: list[pl.Series], scaler: Scaler, name: str) -> Tensor:

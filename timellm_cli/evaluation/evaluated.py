@@ -1,7 +1,7 @@
 """What an evaluation knows of each checkpoint, and the figures of one entry of the leaderboard as plain data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from timellm_cli.config import Config
+from timellm_cli.data.identity import RowsIdentity
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError
@@ -25,7 +26,8 @@ from timellm_cli.llm_files import NO_LLM
 class Evaluated:
     """A checkpoint under evaluation. `timellm eval` fills in the fields from `data` on, one after the other.
 
-    `config`, `columns`, `scaler` and `cadence` are those of its training; columns are in the scaler's order. `data` is
+    `config`, `columns`, `scaler`, `cadence` and `rows` are those of its training; columns are in the scaler's order.
+    `training_id` is the same in every file of one training. `data` is
     what it is scored on, with the configuration for this machine. `coverage` is empty where the bands do not apply.
     `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint.
     """
@@ -36,6 +38,8 @@ class Evaluated:
     columns: tuple[str, ...]
     scaler: Scaler
     cadence: str
+    rows: Mapping[str, RowsIdentity]
+    training_id: str
     data: ForecastData = field(init=False)
     scores: Scores = field(init=False)
     coverage: tuple[Coverage, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any
 
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import parse_cadence
+from timellm_cli.data.identity import differences
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
 from timellm_cli.errors import listed
@@ -16,7 +17,7 @@ from timellm_cli.evaluation.bands import drift_note
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry, entry_of_baseline, entry_of_model
 from timellm_cli.evaluation.score import Scores, mean_scores, scored_windows
-from timellm_cli.evaluation.seeds import group_seeds, name_groups
+from timellm_cli.evaluation.seeds import group_seeds, name_groups, recipe
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import Verdict, judge
 
@@ -131,7 +132,7 @@ def make_leaderboard(
     configs = {name: group[0].config for name, group in zip(names, groups, strict=True)}
     baseline_entries = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     published = _published(checkpoints, task, data)
-    notes = [*data.warnings, *notes_on(checkpoints, data, task)]
+    notes = [*data.warnings, *notes_on(checkpoints, data, task), *_notes_on_repeats(checkpoints)]
     if task.split == "test" and task.limit is None:
         notes += filter(None, (drift_note(entry.name, entry.coverage) for entry in models))
     _, best_seeds = min(zip(models, groups, strict=True), key=lambda pair: pair[0].rank)
@@ -172,6 +173,9 @@ def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -
             each = ", ".join(f"{one.name} {one.config.data.percent}%" for one in checkpoints)
             part = f"first part of the training rows ({each})"
         yield f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%"
+    if task.csv is None and task.zero_shot is None:
+        for checkpoint in checkpoints:
+            yield from notes_on_rows(checkpoint, task.split)
     trained_cadence = checkpoints[0].cadence
     trained, scored = str(parse_cadence(trained_cadence)), str(data.table.cadence)
     if trained != scored:
@@ -187,6 +191,32 @@ def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -
         yield f"only the first {task.limit:,} windows of each channel were scored: not comparable with papers"
     if task.split != "test":
         yield f"this is the {task.split} split; papers report the test split"
+
+
+def notes_on_rows(checkpoint: Evaluated, split: str) -> Iterator[str]:
+    """How the rows of the trained file differ from those that the checkpoint was trained on."""
+    different = list(differences(checkpoint.rows, checkpoint.data.identity))
+    if not different:
+        return
+    yield f"the file is not the one that {checkpoint.name} was trained on; " + "; ".join(different)
+    trained, scored = checkpoint.rows["train"], checkpoint.data.identity[split]
+    if split != "train" and scored.first <= trained.last:
+        yield (
+            f"rows of this {split} split were trained on: {checkpoint.name} was trained on rows up to {trained.last}, "
+            f"and the split goes from {scored.first} to {scored.last}. These figures say nothing about new data"
+        )
+
+
+def _notes_on_repeats(checkpoints: Sequence[Evaluated]) -> Iterator[str]:
+    """Which checkpoints are no seeds of their own."""
+    for position, one in enumerate(checkpoints):
+        for other in checkpoints[:position]:
+            if recipe(one.config) != recipe(other.config) or one.config.train.seed != other.config.train.seed:
+                continue
+            same = one.training_id and one.training_id == other.training_id
+            what = "of one training" if same else f"trained with the same settings and the seed {one.config.train.seed}"
+            yield f"{other.name} and {one.name} are {what}: they are two lines, not two seeds"
+            break
 
 
 def _published(checkpoints: Sequence[Evaluated], task: Task, data: ForecastData) -> tuple[Published, ...]:

@@ -49,12 +49,22 @@ def recipe(config: Config) -> dict[str, Any]:
 
 
 def group_seeds(configs: Sequence[Config]) -> list[list[int]]:
-    """The positions of the configurations, those of one recipe together, in the order of each recipe's first."""
+    """The positions of the configurations, the seeds of one recipe together, in the order of each recipe's first.
+
+    A further checkpoint of the same recipe and seed is a group of its own: it says nothing of the spread over seeds.
+    """
     recipes = [recipe(config) for config in configs]
-    groups: dict[int, list[int]] = {}
-    for position, ours in enumerate(recipes):
-        groups.setdefault(recipes.index(ours), []).append(position)
-    return list(groups.values())
+    groups: list[list[int]] = []
+    seeds_of: dict[int, list[int]] = {}
+    for position, config in enumerate(configs):
+        group = seeds_of.setdefault(recipes.index(recipes[position]), [])
+        if config.train.seed in {configs[other].train.seed for other in group}:
+            groups.append([position])
+            continue
+        if not group:
+            groups.append(group)
+        group.append(position)
+    return groups
 
 
 def name_groups(groups: Sequence[Sequence[str]]) -> list[str]:

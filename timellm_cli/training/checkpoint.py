@@ -20,6 +20,7 @@ from torch import Tensor
 from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import parse_cadence, to_text
+from timellm_cli.data.identity import RowsIdentity
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError
@@ -27,6 +28,7 @@ from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
+from timellm_cli.splits import SPLITS
 from timellm_cli.training.run_directory import nearby_checkpoints, require_checkpoint
 from timellm_cli.training.state import RunState, TrainingState
 
@@ -38,9 +40,10 @@ FORMAT_VERSION = 3
 class Checkpoint:
     """A trained model without its LLM. With `training`, a run can continue from it.
 
-    `columns` are the value columns in the scaler's order, target last; `cadence` is the text of one
-    (`data/cadence.py`), `date_format` how the trained file writes its timestamps.
-    `intervals` are there where these very weights were scored on the validation windows.
+    `columns` are the value columns in the scaler's order, target last. `cadence` is the text of one (`data/cadence.py`).
+    `date_format` says how the trained file writes its timestamps, `rows` which rows each split had. `training_id` is the
+    same in every file of one training, resumed or not; empty for imported weights. `intervals` are there where these very
+    weights were scored on the validation windows.
     """
 
     weights: dict[str, Tensor]
@@ -49,8 +52,10 @@ class Checkpoint:
     columns: tuple[str, ...]
     cadence: str
     date_format: str
+    rows: dict[str, RowsIdentity]
     metrics: dict[str, float]
     llm_fingerprint: str
+    training_id: str = ""
     version: str = __version__
     training: TrainingState | None = field(default=None, repr=False)
     intervals: Intervals | None = field(default=None, repr=False)
@@ -64,6 +69,7 @@ class Checkpoint:
         metrics: dict[str, float],
         training: TrainingState | None = None,
         intervals: Intervals | None = None,
+        training_id: str = "",
     ) -> Self:
         """What is kept of a model and of the data that it learned from, under their configuration."""
         return cls(
@@ -73,8 +79,10 @@ class Checkpoint:
             columns=data.table.columns,
             cadence=to_text(data.table.cadence),
             date_format=data.table.date_format,
+            rows=data.identity,
             metrics=metrics,
             llm_fingerprint=runner.llm_fingerprint,
+            training_id=training_id,
             training=training,
             intervals=intervals,
         )
@@ -147,8 +155,10 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "columns": list(checkpoint.columns),
         "cadence": checkpoint.cadence,
         "date_format": checkpoint.date_format,
+        "rows": {split: asdict(identity) for split, identity in checkpoint.rows.items()},
         "metrics": {name: float(value) for name, value in checkpoint.metrics.items()},
         "llm_fingerprint": checkpoint.llm_fingerprint,
+        "training_id": checkpoint.training_id,
         "training": training and {"run": asdict(training.run), "step": training.step, "random": training.random},
         "intervals": bands and {**vars(bands), "halves_LCH": torch.from_numpy(bands.halves_LCH)},
     }
@@ -199,8 +209,10 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             columns=tuple(plain["columns"]),
             cadence=plain["cadence"],
             date_format=str(plain["date_format"]),
+            rows={split: RowsIdentity(**plain["rows"][split]) for split in SPLITS},
             metrics=dict(plain["metrics"]),
             llm_fingerprint=plain["llm_fingerprint"],
+            training_id=str(plain["training_id"]),
             version=plain["version"],
             training=None if plain["training"] is None else _training_from(plain["training"]),
             intervals=None if bands is None else _intervals_from(bands, plain["columns"], config.window.pred_len),

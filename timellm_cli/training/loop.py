@@ -262,7 +262,9 @@ class Trainer:
             saved = TrainingState(self.state, self.training_step.state_dict(), capture_random_state())
         with self.training_step.averaged():
             figures = self.state.best_figures
-            content = Checkpoint.of(self._runner, self._data, self._config, figures, saved, intervals)
+            content = Checkpoint.of(
+                self._runner, self._data, self._config, figures, saved, intervals, self.state.training_id
+            )
         save_checkpoint(path, content)
         return CheckpointSaved(path, self.state.step)
 

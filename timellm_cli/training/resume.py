@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from timellm_cli.config import Config
+from timellm_cli.data.identity import differences
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path
 from timellm_cli.errors import ConfigError, DataError, ModelError
@@ -99,7 +98,7 @@ def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> C
 
 
 def require_same_data(data: ForecastData, checkpoint: Checkpoint) -> None:
-    """Raise DataError where a run would continue with other columns or training rows than it was started with."""
+    """Raise DataError where a run would continue with other columns or rows than it was started with."""
     path, columns = data_path(data.config.data), data.table.columns
     if columns != checkpoint.columns:
         raise DataError(
@@ -107,11 +106,9 @@ def require_same_data(data: ForecastData, checkpoint: Checkpoint) -> None:
             f"but '{path}' has {', '.join(columns)}",
             "put the file back that the run was started with",
         )
-    now, then = data.scaler, checkpoint.scaler
-    if not (np.array_equal(now.mean_C, then.mean_C) and np.array_equal(now.std_C, then.std_C)):
+    if different := list(differences(checkpoint.rows, data.identity)):
         raise DataError(
-            f"the training rows of '{path}' are not those the run was started with: the mean of "
-            f"'{columns[-1]}' is {now.mean_C[-1]:.6g} now and was {then.mean_C[-1]:.6g}",
+            f"the rows of '{path}' are not those the run was started with; " + "; ".join(different),
             "put the file back, or start a new run with another --run-name",
         )
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -15,7 +16,7 @@ class RunState:
     after `update_start` steps of the epoch. `epoch_loss` and `logged_loss` are sums of step losses, of the begun epoch
     and of the `logged_steps` since the last log line. `best_figures` are those of the epoch with the lowest validation
     loss; `epochs_waited` epochs have passed since. `seconds` leaves pauses out. `finished` says why the run ended, and
-    is empty while it may continue.
+    is empty while it may continue. `training_id` is drawn when a training starts and stays when it is resumed.
     """
 
     step: int = 0
@@ -30,6 +31,7 @@ class RunState:
     epochs_waited: int = 0
     seconds: float = 0.0
     finished: str = ""
+    training_id: str = field(default_factory=lambda: uuid4().hex[:12])
 
     @property
     def scored(self) -> bool:
