@@ -228,7 +228,7 @@ def test_explain_of_other_runs_tells_their_own_story(cli: Cli, small_csv: Path) 
     assert "It is 0 here: best.pt and last.pt are written after an epoch." in text
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("profile", ["ettm1-qwen3b-6gb-full", "etth1-llama3-8b-t4", "quickstart"])
 def test_tables_fit_the_terminal_and_are_never_cut(cli: Cli, width: int, profile: str) -> None:
     finished = cli("inspect", "--profile", profile, "--explain", COLUMNS=str(width))
@@ -240,14 +240,15 @@ def test_tables_fit_the_terminal_and_are_never_cut(cli: Cli, width: int, profile
     assert len(numbers) == 3 and len(ends) == 1
 
 
-def test_faults_of_the_first_and_last_rows_are_found_before_a_run(cli: Cli, small_csv: Path) -> None:
+@pytest.mark.parametrize("line", [20, 200])
+def test_a_gap_anywhere_is_found_before_a_run(cli: Cli, small_csv: Path, line: int) -> None:
     lines = small_csv.read_text(encoding="utf-8").splitlines()
-    small_csv.write_text("\n".join([*lines[:20], *lines[21:]]) + "\n", encoding="utf-8")
+    small_csv.write_text("\n".join([*lines[:line], *lines[line + 1 :]]) + "\n", encoding="utf-8")
     arguments = ("--dataset", "custom", "--data-path", small_csv, "--seq-len", 48, "--pred-len", 12, "--llm", "none")
     record = inspected(cli, *arguments)
     (found,) = [check for check in record["checks"] if not check["ok"]]
     assert (found["name"], record["ready"]) == ("data", False)
-    assert "a gap" in found["detail"] and "only the first and last rows" in found["detail"]
+    assert f"line {line + 1}: a gap" in found["detail"]
     assert inspected(cli, *arguments, "--fill", "linear")["ready"]
 
 
