@@ -227,7 +227,8 @@ def predict_command(
         str | None, typer.Option("--at", metavar="TIMESTAMP", help="Forecast as if this were the last known row.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Rows to forecast; beyond pred_len it rolls forward.")
+        int | None,
+        typer.Option("--steps", min=1, max=1_000_000, help="Rows to forecast; beyond pred_len it rolls forward."),
     ] = None,
     levels: Annotated[
         str | None,

@@ -59,6 +59,7 @@ def run(
     content = sys.stdin.buffer.read() if path is None else path
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
     steps = steps or config.window.pred_len
+    given.dates(steps)  # raises, before anything is computed, where the calendar ends
     _print_notes(given, config.window.pred_len, steps, bool(shown_levels))
 
     history_TC = trained.scaler.standardise(given.table.values)

@@ -56,6 +56,8 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
         if plan.savings:
             yield section("What needs less memory", savings_table(plan.savings))
+    else:
+        yield section("Memory", Text(" not known, because the size of the LLM is not; so nobody knows whether it fits"))
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
 
 
