@@ -1,9 +1,52 @@
 """Profiles, configuration files and flags that cannot be."""
 
-from tests.hostile.case import INSPECT, SHORT, SMALL, TRAIN, Case, write
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tests.hostile.case import INSPECT, SHORT, SMALL, TRAIN, Case, replace, write
 
 _RUN = (*TRAIN, *SMALL, *SHORT)
 _FILE = (*INSPECT, "--config", "my.toml")
+
+_LONG = "x" * 300
+_TOO_LONG = {
+    "a CSV": (*INSPECT, "--data-path", f"{_LONG}.csv"), "an LLM": (*INSPECT, "--llm", _LONG),
+    "a configuration file": (*INSPECT, "--config", _LONG), "a checkpoint": ("eval", _LONG),
+    "a history": ("predict", "best.pt", _LONG), "a report": ("eval", "best.pt", "--report", f"{_LONG}/a.html"),
+    "an original": ("import", _LONG), "a run's last checkpoint": (*_RUN, "--resume", _LONG),
+}  # fmt: skip
+_LOOPS = (
+    ("a CSV", ("predict", "best.pt", "loop"), 3, "'loop' not found"), ("a checkpoint", ("eval", "loop"), 4, "'loop' not found"),
+    ("a configuration file", (*INSPECT, "--config", "loop"), 2, "Too many levels"),
+    ("an output", ("predict", "best.pt", "data.csv", "-o", "loop"), 2, "loop"),
+    ("the checkpoints' folder", (*_RUN, "--checkpoints", "loop"), 2, "loop"),
+)  # fmt: skip
+_UNKNOWN_USER = (
+    ("a CSV", (*INSPECT, "--data-path", "~nobody-here/x"), 3), ("a checkpoint", ("eval", "~nobody-here/x"), 4),
+    ("an output", ("predict", "best.pt", "data.csv", "-o", "~nobody-here/x"), 2),
+)  # fmt: skip
+_NO_UTF8 = (
+    ("a CSV", ("predict", "best.pt", "b\udcffd"), 3), ("a checkpoint", ("eval", "b\udcffd"), 4),
+    ("a configuration file", (*INSPECT, "--config", "b\udcffd"), 2),
+)  # fmt: skip
+_ESCAPE = (
+    ("a CSV", ("predict", "best.pt", "\x1b[31m.csv"), 3), ("a checkpoint", ("eval", "\x1b[31m.pt"), 4),
+    ("a configuration file", (*INSPECT, "--config", "\x1b[31m"), 2), ("a profile", ("inspect", "--profile", "\x1b[31m"), 2),
+    ("an output", ("predict", "best.pt", "data.csv", "-o", "\x1b[31m/x"), 2),
+)  # fmt: skip
+
+
+def _link_to_itself(folder: Path) -> None:
+    (folder / "loop").symlink_to("loop")
+
+
+def _move_to(path: Path, year: int) -> None:
+    """Let the last row stand at the end of that year."""
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    first = datetime(year, 12, 31, 23) - timedelta(hours=len(lines) - 1)
+    dated = (f"{first + timedelta(hours=row)},{line.split(',', 1)[1]}" for row, line in enumerate(lines))
+    path.write_text("\n".join([header, *dated]) + "\n", encoding="utf-8")
+
 
 SETTINGS_CASES = [
     Case("a profile with a typo", ("inspect", "--profile", "quikstart"), 2, ("did you mean 'quickstart'",)),
@@ -51,6 +94,22 @@ SETTINGS_CASES = [
     Case("levels of a checkpoint without bands", ("predict", "best.pt", "data.csv", "--levels", "80"), 4, ("has no bands",)),
     Case("no step", ("predict", "best.pt", "data.csv", "--steps", "0"), 2, ("--steps", "greater than or equal")),
     Case("a report in place of a checkpoint", ("eval", "best.pt", "--report", "best.pt"), 2, ("best.pt",)),
+    Case("steps beyond the calendar", ("predict", "best.pt", "data.csv", "--steps", "999999999"), 2, ("--steps", "1000000")),
+    Case("steps beyond the year 9999", ("predict", "best.pt", "data.csv", "--steps", "12"), 3, ("beyond the year 9999",), lambda folder: _move_to(folder / "data.csv", 9999)),
+    *(Case(f"{kind} with a name of 300 bytes", command, 2, ("cannot be", "File name too long")) for kind, command in _TOO_LONG.items()),
+    *(Case(f"{kind} that is a link to itself", command, code, (words,), _link_to_itself) for kind, command, code, words in _LOOPS),
+    *(Case(f"{kind} of a user whom nobody knows", command, code, ("~nobody-here/x",)) for kind, command, code in _UNKNOWN_USER),
+    *(Case(f"{kind} whose name is no UTF-8", command, code, (r"b\xffd", "not found")) for kind, command, code in _NO_UTF8),
+    *(Case(f"{kind} with an escape in its name", command, code, (r"\x1b[31m",)) for kind, command, code in _ESCAPE),
+    Case("an escape in a header", (*_RUN, "--target", "OX"), 3, (r"\x1b]0;a\x07",), replace("data.csv", "load", "\x1b]0;a\x07")),
+    Case("an escape in a cell", _RUN, 3, (r"\x1b[2J",), replace("data.csv", "10.", "\x1b[2J")),
+    Case("an escape in a configuration file", _FILE, 2, (r"\x1b[2J",), write("my.toml", '[train]\nepochs = "\\u001b[2J"')),
+    Case("an escape in a section's name", _FILE, 2, (r"\x1b[2J",), write("my.toml", '["\\u001b[2J"]\na = 1')),
+    Case("an escape in an assignment", (*INSPECT, "--set", "\x1b[2J=1"), 2, (r"\x1b[2J",)),
+    Case("an escape in a verb", ("\x1b[2J",), 2, (r"\x1b[2J",)),
+    Case("a configuration file without an end", (*INSPECT, "--config", "/dev/zero"), 2, ("more than", "bytes")),
+    Case("a NUL in a path", _FILE, 2, ("data.path", "NUL"), write("my.toml", '[data]\npath = "a\\u0000b"')),
+    Case("a number that no float holds", (*INSPECT, "--d-ff", "1" + "0" * 400), 2, ("d_ff", "at most")),
     Case("a fetch of nothing known", ("fetch", "nothing-like-it"), 2, ("nothing-like-it",)),
     Case("data that are not there", ("eval", "best.pt", "--data", "away.csv"), 3, ("'away.csv' not found",)),
 ]  # fmt: skip
