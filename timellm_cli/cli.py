@@ -108,6 +108,7 @@ def _require_files(arguments: dict[str, Any]) -> None:
     from timellm_cli.planning.llm_shape import look_up_llm
     from timellm_cli.planning.readiness import check_readiness, require_ready
 
+    Path.cwd()  # raises where the folder is gone, before PyTorch's library ends the process for it
     named = (*arguments.get("checkpoints", ()), *map(arguments.get, ("checkpoint", "original", "resume")))
     for checkpoint in named:
         if checkpoint and checkpoint != "auto":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.conftest import Arguments
-from tests.conftest import Cli
+from tests.conftest import REPOSITORY, Cli
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="streams and signals as POSIX has them")
 TIMELLM = (sys.executable, "-m", "timellm_cli")
@@ -127,3 +127,14 @@ def test_debug_shows_where_a_users_error_came_from(cli_process: Cli) -> None:
     finished = cli_process("--debug", "inspect", "--profile", "nothing")
     assert finished.returncode == 2
     assert "Traceback" in finished.stderr and finished.stderr.rstrip().splitlines()[-2].startswith("error: profile")
+
+
+@pytest.mark.parametrize(
+    "verb", ["inspect", "train --profile quickstart", "eval a.pt", "predict a.pt a.csv", "import a"]
+)
+def test_a_folder_that_is_gone_is_one_sentence(verb: str, tmp_path: Path) -> None:
+    script = f"mkdir gone && cd gone && rmdir ../gone && '{sys.executable}' -m timellm_cli {verb}"
+    where = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(REPOSITORY))}
+    finished = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False, env=where)
+    assert finished.returncode == 2
+    assert finished.stderr.splitlines()[0].endswith(b"does not exist any more")

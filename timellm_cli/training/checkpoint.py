@@ -40,10 +40,10 @@ FORMAT_VERSION = 3
 class Checkpoint:
     """A trained model without its LLM. With `training`, a run can continue from it.
 
-    `columns` are the value columns in the scaler's order, target last. `cadence` is the text of one (`data/cadence.py`).
-    `date_format` says how the trained file writes its timestamps, `rows` which rows each split had. `training_id` is the
-    same in every file of one training, resumed or not; empty for imported weights. `intervals` are there where these very
-    weights were scored on the validation windows.
+    `columns` are the value columns in the scaler's order, target last. `cadence` is the text of one
+    (`data/cadence.py`). `date_format` says how the trained file writes its timestamps, `rows` which rows each split
+    had. `training_id` is the same in every file of one training, resumed or not; empty for imported weights.
+    `intervals` are there where these very weights were scored on the validation windows.
     """
 
     weights: dict[str, Tensor]
