@@ -57,7 +57,7 @@ def test_training_leaves_bands_that_predict_writes_draws_and_eval_counts(
     assert set(coverage[80]["channels"]) == {"OT", "load"}
     assert len(coverage[80]["parts"]) == 4
     text = " ".join(cli("eval", trained).stdout.split())
-    assert f"80 % bands held {coverage[80]['coverage']:.1f} % of the values" in text
+    assert f"80 % bands held {coverage[80]['coverage']:.1f} ± {coverage[80]['error']:.1f} % of the values" in text
 
 
 def test_another_dataset_has_no_bands_even_where_its_channels_have_the_same_names(

@@ -63,7 +63,7 @@ def validated(data: ForecastData, batch_size: int = 50) -> Intervals:
 def made(levels: tuple[int, ...] = (50, 80), windows: int = 9) -> Intervals:
     """Half-widths of one channel over two steps: 1 and 2 for the first level, twice that for the second."""
     halves = np.array([[[1, 2]], [[2, 4]]], dtype=np.float32)[: len(levels)]
-    return Intervals(("OT",), 0, windows, levels, halves)
+    return Intervals(("OT",), 0, windows, levels, halves, (0.5,) * len(levels))
 
 
 def test_a_half_width_is_the_ranked_error_of_a_plain_loop(small_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,21 +162,53 @@ def test_coverage_counts_values_and_widths_by_channel_and_quarter() -> None:
     assert [(one.level, one.coverage) for one in averaged] == [(50, 60.0)]
 
 
-def test_a_share_more_than_two_points_off_is_called_drift() -> None:
+def test_a_share_off_by_more_than_two_standard_errors_is_called_drift() -> None:
     wave = torch.tensor([1.0, -1.0] * 24)
     count = CoverageCount(made(), ("OT",))
-    error_BH = torch.tensor([[0.5, 9.0], [1.5, 1.0], [3.0, 9.0], [0.0, 0.0]])
-    count.add(batch_of(wave.expand(4, -1)), error_BH)
+    for block in range(8):  # 62.5 % of the values are inside in every block
+        error_BH = torch.tensor([[0.5, 9.0], [1.5, 1.0], [3.0, 9.0], [0.0, 0.0]])
+        batch = batch_of(wave.expand(4, -1))
+        count.add(replace(batch, start_B=torch.full((4,), 50 * block)), error_BH)
     note = drift_note("a run", count.result())
     assert note is not None
-    for words in ("a run: 80 % bands held 62.5 %", "drift", "larger than in validation"):
+    for words in ("a run: 80 % bands held 62.5 ± 0.5 %", "two standard errors off: the data drift", "larger than in"):
         assert words in note
     low = next(one for one in count.result() if one.level == 80)
     both = [replace(low, coverage=85.0), replace(low, level=95, coverage=90.0)]
-    assert "95 % bands held 90.0 % of the values: the data drift, errors here are spread otherwise" in str(
-        drift_note("a run", both)
-    )
-    assert drift_note("a run", [replace(one, coverage=80.9) for one in count.result()]) is None
+    assert "95 % bands held 90.0 ± 0.5 % of the values" in str(drift_note("a run", both))
+    assert "errors here are spread otherwise" in str(drift_note("a run", both))
+    assert drift_note("a run", [replace(low, coverage=78.5)]) is None
+    assert drift_note("a run", [replace(low, error=9.0)]) is None
+
+
+def autoregressive(path: Path, rows: int, seed: int, late: float = 0.9) -> ForecastData:
+    """An AR(1) series with coefficient .9; in the last fifth of the rows the coefficient is `late`."""
+    values = np.random.default_rng(seed).normal(size=rows)
+    for row in range(1, rows):
+        values[row] += (0.9 if row < rows * 4 // 5 else late) * values[row - 1]
+    stamps = np.datetime64("2024-01-01T00:00") + np.arange(rows) * np.timedelta64(1, "h")
+    lines = [f"{stamp},{value}" for stamp, value in zip(stamps, values, strict=True)]
+    path.write_text("\n".join(["date,OT", *lines]) + "\n", encoding="utf-8")
+    return load_data(make_config(path))
+
+
+def says_drift(data: ForecastData) -> bool:
+    last = last_value(data.config.window.pred_len)
+    errors = ValidationErrors(data)
+    score(last, data, "val", 256, on_errors=errors.add)
+    intervals = errors.intervals()
+    assert intervals is not None
+    count = CoverageCount(intervals, data.table.columns)
+    score(last, data, "test", 256, on_errors=count.add)
+    return drift_note("it", count.result()) is not None
+
+
+def test_chance_is_seldom_called_drift_and_drift_is(tmp_path: Path) -> None:
+    """Of 30 stationary series, at most two."""
+    stationary = [says_drift(autoregressive(tmp_path / "still.csv", 2000, seed)) for seed in range(30)]
+    assert sum(stationary) <= 2
+    drifting = [says_drift(autoregressive(tmp_path / "drift.csv", 4000, seed, late=0.0)) for seed in range(5)]
+    assert sum(drifting) == 5
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from timellm_cli.evaluation.baselines import (
     fit_baselines,
     fit_linear,
     last_value,
+    period_of,
     seasonal_naive,
     second_moments,
 )
@@ -239,3 +240,31 @@ def test_a_trend_does_not_hide_the_period() -> None:
 @pytest.mark.parametrize("values", [noise(5000, 3), np.ones((500, 2)), np.arange(500.0)[:, None]])
 def test_noise_constants_and_lines_have_no_period(values: np.ndarray) -> None:
     assert find_period(values, HOUR, longest=200, pred_len=24) is None
+
+
+def series(path: Path, values: np.ndarray) -> ForecastData:
+    stamps = np.datetime64("2024-01-01T00:00") + np.arange(len(values)) * np.timedelta64(1, "h")
+    lines = [f"{stamp},{value}" for stamp, value in zip(stamps, values, strict=True)]
+    path.write_text("\n".join(["date,OT", *lines]) + "\n", encoding="utf-8")
+    return load_data(make_config(path))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["random walk", "AR(.99)", "quadratic trend"])
+def test_what_decays_slowly_has_no_season(tmp_path: Path, kind: str, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(size=3000)
+    values = noise.cumsum()
+    if kind == "AR(.99)":
+        for row in range(1, 3000):
+            values[row] = 0.99 * values[row - 1] + noise[row]
+    if kind == "quadratic trend":
+        values = np.arange(3000.0) ** 2 / 1e4 + noise
+    assert period_of(series(tmp_path / "x.csv", values)) is None
+
+
+@pytest.mark.parametrize(("rows", "name"), [(30, "30 rows"), (24, "1 day"), (17, "17 rows")])
+def test_a_wave_has_its_own_season(tmp_path: Path, rows: int, name: str) -> None:
+    noise = np.random.default_rng(0).normal(size=3000)
+    found = period_of(series(tmp_path / "x.csv", 3 * np.sin(2 * np.pi * np.arange(3000) / rows) + noise))
+    assert found is not None
+    assert (found.rows, found.name) == (rows, name)

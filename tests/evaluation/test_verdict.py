@@ -41,11 +41,14 @@ WITH, WITHOUT = [0.30, 0.302, 0.298], [0.32, 0.322, 0.318]
 def test_it_says_plainly_whether_the_llm_helped(
     mses: list[float], controls: list[float], outcome: str, words: str
 ) -> None:
-    against_baseline, about_llm = verdicts(model("ours", mses), model("control", controls, "none"))
+    against_baseline, about_llm, about_pretraining = verdicts(model("ours", mses), model("control", controls, "none"))
     assert (about_llm.about, about_llm.ours, about_llm.theirs) == ("LLM", "ours", "control")
     assert about_llm.outcome == outcome
     assert words in str(about_llm)
     assert against_baseline.about == "baseline"
+    assert about_pretraining.outcome == "unknown"
+    assert "Whether the pretraining of the LLM of ours helps is not tested" in about_pretraining.sentence
+    assert "--llm-weights random" in about_pretraining.sentence
 
 
 def test_the_numbers_behind_a_sentence_stand_in_it() -> None:
@@ -56,15 +59,13 @@ def test_the_numbers_behind_a_sentence_stand_in_it() -> None:
 def test_layers_are_judged_like_the_llm_itself() -> None:
     found = verdicts(model("deep", WITH, llm__layers=6), model("shallow", WITHOUT, llm__layers=2))
     assert found[1].sentence.startswith("gpt2, 6 layers instead of gpt2, 2 layers helped: the MSE is 6.3% lower than")
-    assert [verdict.ours for verdict in found[2:]] == ["deep", "shallow"]
+    assert [verdict.ours for verdict in found[2:]] == ["deep", "deep", "shallow", "shallow"]
     assert all("not tested here" in verdict.sentence for verdict in found[2:])
 
 
 def test_what_was_learned_before_is_judged_against_random_weights() -> None:
     found = verdicts(model("ours", WITH, llm__weights="pretrained"), model("drawn", WITHOUT, llm__weights="random"))
-    assert found[1].sentence.startswith(
-        "The pretrained weights of the LLM (gpt2, 2 layers) helped: the MSE is 6.3% lower"
-    )
+    assert found[1].sentence.startswith("The pretraining of the LLM (gpt2, 2 layers) helped: the MSE is 6.3% lower")
     assert "than with random weights" in found[1].sentence
 
 

@@ -146,7 +146,7 @@ def test_a_diverged_model_has_a_page_as_well(mse: float) -> None:
 
 def test_bands_are_counted_and_drawn_around_the_forecasts() -> None:
     channels = {"load": 79.0, "OT": 77.5}
-    held = tuple(Coverage(level, level - 1.5, 0.9, channels, (80.0, 79.0, 78.0, 77.0)) for level in (50, 80, 95))
+    held = tuple(Coverage(level, level - 1.5, 0.9, channels, (80.0, 79.0, 78.0, 77.0), 0.4) for level in (50, 80, 95))
     plain = leaderboard(0.3)
     shown = replace(plain, entries=(replace(plain.entries[0], coverage=held), plain.entries[1]))
     (run,) = checkpoints_of(shown)
@@ -157,8 +157,8 @@ def test_bands_are_counted_and_drawn_around_the_forecasts() -> None:
     words = " ".join(Page(text).words.split())
     for figure in (
         "80 % bands held78.5 %",
-        "80 %78.5 %0.90",
-        "95 %93.5 %0.90",
+        "80 %78.5 ± 0.4 %0.90",
+        "95 %93.5 ± 0.4 %0.90",
         "steps 1 to 3",
         "OT77.5 %77.5 %",
         "as promised",

@@ -35,7 +35,7 @@ def small_checkpoint() -> Checkpoint:
         rows={split: RowsIdentity(3, "2024-01-01", "2024-01-02", "12ab") for split in ("train", "val", "test")},
         metrics={"test_mse": 0.1 + 0.2},
         llm_fingerprint="abc",
-        intervals=Intervals(("x",), 24, 9, (50, 80), np.arange(192, dtype=np.float32).reshape(2, 1, 96)),
+        intervals=Intervals(("x",), 24, 9, (50, 80), np.arange(192, dtype=np.float32).reshape(2, 1, 96), (1.5, 0.5)),
     )
 
 

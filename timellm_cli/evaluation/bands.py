@@ -8,6 +8,7 @@ validation. Where the data drift they are not; `timellm eval` measures the diffe
 step, not for several steps at once.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.evaluation.baselines import period_of
 from timellm_cli.evaluation.score import parts_of
+from timellm_cli.evaluation.seeds import T_975
 
 LEVELS = (50, 60, 70, 80, 90, 95, 98, 99)
 """Levels in percent whose half-widths are stored: few, so that a checkpoint stays small."""
@@ -54,6 +56,7 @@ def window_scale(history_BT: Tensor, period: int) -> Tensor:
 class Intervals:
     """Half-widths of the bands of a checkpoint, L x C x H, as multiples of a window's scale.
 
+    `errors` are the standard errors of each level's coverage in percent, for the validation windows are a sample.
     `channels` were validated (with features MS the target alone). `period` belongs to the scale: 0 for the standard
     deviation. `windows` of each channel were ranked. `levels` are in percent.
     """
@@ -63,6 +66,7 @@ class Intervals:
     windows: int
     levels: tuple[int, ...]
     halves_LCH: Float32
+    errors: tuple[float, ...]
 
     def around(self, level: int, history_BT: Tensor, channel_B: Tensor) -> Tensor:
         """Half-widths (B x H, standardised) after standardised histories; `channel_B` are positions in `channels`."""
@@ -76,11 +80,14 @@ class ValidationErrors:
     def __init__(self, data: ForecastData, split: str = "val") -> None:
         samples = data.windows(split)
         self._channels, self._windows = data.table.columns[-samples.channels :], samples.windows
+        window = data.config.window
+        self._block = window.seq_len + window.pred_len
         self._every = -(-len(samples) * data.config.window.pred_len // _MAX_ERRORS)
         period = period_of(data)
         self._periods = (0, period.rows) if period and period.rows < data.config.window.seq_len else (0,)
         self._seen = 0
         self._errors: list[Tensor] = []
+        self._starts: list[Tensor] = []
         self._scales: list[Tensor] = []
 
     def add(self, batch: Batch, error_BH: Tensor) -> None:
@@ -88,6 +95,7 @@ class ValidationErrors:
         kept_B = (torch.arange(len(batch)) + self._seen) % self._windows % self._every == 0
         self._seen += len(batch)
         self._errors.append(error_BH[kept_B.to(error_BH.device)].abs().float().cpu())
+        self._starts.append(batch.start_B[kept_B])
         history_BT = batch.history_BT[kept_B]
         self._scales.append(torch.stack([window_scale(history_BT, period) for period in self._periods], dim=1))
 
@@ -102,7 +110,31 @@ class ValidationErrors:
         if not levels:
             return None
         halves_LCH = np.stack([_half(ratios[best], level) for level in levels])
-        return Intervals(self._channels, self._periods[best], windows, levels, halves_LCH)
+        blocks_W = torch.cat(self._starts)[: errors_CWH.shape[1]].numpy() // self._block
+        errors = tuple(_sampling_error(ratios[best], half_CH, blocks_W) for half_CH in halves_LCH)
+        return Intervals(self._channels, self._periods[best], windows, levels, halves_LCH, errors)
+
+
+def _sampling_error(ratios_CWH: Float32, half_CH: Float32, blocks_W: npt.NDArray[np.int64]) -> float:
+    """The standard error of a coverage, in percent: neighbouring windows err alike, blocks of rows hardly do."""
+    blocks = np.unique(blocks_W, return_inverse=True)[1]
+    inside, known = np.zeros(blocks.max() + 1), np.zeros(blocks.max() + 1)
+    np.add.at(inside, blocks, (ratios_CWH <= half_CH[:, None]).sum(axis=(0, 2)))
+    np.add.at(known, blocks, (~np.isnan(ratios_CWH)).sum(axis=(0, 2)))
+    return standard_error(inside, known)
+
+
+def standard_error(inside: npt.NDArray[np.float64], known: npt.NDArray[np.float64]) -> float:
+    """The standard error in percent of `inside` as a share of `known`, both by block; infinite for one block.
+
+    For few blocks it is widened as Student's t is, so that two standard errors mean the same for any number of blocks.
+    """
+    count = int((known > 0).sum())
+    if count < 2:
+        return math.inf
+    rest = inside - inside.sum() / known.sum() * known
+    widened = T_975[min(count - 1, len(T_975)) - 1] / T_975[-1]
+    return 100 * widened * math.sqrt(count / (count - 1) * float((rest**2).sum())) / float(known.sum())
 
 
 def choose_levels(text: str, intervals: Intervals | None, checkpoint: object) -> tuple[int, ...]:
@@ -168,7 +200,8 @@ def _miss_between_halves(ratios_CWH: Float32) -> float:
 class Coverage:
     """What the bands of one level held: the share of values inside (percent), and their mean width (standardised).
 
-    `level` is in percent. `channels` and `parts` (the quarters of the horizon) are shares in percent, too.
+    `level` is in percent. `channels` and `parts` (the quarters of the horizon) are shares in percent, too. `error` is
+    the standard error of the coverage (percent), from blocks of rows of the scored and of the validation windows.
     """
 
     level: int
@@ -176,11 +209,12 @@ class Coverage:
     width: float
     channels: dict[str, float]
     parts: tuple[float, ...]
+    error: float
 
     @property
-    def holds(self) -> bool:
-        """Whether coverage is within TOLERANCE of the level."""
-        return abs(self.coverage - self.level) <= TOLERANCE
+    def drifts(self) -> bool:
+        """Whether coverage is off by more than TOLERANCE, and by more than chance: two standard errors."""
+        return abs(self.coverage - self.level) > max(TOLERANCE, 2 * self.error)
 
 
 class CoverageCount:
@@ -194,6 +228,7 @@ class CoverageCount:
         shape = intervals.halves_LCH.shape
         self._inside_LCH, self._width_LCH = np.zeros(shape), np.zeros(shape)
         self._known_CH = np.zeros(shape[1:])
+        self._blocks: dict[int, npt.NDArray[np.float64]] = {}
 
     def add(self, batch: Batch, error_BH: Tensor) -> None:
         """Add the standardised errors of a batch."""
@@ -202,15 +237,23 @@ class CoverageCount:
         rows = channel_B.numpy()
         known_BH = (~error_BH.isnan()).numpy()
         np.add.at(self._known_CH, rows, known_BH)
+        block_B = (batch.start_B // (batch.history_BT.shape[1] + error_BH.shape[1])).numpy()
+        counts_BL = [known_BH.sum(axis=1)]
         for index, level in enumerate(self._intervals.levels):
             half_BH = self._intervals.around(level, batch.history_BT, channel_B)
-            np.add.at(self._inside_LCH[index], rows, (error_BH <= half_BH).numpy())
+            inside_BH = (error_BH <= half_BH).numpy()
+            counts_BL.append(inside_BH.sum(axis=1))
+            np.add.at(self._inside_LCH[index], rows, inside_BH)
             np.add.at(self._width_LCH[index], rows, 2 * half_BH.numpy() * known_BH)
+        for block in np.unique(block_B):
+            counts_L = np.stack(counts_BL, axis=1)[block_B == block].sum(axis=0).astype(np.float64)
+            self._blocks[int(block)] = self._blocks.get(int(block), 0.0) + counts_L
 
     def result(self) -> tuple[Coverage, ...]:
         """The coverage of every level, lowest first."""
         known_CH = np.maximum(self._known_CH, 1)
         share_LCH, width_LCH = 100 * self._inside_LCH / known_CH, self._width_LCH / known_CH
+        known_K, *inside_LK = np.stack(list(self._blocks.values()), axis=1)
         return tuple(
             Coverage(
                 level=level,
@@ -218,8 +261,11 @@ class CoverageCount:
                 width=float(width_CH.mean()),
                 channels=dict(zip(self._intervals.channels, share_CH.mean(axis=1).tolist(), strict=True)),
                 parts=tuple(float(share_CH[:, first - 1 : last].mean()) for first, last in parts_of(share_CH.shape[1])),
+                error=math.hypot(standard_error(inside_K, known_K), validated),
             )
-            for level, share_CH, width_CH in zip(self._intervals.levels, share_LCH, width_LCH, strict=True)
+            for level, share_CH, width_CH, inside_K, validated in zip(
+                self._intervals.levels, share_LCH, width_LCH, inside_LK, self._intervals.errors, strict=True
+            )
         )
 
 
@@ -236,6 +282,7 @@ def mean_coverage(seeds: Sequence[tuple[Coverage, ...]]) -> tuple[Coverage, ...]
                     width=float(np.mean([one.width for one in same])),
                     channels={name: float(np.mean([one.channels[name] for one in same])) for name in first.channels},
                     parts=tuple(np.mean([one.parts for one in same], axis=0).tolist()),
+                    error=max(one.error for one in same),  # all seeds are scored on the same rows
                 )
             )
     return tuple(means)
@@ -243,10 +290,13 @@ def mean_coverage(seeds: Sequence[tuple[Coverage, ...]]) -> tuple[Coverage, ...]
 
 def drift_note(name: str, coverages: Sequence[Coverage]) -> str | None:
     """A sentence for a model whose bands of the usual levels held another share of the values, else None."""
-    missed = [one for one in coverages if one.level in USUAL_LEVELS and not one.holds]
+    missed = [one for one in coverages if one.level in USUAL_LEVELS and one.drifts]
     if not missed:
         return None
-    shares = " and ".join(f"{one.level} % bands held {one.coverage:.1f} %" for one in missed)
+    shares = " and ".join(f"{one.level} % bands held {one.coverage:.1f} ± {one.error:.1f} %" for one in missed)
     directions = {one.coverage < one.level for one in missed}
     error = "spread otherwise" if len(directions) > 1 else "larger" if True in directions else "smaller"
-    return f"{name}: {shares} of the values: the data drift, errors here are {error} than in validation"
+    return (
+        f"{name}: {shares} of the values (± standard error), more than two standard errors off: the data drift, errors "
+        f"here are {error} than in validation"
+    )

@@ -112,10 +112,17 @@ def find_period(training_NC: NDArray[np.floating], cadence: Cadence, longest: in
     correlation = autocorrelation(training_NC, lags)
     longest = min(longest, lags)
     candidates = [
-        period for period in calendar_periods(cadence, longest) if correlation[period.rows] >= VISIBLE
+        period for period in calendar_periods(cadence, longest) if _is_peak(correlation, period.rows)
     ] or _peaks(correlation[: longest + 1])
     errors = [_expected_error(correlation, period.rows, pred_len) for period in candidates]
     return next((period for period, error in zip(candidates, errors, strict=True) if error <= min(errors) + TIE), None)
+
+
+def _is_peak(correlation: Floats, lag: int) -> bool:
+    """Whether a lag is visible and the highest near it: a slow decay is no season; a wave of 30 rows has none of 24."""
+    reach = max(1, lag // 12)
+    near = correlation[max(lag - reach, 1) : lag + reach + 1]
+    return bool(correlation[lag] >= max(VISIBLE, near.max() - TIE))
 
 
 def _peaks(correlation: Floats) -> list[Period]:
@@ -158,9 +165,22 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
 
 
 def period_of(data: ForecastData) -> Period | None:
-    """The period of the training span that a seasonal naive forecast repeats, if it shows one."""
+    """The period of the training span that a seasonal naive forecast repeats.
+
+    None where the training span shows none, and where repeating it has a higher error on validation windows than
+    repeating the last value.
+    """
     window = data.config.window
-    return find_period(_scored_values(data, "train"), data.table.cadence, window.seq_len, window.pred_len)
+    period = find_period(_scored_values(data, "train"), data.table.cadence, window.seq_len, window.pred_len)
+    if period is None or period.rows > window.seq_len:
+        return period
+    samples = data.windows("val")
+    batch = samples.batch(range(0, len(samples), -(-len(samples) // _MOST_WINDOWS)))
+    last, seasonal = (
+        float((forecaster(batch) - batch.future_BH).double().square().nansum())
+        for forecaster in (last_value(window.pred_len), seasonal_naive(period.rows, window.pred_len))
+    )
+    return period if seasonal < last else None
 
 
 def last_value(pred_len: int) -> Forecaster:

@@ -36,6 +36,12 @@ class Verdict:
         return f"{self.sentence} ({self.evidence})" if self.evidence else self.sentence
 
 
+_QUESTIONS: dict[Control, tuple[str, str]] = {
+    "no LLM": ("the LLM of {}", "--llm none"),
+    "random LLM": ("the pretraining of the LLM of {}", "--llm-weights random"),
+}
+
+
 def judge(
     models: Sequence[LeaderboardEntry], configs: Mapping[str, Config], baseline: LeaderboardEntry
 ) -> Iterator[Verdict]:
@@ -51,19 +57,21 @@ def judge(
     if not sound:
         return
     yield _against_baseline(min(sound, key=lambda entry: entry.mse), baseline)
-    untested = {entry.name for entry in sound if configs[entry.name].llm.name != NO_LLM}
+    tested: set[tuple[str, Control]] = set()
     for ours, theirs in permutations(sound, 2):
         if control := control_of(configs[ours.name], configs[theirs.name]):
             yield _about_llm(ours, theirs, control, configs)
-            if control == "no LLM":
-                untested.discard(ours.name)
+            tested.add((ours.name, control))
     for entry in sound:
-        if entry.name in untested:
-            sentence = (
-                f"Whether the LLM of {entry.name} helps is not tested here: train the same with --llm none, several "
-                "seeds of both, and evaluate them together."
-            )
-            yield Verdict("LLM", entry.name, None, "unknown", None, sentence)
+        llm = configs[entry.name].llm
+        for control, (question, flag) in _QUESTIONS.items():
+            asks = llm.name != NO_LLM and (control == "no LLM" or llm.weights == "pretrained")
+            if asks and (entry.name, control) not in tested:
+                sentence = (
+                    f"Whether {question.format(entry.name)} helps is not tested here: train the same with {flag}, "
+                    "several seeds of both, and evaluate them together."
+                )
+                yield Verdict("LLM", entry.name, None, "unknown", None, sentence)
 
 
 def _against_baseline(entry: LeaderboardEntry, baseline: LeaderboardEntry) -> Verdict:
@@ -87,7 +95,7 @@ def _about_llm(
     our_llm, their_llm = describe_llm(configs[ours.name]), describe_llm(configs[theirs.name])
     part, less = {
         "no LLM": (f"The LLM ({our_llm})", "without it"),
-        "random LLM": (f"The pretrained weights of the LLM ({our_llm})", "with random weights"),
+        "random LLM": (f"The pretraining of the LLM ({our_llm})", "with random weights"),
         "fewer layers": (f"{our_llm} instead of {their_llm}", "with fewer layers"),
     }[control]
     change = _change(difference, less)

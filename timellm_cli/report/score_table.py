@@ -80,7 +80,8 @@ def _coverage(coverages: Sequence[Coverage]) -> str:
     """The coverage of the usual levels, or of all levels if there are none of these."""
     shown = [one for one in coverages if one.level in USUAL_LEVELS] or coverages
     return "; ".join(
-        f"{one.level} % bands held {one.coverage:.1f} % of the values, mean width {one.width:.2f}" for one in shown
+        f"{one.level} % bands held {one.coverage:.1f} ± {one.error:.1f} % of the values, mean width {one.width:.2f}"
+        for one in shown
     )
 
 

@@ -179,7 +179,10 @@ def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: 
     channels, levels, halves_LCH = tuple(plain["channels"]), tuple(plain["levels"]), plain["halves_LCH"]
     if tuple(halves_LCH.shape) != (len(levels), len(channels), pred_len) or not set(channels) <= set(columns):
         raise ValueError(f"bands of shape {tuple(halves_LCH.shape)}")
-    return Intervals(channels, plain["period"], plain["windows"], levels, halves_LCH.float().numpy())
+    errors = tuple(map(float, plain["errors"]))
+    if len(errors) != len(levels):
+        raise ValueError(f"{len(errors)} standard errors of {len(levels)} bands")
+    return Intervals(channels, plain["period"], plain["windows"], levels, halves_LCH.float().numpy(), errors)
 
 
 def _training_from(plain: Mapping[str, Any]) -> TrainingState:
