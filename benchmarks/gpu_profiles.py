@@ -4,6 +4,7 @@
 
 Weights of the exact shape are drawn at random (time and memory do not depend on their values) and a full-length ETT
 file is generated. The process may take no more memory than the profile's card has. Prints one short table at the end.
+An LLM of 6 to 16 GB is written first, then 40 steps and a short scoring follow: minutes a profile.
 Not measured here: accuracy, and the speed of a small card.
 """
 

@@ -1,19 +1,29 @@
-"""Steps timed and memory read, for jobs that take turns in one process."""
+"""Times steps and reads memory of jobs that take turns in one process; `throughput.py` starts it for each group.
 
+    python benchmarks/measure.py TASK ROUNDS STEPS DEVICE
+
+TASK is a JSON file beside `ett.csv` and the LLM folders: a list of jobs, which is replaced by their rows. A job takes
+seconds, its LLM's first one up to a minute.
+"""
+
+import argparse
+import json
+import logging
 import statistics
 import time
 import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from random_llm import linear_parameters
-from runs import Workplace, give_memory_back
-from variants import VARIANTS, Job
+from runs import VARIANTS, Job, Workplace, give_memory_back
 
 from timellm_cli.counts import count_patches
 
 GIB = 2**30
+WARM_UP = 4
 
 
 @dataclass
@@ -144,3 +154,23 @@ def _row(job: Job, reading: Reading, rate: float, place: Workplace) -> dict[str,
         "left_over": reading.left_over / GIB,
         "gpu": torch.cuda.get_device_name() if on_gpu else "CPU", "torch": torch.__version__,
     }  # fmt: skip
+
+
+def main() -> None:
+    """Measure and write the rows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("task", type=Path, help="JSON file with jobs, to be replaced by rows")
+    parser.add_argument("rounds", type=int, help="turns of each job")
+    parser.add_argument("steps", type=int, help="timed steps a turn")
+    parser.add_argument("device", type=torch.device)
+    given = parser.parse_args()
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
+    jobs = [Job(**job) for job in json.loads(given.task.read_text(encoding="utf-8"))]
+    on_gpu = given.device.type == "cuda"
+    place = Workplace(given.task.parent, given.device, "bf16" if on_gpu else "fp32")
+    rows = measure_in_turns(jobs, place, given.rounds, WARM_UP if on_gpu else 1, given.steps)
+    given.task.write_text(json.dumps(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

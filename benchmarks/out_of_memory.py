@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from gpu_profiles import make_ett
 from random_llm import SHAPES, make_folder
-from runs import Workplace, give_memory_back
-from variants import Job
+from runs import Job, Workplace, give_memory_back
 
 from timellm_cli.model.runner import free_gpu_memory
 from timellm_cli.planning.automatic import resolve_auto

@@ -1,17 +1,20 @@
-"""One training run of a variant, step by step: the plain path's steps, or the project's `Trainer` as users get it."""
+"""What is measured, and its runs, step by step: the plain path, ours as users get it, and the steps between them.
+
+Not a script: `throughput.py`, `memory.py`, `out_of_memory.py`, `same_model.py` and `quickstart.py` use it.
+"""
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from plain import PlainTimeLLM, PlainTraining
 from random_llm import RandomLLM, standing_in_for_files
 from torch import Tensor
-from variants import VARIANTS, Job, Variant
 
 from timellm_cli.config import Config
 from timellm_cli.counts import count_patches
@@ -29,6 +32,77 @@ from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import StepFinished
 from timellm_cli.training.run_directory import RunDirectory
 from timellm_cli.training.state import seed_everything
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train the same model.
+
+    `settings` are configuration values by their key.
+    """
+
+    name: str
+    is_plain: bool = False
+    compact_mapping: bool = True
+    published: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def _ours(capture: str = "on", recompute: str = "off", implementation: str = "auto", **more: Any) -> dict[str, Any]:
+    return {
+        "hardware.capture": capture, "hardware.recompute": recompute, "llm.implementation": implementation,
+        "hardware.prepared": False, **more,
+    }  # fmt: skip
+
+
+TORCH = {"hardware.kernels": "torch"}
+
+VARIANTS = {
+    "published": Variant(
+        "plain, keeps attention maps, prints all digits",
+        is_plain=True,
+        compact_mapping=False,
+        published=True,
+        settings={"prompt.decimals": "all"},
+    ),
+    "plain": Variant("plain", is_plain=True, compact_mapping=False),
+    "compact": Variant("+ compact mapping", is_plain=True),
+    "two-passes": Variant(
+        "+ no gradient for prompt",
+        settings=_ours("off", implementation="transformers", **{"hardware.keep_prefix": False}),
+    ),
+    "prefix-once": Variant("+ prefix read once", settings=_ours("off", implementation="transformers")),
+    "decoder": Variant("+ our decoder, torch's kernels", settings=_ours("off", **TORCH)),
+    "captured": Variant("+ captured", settings=_ours(**TORCH)),
+    "triton": Variant("+ Triton ops", settings=_ours()),
+    "triton-eager": Variant("Triton ops, not captured", settings=_ours("off")),
+    "triton-recompute": Variant("+ recompute", settings=_ours(recompute="on")),
+    "ours": Variant("ours", settings=_ours()),
+    "ours-recompute": Variant("ours, recompute", settings=_ours(recompute="on")),
+    "ours-16": Variant("ours, not quantised", settings=_ours(**{"llm.quantization": "none"})),
+}
+LADDER = (
+    "published", "plain", "compact", "two-passes", "prefix-once", "decoder", "captured", "triton", "triton-recompute",
+    "triton-eager",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the table. `cap` are the bytes that the process may take of the GPU, its context included.
+
+    `settings` are configuration values by their key, over those of the variant.
+    """
+
+    part: str
+    variant: str
+    shape: str
+    layers: int
+    batch: int
+    quantization: str = "nf4"
+    seq_len: int = 512
+    cap: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class Run(Protocol):

@@ -17,9 +17,8 @@ import torch
 from gpu_profiles import make_ett
 from plain import PlainTimeLLM
 from random_llm import SHAPES, make_folder, standing_in_for_files
-from runs import Workplace, make_encoder
+from runs import Job, Workplace, make_encoder
 from torch import Tensor, nn
-from variants import Job
 
 from timellm_cli.config import Config
 from timellm_cli.data.batch import PromptTokens

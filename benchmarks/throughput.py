@@ -3,7 +3,7 @@
     python benchmarks/throughput.py --tokenizer FOLDER [PART ...] [--json FILE] [--small]
 
 Weights of the exact shapes are drawn at random on the GPU; inputs are real prompts of a generated ETT table, tokenised
-with the tokeniser in FOLDER. `plain.py` says what plain is, `variants.py` what the others are; ours runs through the
+with the tokeniser in FOLDER. `plain.py` says what plain is, `runs.py` what the others are; ours runs through the
 project's own training loop. Jobs of a part take turns in one process. `share` is that of the card's bf16 matrix rate,
 measured in the same process, counting 2 x linear parameters x (all tokens forward + patches backward), recomputation
 left out; `read` counts the tokens that a step really reads, without the prompt's constant head where that is read once.
@@ -25,7 +25,7 @@ from random_llm import SHAPES, make_folder
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from variants import LADDER, Job
+from runs import LADDER, Job
 
 GIB = 2**30
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ class Bench:
             jobs = [replace(job, shape="toy", layers=min(job.layers, 2), batch=min(job.batch, 4)) for job in jobs]
         task = self._folder / "task.json"
         task.write_text(json.dumps([asdict(job) for job in jobs]), encoding="utf-8")
-        command = [sys.executable, str(Path(__file__).with_name("group.py")), str(task), str(rounds), str(steps)]
+        command = [sys.executable, str(Path(__file__).with_name("measure.py")), str(task), str(rounds), str(steps)]
         environment = {**os.environ, "TIMELLM_CACHE": str(self._folder / "cache")}
         finished = subprocess.run(
             [*command, "cpu" if self._small else "cuda"], check=False, env=environment, stdout=subprocess.DEVNULL
