@@ -55,6 +55,7 @@ def build(family: str, precision: str = "fp32") -> TransformersLLM:
 
     torch.manual_seed(0)
     llm = TransformersLLM(AutoModel.from_config(AutoConfig.for_model(family, **TINY[family])).to(DTYPES[precision]))
+    llm.choose_reading(PROMPT, 8, PATCHES, None)
     llm.set_prefix(prompt(head_len=8).prefix)
     return llm
 
@@ -77,7 +78,7 @@ def test_the_llm_keeps_what_autograd_saves(family: str, precision: str) -> None:
         tiny_shape(family), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, quantization="none",
         precision=precision,
     )  # fmt: skip
-    assert case.reads_in_two_passes == backbone.reads_in_two_passes == (family != "bert")
+    assert case.reads_in_two_passes == backbone.reading.in_two_passes == (family != "bert")
     counted = llm_activations(case).bytes + prompt_keys_values(case).bytes
     # Layer norms keep their moments in 16 bits on a CPU; Gemma and BERT keep a few vectors more.
     assert counted == pytest.approx(saved.bytes, rel=0 if family in ("llama", "mistral", "qwen2", "qwen3") else 0.01)

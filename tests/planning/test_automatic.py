@@ -99,7 +99,7 @@ def test_steps_are_captured_on_a_gpu_with_our_own_decoder(machine: Machine, name
 
 def test_capture_is_settled_after_quantization(tmp_path: Path) -> None:
     """An LLM whose matrices NF4 cannot divide is our decoder's only where it is not quantized."""
-    odd = {**TINY["llama"], "model_type": "llama", "num_hidden_layers": 1000, "hidden_size": 36, "head_dim": 9}
+    odd = {**TINY["llama"], "model_type": "llama", "num_hidden_layers": 1000, "hidden_size": 36, "head_dim": 10}
     (tmp_path / "config.json").write_text(json.dumps({**odd, "intermediate_size": 500_050}), encoding="utf-8")
     shape = look_up_llm(str(tmp_path))
     for card, quantization, capture in ((80, "nf4", "off"), (2000, "none", "on")):

@@ -86,7 +86,7 @@ def test_an_entry_that_leaves_the_arithmetic_alone_is_read_over(tmp_path: Path, 
 
 
 def test_nf4_needs_matrices_of_whole_blocks(tmp_path: Path) -> None:
-    odd = {"model_type": "llama", **TINY["llama"], "hidden_size": 36, "head_dim": 9, "intermediate_size": 50}
+    odd = {"model_type": "llama", **TINY["llama"], "hidden_size": 36, "head_dim": 10, "intermediate_size": 50}
     (tmp_path / "config.json").write_text(json.dumps(odd), encoding="utf-8")
     assert path(str(tmp_path), quantization="nf4").reason == "its matrices do not divide into blocks of 64 weights"
     for quantization in ("int8", "none"):

@@ -130,11 +130,11 @@ def test_a_folder_on_this_computer_is_read_before_the_table(tmp_path: Path) -> N
 
 
 def test_the_hub_cache_is_read_before_the_table(private_cache: Path) -> None:
-    repository = private_cache / "huggingface" / "hub" / "models--Qwen--Qwen2.5-3B"
-    snapshot = repository / "snapshots" / "abc"
+    repository, commit = private_cache / "huggingface" / "hub" / "models--Qwen--Qwen2.5-3B", "0123456789" * 4
+    snapshot = repository / "snapshots" / commit
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc", encoding="utf-8")
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
     (snapshot / "config.json").write_text(json.dumps({"model_type": "qwen2", **TINY["qwen2"]}), encoding="utf-8")
     shape = known_shape("Qwen/Qwen2.5-3B")
     assert (shape.layers, shape.tokenizer, shape.origin) == (3, "qwen", str(snapshot))

@@ -90,7 +90,9 @@ def test_a_missing_shard_counts_as_missing_weights(small_csv: Path, tmp_path: Pa
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    assert check(resolved(small_csv, tmp_path), "LLM").detail.endswith("has no weights")
+    assert check(resolved(small_csv, tmp_path), "LLM").detail.endswith(
+        "has no weights; of model.safetensors.index.json it lacks model-00002-of-00002.safetensors"
+    )
 
 
 def test_a_misspelt_llm_is_answered_with_the_nearest(small_csv: Path) -> None:

@@ -10,20 +10,23 @@ from timellm_cli.config import Config
 from timellm_cli.counts import count_patches
 from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
-from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, fingerprint_random, read_llm_config, stamp_llm
-from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, choose
+from timellm_cli.llm_files import NO_LLM, find_llm, fingerprint_llm, read_llm_config, stamp_llm
+from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, choose, find_fault
 from timellm_cli.model.llm.decoder import Decoder
-from timellm_cli.model.llm.decoder_loading import build_decoder
+from timellm_cli.model.llm.decoder_loading import build_decoder, open_tensors
 from timellm_cli.model.llm.prepared import PreparedFiles
 from timellm_cli.model.llm.random_weights import draw_tensors, drawn_llm
-from timellm_cli.model.llm.tensor_files import open_tensors
-from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersLLM, load_with_transformers
+from timellm_cli.model.llm.transformers_llm import TransformersLLM
+from timellm_cli.model.llm.transformers_loading import DTYPES, load_with_transformers
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder, load_tokenizer
 from timellm_cli.model.runner import MatmulPrecision, Runner
 from timellm_cli.model.time_llm import FreePrototypes, NoLLM, TimeLLM, VocabularyPrototypes, vocabulary_factor
 
 OnNote = Callable[[str], None]
+
+_SPARE_TOKENS = 32
+"""By how many tokens prompts may be longer than those that readings of the LLM are compared on."""
 
 
 def load_model(config: Config, device: torch.device, on_note: OnNote = lambda _: None) -> Runner:
@@ -42,7 +45,7 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda _:
     if folder is None:
         raise ModelError(f"LLM '{config.llm.name}' is not on this computer", f"timellm fetch {config.llm.name}")
     seed = config.train.seed if config.llm.weights == "random" else None
-    fingerprint = fingerprint_llm(folder) if seed is None else fingerprint_random(folder, seed)
+    fingerprint = fingerprint_llm(folder, seed)
     keep_files = seed is None and config.hardware.prepared
     prepared = PreparedFiles(fingerprint, stamp_llm(folder), on_note) if keep_files else None
     llm = load_llm(config, folder, device, prepared)
@@ -51,7 +54,10 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda _:
             f"model.d_ff {config.model.d_ff} is more than the hidden size {llm.hidden_size} of {config.llm.name}",
             "the head reads the first d_ff dimensions of the LLM's output: use a smaller --d-ff",
         )
-    encoder = _make_encoder(config, folder, llm.max_positions, on_gpu=device.type == "cuda")
+    encoder = _make_encoder(config, folder, llm, on_gpu=device.type == "cuda")
+    if isinstance(llm, TransformersLLM):
+        longest = min(encoder.longest + _SPARE_TOKENS, encoder.max_tokens)
+        llm.choose_reading(longest, len(encoder.prefix), encoder.patches, prepared)
     llm.set_prefix(encoder.prefix)
     factor_EE = _vocabulary_factor(llm.embedding_VE, prepared)
     words = VocabularyPrototypes(factor_EE, config.model.num_prototypes, len(llm.embedding_VE))
@@ -83,29 +89,38 @@ def load_llm(
     assert precision != "auto"
     seed = config.train.seed if llm.weights == "random" else None
     keys = read_llm_config(folder)
+    if fault := find_fault(llm, keys, folder):
+        raise ModelError(f"the LLM in '{folder}' cannot be loaded: {fault.message}", fault.remedy)
     if choose(llm, keys, folder).code == "transformers":
         if seed is None:
-            return load_with_transformers(llm, precision, folder, device)
+            return TransformersLLM(load_with_transformers(llm, precision, folder, device))
         with drawn_llm(llm, folder, seed) as drawn:
-            return load_with_transformers(llm, precision, drawn, device)
+            return TransformersLLM(load_with_transformers(llm, precision, drawn, device))
     available = keys["num_hidden_layers"]
     layers = available if llm.layers == "all" else llm.layers
     if layers > available:
         raise ModelError(
             f"llm.layers is {layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
         )
-    read = open_tensors(folder, keys) if seed is None else draw_tensors(keys, seed)
+    read = open_tensors(folder) if seed is None else draw_tensors(keys, seed)
     decoder = build_decoder(keys, read, layers, llm, DTYPES[precision], device, prepared, config.hardware.kernels)
     decoder.recompute = config.hardware.recompute == "on"
     return decoder
 
 
-def _make_encoder(config: Config, folder: Path, max_positions: int, on_gpu: bool) -> PromptEncoder:
+def _make_encoder(config: Config, folder: Path, llm: Decoder | TransformersLLM, on_gpu: bool) -> PromptEncoder:
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
     patches = count_patches(config.window.seq_len, config.model.patch_len, config.model.patch_stride)
     multiple = CONTEXT_MULTIPLE if on_gpu else 1
-    keep_prefix = config.hardware.keep_prefix
-    return PromptEncoder(text, load_tokenizer(folder), max_positions - patches, patches, multiple, keep_prefix)
+    return PromptEncoder(
+        text,
+        load_tokenizer(folder),
+        llm.max_positions - patches,
+        patches,
+        multiple,
+        config.hardware.keep_prefix,
+        len(llm.embedding_VE),
+    )
 
 
 def _vocabulary_factor(embedding_VE: Tensor, prepared: PreparedFiles | None) -> Tensor:

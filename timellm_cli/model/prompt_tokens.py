@@ -34,15 +34,19 @@ class PromptEncoder:
         patches: int = 0,
         multiple_of: int = 1,
         keep_prefix: bool = True,
+        words: int | None = None,
     ) -> None:
-        """`max_tokens` is how many positions the LLM has for the prompt, beside the patches.
+        """`max_tokens` is how many positions the LLM has for the prompt, beside the patches; `words` is how many tokens
+        it knows. Raises ModelError for a tokeniser that does not fit.
 
         Suffixes are padded until prompt and patches together are a multiple of `multiple_of`: so batches have few
         different shapes, and each can be captured once. Without `keep_prefix`, the prefix is empty.
         """
-        self.text, self.max_tokens = text, max_tokens
-        self._patches, self._multiple_of = patches, multiple_of
+        self.text, self.max_tokens, self.patches = text, max_tokens, patches
+        self._multiple_of = multiple_of
         self._tokenizer = PromptTokenizer(text, tokenizer, keep_prefix)
+        self.longest, self._words = self._tokenizer.longest, words
+        self._require_known(self._tokenizer.largest_id)
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -64,11 +68,19 @@ class PromptEncoder:
                 f"a prompt has {longest:,} tokens, but the LLM has {self.max_tokens:,} positions before the patches",
                 "shorten prompt.description or prompt.template, or use fewer prompt.decimals",
             )
-        width = longest - len(self.prefix) + -(longest + self._patches) % self._multiple_of
+        width = longest - len(self.prefix) + -(longest + self.patches) % self._multiple_of
         mask_BK = np.arange(width) >= width - lengths_B[:, None]
         ids_BK = np.zeros((len(suffixes), width), dtype=np.int64)
         ids_BK[mask_BK] = np.fromiter(chain.from_iterable(suffixes), dtype=np.int64, count=lengths_B.sum())
+        self._require_known(int(ids_BK.max(initial=0)))
         return PromptTokens(torch.from_numpy(ids_BK), torch.from_numpy(mask_BK.astype(np.int64)), self.prefix)
+
+    def _require_known(self, largest_id: int) -> None:
+        if self._words is not None and largest_id >= self._words:
+            raise ModelError(
+                f"the tokeniser writes token {largest_id:,}, but the LLM has {self._words:,} tokens",
+                "put the tokeniser files that belong to the LLM beside it, or fetch it again",
+            )
 
 
 class NoPromptEncoder:
@@ -93,10 +105,17 @@ class PromptTokenizer:
         self._tokenizer, self._text = tokenizer, text.prefix
         prompts = [text.render(statistics) for statistics in _many_kinds(text.top_lags)]
         whole = self._call(prompts)
+        self.longest, self.largest_id = max(map(len, whole)), max(chain.from_iterable(whole), default=-1)
+        """Tokens of the longest prompt tried, and the largest token in them."""
+        bare = self._call(prompts, specials=False)
+        if not all(sequence or not prompt.strip() for sequence, prompt in zip(bare, prompts, strict=True)):
+            raise ModelError(
+                "the LLM's tokeniser makes no tokens of a prompt", "the normaliser in its tokenizer.json may be broken"
+            )
         self._fast = (
             hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
             and self._call_library(prompts) == whole
-            and self._call_library(prompts, specials=False) == self._call(prompts, specials=False)
+            and self._call_library(prompts, specials=False) == bare
         )
         self.prefix: tuple[int, ...] = ()
         self._end: list[int] | None = None

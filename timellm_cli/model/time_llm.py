@@ -112,12 +112,18 @@ def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
     """R of `VocabularyPrototypes`: upper triangular, E x E, float32, on the CPU.
 
     E'E is summed in float64 over chunks of `chunk` words, so the whole table is never copied to float64. Where the
-    embeddings do not span their space, a small ridge is added so that R exists.
+    embeddings do not span their space, a small ridge is added so that R exists. Raises ModelError where they are not
+    finite.
     """
     gram_EE = torch.zeros(embedding_VE.shape[1], embedding_VE.shape[1], dtype=torch.float64)
     for rows in embedding_VE.split(chunk):
         rows64 = rows.to("cpu", torch.float64)
         gram_EE += rows64.T @ rows64
+    if not gram_EE.isfinite().all():
+        raise ModelError(
+            "the LLM's table of token embeddings (embed_tokens) holds values that are not finite (NaN)",
+            "fetch the LLM again",
+        )
     ridge = 0.0
     lower, failed = torch.linalg.cholesky_ex(gram_EE)
     while failed:

@@ -169,14 +169,18 @@ def read_config(folder: Path, name: str) -> LLMShape | None:
 def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape | None:
     """The shape that the keys of a config.json describe; None if some are missing: the size is not known then."""
     family = str(keys.get("model_type", "unnamed"))
-    keys = keys.get("text_config", keys)
-    if keys.get("is_encoder_decoder"):
+    keys = keys["text_config"] if isinstance(keys.get("text_config"), Mapping) else keys
+    if keys.get("is_encoder_decoder") or has_experts(keys):
         return None
     build = {"gpt2": _gpt2, "bert": _bert}.get(family, _llama)
     try:
         parts = build(keys, family)
     except (KeyError, TypeError):
         return None
+    if not all(type(parts[name]) is int and parts[name] > 0 for name in _COUNTED):
+        return None
+    if "roberta" in family:  # its first positions are left to padding
+        parts["max_positions"] -= (keys.get("pad_token_id") or 0) + 1
     head_is_tied = keys.get("tie_word_embeddings", family in ("gpt2", "bert", "gemma2"))
     head = 0 if head_is_tied else parts["vocab"] * parts["hidden"]
     shape = LLMShape(
@@ -185,6 +189,15 @@ def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape 
     )  # fmt: skip
     return replace(shape, file_parameters=shape.parameters(shape.layers) + head)
 
+
+def has_experts(keys: Keys) -> bool:
+    """Whether an LLM is a mixture of experts, whose parameters are not counted yet."""
+    counts = (keys.get(name) for name in _EXPERTS)
+    return any(type(count) is int and count > 1 for count in counts)
+
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
+_COUNTED = ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "max_positions")
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt2", "bert")
 """Architectures whose parameters are counted exactly, by the `model_type` of their config.json."""
@@ -206,7 +219,7 @@ def _llama(keys: Keys, family: str) -> dict[str, Any]:
     return {
         "layers": keys["num_hidden_layers"], "hidden": hidden, "heads": heads, "kv_heads": kv_heads,
         "head_dim": head_dim, "intermediate": inner, "vocab": keys["vocab_size"],
-        "max_positions": keys.get("max_position_embeddings", 2048), "causal": True, "rotary": True,
+        "max_positions": keys.get("max_position_embeddings") or 2048, "causal": True, "rotary": True,
         "fused_qkv": False, "rms_norms": True, "norms": 4 if family == "gemma2" else 2,
         "head_norms": family == "qwen3", "soft_cap": family == "gemma2", "kept_in_mlp": 3,
         "linears": (

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from timellm_cli.config import Config
+from timellm_cli.config import Config, LLMConfig
 from timellm_cli.counts import count_patches
 from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import ConfigError, DataError, ModelError, TimellmError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_llm
 from timellm_cli.fetching.fetch import SILENT, Reporter, provide
 from timellm_cli.files import cache_directory
-from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory
+from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory, read_llm_config, why_no_weights
+from timellm_cli.model.llm.choice import choose, find_fault
 from timellm_cli.planning.automatic import resolve_auto
-from timellm_cli.planning.code_path import why_not_decoder
+from timellm_cli.planning.code_path import try_loading, why_not_decoder
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.planning.llm_shape import (
     LLMShape,
@@ -51,16 +52,21 @@ class Check:
 
 
 def check_readiness(
-    config: Config, machine: Machine, planned: Config | None = None, planned_for: Machine | None = None
+    config: Config,
+    machine: Machine,
+    planned: Config | None = None,
+    planned_for: Machine | None = None,
+    *,
+    loads_next: bool = False,
 ) -> list[Check]:
     """What a run of a resolved configuration needs on this machine, and what it requires that is impossible.
 
     `planned` is the same run resolved for the hardware it is planned for, which its memory is weighed for;
-    `planned_for` has that hardware.
+    `planned_for` has that hardware. `loads_next`: the LLM is loaded next, which need not be tried before.
     Raises ModelError where the LLM's config.json cannot be read.
     """
     shape = look_up_llm(config.llm.name)
-    checks = [_check_data(config), _check_llm(config), _check_gpu(config, machine)]
+    checks = [_check_data(config), _check_llm(config, loads_next), _check_gpu(config, machine)]
     if reason := _reason_for_bitsandbytes(config):
         checks.append(_check_bitsandbytes(reason))
     weighed = _weigh(config, planned or config, machine, planned_for or machine, shape)
@@ -159,7 +165,7 @@ def _check_data(config: Config) -> Check:
     return Check("data", False, f"no file {path}", remedy_for_data(config.data))
 
 
-def _check_llm(config: Config) -> Check:
+def _check_llm(config: Config, loads_next: bool = False) -> Check:
     name = config.llm.name
     if name == NO_LLM:
         return Check("LLM", True, "none is used")
@@ -172,8 +178,24 @@ def _check_llm(config: Config) -> Check:
     lacking = [] if any((folder / file).is_file() for file in _TOKENIZER_FILES) else ["tokenizer"]
     lacking += [] if has_weights(folder) or config.llm.weights == "random" else ["weights"]
     if lacking:
-        return Check("LLM", False, f"{folder} has no {' and no '.join(lacking)}", remedy)
-    return Check("LLM", True, str(folder))
+        why = why_no_weights(folder) if "weights" in lacking else ""
+        return Check("LLM", False, f"{folder} has no {' and no '.join(lacking)}{why}", remedy)
+    return _check_loading(config.llm, folder, loads_next)
+
+
+def _check_loading(llm: LLMConfig, folder: Path, loads_next: bool) -> Check:
+    """Whether loading would refuse the LLM. A run that loads it next hears that from transformers itself."""
+    try:
+        keys, remark = read_llm_config(folder), ""
+        fault = find_fault(llm, keys, folder)
+        if fault is None and not loads_next and choose(llm, keys, folder).code == "transformers":
+            fault, remark = try_loading(llm, folder)
+    except ModelError as error:
+        return Check("LLM", False, error.message, error.hint)
+    if fault:
+        where = "" if str(folder) in fault.message else f"{folder}: "
+        return Check("LLM", False, f"{where}{fault.message}", fault.remedy)
+    return Check("LLM", True, f"{folder}; {remark}" if remark else str(folder))
 
 
 def _remedy_for_llm(name: str) -> str:
@@ -266,4 +288,4 @@ def resolve_here(
     """
     provide(config, offline, reporter)
     resolved = resolve_auto(config, machine, look_up_llm(config.llm.name))
-    return resolved, check_readiness(resolved, machine)
+    return resolved, check_readiness(resolved, machine, loads_next=True)

@@ -93,7 +93,7 @@ def test_fresh_weights_are_the_same_at_the_first_start_and_the_second(tiny_llm: 
 
 
 def test_what_was_made_of_other_weights_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("timellm_cli.model.load.fingerprint_llm", lambda _: "the same for both")
+    monkeypatch.setattr("timellm_cli.model.load.fingerprint_llm", lambda *_: "the same for both")
     base = forecaster_on(folder, "nf4")
     tensors = {name: tensor.clone() for name, tensor in load_file(folder / "model.safetensors").items()}
     tensors["layers.1.self_attn.q_proj.weight"] += 0.5 * torch.randn(32, 1) @ torch.randn(1, 32)
@@ -112,7 +112,7 @@ def test_files_of_another_format_are_made_again(tiny_llm: Path, monkeypatch: pyt
     store.write("thing", {"numbers": torch.arange(3)})
     assert torch.equal(store.read("thing")["numbers"], torch.arange(3))
     assert PreparedFiles("some LLM", "another stamp", print).read("thing") is None
-    monkeypatch.setattr(prepared, "_FORMAT", 2)
+    monkeypatch.setattr(prepared, "_FORMAT", prepared._FORMAT + 1)
     assert PreparedFiles("some LLM", "stamp", print).read("thing") is None
 
 

@@ -11,7 +11,7 @@ from tests.model.llm.test_transformers_llm import FAMILIES, forecaster_on, histo
 from tests.untrained import CPU, make_config, save_untrained
 from timellm_cli.errors import ModelError
 from timellm_cli.files import prepared_directory
-from timellm_cli.llm_files import fingerprint_random, read_llm_config
+from timellm_cli.llm_files import fingerprint_llm, read_llm_config
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.random_weights import draw_tensors
 from timellm_cli.model.llm.transformers_llm import TransformersLLM
@@ -76,7 +76,7 @@ def test_it_can_be_quantised(implementation: str, tmp_path: Path) -> None:
 def test_it_needs_no_weights_on_disk(family: str, tmp_path: Path) -> None:
     folder = folder_of(family, tmp_path)
     expected = forecast(forecaster_on(folder, weights="random"))
-    left = [path.suffix for path in (prepared_directory() / fingerprint_random(folder, 2021)).glob("*")]
+    left = [path.suffix for path in (prepared_directory() / fingerprint_llm(folder, 2021)).glob("*")]
     assert ".safetensors" not in left, "every seed would leave an LLM"
     (folder / "model.safetensors").unlink()
     assert torch.equal(forecast(forecaster_on(folder, weights="random")), expected)

@@ -103,14 +103,14 @@ def test_our_decoder_forecasts_and_learns_as_transformers_does(family: Path) -> 
 
 
 def test_only_models_that_look_ahead_read_in_one_pass(family: Path) -> None:
-    assert forecaster_on(family, implementation="transformers").llm.reads_in_two_passes == (
+    assert forecaster_on(family, implementation="transformers").llm.reading.in_two_passes == (
         FAMILIES["bert"].model_type not in family.name
     )
 
 
 def test_two_passes_give_the_forecast_and_gradients_of_one_pass(family: Path) -> None:
     model = forecaster_on(family, implementation="transformers").eval()
-    if not model.llm.reads_in_two_passes:
+    if not model.llm.reading.in_two_passes:
         model_forecast = model(histories(3), model.encoder.encode(histories(3)))
         assert model_forecast.isfinite().all()
         return
@@ -119,7 +119,7 @@ def test_two_passes_give_the_forecast_and_gradients_of_one_pass(family: Path) ->
     assert prompt.mask_BK.sum(dim=1).unique().numel() > 1, "the prompts should differ in length"
     results = {}
     for two_passes in (True, False):
-        model.llm.reads_in_two_passes = two_passes
+        model.llm.reading = model.llm.reading._replace(in_two_passes=two_passes)
         model.zero_grad()
         forecast = model(history, prompt)
         forecast.square().mean().backward()
@@ -140,7 +140,7 @@ def test_any_template_reads_the_same_in_one_pass_and_in_two(family: Path, templa
     prompt = model.encoder.encode(history)
     with torch.no_grad():
         forecast = model(history, prompt)
-        model.llm.reads_in_two_passes = False
+        model.llm.reading = model.llm.reading._replace(in_two_passes=False)
         torch.testing.assert_close(forecast, model(history, prompt), rtol=1e-5, atol=1e-5)
 
 

@@ -2,16 +2,18 @@
 
 The answer follows from config.json alone, by an allow-list: each entry must be known, and must say what
 `model/llm/decoder.py` computes. Anything else is left to transformers, which also says what is wrong with a nonsensical
-file. Loading, planning and `inspect` ask `choose`. Below it are the sizes that the decoder shares with its memory bill.
+file. Loading, planning and `inspect` ask `choose`, and `find_fault` what keeps the LLM's files from being loaded. Below
+are the sizes that the decoder shares with its memory bill.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.llm_files import has_tensors, has_weights
+from timellm_cli.llm_files import StoredTensor, read_headers, weight_files
 
 NF4_BLOCK = 64
 """Weights that share a scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
@@ -96,6 +98,8 @@ def _obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> 
         yield f"its {heads} query heads are no multiple of its {kv_heads} key-value heads"
     if llm.quantization == "nf4" and any(rows * columns % NF4_BLOCK for rows, columns in matrix_shapes(keys).values()):
         yield f"its matrices do not divide into blocks of {NF4_BLOCK} weights"
+    if (width := heads_of(keys)[2]) < 2 or width % 2:
+        yield f"its heads are {width} wide, which rotary positions cannot be"
     for name, (values, reason) in _REQUIRED.items():
         if name in keys and keys[name] not in values:
             yield reason.format(value=keys[name])
@@ -108,7 +112,7 @@ def _obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> 
     yield from _rope_obstacles(keys)
     if unknown := sorted(keys.keys() - _KNOWN):
         yield f"our decoder does not know the entry {', '.join(unknown)} of its config.json"
-    if folder is not None and has_weights(folder) and not has_tensors(folder):
+    if folder is not None and any(path.suffix == ".bin" for path in weight_files(folder)):
         yield "it has no model.safetensors, whole or in shards"
 
 
@@ -138,6 +142,107 @@ def _rope_obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
         yield "its rotary positions leave features out"
     if unknown := sorted(rope.keys() - _ROPE_PARTS):
         yield f"our decoder does not know {', '.join(unknown)} of its rotary positions"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What keeps an LLM's files from being used, and what to do about it."""
+
+    message: str
+    remedy: str = "fetch the LLM again, or check that the folder holds config.json and all its safetensors files"
+
+
+def find_fault(llm: LLMConfig, keys: Mapping[str, Any], folder: Path) -> Fault | None:
+    """What keeps the LLM in `folder` from being loaded, as far as config.json and the files' headers say.
+
+    Where our own decoder runs the LLM, that is all there is to be said: every tensor of the layers used is there, of
+    its shape. For others, transformers has the last word. Raises ModelError where a file is damaged.
+    """
+    if (folder / "adapter_config.json").is_file():
+        return Fault("it is an adapter (LoRA) for an LLM", "merge it into its LLM and give the folder of that")
+    if fault := _fault_of_quantization(llm, keys):
+        return fault
+    if llm.weights == "random":
+        return None
+    stored = read_headers(folder)
+    if choose(llm, keys, folder).code == "transformers":
+        return None
+    layers = keys["num_hidden_layers"] if llm.layers == "all" else min(llm.layers, keys["num_hidden_layers"])
+    faults = list(islice(_faults_of_tensors(keys, stored, layers), 1000))
+    more = f", and {len(faults) - 1:,} faults more" if len(faults) > 1 else ""
+    return Fault(faults[0] + more) if faults else None
+
+
+def quantization_of(keys: Mapping[str, Any]) -> str | None:
+    """How an LLM's weights are quantised in its files: 'nf4' or 'int8' by bitsandbytes, another name, or None."""
+    entries = keys.get("quantization_config") or keys.get("quantization")
+    if not isinstance(entries, Mapping):
+        return "an unknown way" if entries else None
+    if entries.get("load_in_8bit"):
+        return "int8"
+    kind = entries.get("bnb_4bit_quant_type", "fp4") if entries.get("load_in_4bit") else entries.get("quant_method")
+    return str(kind or "MLX")
+
+
+def _fault_of_quantization(llm: LLMConfig, keys: Mapping[str, Any]) -> Fault | None:
+    """Weights that are quantised already are loaded as they are, or not at all."""
+    kind = quantization_of(keys)
+    if kind is None or kind == llm.quantization:
+        return None
+    detail = f"its weights are quantised already ({kind}), but llm.quantization is {llm.quantization}"
+    if kind in ("nf4", "int8"):
+        return Fault(detail, f"use --quantization {kind}, or a copy of the LLM in 16 bits")
+    return Fault(detail, "use a copy of the LLM in 16 bits: --quantization nf4 or int8 quantises it while it is loaded")
+
+
+def _faults_of_tensors(keys: Mapping[str, Any], stored: Mapping[str, StoredTensor], layers: int) -> Iterator[str]:
+    """Tensors of the decoder's first `layers` layers that are missing, or of another shape or kind than expected."""
+    by_name = {name.removeprefix("model."): tensor for name, tensor in stored.items()}
+    for name in _names_of_tensors(keys, layers):
+        tensor, expected = by_name.get(name), shape_of_tensor(keys, name)
+        if tensor is None:
+            yield f"it has no tensor '{name}'"
+        elif tensor.shape != expected:
+            yield f"'{name}' is {tensor.shape}, but config.json says {expected}"
+        elif tensor.dtype not in ("F64", "F32", "F16", "BF16"):
+            yield f"'{name}' holds numbers of type {tensor.dtype}"
+    parts = {name.split(".", 2)[2] for name in _names_of_tensors(keys, 1) if name.startswith("layers.")}
+    for name in by_name:
+        if name.startswith("layers.") and name.endswith(".bias") and name.split(".", 2)[2] not in parts:
+            yield f"config.json says nothing of '{name}'"
+
+
+def _names_of_tensors(keys: Mapping[str, Any], layers: int) -> Iterator[str]:
+    """The tensors that the decoder reads, by their published names."""
+    yield from ("embed_tokens.weight", "norm.weight")
+    for layer in range(layers):
+        for name in _shapes_of_layer(keys):
+            if keys["model_type"] == "qwen2" or not name.endswith(".bias"):
+                yield f"layers.{layer}.{name}"
+
+
+def shape_of_tensor(keys: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    """A tensor's shape according to config.json. Raises KeyError for a name that no Llama-like LLM has."""
+    if name.startswith("layers."):
+        return _shapes_of_layer(keys)[name.split(".", 2)[2]]
+    hidden = keys["hidden_size"]
+    return {"embed_tokens.weight": (keys["vocab_size"], hidden), "norm.weight": (hidden,)}[name]
+
+
+def _shapes_of_layer(keys: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    hidden, middle = keys["hidden_size"], keys["intermediate_size"]
+    heads, kv_heads, width = heads_of(keys)
+    outputs = {"q": heads * width, "k": kv_heads * width, "v": kv_heads * width}
+    return {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        **{f"self_attn.{part}_proj.weight": (outputs[part], hidden) for part in "qkv"},
+        **{f"self_attn.{part}_proj.bias": (outputs[part],) for part in "qkv"},
+        "self_attn.o_proj.weight": (hidden, heads * width),
+        "mlp.gate_proj.weight": (middle, hidden),
+        "mlp.up_proj.weight": (middle, hidden),
+        "mlp.down_proj.weight": (hidden, middle),
+    }
 
 
 def _is_count(value: object) -> bool:

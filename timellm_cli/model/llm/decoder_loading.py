@@ -1,20 +1,25 @@
 """From an LLM's tensors to our decoder: layers are quantised on their device, or read from an earlier start's files."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
+from timellm_cli.errors import ModelError
+from timellm_cli.llm_files import read_headers, unloadable
 from timellm_cli.model.llm.choice import NF4_BLOCK, heads_of, matrix_shapes, rope_of
 from timellm_cli.model.llm.decoder import Decoder, Embedding
 from timellm_cli.model.llm.decoder_layer import DecoderLayer
 from timellm_cli.model.llm.frozen_matrix import make_matrix, quantise
 from timellm_cli.model.llm.ops import Kernels, TorchOps, choose_ops
 from timellm_cli.model.llm.prepared import PreparedFiles
-from timellm_cli.model.llm.tensor_files import Read
+
+Read = Callable[[str], Tensor]
 
 _QKV = tuple(f"self_attn.{part}_proj" for part in "qkv")
 _MATRICES = {
@@ -25,6 +30,30 @@ _MATRICES = {
 }
 """Our matrices, and the published ones that each holds one above the other."""
 _NORMS = {"input_norm_E": "input_layernorm.weight", "middle_norm_E": "post_attention_layernorm.weight"}
+
+
+def open_tensors(folder: Path) -> Read:
+    """A function that gives a Llama-like LLM's tensor, on the CPU and in its stored format, by its published name.
+
+    Names are those of the LLM without a head, such as 'layers.0.mlp.up_proj.weight', whether or not they are stored
+    with 'model.' in front. Files are mapped into memory: only what is used is read from the disk. `find_fault` says
+    before whether all tensors are there. Opening and reading raise ModelError where a file is damaged.
+    """
+    stored = {name.removeprefix("model."): (name, tensor.file) for name, tensor in read_headers(folder).items()}
+    try:
+        files = {path: safe_open(path, framework="pt") for path in {path for _, path in stored.values()}}
+    except (OSError, SafetensorError) as error:
+        raise unloadable(folder, error) from error
+
+    def read(name: str) -> Tensor:
+        published, path = stored[name]
+        try:
+            tensor: Tensor = files[path].get_tensor(published)
+        except (OSError, SafetensorError) as error:
+            raise unloadable(folder, error) from error
+        return tensor
+
+    return read
 
 
 def build_decoder(
@@ -48,13 +77,15 @@ def build_decoder(
     prepared = None if llm.quantization == "none" else prepared
     if prepared:
         prepared.read_ahead(_prepared_name(llm, index) for index in range(layers))
+    last_norm_E = read("norm.weight").to(device, dtype)
+    require_finite("norm.weight", last_norm_E)
     return Decoder(
         Embedding(read("embed_tokens.weight"), device, dtype),
         [
             _build_layer(keys, _layer_tensors(keys, read, index, llm, dtype, device, prepared), dtype, device, ops)
             for index in range(layers)
         ],
-        read("norm.weight").to(device, dtype),
+        last_norm_E,
         rotary_frequencies(keys).to(device),
         keys.get("max_position_embeddings", 2048),
     )
@@ -93,7 +124,12 @@ def _make_layer(
     keys: Mapping[str, Any], read: Read, index: int, llm: LLMConfig, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
     def fetch(names: Iterable[str]) -> Tensor:
-        return torch.cat([_by_group(keys, name, read(f"layers.{index}.{name}").to(device)) for name in names])
+        return torch.cat([_by_group(keys, name, fetch_one(f"layers.{index}.{name}")) for name in names])
+
+    def fetch_one(name: str) -> Tensor:
+        tensor = read(name).to(device)
+        require_finite(name, tensor)
+        return tensor
 
     tensors = {ours: fetch([theirs]) for ours, theirs in _NORMS.items()}
     if keys["model_type"] == "qwen2":
@@ -104,6 +140,12 @@ def _make_layer(
         parts = quantise(weight_OI, llm.quantization, llm.double_quant)
         tensors |= {f"{ours}.{name}": tensor for name, tensor in parts.items()}
     return tensors
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raise ModelError where a tensor of an LLM holds NaN or infinity."""
+    if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, torch.aminmax(tensor))):
+        raise ModelError(f"the LLM's tensor '{name}' holds values that are not finite (NaN)", "fetch the LLM again")
 
 
 def _by_group(keys: Mapping[str, Any], name: str, tensor: Tensor) -> Tensor:

@@ -8,17 +8,19 @@ without them where the disk is full or cannot be written to.
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from timellm_cli.files import prepared_directory, replacing
 
-_FORMAT = 1
+_FORMAT = 2
 """Raise it whenever the meaning of a file changes: files of another format are made again."""
 
 _SPARE = 2**30
@@ -56,10 +58,14 @@ class PreparedFiles:
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("source") != self._source:
+                metadata = file.metadata() or {}
+                if metadata.get("source") != self._source:
                     return None
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, RuntimeError, SafetensorError) as error:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if metadata.get("checksum") != _checksum(tensors):
+                raise ValueError("its checksum is another one")
+            return tensors
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             self._on_note(f"'{path}' is damaged and is made again ({str(error).strip().splitlines()[0]})")
             try:
                 path.unlink(missing_ok=True)
@@ -71,7 +77,8 @@ class PreparedFiles:
         """Keep tensors for the next start. A disk that refuses is noted once, and nothing more is written."""
         if self._gave_up:
             return
-        content = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, {"source": self._source})
+        tensors = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+        content = save(tensors, {"source": self._source, "checksum": _checksum(tensors)})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.folder).free < len(content) + _SPARE:
@@ -88,3 +95,11 @@ class PreparedFiles:
     def _give_up(self, reason: str) -> None:
         self._gave_up = True
         self._on_note(f"nothing more is kept in '{self.folder}' for a faster next start: {reason}")
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """CRC-32 of the tensors' bytes, which takes about a second for 2 GiB."""
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"

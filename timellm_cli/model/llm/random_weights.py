@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import LLMConfig
-from timellm_cli.model.llm.tensor_files import Read, shape_of_tensor
-from timellm_cli.model.llm.transformers_llm import truncated_config
+from timellm_cli.model.llm.choice import shape_of_tensor
+from timellm_cli.model.llm.decoder_loading import Read
+from timellm_cli.model.llm.transformers_loading import truncated_config
 
 _SCALE = 0.02
 """Deviation where config.json names none."""
