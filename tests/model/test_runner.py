@@ -1,9 +1,10 @@
-"""Running the model on windows: pieces when out of memory, short batches, recordings, and every switch off."""
+"""Running the model on windows: pieces when out of memory, short batches, recordings, switches, rolling forward."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tests.conftest import write_byte_tokenizer
 from tests.model.llm.test_transformers_llm import FAMILIES
 from tests.untrained import CPU, histories, make_config, small_runner
 from timellm_cli.data.batch import Batch, PromptTokens
+from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
 from timellm_cli.model.cuda_graphs import Captured, Function, Recording
 from timellm_cli.model.load import load_model
@@ -230,3 +232,80 @@ def test_forecasts_and_gradients_are_the_same_with_each_switch_off(llama64: Path
         results.append((forecast_BH.detach(), runner.model.reprogramming.query.weight.grad))
     assert torch.equal(results[0][0], results[1][0])
     torch.testing.assert_close(results[2], results[0], rtol=1e-4, atol=2e-5)
+
+
+torch.set_num_threads(1)
+RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module", params=["none", "tiny"])
+def forecaster(request: pytest.FixtureRequest, tiny_llm: Path) -> Runner:
+    """seq_len 48, pred_len 12."""
+    torch.manual_seed(3)
+    return load_model(make_config(Path("unused.csv"), "none" if request.param == "none" else tiny_llm), CPU)
+
+
+def history(channels: int = 3, rows: int = 60) -> np.ndarray:
+    daily = np.sin(np.arange(rows) / 4)[:, None]
+    return daily + 0.3 * RNG.normal(size=(rows, channels))
+
+
+def test_fewer_steps_cut_the_forecast(forecaster: Runner) -> None:
+    known = history()
+    whole = forecaster.roll_forward(known, 12)
+    assert whole.shape == (12, 3)
+    assert np.array_equal(forecaster.roll_forward(known, 5), whole[:5])
+
+
+def test_more_steps_feed_the_forecast_back(forecaster: Runner) -> None:
+    known = history()
+    expected = known
+    for _ in range(3):
+        expected = np.concatenate([expected, forecaster.roll_forward(expected, 12)])
+    assert forecaster.roll_forward(known, 30) == pytest.approx(expected[60:90], abs=1e-6)
+
+
+def test_only_the_last_seq_len_rows_count(forecaster: Runner) -> None:
+    known = history()
+    changed = known.copy()
+    changed[:12] += 100
+    assert np.array_equal(forecaster.roll_forward(known, 12), forecaster.roll_forward(changed, 12))
+
+
+def test_a_channels_forecast_does_not_depend_on_the_others(forecaster: Runner) -> None:
+    known = history(channels=40)
+    together = forecaster.roll_forward(known, 12)
+    for channel in (0, 17, 39):
+        alone = forecaster.roll_forward(known[:, [channel]], 12)
+        assert alone[:, 0] == pytest.approx(together[:, channel], abs=1e-5)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(4.0, 0.0), (1.0, 250.0), (-2.0, 30.0), (0.5, -7.0)])
+def test_scaling_and_shifting_a_series_does_the_same_to_its_forecast(factor: float, shift: float) -> None:
+    """Without the LLM: there the trained part alone reads the window. A mirrored window is another window to it."""
+    torch.manual_seed(3)
+    forecaster = load_model(make_config(Path("unused.csv")), CPU)
+    raw = 10 + 5 * history()
+    scaler = Scaler.fit(pl.DataFrame(raw))
+
+    def forecast(values: np.ndarray) -> np.ndarray:
+        return scaler.restore(forecaster.roll_forward(scaler.standardise(values), 24))
+
+    changed, plain = forecast(factor * raw + shift), factor * forecast(raw) + shift
+    agree = np.abs(changed - plain).max() <= 1e-3 * abs(factor) * scaler.std_C.max()
+    assert agree == (factor > 0)
+
+
+def test_the_prompt_reads_the_normalised_window_so_scale_does_not_reach_it(tiny_llm: Path) -> None:
+    torch.manual_seed(3)
+    forecaster = load_model(make_config(Path("unused.csv"), tiny_llm), CPU)
+    known = history()
+    plain, changed = forecaster.roll_forward(known, 12), forecaster.roll_forward(4 * known + 2, 12)
+    assert changed == pytest.approx(4 * plain + 2, abs=2e-2)
+
+
+def test_dropout_is_off(forecaster: Runner) -> None:
+    known = history()
+    forecaster.model.train()
+    assert np.array_equal(forecaster.roll_forward(known, 12), forecaster.roll_forward(known, 12))
+    assert not forecaster.model.training
