@@ -39,22 +39,24 @@ def run(names: list[str] | None, *, mirror: str | None, offline: bool, as_json: 
         out.print(f"{name}: {path}", soft_wrap=True)
 
 
+_WIDE = 100
+"""A terminal of so many columns has room for paths as well."""
+
+
 def _list(as_json: bool) -> None:
     if as_json:
         print_json({"cache": str(cache_directory()), "catalogue": [_describe(asset) for asset in CATALOGUE.values()]})
         return
-    title = f"What `timellm fetch NAME` downloads, and its path in {cache_directory()}"
+    title = f"What `timellm fetch NAME` downloads into {cache_directory()}"
     table = titled_table(title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("kind")
-    table.add_column("download", justify="right")
-    table.add_column("licence", no_wrap=True)
-    table.add_column("path", overflow="fold")
-    table.add_column("present")
+    for name in ("name", "kind", "download", "licence", "here"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "download" else "left")
+    if is_wide := out.width >= _WIDE:
+        table.add_column("path", overflow="fold")
     for asset in CATALOGUE.values():
         path = asset.path.relative_to(cache_directory()).as_posix()
         size, present = format_memory(asset.size), "yes" if asset.present else "no"
-        table.add_row(asset.name, asset.kind, size, asset.licence, path, present)
+        table.add_row(asset.name, asset.kind, size, asset.licence, present, *([path] if is_wide else []))
     out.print(table)
     out.print("Any LLM of the Hugging Face hub, by its id: timellm fetch owner/name")
 

@@ -15,8 +15,8 @@ def list_all(*, as_json: bool) -> None:
         print_json({name: _needs(name, config) for name, config in profiles.items()})
         return
     table = titled_table("Profiles", show_lines=True)
-    table.add_column("profile", ratio=1)
-    table.add_column("needs", no_wrap=True)
+    table.add_column("profile", ratio=1, min_width=max(map(len, profiles)), overflow="fold")
+    table.add_column("needs", overflow="fold")
     for name, config in profiles.items():
         needs = _needs(name, config)
         listing = [f"data  {needs['data']}", f"LLM   {needs['llm']}", f"runs  {needs['runs_on']}"]
@@ -34,8 +34,8 @@ def show(settings: Settings, *, as_json: bool) -> None:
         return
     table = titled_table("Resolved configuration")
     table.add_column("key", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    table.add_column("from", no_wrap=True)
+    table.add_column("value", overflow="fold", min_width=16)
+    table.add_column("from", overflow="fold")
     ends = {f"{section}.{list(part)[-1]}" for section, part in plain.items()}
     for key, value in values.items():
         origin = settings.origins[key]
