@@ -18,7 +18,7 @@ def test_without_names_it_lists_what_there_is_and_what_is_here(cli: Cli, private
     rows = {line.split()[0]: line.split() for line in finished.stdout.splitlines() if line.strip()}
     assert set(CATALOGUE) <= set(rows)
     assert rows["smollm2-135m"][1:] == ["LLM", "89", "MiB", "Apache-2.0", "no", "llms/smollm2-135m"]
-    assert rows["ETTm1"][-2:] == ["data/ETTm1.csv", "yes"]
+    assert rows["ETTm1"][-2:] == ["yes", "data/ETTm1.csv"]
     assert "owner/name" in finished.stdout
 
 
