@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.conftest import Arguments
-from tests.conftest import Cli
+from tests.conftest import Cli, write_tiny_llm
 from tests.training.conftest import assert_same_weights
 from timellm_cli.report.train_summary import quote
 from timellm_cli.report.training_log import read_metrics
@@ -192,3 +193,29 @@ def test_several_processes_are_refused_in_one_sentence(cli: Cli, tmp_path: Path)
     assert finished.returncode == 2
     assert "2 processes were started (WORLD_SIZE), but timellm trains in one process" in finished.stderr
     assert "Traceback" not in finished.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_run_continues_where_its_llm_has_moved_and_refuses_another_one(
+    cli: Cli, arguments: Arguments, tiny_llm: Path, tmp_path: Path
+) -> None:
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    assert cli(*arguments("--schedule=constant", "--max-steps", 12)).returncode == 0
+    shutil.copytree(tiny_llm, moved)
+    finished = cli(*arguments("--schedule=constant", "--max-steps", 14, "--resume", "auto", "--llm", moved))
+    assert finished.returncode == 0, finished.stderr
+    write_tiny_llm(other)
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-2}), encoding="utf-8")
+    refused = cli(*arguments("--schedule=constant", "--max-steps", 16, "--resume", "auto", "--llm", other))
+    assert refused.returncode == 4
+    assert "is not the one of the checkpoint: fingerprint" in " ".join(refused.stderr.split())
+
+
+def test_a_run_is_not_resumed_on_other_rows(cli: Cli, arguments: Arguments, small_csv: Path) -> None:
+    assert cli(*arguments("--schedule=constant", "--max-steps", 12)).returncode == 0
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    lines[-1] = lines[-1] + "1"  # one digit more in the last test row
+    small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    refused = cli(*arguments("--schedule=constant", "--max-steps", 14, "--resume", "auto"))
+    assert refused.returncode == 3
+    assert "test: the same 80 rows, but with other values" in " ".join(refused.stderr.split())

@@ -57,6 +57,35 @@ def _expanded(content: dict[str, Any]) -> None:
 _BOMB = pickle.dumps(_Bomb())
 _REFUSED = ("refused", "could run code")
 
+_BIAS = "head.projection.bias"
+
+
+def _set(content: dict, weight: torch.Tensor) -> None:
+    content["weights"][_BIAS] = weight
+
+
+def _weight(value: float) -> Callable[[dict], None]:
+    """Sets one number of the head's bias."""
+
+    def change(content: dict) -> None:
+        content["weights"][_BIAS][0] = value
+
+    return change
+
+
+def _cast(dtype: torch.dtype) -> Callable[[dict], None]:
+    return lambda content: _set(content, content["weights"][_BIAS].to(dtype))
+
+
+def _flip(path: Path) -> None:
+    """Change one bit of the largest entry of the archive."""
+    with zipfile.ZipFile(path) as archive:
+        entry = max(archive.infolist(), key=lambda one: one.file_size)
+    content = bytearray(path.read_bytes())
+    content[entry.header_offset + 30 + len(entry.filename) + entry.file_size // 2] ^= 0x40
+    path.write_bytes(bytes(content))
+
+
 CHECKPOINT_CASES = [
     Case("no checkpoint", ("eval", "bets.pt"), 4, ("'bets.pt' not found", "best.pt")),
     Case("a folder", ("eval", "llm"), 4, ("'llm' is a folder",)),
@@ -74,10 +103,20 @@ CHECKPOINT_CASES = [
     Case("weights that are texts", EVAL, 4, ("damaged",), _change(lambda content: content.update(weights={"a": "b"}))),
     Case("weights of another shape", EVAL, 4, ("instead of",), _change(lambda content: content["weights"].update({"head.projection.bias": torch.zeros(3)}))),
     Case("weights that are missing", EVAL, 4, ("missing head.projection.bias",), _change(lambda content: content["weights"].pop("head.projection.bias"))),
-    Case("weights that say they are huge", EVAL, 4, ("instead of",), _change(_expanded)),
+    Case("weights that say they are huge", EVAL, 4, ("damaged", "more than the file holds"), _change(_expanded)),
     Case("a scaler of another length", PREDICT, 4, ("damaged",), _change(lambda content: content["scaler"].update(mean=torch.zeros(5, dtype=torch.float64)))),
     Case("columns that are numbers", PREDICT, 4, ("damaged",), _change(lambda content: content.update(columns=[1, 2]))),
     Case("a cadence that is none", PREDICT, 4, ("damaged",), _change(lambda content: content.update(cadence="now and then"))),
+    Case("one flipped bit in a weight", PREDICT, 4, ("damaged", "not those that were written"), lambda folder: _flip(folder / "best.pt")),
+    Case("a weight that is no number", PREDICT, 4, ("damaged", "head.projection.bias has numbers that are not finite"), _change(_weight(torch.nan))),
+    Case("an infinite weight", EVAL, 4, ("damaged", "not finite"), _change(_weight(torch.inf))),
+    Case("weights in whole numbers", EVAL, 4, ("damaged", "torch.int64"), _change(_cast(torch.int64))),
+    Case("complex weights", EVAL, 4, ("damaged", "torch.complex64"), _change(_cast(torch.complex64))),
+    Case("sparse weights", EVAL, 4, ("damaged", "sparse"), _change(lambda content: _set(content, content["weights"][_BIAS].to_sparse()))),
+    Case("weights on no device", EVAL, 4, ("damaged", "meta"), _change(lambda content: _set(content, torch.zeros_like(content["weights"][_BIAS], device="meta")))),
+    Case("a negative deviation", PREDICT, 4, ("damaged", "above 0"), _change(lambda content: content["scaler"].update(std=-content["scaler"]["std"]))),
+    Case("a format version in a list", EVAL, 4, ("checkpoint format [3]",), _change(lambda content: content.update(format_version=[3]))),
+    Case("rows of no split", EVAL, 4, ("damaged", "train"), _change(lambda content: content.update(rows={}))),
     Case("a checkpoint without training state", RESUME, 4, ("best.pt",)),
     Case("a pickle that runs code, in eval", EVAL, 4, _REFUSED, write("best.pt", _BOMB)),
     Case("a pickle that runs code, in predict", PREDICT, 4, _REFUSED, write("best.pt", _BOMB)),

@@ -161,7 +161,7 @@ def test_a_missing_file_and_a_folder_list_what_is_nearby(saved: Path) -> None:
     [
         ("format_version", 99, r"checkpoint format 99, made by timellm 7\.0; this is timellm"),
         ("config", '{"window": {"seq_length": 5}}', r"made by timellm 7\.0, .* does not read: window\.seq_length"),
-        ("weights", {"a": "text"}, "a weight is no tensor"),
+        ("weights", {"a": "text"}, "a is no tensor"),
         ("columns", None, "is a damaged checkpoint"),
         ("training", {"step": 1}, "is a damaged checkpoint"),
     ],

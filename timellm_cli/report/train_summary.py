@@ -52,6 +52,10 @@ def print_start(
     console.print(grid)
 
 
+def _size(checkpoint: Path) -> str:
+    return f"{checkpoint.name} ({format_memory(checkpoint.stat().st_size)}), " if checkpoint.is_file() else ""
+
+
 def print_end(console: Console, record: RunFinished, config: Config, folder: Path, source: Path) -> None:
     """The best epoch's errors, the files, and what to do next."""
     best = record.best
@@ -69,10 +73,15 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
         *([thinned] if stride > 1 else []),
         f"{record.step:,} steps in {format_duration(record.seconds)}",
         *([memory_line(record.memory)] if record.memory else []),
-        f"Files in {folder}: best.pt ({format_memory(checkpoint.stat().st_size)}), last.pt, config.toml, "
-        "metrics.jsonl, curves.png",
+        f"Files in {folder}: {_size(checkpoint)}last.pt, config.toml, metrics.jsonl, curves.png",
+        *(
+            []
+            if checkpoint.is_file()
+            else ["best.pt is gone, which something else removed; last.pt has the newest weights"]
+        ),
         "Next:",
     ]
+    checkpoint = checkpoint if checkpoint.is_file() else folder / "last.pt"
     print_lines(console, Text("\n".join(lines)))
     print_command(console, "timellm", "eval", quote(checkpoint))
     print_command(console, "timellm", "predict", quote(checkpoint), quote(source), "--plot forecast.png")

@@ -164,9 +164,24 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+def _sound(name: str, tensor: Any) -> Tensor:
+    """A plain tensor of finite real numbers. Raises TypeError or ValueError for anything else."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} is no tensor")
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
+        raise TypeError(f"{name} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{name} claims {tuple(tensor.shape)} numbers, more than the file holds")
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} has numbers that are not finite")
+    return tensor.detach()
+
+
 def _scaler_from(plain: Mapping[str, Any], columns: Sequence[Any]) -> Scaler:
     """Raises ValueError where a mean or a deviation is missing, or a column has no name."""
-    scaler = Scaler(plain["mean"].numpy(), plain["std"].numpy())
+    scaler = Scaler(_sound("mean", plain["mean"]).numpy(), _sound("std", plain["std"]).numpy())
+    if (scaler.std_C <= 0).any():
+        raise ValueError("a deviation is not above 0")
     if not all(isinstance(column, str) for column in columns):
         raise ValueError("a column's name is no text")
     if not scaler.mean_C.shape == scaler.std_C.shape == (len(columns),):
@@ -182,7 +197,9 @@ def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: 
     errors = tuple(map(float, plain["errors"]))
     if len(errors) != len(levels):
         raise ValueError(f"{len(errors)} standard errors of {len(levels)} bands")
-    return Intervals(channels, plain["period"], plain["windows"], levels, halves_LCH.float().numpy(), errors)
+    return Intervals(
+        channels, plain["period"], plain["windows"], levels, _sound("bands", halves_LCH).float().numpy(), errors
+    )
 
 
 def _training_from(plain: Mapping[str, Any]) -> TrainingState:
@@ -199,9 +216,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             f"use {made_by} for it",
         )
     try:
-        weights = dict(plain["weights"])
-        if not all(isinstance(weight, Tensor) for weight in weights.values()):
-            raise TypeError("a weight is no tensor")
+        weights = {name: _sound(str(name), weight) for name, weight in plain["weights"].items()}
         config, bands = Config.model_validate_json(plain["config"]), plain["intervals"]
         scaler = _scaler_from(plain["scaler"], plain["columns"])
         parse_cadence(plain["cadence"])
@@ -240,6 +255,7 @@ def _refuse_unless_archive(path: Path) -> None:
             first = file.read(2)
         with zipfile.ZipFile(path) as archive:
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            changed = None if packed else archive.testzip()
     except OSError as error:
         raise ModelError(f"checkpoint '{path}' cannot be read: {error.strerror}", nearby_checkpoints(path)) from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
@@ -250,5 +266,9 @@ def _refuse_unless_archive(path: Path) -> None:
         is_pickle = first.startswith(b"\x80")
         kind = "a Python pickle, which could run code when loaded: refused" if is_pickle else "no timellm checkpoint"
         raise ModelError(f"'{path}' is {kind}", nearby_checkpoints(path)) from None
+    if changed is not None:
+        raise ModelError(
+            f"'{path}' is damaged: the bytes of '{changed}' are not those that were written", nearby_checkpoints(path)
+        )
     if packed:  # a few kilobytes could unpack to terabytes
         raise ModelError(f"'{path}' is no timellm checkpoint: it is a compressed archive", nearby_checkpoints(path))

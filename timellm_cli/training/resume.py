@@ -30,8 +30,9 @@ FREE = (
     "hardware.keep_prefix",
     "hardware.prepared",
     "llm.implementation",
+    "llm.name",
 )
-"""Keys that may change when a run continues. The file of the data may have moved; its numbers are compared."""
+"""Keys that may change when a run continues. Data and LLM may have moved: rows and fingerprint are compared."""
 
 _OF_MACHINE = ("hardware.capture", "hardware.recompute")
 """Keys that are resolved anew on every machine."""
