@@ -12,7 +12,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 Finished = subprocess.CompletedProcess[str]
 
 
-def run_process(arguments: list[str], cwd: Path, stdin: str | None = None, **environment: str) -> Finished:
+def run_process(arguments: Sequence[str], cwd: Path, stdin: str | None = None, **environment: str) -> Finished:
     """Run it as people do: in a new process, with pipes for streams."""
     return subprocess.run(
         [sys.executable, "-m", "timellm_cli", *arguments],
@@ -36,7 +36,7 @@ def run_process(arguments: list[str], cwd: Path, stdin: str | None = None, **env
     )
 
 
-def run_here(arguments: list[str], cwd: Path, stdin: str | None = None, **environment: str) -> Finished:
+def run_here(arguments: Sequence[str], cwd: Path, stdin: str | None = None, **environment: str) -> Finished:
     """Run the entry point in this process, which is left as it was. The streams are files, as behind `> file`."""
     with tempfile.TemporaryFile(buffering=0) as out, tempfile.TemporaryFile(buffering=0) as err:
         streams = {
