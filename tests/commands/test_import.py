@@ -59,6 +59,9 @@ def test_wrong_settings_and_wrong_files_are_one_clear_error_each(
     assert no_checkpoint.returncode == 4 and "no checkpoint" in no_checkpoint.stderr
     absent = cli("import", "nowhere/checkpoint", *flags)
     assert absent.returncode == 4 and "not found" in absent.stderr
-    for finished in (wrong_width, wrong_llm, no_checkpoint, absent):
+    too_few = cli("import", folder / "checkpoint", *flags, "--layers", 1)
+    assert too_few.returncode == 4 and "trained with 2 layers of its LLM, but this model has 1" in too_few.stderr
+    assert "--layers 2" in too_few.stderr
+    for finished in (wrong_width, wrong_llm, no_checkpoint, absent, too_few):
         assert "Traceback" not in finished.stderr
         assert not (tmp_path / "imported.pt").exists()

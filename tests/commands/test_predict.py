@@ -100,6 +100,9 @@ def test_an_llm_that_has_moved_is_named_with_llm(
     )
     other = cli("predict", elsewhere, small_csv, "--llm", moved)
     assert other.returncode == 4 and "fingerprint" in other.stderr
+    shutil.copytree(tiny_llm, gone)
+    obeyed = cli("predict", elsewhere, small_csv, "--llm", moved)
+    assert obeyed.returncode == 4 and "fingerprint" in obeyed.stderr, "the old folder is back, and not what was named"
 
 
 def test_semicolons_excel_dates_and_bom_come_back_as_they_went_in(

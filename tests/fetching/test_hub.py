@@ -105,3 +105,34 @@ def test_a_repository_that_holds_no_model_is_refused_before_its_weights(hub: Ser
     assert finished.returncode == 4
     assert "no config.json" in finished.stderr
     assert not any("weights.safetensors" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("where", ["api", "header", "etag"])
+def test_an_endpoint_that_names_folders_by_a_path_writes_nothing_outside_the_cache(
+    hub: Server, cli_process: Cli, tiny_llm: Path, private_cache: Path, where: str
+) -> None:
+    offer_repository(hub, NAME, repository(tiny_llm))
+    for route, (answer,) in hub.routes.items():
+        if where == "api" and route.startswith("/api/models"):
+            answer.body = answer.body.replace(b'"sha": "', b'"sha": "../../../../outside/')
+        if "X-Repo-Commit" in answer.headers and where != "api":
+            name = "X-Repo-Commit" if where == "header" else "ETag"
+            answer.headers[name] = "../../../../outside"
+        assert route
+    finished = cli_process("fetch", NAME)
+    assert finished.returncode == 4
+    assert "no commit or tag of the Hugging Face hub" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    outside = [path for path in private_cache.parent.rglob("*outside*") if path.exists()]
+    assert outside == []
+
+
+@pytest.mark.parametrize("commit", ["../../../elsewhere", "0" * 39, "main", ""])
+def test_a_cache_that_names_a_folder_by_a_path_holds_no_llm(private_cache: Path, commit: str) -> None:
+    repository = private_cache / "huggingface" / "hub" / "models--owner--small-llm"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+    folder = repository / "snapshots" / commit
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    assert find_llm(NAME) is None

@@ -110,6 +110,39 @@ def test_what_is_not_the_whole_table_is_refused_and_leaves_nothing(
     assert files_below(private_cache) == []
 
 
+ENDLESS = b"1" * 6_000_000
+"""More than twice what is known of ETTh1."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            Answer(ENDLESS, headers={"Content-Length": "", "Transfer-Encoding": "identity"}),
+            "it is longer than 5,179,314",
+        ),
+        (Answer(ENDLESS), "it is longer than 5,179,314 bytes"),
+        (Answer(b"x", headers={"Content-Length": "9" * 30}), "announces a length of '999"),
+        (Answer(b"x", headers={"Content-Length": "many"}), "announces a length of 'many'"),
+        (Answer(b"x", headers={"Content-Length": "-5"}), "announces a length of '-5'"),
+        (Answer(b"", 302, {"Location": "http://[nowhere"}), "cannot download"),
+        (Answer(b"", 302, {"Location": "file:///etc/hostname"}), "cannot download"),
+        (Answer(b"", 302, {"Location": "http://127.0.0.1:port/"}), "cannot download"),
+        (Answer(b"", 302, {"Location": "http://\u00fc\u00df.invalid:0/ "}), "cannot download"),
+    ],
+    ids=["endless", "too long", "huge length", "no number", "negative", "no host", "a file", "no port", "odd"],
+)
+def test_lengths_and_redirects_that_make_no_sense_are_one_sentence(
+    server: Server, private_cache: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer, message: str
+) -> None:
+    monkeypatch.setattr(downloads, "PAUSES_BEFORE_RETRY", ())
+    server.routes[PATH] = [answer]
+    with pytest.raises(DataError) as error:
+        fetch("ETTh1", server.address)
+    assert message in error.value.message
+    assert files_below(private_cache) == []
+
+
 def test_a_silent_server_is_given_up(server: Server, private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.2)
     server.routes[PATH] = [Answer(etth1(), stall_after=100)]

@@ -11,7 +11,7 @@ from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
 from timellm_cli.console import print_note
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
-from timellm_cli.llm_files import NO_LLM, find_llm
+from timellm_cli.llm_files import NO_LLM
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch
 from timellm_cli.planning.hardware import Machine
@@ -27,7 +27,7 @@ def config_for(
     """The checkpoint's configuration for this machine. What and how it computes is chosen anew; the rest stays.
 
     A model that was trained in fp32 stays in fp32. Of 16-bit formats, the one that this device has is used. `csv`
-    replaces the configured file, `llm` an LLM whose folder has moved; its fingerprint is compared when it is loaded.
+    replaces the configured file, `llm` the LLM that the checkpoint names; its fingerprint is compared at loading.
     `changes` are the user's values for keys such as `hardware.kernels` and `data.fill`.
     """
     values: dict[str, Any] = {"hardware.device": device, "hardware.capture": "auto", "hardware.recompute": "auto"}
@@ -36,7 +36,7 @@ def config_for(
     if csv is not None:
         values["data.path"] = csv
     name = checkpoint.config.llm.name
-    if llm is not None and name != NO_LLM and find_llm(name) is None:
+    if llm is not None and name != NO_LLM:
         values["llm.name"] = llm
     return checkpoint.config.with_values({**values, **(changes or {})})
 

@@ -7,17 +7,22 @@ in other formats. An interrupted download continues. A CSV must be whole and hav
 import csv
 import hashlib
 import http.client
+import json
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from timellm_cli import __version__
 from timellm_cli.datasets import Dataset, fetch_command
 from timellm_cli.errors import ConfigError, DataError, ModelError
-from timellm_cli.llm_files import has_weights, hub_cache_directory
+from timellm_cli.fetching.catalogue import CATALOGUE
+from timellm_cli.llm_files import has_weights, hub_cache_directory, is_commit
 
 _TEXTS = ["*.json", "*.txt", "*.model", "*.jinja"]
 _WEIGHTS = ["*.safetensors"]
@@ -27,6 +32,8 @@ _LEFT_OUT = ["*/*", "consolidated*"]
 TIMEOUT_SECONDS = 30.0
 PAUSES_BEFORE_RETRY = (1.0, 3.0)
 _BUSY = (408, 429)
+_DIGITS = 18
+"""A length of more digits is none."""
 
 
 def fetch_from_hub(name: str, show_bars: bool) -> Path:
@@ -50,35 +57,70 @@ def fetch_from_hub(name: str, show_bars: bool) -> Path:
     return folder
 
 
-def _snapshot(name: str, patterns: list[str]) -> Path:
-    from huggingface_hub import errors, snapshot_download
+_HUB_ERRORS = {
+    "GatedRepoError": (
+        "{name} on the hub is gated: its owner must let you in",
+        "accept the terms at {page}, then `hf auth login` or set HF_TOKEN, then `{again}`",
+    ),
+    "RepositoryNotFoundError": (
+        "{name} is not on the hub, or it is private",
+        "check the spelling at {page}; for a private one `hf auth login` or set HF_TOKEN",
+    ),
+    "LocalEntryNotFoundError": (
+        "{name}: the hub cannot be reached: {cause}",
+        "check the network, the proxy and HF_ENDPOINT, then `{again}`",
+    ),
+}
+"""What to say of the hub's errors, by the names of their classes. Those of its transport library differ by version."""
 
-    page = f"https://huggingface.co/{name}"
+
+def _snapshot(name: str, patterns: list[str]) -> Path:
+    from huggingface_hub import get_session, snapshot_download
+
+    client = get_session()
+    hooks = client.event_hooks
+    if _require_plain_names not in hooks["response"]:
+        client.event_hooks = {**hooks, "response": [*hooks["response"], _require_plain_names]}
     try:
         return Path(
             snapshot_download(name, allow_patterns=patterns, ignore_patterns=_LEFT_OUT, cache_dir=hub_cache_directory())
         )
-    except errors.GatedRepoError:
-        raise ModelError(
-            f"{name} on the hub is gated: its owner must let you in",
-            f"accept the terms at {page}, then `hf auth login` or set HF_TOKEN, then `{fetch_command(name)}`",
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise ModelError(
-            f"{name} is not on the hub, or it is private",
-            f"check the spelling at {page}; for a private one `hf auth login` or set HF_TOKEN",
-        ) from None
-    except errors.LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{name}: the hub cannot be reached: {error.__cause__ or error}",
-            f"check the network, the proxy and HF_ENDPOINT, then `{fetch_command(name)}`",
-        ) from None
+    except ModelError:
+        raise
     except Exception as error:
-        # The errors of the hub's transport library differ by version. All mean that the download has failed.
+        said, hint = _HUB_ERRORS.get(
+            type(error).__name__,
+            ("{name}: the download failed: {error}", "what has arrived is kept: `{again}` continues it"),
+        )
+        facts = {
+            "name": name,
+            "page": f"https://huggingface.co/{name}",
+            "again": fetch_command(name),
+            "cause": error.__cause__ or error,
+            "error": f"{type(error).__name__}: {error}",
+        }
+        raise ModelError(said.format(**facts), hint.format(**facts)) from None
+
+
+def _require_plain_names(response: Any) -> None:
+    """Raise ModelError where an answer of the hub would name files or folders of its cache by a path.
+
+    The cache names folders by a commit's hash and files by the ETag. A server that is not the hub could lead out of it.
+    """
+    commits = [response.headers.get("X-Repo-Commit")]
+    if "/api/models/" in response.request.url.path and response.status_code == http.client.OK:
+        with suppress(ValueError):  # the hub's library says what is wrong with an answer that is no JSON
+            answer = json.loads(response.read())
+            commits.append(answer.get("sha") if isinstance(answer, dict) else None)
+    odd = [commit for commit in commits if commit is not None and not is_commit(str(commit))]
+    tags = [response.headers.get(name, "") for name in ("ETag", "X-Linked-ETag")]
+    odd += [tag for tag in tags if re.search(r"[/\\]|^.?\.+.?$", tag.removeprefix("W/"))]
+    if odd:
+        host = response.request.url.host
         raise ModelError(
-            f"{name}: the download failed: {type(error).__name__}: {error}",
-            f"what has arrived is kept: `{fetch_command(name)}` continues it",
-        ) from None
+            f"{host} answers with '{odd[0]:.80}', which is no commit or tag of the Hugging Face hub",
+            "check HF_ENDPOINT and the proxy; nothing of that answer was kept",
+        )
 
 
 class _Incomplete(OSError):
@@ -100,9 +142,9 @@ def download_csv(
     address = address_of(dataset, mirror)
     for pause in (*PAUSES_BEFORE_RETRY, None):
         try:
-            _receive(address, target, on_received)
+            _receive(address, target, 2 * CATALOGUE[dataset.name].size, on_received)
             break
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a redirect to no address
             if pause is None or not _may_pass(error):
                 raise DataError(
                     f"{dataset.name}: cannot download {address}: {_reason(error)}",
@@ -134,21 +176,29 @@ def address_of(dataset: Dataset, mirror: str | None) -> str:
     return f"{mirror.rstrip('/')}/{dataset.name}.csv"
 
 
-def _receive(address: str, target: Path, on_received: Callable[[int], None]) -> None:
+def _receive(address: str, target: Path, limit: int, on_received: Callable[[int], None]) -> None:
+    """Raises ValueError where more than `limit` bytes are announced or come."""
     request = urllib.request.Request(address, headers={"User-Agent": f"timellm/{__version__}"})
-    received = 0
+    received, too_long = 0, f"it is longer than {limit:,} bytes, twice what is known of the dataset"
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response, target.open("wb") as file:
-        announced = response.headers.get("Content-Length")
+        length = (response.headers.get("Content-Length") or "").strip()
+        announced = int(length) if length.isascii() and length.isdecimal() and len(length) < _DIGITS else None
+        if length and (announced is None or announced > limit):
+            raise ValueError(too_long if announced else f"the server announces a length of '{length:.40}'")
         while block := response.read(1 << 16):
             received += file.write(block)
+            if received > limit:
+                raise ValueError(too_long)
             on_received(received)
-    if announced is not None and received != int(announced):
-        raise _Incomplete(f"the connection ended after {received:,} of {int(announced):,} bytes")
+    if announced is not None and received != announced:
+        raise _Incomplete(f"the connection ended after {received:,} of {announced:,} bytes")
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether the same request may succeed later. A client error of the request itself does not pass."""
-    return not isinstance(error, urllib.error.HTTPError) or error.code >= 500 or error.code in _BUSY
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= http.client.INTERNAL_SERVER_ERROR or error.code in _BUSY
+    return not isinstance(error, ValueError)
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ comes from its own folder, and the embedding table in the file is compared with 
 """
 
 import pickle
+import re
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ _NAMES = {
 }
 _FULL_MAPPING = "mapping_layer.weight"
 _EMBEDDING = "word_embeddings"
+_LLM_LAYER = re.compile(r"llm_model\.(?:layers|h|encoder\.layer)\.(\d+)\.")
 _HINT = "the original saves its state dict with torch.save(model.state_dict(), path)"
 
 
@@ -31,7 +33,7 @@ def read_original(path: Path, model: TimeLLM) -> dict[str, Tensor]:
     """The trained weights of an original checkpoint under our names, for `model.load_trainable_state`.
 
     The full mapping (U x V) becomes compact through the LLM of `model`. Raises ModelError where the file is none
-    of the original's or was trained with another LLM.
+    of the original's or was trained with another LLM, or with another number of its layers.
     """
     prototypes, llm = model.prototypes, model.llm
     if not isinstance(prototypes, VocabularyPrototypes) or isinstance(llm, NoLLM):
@@ -46,6 +48,12 @@ def read_original(path: Path, model: TimeLLM) -> dict[str, Tensor]:
             "name the LLM it was trained with: --llm",
         )
     _compare_embeddings(path, state, embedding_VE)
+    layers = len({found[1] for name in state if (found := _LLM_LAYER.match(name))})
+    if layers not in (0, llm.depth):
+        raise ModelError(
+            f"'{path}' was trained with {layers} layers of its LLM, but this model has {llm.depth}",
+            f"use --layers {layers}",
+        )
     weights = {"prototypes.weight_UE": compact_mapping(full_UV, embedding_VE, prototypes.factor_EE.cpu())}
     for name, tensor in state.items():
         if (ours := _our_name(name)) is not None:

@@ -109,6 +109,11 @@ class Decoder(nn.Module):
         return self.last_norm_E.dtype
 
     @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    @property
     def embedding_VE(self) -> Tensor:
         """The table of token embeddings, V x E, on the CPU."""
         return self.embedding.table_VE

@@ -64,6 +64,12 @@ class TransformersLLM(nn.Module):
         return [0] if skipped is None else [0, skipped + 1]
 
     @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        count: int = self.llm.config.num_hidden_layers
+        return count
+
+    @property
     def embedding_VE(self) -> Tensor:
         """The table of token embeddings, V x E."""
         return self.llm.get_input_embeddings().weight
@@ -157,7 +163,7 @@ class TransformersLLM(nn.Module):
         versions = f"{version('torch')}-{version('transformers')}".replace("+", "-")
         precise = self.dtype == torch.float32 and not getattr(self.llm, "is_quantized", False)
         form = f"{self.dtype}".removeprefix("torch.") + ("" if precise else "-rounded")
-        lengths = f"{self.llm.config.num_hidden_layers}-{prefix_len}-{prompt_len}-{patches}"
+        lengths = f"{self.depth}-{prefix_len}-{prompt_len}-{patches}"
         name = f"reading-{lengths}-{form}-{self.embedding_VE.device.type}-{versions}"
         found = (prepared.read(name) if prepared else None) or {}
         if "reading" in found and found["reading"].shape == (3,):
