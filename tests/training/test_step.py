@@ -101,3 +101,17 @@ def test_every_shape_has_a_recording_and_every_call_its_own_output() -> None:
         assert torch.equal(captured("key", [values]).cpu(), 2 * values)
     captured("another key", [values])
     assert calls == [1, 3, 1, 5, 1, 5]  # warmed up on one sample and recorded, once for each shape and key
+
+
+@pytest.mark.parametrize("loss_units", ["standardised", "window"])
+def test_a_recorded_run_on_a_table_with_holes_is_the_launched_one(
+    make_config: MakeConfig, tiny_llm: Path, small_csv: Path, loss_units: str
+) -> None:
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    for row in (20, 21, 50, 90, 91, 92, 300):
+        lines[row] = lines[row].rsplit(",", 1)[0] + ","
+    small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    changes = {"data__fill": "linear", "train__loss_units": loss_units}
+    launched = train(configure(make_config, tiny_llm, "off", **changes), "launched")
+    recorded = train(configure(make_config, tiny_llm, "on", **changes), "recorded")
+    assert losses(recorded) == pytest.approx(losses(launched), rel=1e-4)
