@@ -89,7 +89,9 @@ def _escape(code: int) -> str:
     return f"\\x{code & 0xFF:02x}" if is_byte else f"\\u{code:04x}"
 
 
-_OF_MEMORY = re.compile("out of memory|allocate memory|not enough memory", re.IGNORECASE)
+_OF_MEMORY = re.compile(
+    "out of memory|allocate memory|not enough memory|failed to map segment|can't start new thread", re.IGNORECASE
+)
 _OF_PATHS = re.compile("Symlink loop|Could not determine home directory|embedded null")
 _NEED_LESS = "use a smaller --batch-size, fewer --layers or a smaller --llm; `timellm inspect` shows what a run needs"
 
@@ -100,11 +102,11 @@ def as_users_error(error: BaseException) -> TimellmError | None:
     The last resort behind the checks that know more about what was tried.
     """
     text, found = str(error), None
-    is_of_torch = isinstance(error, RuntimeError | OSError) and _OF_MEMORY.search(text)
+    is_of_memory = isinstance(error, RuntimeError | OSError | ImportError) and _OF_MEMORY.search(text)
     match error:
         case TimellmError():
             found = error
-        case _ if is_of_torch or isinstance(error, MemoryError):
+        case _ if is_of_memory or isinstance(error, MemoryError):
             found = ModelError(f"out of memory: {text or 'the computer has too little RAM for this'}", _NEED_LESS)
         case RecursionError():
             found = ConfigError("an input is nested too deeply to be read", "look for long rows of brackets in it")
@@ -114,6 +116,8 @@ def as_users_error(error: BaseException) -> TimellmError | None:
             found = DataError(f"a text is no UTF-8: {text}", "save the file as UTF-8")
         case OSError():
             found = _of_system(error)
+        case ImportError():
+            found = ModelError(f"a package that is needed cannot be used: {text}", "install it again with pip")
         case RuntimeError() | ValueError() if _OF_PATHS.search(text):
             found = ConfigError(f"a path cannot be used: {text}", "give another path")
     return found

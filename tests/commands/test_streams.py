@@ -64,17 +64,17 @@ def test_a_training_whose_reader_has_gone_ends_well(arguments: Arguments, tmp_pa
 
 
 def test_a_training_whose_terminal_is_closed_saves_and_ends(arguments: Arguments, tmp_path: Path) -> None:
-    """The kernel and the shell each send SIGHUP, and every write to the terminal fails from then on."""
+    """The kernel and the shell each send SIGHUP, to workers as well; every write to the terminal fails from then on."""
     import pty
 
     ours, theirs = pty.openpty()
-    endless = arguments("--epochs", 1000, "--patience", 0)
+    endless = arguments("--epochs", 1000, "--patience", 0, "--workers", 1)
     with training(endless, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
         os.close(theirs)
         wait_for_metrics(tmp_path, process)
         os.close(ours)
-        process.send_signal(signal.SIGHUP)
-        process.send_signal(signal.SIGHUP)
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGHUP)
         assert process.wait(300) == 130
     assert "last.pt" in files_of(tmp_path)
 

@@ -59,6 +59,11 @@ def _handled_by(receive: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def ignore_interruptions(worker: int) -> None:  # noqa: ARG001
-    """For worker processes, which Ctrl-C reaches as well: the main process decides. SIGTERM ends them as usual."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """For worker processes, which Ctrl-C and the terminal's end reach as well: the main process decides.
+
+    SIGTERM ends them as usual.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
