@@ -180,7 +180,13 @@ def download_progress(name: str, size: int) -> Iterator[Callable[[int], None]]:
         yield say_now_and_then(lambda received: f"{title}: {format_memory(received)} of {format_memory(size)}")
         return
     sizes = DownloadColumn(binary_units=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), sizes, TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        sizes,
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(title, total=size)
         yield lambda received: bar.update(task, completed=min(received, size))

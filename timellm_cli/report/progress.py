@@ -229,7 +229,12 @@ def scoring_progress(name: str, samples: int) -> Iterator[Callable[[int], None]]
 
         yield add
         return
-    columns = (TextColumn("Scoring {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("Scoring {task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(name.replace("[", r"\["), total=samples)
+        task = bar.add_task(name, total=samples)
         yield lambda scored: bar.advance(task, scored)
