@@ -1,5 +1,6 @@
 """Prompt tokens: exact with a tokenizer on this computer, near without; the prompt that inspect shows."""
 
+import io
 import json
 import math
 import random
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tests.planning.cases import known_shape
 from timellm_cli.config import Config, PromptConfig, WindowConfig
@@ -29,6 +31,8 @@ from timellm_cli.planning.prompt_tokens import (
     tokenizer_rates,
     typical_statistics,
 )
+from timellm_cli.report.inspect_json import plan_record
+from timellm_cli.report.inspect_tables import plan_tables
 
 REAL_COUNTS = {
     "qwen": 145, "llama2": 155, "llama3": 132, "gpt2": 132, "gemma": 145, "bert": 127, "smollm2": 149,
@@ -199,3 +203,17 @@ def test_statistics_agree_with_the_models_on_any_history(seed: int, length: int)
     assert [found.min, found.max, found.median] == pytest.approx(
         [expected.min, expected.max, expected.median], abs=2e-6
     )
+
+
+def test_an_llm_of_unknown_size_is_counted_by_its_tokenizer_and_gets_no_verdict(tiny_llm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llm, tmp_path / "experts"))
+    file = folder / "config.json"
+    entries = json.loads(file.read_text(encoding="utf-8")) | {"num_local_experts": 4}
+    file.write_text(json.dumps(entries), encoding="utf-8")
+    config = Config.model_validate({"llm": {"name": str(folder), "layers": 2}, "model": {"d_ff": 16}})
+    made = make_plan(config, Machine(gpu=None, ram_free=2**34, torch_has_cuda=False), from_file=False)
+    assert made.prompt.tokens.exact and made.prompt.tokens.total == len(made.prompt.text.encode())
+    assert made.memory is None and plan_record(made)["memory"] is None
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(plan_tables(made))
+    assert "so there is no verdict" in shown.getvalue() and "fits" not in shown.getvalue()

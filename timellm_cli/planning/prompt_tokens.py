@@ -122,13 +122,14 @@ def typical_statistics(seq_len: int, top_lags: int) -> WindowStatistics:
     )  # fmt: skip
 
 
-def count_tokens(text: PromptText, statistics: WindowStatistics, shape: LLMShape | None) -> TokenCount:
-    """Tokens of a prompt with these statistics, special tokens included; `shape` is None for an LLM nobody knows.
+def count_tokens(text: PromptText, statistics: WindowStatistics, shape: LLMShape | None, name: str = "") -> TokenCount:
+    """Tokens of a prompt with these statistics, special tokens included.
 
-    Raises ModelError for a broken tokenizer file.
+    `shape` is None for an LLM whose sizes are not known; its tokenizer is found by `name`. Raises ModelError for a
+    broken tokenizer file.
     """
     prompt = text.render(statistics)
-    if shape and (count := _load_tokenizer(shape.name)):
+    if (name := shape.name if shape else name) and (count := _load_tokenizer(name)):
         static = count(text.prefix)
         return TokenCount(static, count(prompt) - static, exact=True, error=0.0)
     rates = tokenizer_rates(shape.tokenizer if shape else "other")
@@ -191,5 +192,5 @@ def read_prompt(config: Config, shape: LLMShape | None, read: "Table | Rows | No
     published = PromptText(config.prompt.model_copy(update={"decimals": "all"}), config.window, description)
     sample = first_sample_statistics(read, config) if read else None
     statistics = sample or typical_statistics(config.window.seq_len, config.prompt.top_lags)
-    counts = count_tokens(ours, statistics, shape), count_tokens(published, statistics, shape)
-    return Prompt(*counts, ours.render(statistics), is_real=sample is not None)
+    tokens, longer = (count_tokens(kind, statistics, shape, config.llm.name) for kind in (ours, published))
+    return Prompt(tokens, longer, ours.render(statistics), is_real=sample is not None)

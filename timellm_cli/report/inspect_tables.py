@@ -58,7 +58,7 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
         if plan.savings:
             yield section("What needs less memory", savings_table(plan.savings))
     else:
-        yield section("Memory", Text(" not known, because the size of the LLM is not; so nobody knows whether it fits"))
+        yield section("Memory", Text(" not known, since the LLM's size is not counted; so there is no verdict"))
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
 
 
@@ -256,7 +256,8 @@ def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
     for line in swept:
         record = _record(line)
         cells = ("-" if record[name] is None else show(record[name]) for name, show in _SWEPT.items())
-        table.add_row(f" {line.value}", *cells, _fits_or_not(record["fits"]) if line.plan else _IMPOSSIBLE)
+        known = _fits_or_not(record["fits"]) if record["total"] is not None else Text("not known", style="dim")
+        table.add_row(f" {line.value}", *cells, known if line.plan else _IMPOSSIBLE)
     memories = [line.plan.memory for line in swept if line.plan and line.plan.memory]
     recomputed = any((memory.largest_batch or 0) > (memory.largest_keeping or 0) > 0 for memory in memories)
     note = [Text(" largest batch: with recompute, where that gives more", style="dim")] if recomputed else []
