@@ -48,14 +48,17 @@ WHOLE = {"best.pt", "last.pt", "metrics.jsonl", "curves.png", "config.toml"}
 
 @pytest.mark.skipif(not Path(FULL).exists(), reason="needs /dev/full")
 def test_a_training_whose_streams_are_full_ends_well(arguments: Arguments, tmp_path: Path) -> None:
-    with Path(FULL).open("wb") as full, training(arguments(), tmp_path, stdout=full, stderr=full) as process:
+    with (
+        Path(FULL).open("wb") as full,
+        training(arguments("--llm=none"), tmp_path, stdout=full, stderr=full) as process,
+    ):
         assert process.wait(300) == 0
     assert files_of(tmp_path) >= WHOLE
 
 
 def test_a_training_whose_reader_has_gone_ends_well(arguments: Arguments, tmp_path: Path) -> None:
     """As `train 2>&1 | head -1`."""
-    with training(arguments(), tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with training(arguments("--llm=none"), tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout
         assert process.stdout.readline()
         process.stdout.close()
@@ -68,7 +71,7 @@ def test_a_training_whose_terminal_is_closed_saves_and_ends(arguments: Arguments
     import pty
 
     ours, theirs = pty.openpty()
-    endless = arguments("--epochs", 1000, "--patience", 0, "--workers", 1)
+    endless = arguments("--llm=none", "--epochs", 1000, "--patience", 0, "--workers", 1)
     with training(endless, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
         os.close(theirs)
         wait_for_metrics(tmp_path, process)
@@ -80,7 +83,7 @@ def test_a_training_whose_terminal_is_closed_saves_and_ends(arguments: Arguments
 
 
 def test_nohup_keeps_a_training_going(arguments: Arguments, tmp_path: Path) -> None:
-    command = ["nohup", *TIMELLM, *arguments("--epochs", 3)]
+    command = ["nohup", *TIMELLM, *arguments("--llm=none", "--epochs", 3)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for_metrics(tmp_path, process)

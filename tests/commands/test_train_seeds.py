@@ -79,7 +79,7 @@ def test_resuming_goes_on_with_a_begun_seed_leaves_finished_ones_alone_and_makes
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert "the same command and --resume auto" in said
     stopped = load_checkpoint(checkpoints / "run-2022" / "last.pt").training

@@ -112,7 +112,7 @@ def _stop_once(victim: Victim, way: Way, moment: str, left: int, chance: random.
         time.sleep(chance.uniform(0, 0.01 if moment == "write" else 0.2))
     writing = bool(victim.half_written())
     way.stop(victim, process, chance)
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=300)[1]
     way.recover(victim)
     if process.returncode == 0:
         return False

@@ -30,7 +30,7 @@ def test_a_run_that_cannot_even_write_its_process_id_says_so(undisturbed: Victim
     resource = pytest.importorskip("resource", reason="only POSIX systems limit the size of files")
     before = {path.name: path.read_bytes() for path in undisturbed.directory.path.iterdir() if path.name != ".lock"}
     process = undisturbed.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=300)[1]
     assert process.returncode == 4, said
     assert "cannot be written: File too large" in said
     assert "Traceback" not in said

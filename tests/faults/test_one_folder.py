@@ -30,7 +30,7 @@ def test_a_second_training_is_refused_by_name_and_an_evaluation_is_not(
 ) -> None:
     victim, process = running
     second = victim.start()
-    said = second.communicate(timeout=120)[1]
+    said = second.communicate(timeout=300)[1]
     assert second.returncode == 2, said
     assert f"another training, process {process.pid}, is writing to" in said
     scored = cli("eval", victim.directory.best, "--limit=1", "--offline", cwd=victim.workshop.path)
