@@ -1,6 +1,7 @@
 """Files that are right, for a fuzzer to spoil."""
 
 import io
+import json
 import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,12 +26,34 @@ def seeds(target: str) -> list[bytes]:
         return [*(path.read_bytes() for path in files), b"train.batch_size=4", b"prompt.template={min}{lags}"]
     if target == "metrics":
         return [metrics_bytes(), metrics_bytes().replace(b"0.5", b"NaN"), metrics_bytes()[:-20]]
+    if target == "config":
+        return [json.dumps({**LLAMA, **change}).encode() for change in ({}, MOE, {"model_type": "gpt2", "n_embd": 32})]
+    if target == "tokenizer":
+        return [tokenizer_bytes()]
     return [checkpoint_bytes(), zipfile.ZipFile(io.BytesIO(checkpoint_bytes())).read(_pickle_name())]
+
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 257, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
+    "hidden_act": "silu", "rope_theta": 1e4, "tie_word_embeddings": True, "torch_dtype": "float32",
+}  # fmt: skip
+MOE = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
+
+
+def tokenizer_bytes() -> bytes:
+    """A tokenizer.json whose ids are byte values."""
+    import tempfile
+
+    from tests.conftest import write_byte_tokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_byte_tokenizer(Path(folder))
+        return (Path(folder) / "tokenizer.json").read_bytes()
 
 
 def metrics_bytes() -> bytes:
     """A line of each kind."""
-    import json
     from dataclasses import asdict
 
     from timellm_cli.training.records import BatchHalved, EpochFinished, MemoryMeasured, StepLogged

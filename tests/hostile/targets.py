@@ -1,6 +1,7 @@
 """What is fuzzed: a reader, and bytes for it. Whatever the bytes are, a reader may raise a `TimellmError` alone."""
 
 import io
+import json
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -69,6 +70,32 @@ def read_metrics_of_a_run(content: bytes) -> None:
     assert [line["step"] for line in read_metrics(path)] == [line["step"] for line in lines if line["step"] <= 10]
 
 
+def read_llm_config(content: bytes) -> None:
+    """config.json of an LLM: its shape, what a run with it weighs and needs, and which code would run it."""
+    _plan_with_llm(config=content)
+
+
+def read_tokenizer(content: bytes) -> None:
+    """tokenizer.json of an LLM, and the tokens of a prompt."""
+    _plan_with_llm(tokenizer=content)
+
+
+def _plan_with_llm(config: bytes | None = None, tokenizer: bytes | None = None) -> None:
+    from tests.hostile.seeds import LLAMA
+    from timellm_cli.planning.hardware import Machine
+    from timellm_cli.planning.plan import make_plan
+
+    folder = _scratch() / "llm"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_bytes(json.dumps(LLAMA).encode() if config is None else config)
+    (folder / "tokenizer.json").unlink(missing_ok=True)
+    if tokenizer is not None:
+        (folder / "tokenizer.json").write_bytes(tokenizer)
+    values = {"data": {"dataset": "ETTh1"}, "llm": {"name": str(folder)}, "hardware": {"device": "cpu"}}
+    with suppress(TimellmError):
+        make_plan(Config.model_validate(values), Machine(None, 8 * 2**30, torch_has_cuda=False), from_file=False)
+
+
 def _archive(pickle: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -84,4 +111,5 @@ def _archive(pickle: bytes) -> bytes:
 
 TARGETS: dict[str, Target] = {
     "csv": read_csv, "profile": read_profile, "checkpoint": read_checkpoint, "metrics": read_metrics_of_a_run,
+    "config": read_llm_config, "tokenizer": read_tokenizer,
 }  # fmt: skip

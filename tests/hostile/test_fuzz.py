@@ -1,12 +1,14 @@
 """Right files with a few bytes changed, and bytes of any kind: a reader answers with its own errors or not at all."""
 
+import json
+from datetime import datetime
 from functools import cache
 
 import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.hostile.seeds import seeds
+from tests.hostile.seeds import LLAMA, seeds
 from tests.hostile.targets import TARGETS
 from timellm_cli.config import FIELDS, nest
 
@@ -58,3 +60,21 @@ def test_no_metrics_break_their_reader(content: bytes) -> None:
 @given(values=st.dictionaries(st.sampled_from([*FIELDS]), ANY_VALUE, max_size=4))
 def test_no_value_of_a_configuration_breaks_its_reader(values: dict[str, object]) -> None:
     TARGETS["profile"](tomli_w.dumps(nest(values)).encode("utf-8", errors="surrogatepass"))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=QUIET)
+@given(content=st.one_of(spoilt("config"), st.binary(max_size=300)))
+def test_no_config_of_an_llm_breaks_its_reader(content: bytes) -> None:
+    TARGETS["config"](content)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
+@given(key=st.sampled_from(sorted(LLAMA)), value=ANY_VALUE.filter(lambda value: not isinstance(value, datetime)))
+def test_no_value_in_the_config_of_an_llm_breaks_its_reader(key: str, value: object) -> None:
+    TARGETS["config"](json.dumps({**LLAMA, key: value}).encode())
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=QUIET)
+@given(content=st.one_of(spoilt("tokenizer"), st.binary(max_size=300)))
+def test_no_tokenizer_breaks_its_reader(content: bytes) -> None:
+    TARGETS["tokenizer"](content)
