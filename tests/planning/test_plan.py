@@ -1,16 +1,26 @@
 """The whole plan, counted from the file or from what is known, weighed for a card; and a sweep of such plans."""
 
+import io
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from rich.console import Console
 
-from timellm_cli.config import Config, DataConfig
+from timellm_cli.config import FIELDS, Config, DataConfig, nest
 from timellm_cli.data.table import read_table
-from timellm_cli.errors import ConfigError, DataError
+from timellm_cli.errors import ConfigError, DataError, TimellmError
 from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.plan import Plan, find_data, make_plan, parse_sweep, plan_swept
+from timellm_cli.report.inspect_explain import explanation
+from timellm_cli.report.inspect_json import plan_record
+from timellm_cli.report.inspect_tables import plan_tables, shown_prompt
 from timellm_cli.units import GIB
 
 CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
@@ -199,3 +209,16 @@ def test_a_value_that_no_data_are_enough_for_is_a_line_and_a_wrong_one_an_error(
     assert too_long.plan is None and "too few rows" in too_long.fault
     with pytest.raises(ConfigError, match="batch_size=0: input should be greater"):
         plan_swept(Config(), "train.batch_size", "0", plan_of)
+
+
+NUMBERS = [key for key, field in FIELDS.items() if "int" in str(field.annotation)]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(NUMBERS), st.integers(0, 600) | st.integers(0, 2**54), max_size=4))
+def test_no_number_breaks_a_plan_or_its_tables(values: dict[str, int]) -> None:
+    with suppress(ValidationError, TimellmError):
+        made = make_plan(Config.model_validate(nest(values)), CPU_ONLY, from_file=False, explain=True)
+        console = Console(file=io.StringIO(), width=60)
+        console.print(plan_tables(made), explanation(made), shown_prompt(made))
+        json.dumps(plan_record(made), allow_nan=False)
