@@ -130,8 +130,8 @@ def summarise_seeds(best: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
 def print_seeds(console: Console, summary: Mapping[str, Any], path: Path, checkpoints: Sequence[Path]) -> None:
     """The table, the file that holds it, and the command that compares all seeds with the baselines."""
     table = titled_table(f"{len(summary['runs'])} seeds, the best epoch of each")
-    table.add_column("seed")
-    for name in ("epoch", *_COLUMNS.values()):
+    table.add_column("seed", no_wrap=True)
+    for name in ("epoch", *(name.replace(" ", "\n") for name in _COLUMNS.values())):
         table.add_column(name, justify="right")
     for run in summary["runs"]:
         table.add_row(str(run["seed"]), str(run["epoch"]), *_format(run))
