@@ -21,7 +21,7 @@ from runs import ProjectTraining, Run, make_encoder
 from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.llm_files import find_llm
-from timellm_cli.model.llm.transformers_llm import load_with_transformers
+from timellm_cli.model.llm.transformers_loading import load_with_transformers
 from timellm_cli.model.load import load_model
 from timellm_cli.settings import resolve
 from timellm_cli.training.state import seed_everything

@@ -22,7 +22,8 @@ from timellm_cli.model import load
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.ops import Kernels
-from timellm_cli.model.llm.transformers_llm import DTYPES, TransformersLLM
+from timellm_cli.model.llm.transformers_llm import TransformersLLM
+from timellm_cli.model.llm.transformers_loading import DTYPES
 from timellm_cli.planning.llm_shape import look_up_keys
 
 SMOLLM2 = {

@@ -74,7 +74,7 @@ import json, logging, sys, time
 from pathlib import Path
 import torch, transformers, bitsandbytes
 from timellm_cli.model.load import load_model
-from timellm_cli.model.llm.transformers_llm import load_with_transformers
+from timellm_cli.model.llm.transformers_loading import load_with_transformers
 from timellm_cli.settings import resolve
 logging.disable(logging.CRITICAL)
 folder, csv, layers, device, kind = sys.argv[1:]

@@ -223,6 +223,10 @@ def test_the_format_of_the_trained_file_decides_where_a_newer_one_is_ambiguous(s
         assert given.table.style.write(given.dates(1)[0]) == after
 
 
-def test_dates_end_with_the_year_9999(small_csv: Path) -> None:
+def test_dates_end_with_the_year_9999() -> None:
+    first, week = datetime(2024, 1, 1), timedelta(days=7)
+    rows = "".join(f"{first + week * row},{row},{row}\n" for row in range(60))
+    weekly = f"date,load,OT\n{rows}".encode()
+    given = read_input(weekly, make_config(Path("trained.csv")), COLUMNS, to_text(Every(week, first)), None)
     with pytest.raises(DataError, match="beyond the year 9999"):
-        read(small_csv).dates(80_000_000)
+        given.dates(500_000)
