@@ -3,9 +3,9 @@
     python -m pip install atheris
     python -m tests.hostile.fuzz TARGET FOLDER [libFuzzer's flags, such as -max_total_time=1200 -rss_limit_mb=3000]
 
-TARGET is csv, profile, checkpoint, metrics, config (an LLM's config.json) or tokenizer. What a reader does wrong ends the
-run and leaves the input in FOLDER: another exception than a `TimellmError`, 20 seconds for one input, or more memory than
-the limit.
+TARGET is csv, profile, checkpoint, metrics, config (an LLM's config.json) or tokenizer. What a reader does wrong ends
+the run and leaves the input in FOLDER: another exception than a `TimellmError`, 20 seconds for one input, or more
+memory than the limit.
 """
 
 import sys

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cached_property
+from itertools import pairwise
+from math import gcd
 
 import polars as pl
 
@@ -77,6 +79,7 @@ class MonthDays:
 
     `days` are days of the month, where 31 is the last; with `weekday` (0: Monday) they are ranks of that weekday in the
     month, where 5 is the last; with `workday` there is one, 1: the first working day (Monday to Friday), 31: the last.
+    Every `years` years, of which `phase` is the remainder.
     """
 
     months: tuple[int, ...]
@@ -84,11 +87,13 @@ class MonthDays:
     clock: time = time()
     weekday: int | None = None
     workday: bool = False
+    years: int = 1
+    phase: int = 0
 
     @cached_property
     def step(self) -> timedelta:
         """The usual time between two timestamps."""
-        return timedelta(days=round(365.25 / len(self.months) / len(self.days)))
+        return timedelta(days=round(365.25 * self.years / len(self.months) / len(self.days)))
 
     def numbers(self, stamps: pl.Series) -> pl.Series:
         """As of `Every`."""
@@ -98,14 +103,15 @@ class MonthDays:
         """As of `Every`."""
         rest, day = divmod(number, len(self.days))
         year, month = divmod(rest, len(self.months))
+        year = year * self.years + self.phase
         if not 1 <= year <= 9999:
             raise OverflowError("date value out of range")
         return datetime.combine(self._date(year, self.months[month], self.days[day]), self.clock)
 
     def _number(self, stamp: datetime) -> int | None:
-        if stamp.month not in self.months:
+        if stamp.month not in self.months or stamp.year % self.years != self.phase:
             return None
-        first = (stamp.year * len(self.months) + self.months.index(stamp.month)) * len(self.days)
+        first = (stamp.year // self.years * len(self.months) + self.months.index(stamp.month)) * len(self.days)
         return next((n for n in range(first, first + len(self.days)) if self.stamp(n) == stamp), None)
 
     def _date(self, year: int, month: int, day: int) -> date:
@@ -121,6 +127,8 @@ class MonthDays:
         return found
 
     def __str__(self) -> str:
+        if self.years > 1:
+            return f"{self.years} years"
         name = {12: "month", 4: "quarter", 1: "year"}.get(len(self.months), f"{len(self.months)} months of the year")
         if self.weekday is not None:
             ranks = ("first", "second", "third", "fourth", "last")
@@ -180,6 +188,10 @@ def _month_candidates(stamps: pl.Series, usual: timedelta) -> Iterator[Cadence]:
     ranks = sorted({(moment.day + 6) // 7 for moment in moments})
     last_week = all(monthrange(moment.year, moment.month)[1] - moment.day < 7 for moment in moments)
     weekdays = {moment.weekday() for moment in moments}
+    years = gcd(*(later.year - earlier.year for earlier, later in pairwise(moments)))
+    if years > 1 and len(seen) == 1:
+        day, phase = (ends if len(ends) == 1 else days)[-1], moments[0].year % years
+        yield MonthDays((moments[0].month,), (day,), clock, years=years, phase=phase)
     for months in classes:
         if not seen <= set(months):
             continue
@@ -241,7 +253,7 @@ def to_text(cadence: Cadence) -> str:
     assert isinstance(cadence, MonthDays)
     return json.dumps({
         "months": cadence.months, "days": cadence.days, "clock": str(cadence.clock),
-        "weekday": cadence.weekday, "workday": cadence.workday,
+        "weekday": cadence.weekday, "workday": cadence.workday, "years": cadence.years, "phase": cadence.phase,
     })  # fmt: skip
 
 
@@ -255,7 +267,7 @@ def parse_cadence(text: str) -> Cadence:
             return WeekTimes(_length(found["step"]), tuple(timedelta(microseconds=value) for value in found["week"]))
         return MonthDays(
             tuple(map(int, found["months"])), tuple(map(int, found["days"])), time.fromisoformat(found["clock"]),
-            found["weekday"], bool(found["workday"]),
+            found["weekday"], bool(found["workday"]), int(found["years"]), int(found["phase"]),
         )  # fmt: skip
     except (TypeError, KeyError, AttributeError, OverflowError, json.JSONDecodeError) as error:
         raise ValueError(f"no cadence: {text[:80]}") from error
