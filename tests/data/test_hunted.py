@@ -158,6 +158,11 @@ def test_the_number_that_is_meant(name: str) -> None:
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a year before Christ": (rows(["01.02.2024", "02.02.2024", "07.02.-024"]), {}, "'07.02.-024' is no timestamp"),
+    "a year of two digits among years of four": (rows(["01.02.2024", "02.02.2024", "03.02.24"]), {}, "is no timestamp"),
+    "an offset beyond the last year": (
+        rows(["9999-12-31T22:00:00-05:00", "9999-12-31T23:00:00-05:00", "9999-12-31T23:30:00-06:00"]), {}, "beyond the year 9999"
+    ),
     "a percentage": (rows(DAYS).replace(",3", ",3%"), {}, "'3%' is no number"),
     "a unit": (rows(DAYS).replace(",3", ",3 kW"), {}, "'3 kW' is no number"),
     "an underscore within a number": (rows(DAYS).replace(",3", ",1_000"), {}, "'1_000' is no number"),

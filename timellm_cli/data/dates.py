@@ -60,7 +60,11 @@ class DateFormat:
         return self.patterns[0]
 
     def wall(self, text: pl.Expr) -> pl.Expr:
-        """The wall time of each text, in microseconds; null where no pattern reads it."""
+        """The wall time of each text, in microseconds; null where no pattern reads it, or outside years 1000 to 9999."""
+        wall = self._wall(text)
+        return pl.when(wall.dt.year().is_between(1000, 9999)).then(wall)
+
+    def _wall(self, text: pl.Expr) -> pl.Expr:
         if self.name in _UNIX:
             return (text.cast(pl.Int64, strict=False) * _UNIX[self.name]).cast(pl.Datetime("us"))
         if self.name == "quarter":

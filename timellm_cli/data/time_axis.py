@@ -31,6 +31,15 @@ def find_axis(
     They are wall times where no offset changes, and where steps are whole days; else they are in UTC. Raises DataError
     for a wall time that `data.timezone` does not have.
     """
+    stamps, style = _axis(csv, walls, offsets, form, samples, data)
+    if bool((stamps.dt.year() > 9999).any()):
+        raise DataError(f"{csv.name}: a timestamp lies beyond the year 9999, where dates end", "cut the file before it")
+    return stamps, style
+
+
+def _axis(
+    csv: CsvFormat, walls: pl.Series, offsets: pl.Series | None, form: DateFormat, samples: Samples, data: DataConfig
+) -> tuple[pl.Series, DateStyle]:
     if data.snap:
         every = data.snap.replace("min", "m")
         walls = walls.dt.round(every)
