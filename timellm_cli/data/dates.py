@@ -60,7 +60,7 @@ class DateFormat:
         return self.patterns[0]
 
     def wall(self, text: pl.Expr) -> pl.Expr:
-        """The wall time of each text, in microseconds; null where no pattern reads it, or outside years 1000 to 9999."""
+        """The wall time of each text, in microseconds; null where no pattern reads it, and outside of 1000 to 9999."""
         wall = self._wall(text)
         return pl.when(wall.dt.year().is_between(1000, 9999)).then(wall)
 
