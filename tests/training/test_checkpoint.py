@@ -210,3 +210,16 @@ def test_the_random_generator_continues_where_they_were_captured(tmp_path: Path)
     drawn = torch.rand(3).tolist()
     restore_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
     assert torch.rand(3).tolist() == drawn
+
+
+@pytest.mark.parametrize("what", ["sizes beyond the end", "a password"])
+def test_an_archive_that_cannot_be_checked_is_damaged(saved: Path, what: str) -> None:
+    content = bytearray(saved.read_bytes())
+    entry = content.rfind(b"PK\x01\x02")  # the last entry of the directory
+    if what == "a password":
+        content[entry + 8] |= 1
+    else:
+        content[entry + 20 : entry + 28] = (2**31 - 2).to_bytes(4, "little") * 2
+    saved.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match="is damaged"):
+        load_checkpoint(saved)

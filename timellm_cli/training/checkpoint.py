@@ -6,6 +6,7 @@ Not here: which checkpoint a run continues from (`resume.py`), and which files o
 
 import io
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -258,7 +259,7 @@ def _refuse_unless_archive(path: Path) -> None:
             changed = None if packed else archive.testzip()
     except OSError as error:
         raise ModelError(f"checkpoint '{path}' cannot be read: {error.strerror}", nearby_checkpoints(path)) from None
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError, struct.error):
         if first == b"PK":
             raise ModelError(
                 f"'{path}' is damaged: its end is missing or overwritten", nearby_checkpoints(path)
