@@ -106,7 +106,7 @@ def quote(path: Path) -> str:
 
 
 _COLUMNS = {
-    "val_mse": "validation MSE", "val_mae": "validation MAE", "test_mse": "test MSE", "test_mae": "test MAE",
+    "val_mse": "val MSE", "val_mae": "val MAE", "test_mse": "test MSE", "test_mae": "test MAE",
 }  # fmt: skip
 
 
