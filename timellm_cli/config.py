@@ -203,7 +203,7 @@ class PromptConfig(Section):
     decimals: Annotated[int, Field(ge=0, le=9)] | Literal["all"] = option(
         3, "Decimals of the statistics; 'all' prints every digit, as the original does."
     )
-    top_lags: int = option(5, "How many lags of highest autocorrelation the prompt names.", ge=1)
+    top_lags: int = option(5, "How many lags of highest autocorrelation the prompt names.", ge=1, le=1000)
 
 
 class TrainConfig(Section):
