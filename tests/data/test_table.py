@@ -99,8 +99,15 @@ def test_an_index_and_a_text_that_never_changes_are_no_channels() -> None:
         assert len(table.notes) == 2
         assert "numbers the rows" in table.notes[0] and "'pump' in every row" in table.notes[1]
     assert read("index,date,load,OT,kind", lines, columns=("index", "OT")).columns == ("index", "OT")
-    with pytest.raises(DataError, match="column 1 of 4 has no name"):
+    with pytest.raises(DataError, match="column 1 of 4 has values but no name"):
         read(",date,load,OT", [f"{row * 7 % 5},{line}" for row, line in enumerate(daily_lines())])
+
+
+def test_columns_without_a_name_or_a_value_are_what_spreadsheets_leave() -> None:
+    assert read("date,load,OT,", [f"{line}," for line in daily_lines()]).columns == ("load", "OT")
+    assert read("date,load,OT,,", [f"{line}, ," for line in daily_lines()]).columns == ("load", "OT")
+    with pytest.raises(DataError, match="column 5 of 5 has values but no name"):
+        read("date,load,OT,,", [f"{line},,{row * 3 % 7}" for row, line in enumerate(daily_lines())])
 
 
 def test_truth_values_are_text() -> None:

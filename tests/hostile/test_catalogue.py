@@ -11,12 +11,14 @@ from tests.hostile.checkpoint_cases import CHECKPOINT_CASES
 from tests.hostile.csv_cases import CSV_CASES
 from tests.hostile.llm_cases import LLM_CASES
 from tests.hostile.settings_cases import SETTINGS_CASES
+from tests.hostile.table_cases import TABLE_CASES
 from tests.untrained import make_config, save_untrained
 
 CASES = {
     f"{kind}: {case.name}": case
     for kind, cases in (
         ("CSV", CSV_CASES), ("settings", SETTINGS_CASES), ("LLM", LLM_CASES), ("checkpoint", CHECKPOINT_CASES),
+        ("table", TABLE_CASES),
     )
     for case in cases
 }  # fmt: skip
@@ -57,7 +59,8 @@ def test_a_bad_input_is_one_clear_message(name: str, right_files: Path, tmp_path
 
 
 def test_the_catalogue_is_large_and_names_each_case_once() -> None:
-    assert len(CASES) == len(CSV_CASES) + len(SETTINGS_CASES) + len(LLM_CASES) + len(CHECKPOINT_CASES) >= 100
+    lists = (CSV_CASES, SETTINGS_CASES, LLM_CASES, CHECKPOINT_CASES, TABLE_CASES)
+    assert len(CASES) == sum(map(len, lists)) >= 280
 
 
 def test_the_right_files_are_right(right_files: Path, tmp_path: Path) -> None:

@@ -25,10 +25,12 @@ def date_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
 def select_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     """The value columns that a configuration selects, in the file's order, the target last. With S, it alone.
 
-    Raises DataError for missing and repeated columns, and for a file that is not the known dataset named.
+    Of several columns without a name there is none. Raises DataError for missing and repeated columns, and for a file
+    that is not the known dataset named.
     """
     target, header, dates = target_of(data), csv.header, date_columns(csv, data)
-    values = [name for name in header if name not in dates and name not in data.exclude]
+    left_out = {*dates, *data.exclude, *([""] if header.count("") > 1 else [])}
+    values = [name for name in header if name not in left_out]
     if len(header) > 1:
         _match_dataset(csv, data, values)
     _require(csv, dates, "date column", "--date-column")

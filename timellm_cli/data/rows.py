@@ -204,13 +204,29 @@ def _channels(
             if frame[name].is_nan().all() and len(frame) > 1 and (text := one_text(csv, name)):
                 notes.append(f"column '{name}' has '{text}' in every row and is no channel")
                 continue
-        if name == "":
-            raise DataError(
-                f"{csv.name}: column {csv.header.index('') + 1} of {len(csv.header)} has no name",
-                "name it in the header, or choose the value columns with --columns",
-            )
-        kept.append(name)
+        if name == "" and frame[name].null_count() < len(frame):
+            raise _unnamed(csv, csv.header.index(""))
+        if name:
+            kept.append(name)
+    if csv.header.count("") > 1 and not data.columns:
+        _require_empty(csv)
     return kept, notes
+
+
+def _unnamed(csv: CsvFormat, index: int) -> DataError:
+    return DataError(
+        f"{csv.name}: column {index + 1} of {len(csv.header)} has values but no name",
+        "name it in the header, or choose the value columns with --columns",
+    )
+
+
+def _require_empty(csv: CsvFormat) -> None:
+    """Raise DataError for a column with values among several without a name, which spreadsheets leave empty."""
+    unnamed = [index for index, name in enumerate(csv.header) if not name]
+    blank = [(pl.col(str(index)).fill_null("").str.strip_chars() == "").all() for index in unnamed]
+    for index, is_blank in zip(unnamed, csv.collect(csv.scan().select(blank)).row(0), strict=True):
+        if not is_blank:
+            raise _unnamed(csv, index)
 
 
 def _sample(csv: CsvFormat, text: pl.Expr, form: DateFormat, count: int) -> Samples:
