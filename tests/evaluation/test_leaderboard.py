@@ -1,6 +1,7 @@
 """Models, baselines and published figures on the same windows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,67 @@ def test_another_task_has_no_published_figures(changes: dict[str, object]) -> No
     assert published_for([config(**changes)]) == ()
     assert published_for([config(), config(**changes)]) == ()
     assert published_for([config()], "ETTm1") == published_for([config()], "custom") == ()
+
+
+def board(csv: Path, *changes: dict[str, object], task: Task | None = None) -> Leaderboard:
+    """Checkpoints that differ in configuration (keys with a dot) and in fields, scored as they are."""
+    data, task = load_data(make_config(csv, "gpt2")), task or Task()
+    scores = score(nothing, data, "test", 32)
+    checkpoints = []
+    for number, change in enumerate(changes):
+        config = data.config.with_values({key: value for key, value in change.items() if "." in key})
+        fields = {key: value for key, value in change.items() if "." not in key}
+        plain = {"rows": data.identity, "training_id": f"id{number}", "llm_fingerprint": "same", **fields}
+        cadence = to_text(data.table.cadence)
+        columns, scaler, name = data.table.columns, data.scaler, f"run-{number}"
+        one = Evaluated(
+            name=name, path=Path(name), config=config, columns=columns, scaler=scaler, cadence=cadence, **plain
+        )
+        one.data, one.scores = data, scores
+        checkpoints.append(one)
+    baseline = Baseline("oracle", "reads the future", everything)
+    return make_leaderboard(data, task, checkpoints, [(baseline, score(everything, data, "test", 32))])
+
+
+def runs(shown: Leaderboard) -> list[int]:
+    return [len(entry.runs) for entry in shown.models]
+
+
+def test_seeds_are_one_model_where_the_llm_has_moved_between_them(small_csv: Path) -> None:
+    moved = {"train.seed": 1, "llm.name": "/new/gpt2"}
+    assert runs(board(small_csv, {}, moved)) == [2]
+    assert runs(board(small_csv, {}, {**moved, "llm_fingerprint": "other"})) == [1, 1]
+
+
+def test_random_weights_of_another_folder_are_no_seed(small_csv: Path) -> None:
+    drawn = {"llm.weights": "random"}
+    assert runs(board(small_csv, drawn, {**drawn, "train.seed": 1, "llm.name": "/new/gpt2"})) == [1, 1]
+
+
+def test_files_of_one_training_are_named_also_where_its_length_or_llm_changed_between_them(small_csv: Path) -> None:
+    one = {"training_id": "one"}
+    shown = board(small_csv, one, {**one, "train.epochs": 99, "stage": "end"})
+    assert runs(shown) == [1, 1]
+    assert "run-0 and run-1 are of one training: they are two lines, not two seeds" in shown.notes
+    assert not any("two seeds" in note for note in board(small_csv, {}, {"train.epochs": 99}).notes)
+
+
+def test_imported_weights_without_a_training_are_not_of_one_training(small_csv: Path) -> None:
+    shown = board(small_csv, {"training_id": ""}, {"training_id": "", "train.seed": 1})
+    assert runs(shown) == [2] and not any("one training" in note for note in shown.notes)
+
+
+def test_test_rows_that_chose_the_best_epoch_or_may_have_been_trained_on_are_told(small_csv: Path) -> None:
+    data = load_data(make_config(small_csv))
+    later = {split: replace(data.identity["test"], first="2000", last="2000") for split in ("train", "val", "test")}
+    later["val"] = replace(later["val"], last="9999")
+    (note,) = [note for note in board(small_csv, {"rows": later}).notes if "chose" in note]
+    assert (
+        note
+        == "rows of this test split were validation rows of run-0, up to 9999: they chose its best epoch and its bands"
+    )
+    other = Task(csv=small_csv)
+    assert not any("same measurements" in note for note in board(small_csv, {}, task=other).notes)
+    later["train"] = replace(later["train"], last="9998")
+    (note,) = [note for note in board(small_csv, {"rows": later}, task=other).notes if "same measurements" in note]
+    assert note.startswith("run-0 was trained on rows up to 9998, and this test split starts at ")

@@ -44,6 +44,13 @@ def test_further_files_of_one_seed_are_lines_of_their_own() -> None:
     assert group_seeds([one, one, two, two]) == [[0, 2], [1], [3]]
 
 
+def test_best_epochs_and_last_ones_are_never_averaged_whatever_the_order() -> None:
+    one, two = config(train__seed=1), config(train__seed=2)
+    assert group_seeds([one, one, two, two], ["best", "end", "end", "best"]) == [[0, 3], [1, 2]]
+    assert group_seeds([one, two], ["end", "best"]) == [[0], [1]]
+    assert group_seeds([one, two], ["step 10", "step 20"]) == [[0], [1]]
+
+
 def test_double_quantization_of_what_is_not_quantised_makes_no_group() -> None:
     plain, without = (config(llm__quantization="none", llm__double_quant=on, train__seed=on) for on in (True, False))
     assert group_seeds([plain, without]) == [[0, 1]]

@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out, and nothing else is let in."""
 
+import math
 import pickle
 import zipfile
 from datetime import datetime, timedelta
@@ -223,3 +224,30 @@ def test_an_archive_that_cannot_be_checked_is_damaged(saved: Path, what: str) ->
     saved.write_bytes(bytes(content))
     with pytest.raises(ModelError, match="is damaged"):
         load_checkpoint(saved)
+
+
+ODD = (None, True, -1, math.nan, "x", [], {"a": {}}, torch.tensor([1, 2]), torch.zeros(2, device="meta"), ["\x1b"])
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+def test_no_entry_of_another_type_is_let_in_or_ends_in_a_traceback(saved: Path) -> None:
+    """Free texts may be any text, the weights' state and bands may be absent; everything else is refused by name."""
+    plain = torch.load(saved, weights_only=True)
+    free = {"version", "date_format", "llm_fingerprint", "training_id"}
+    allowed = {(key, "'x'") for key in free} | {("training", "None"), ("intervals", "None")}
+    let_in = set()
+    forged = [(key, odd, {**plain, key: odd}) for key in plain for odd in ODD]
+    forged += [
+        (f"rows.{key}", odd, {**plain, "rows": {**plain["rows"], "val": {**plain["rows"]["val"], key: odd}}})
+        for key in ("rows", "first", "last", "digest")
+        for odd in ODD
+        if odd != "x" or key == "rows"
+    ]
+    for key, odd, content in forged:
+        torch.save(content, saved)
+        try:
+            load_checkpoint(saved)
+            let_in.add((key, repr(odd)))
+        except ModelError:
+            continue
+    assert let_in == allowed

@@ -1,6 +1,8 @@
 """The files of a run: which are there, which stay, who may write."""
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import tomllib
@@ -121,3 +123,35 @@ def test_a_second_process_is_refused_by_the_holders_id_and_a_killed_holder_leave
         holder.wait()
     with locked(tmp_path):
         assert (tmp_path / ".lock").read_text(encoding="ascii") == str(os.getpid())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
+@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_or_syncing_of_folders_ends_no_training(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    sync = os.fsync
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(os, "fsync", lambda file: refuse() if stat.S_ISDIR(os.fstat(file).st_mode) else sync(file))
+    with locked(directory.path), replacing(directory.last) as file:
+        file.write(b"whole")
+    assert directory.last.read_bytes() == b"whole"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX locks")
+def test_a_disk_that_fails_while_locking_is_not_taken_for_one_without_locks(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "lockf", fail)
+    with pytest.raises(OSError, match="Input/output"), locked(directory.path):
+        pass

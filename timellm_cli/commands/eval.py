@@ -67,7 +67,18 @@ def run(
     _check_arguments(paths, task, report)
     loaded = [load_checkpoint(path) for path in paths]
     models = [
-        Evaluated(name, path, one.config, one.columns, one.scaler, one.cadence, one.rows, one.training_id)
+        Evaluated(
+            name=name,
+            path=path,
+            config=one.config,
+            columns=one.columns,
+            scaler=one.scaler,
+            cadence=one.cadence,
+            rows=one.rows,
+            training_id=one.training_id,
+            stage=one.stage,
+            llm_fingerprint=one.llm_fingerprint,
+        )
         for name, path, one in zip(name_checkpoints(paths), paths, loaded, strict=True)
     ]
     # A stride leaves out windows in training; here every window is scored.

@@ -27,7 +27,7 @@ class Evaluated:
     """A checkpoint under evaluation. `timellm eval` fills in the fields from `data` on, one after the other.
 
     `config`, `columns`, `scaler`, `cadence` and `rows` are those of its training; columns are in the scaler's order.
-    `training_id` is the same in every file of one training. `data` is
+    `training_id` is the same in every file of one training, `stage` says which of its weights these are. `data` is
     what it is scored on, with the configuration for this machine. `coverage` is empty where the bands do not apply.
     `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint.
     """
@@ -40,6 +40,8 @@ class Evaluated:
     cadence: str
     rows: Mapping[str, RowsIdentity]
     training_id: str
+    stage: str = "best"
+    llm_fingerprint: str = ""
     data: ForecastData = field(init=False)
     scores: Scores = field(init=False)
     coverage: tuple[Coverage, ...] = ()

@@ -3,6 +3,7 @@
 import math
 import tomllib
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,9 @@ def make_leaderboard(
     """
     samples = data.windows(task.split)
     windows = scored_windows(data, task.split, task.limit)
-    groups = [
-        [checkpoints[position] for position in group] for group in group_seeds([one.config for one in checkpoints])
-    ]
+    checkpoints = _with_one_name_an_llm(checkpoints)
+    grouped = group_seeds([one.config for one in checkpoints], [one.stage for one in checkpoints])
+    groups = [[checkpoints[position] for position in group] for group in grouped]
     names = name_groups([[seed.name for seed in group] for group in groups])
     models = [entry_of_model(name, group) for name, group in zip(names, groups, strict=True)]
     configs = {name: group[0].config for name, group in zip(names, groups, strict=True)}
@@ -160,6 +161,13 @@ def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -
             f"{task.csv.name} replaces the trained CSV: it is standardised by the checkpoint's scaler, and the "
             "baselines are fitted on its own training rows"
         )
+        start = data.identity[task.split].first
+        for one in checkpoints:
+            if task.split != "train" and start <= (end := one.rows["train"].last):
+                yield (
+                    f"{one.name} was trained on rows up to {end}, and this {task.split} split starts at {start}: where "
+                    "both files hold the same measurements, these figures say nothing about new data"
+                )
     if task.zero_shot is not None:
         trained_on = listed(dict.fromkeys(name_of(one.config.data) for one in checkpoints), 6)
         yield (
@@ -199,7 +207,12 @@ def notes_on_rows(checkpoint: Evaluated, split: str) -> Iterator[str]:
     if not different:
         return
     yield f"the file is not the one that {checkpoint.name} was trained on; " + "; ".join(different)
-    trained, scored = checkpoint.rows["train"], checkpoint.data.identity[split]
+    trained, scored, chosen_by = checkpoint.rows["train"], checkpoint.data.identity[split], checkpoint.rows["val"]
+    if split == "test" and trained.last < scored.first <= chosen_by.last:
+        yield (
+            f"rows of this test split were validation rows of {checkpoint.name}, up to {chosen_by.last}: they chose "
+            "its best epoch and its bands"
+        )
     if split != "train" and scored.first <= trained.last:
         yield (
             f"rows of this {split} split were trained on: {checkpoint.name} was trained on rows up to {trained.last}, "
@@ -207,13 +220,31 @@ def notes_on_rows(checkpoint: Evaluated, split: str) -> Iterator[str]:
         )
 
 
+def _with_one_name_an_llm(checkpoints: Sequence[Evaluated]) -> list[Evaluated]:
+    """An LLM whose folder has moved is the same LLM: the first name that its fingerprint had stands for all."""
+    names: dict[str, str] = {}
+    same = []
+    for one in checkpoints:
+        llm = one.config.llm
+        if one.llm_fingerprint and llm.weights == "pretrained":
+            name = names.setdefault(one.llm_fingerprint, llm.name)
+            if name != llm.name:
+                renamed = copy(one)
+                renamed.config = one.config.with_values({"llm.name": name})
+                same.append(renamed)
+                continue
+        same.append(one)
+    return same
+
+
 def _notes_on_repeats(checkpoints: Sequence[Evaluated]) -> Iterator[str]:
     """Which checkpoints are no seeds of their own."""
     for position, one in enumerate(checkpoints):
         for other in checkpoints[:position]:
-            if recipe(one.config) != recipe(other.config) or one.config.train.seed != other.config.train.seed:
-                continue
             same = one.training_id and one.training_id == other.training_id
+            equal = recipe(one.config) == recipe(other.config) and one.config.train.seed == other.config.train.seed
+            if not same and not equal:
+                continue
             what = "of one training" if same else f"trained with the same settings and the seed {one.config.train.seed}"
             yield f"{other.name} and {one.name} are {what}: they are two lines, not two seeds"
             break

@@ -48,12 +48,14 @@ def recipe(config: Config) -> dict[str, Any]:
     }
 
 
-def group_seeds(configs: Sequence[Config]) -> list[list[int]]:
+def group_seeds(configs: Sequence[Config], stages: Sequence[str] = ()) -> list[list[int]]:
     """The positions of the configurations, the seeds of one recipe together, in the order of each recipe's first.
 
-    A further checkpoint of the same recipe and seed is a group of its own: it says nothing of the spread over seeds.
+    `stages` say which weights of a training each is: best epochs and last ones are never averaged. A further checkpoint
+    of the same recipe and seed is a group of its own: it says nothing of the spread over seeds.
     """
-    recipes = [recipe(config) for config in configs]
+    stages = stages or [""] * len(configs)
+    recipes = [(recipe(config), stage) for config, stage in zip(configs, stages, strict=True)]
     groups: list[list[int]] = []
     seeds_of: dict[int, list[int]] = {}
     for position, config in enumerate(configs):

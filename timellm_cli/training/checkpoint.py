@@ -61,6 +61,13 @@ class Checkpoint:
     training: TrainingState | None = field(default=None, repr=False)
     intervals: Intervals | None = field(default=None, repr=False)
 
+    @property
+    def stage(self) -> str:
+        """Which weights of a training these are: those of its best epoch, of its end, or of a step on the way."""
+        if self.training is None:
+            return "best"
+        return "end" if self.training.run.finished else f"step {self.training.run.step}"
+
     @classmethod
     def of(
         cls,
@@ -203,6 +210,20 @@ def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: 
     )
 
 
+def _text(plain: Mapping[str, Any], key: str) -> str:
+    """Raises TypeError where it is no text."""
+    if not isinstance(plain[key], str):
+        raise TypeError(f"{key} is no text")
+    return str(plain[key])
+
+
+def _rows_from(plain: Mapping[str, Any]) -> RowsIdentity:
+    """Raises TypeError where the count is no number, or the rest no text."""
+    if type(plain["rows"]) is not int or plain["rows"] < 0:
+        raise TypeError("a count of rows is no whole number")
+    return RowsIdentity(plain["rows"], *(_text(plain, key) for key in ("first", "last", "digest")))
+
+
 def _training_from(plain: Mapping[str, Any]) -> TrainingState:
     """Raises KeyError or TypeError where something is missing or unknown."""
     return TrainingState(RunState(**plain["run"]), dict(plain["step"]), dict(plain["random"]))
@@ -210,9 +231,10 @@ def _training_from(plain: Mapping[str, Any]) -> TrainingState:
 
 def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
     made_by = f"timellm {plain.get('version', '(unknown)')}"
-    if plain.get("format_version") != FORMAT_VERSION:
+    version = plain.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise ModelError(
-            f"'{path}' has checkpoint format {plain.get('format_version')}, made by {made_by}; "
+            f"'{path}' has checkpoint format {repr(version)[:40]}, made by {made_by}; "
             f"this is timellm {__version__}, which reads format {FORMAT_VERSION}",
             f"use {made_by} for it",
         )
@@ -227,12 +249,12 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             scaler=scaler,
             columns=tuple(plain["columns"]),
             cadence=plain["cadence"],
-            date_format=str(plain["date_format"]),
-            rows={split: RowsIdentity(**plain["rows"][split]) for split in SPLITS},
-            metrics=dict(plain["metrics"]),
-            llm_fingerprint=plain["llm_fingerprint"],
-            training_id=str(plain["training_id"]),
-            version=plain["version"],
+            date_format=_text(plain, "date_format"),
+            rows={split: _rows_from(plain["rows"][split]) for split in SPLITS},
+            metrics={str(name): float(value) for name, value in plain["metrics"].items()},
+            llm_fingerprint=_text(plain, "llm_fingerprint"),
+            training_id=_text(plain, "training_id"),
+            version=_text(plain, "version"),
             training=None if plain["training"] is None else _training_from(plain["training"]),
             intervals=None if bands is None else _intervals_from(bands, plain["columns"], config.window.pred_len),
         )
@@ -244,7 +266,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             f"{key}: {fault['msg']}",
             f"use {made_by} for it",
         ) from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise ModelError(f"'{path}' is a damaged checkpoint: {error!r}", nearby_checkpoints(path)) from None
 
 

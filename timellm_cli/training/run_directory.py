@@ -4,6 +4,7 @@ The operating system drops the lock when the process ends, however it ends, so a
 record lock and not a `flock`, which worker processes would keep for seconds after the main process was killed.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -131,6 +132,7 @@ def nearby_checkpoints(path: Path) -> str:
 
 
 LOCK_NAME = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _LOCKED_BYTE = 2**20  # Windows forbids others to read a locked byte; this one lies behind the process id
 
 
@@ -169,6 +171,7 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def _try_lock(descriptor: int) -> bool:
+    """False where another process holds the lock. A file system without locks ends no training."""
     try:
         if os.name == "nt":
             import msvcrt
@@ -183,4 +186,7 @@ def _try_lock(descriptor: int) -> bool:
     except (BlockingIOError, PermissionError):
         os.lseek(descriptor, 0, os.SEEK_SET)
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     return True
