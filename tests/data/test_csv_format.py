@@ -116,6 +116,12 @@ def test_blank_lines_and_quotes_are_no_rows_of_their_own(tmp_path: Path, text: s
     assert len(read_table(path, CUSTOM).values) == (11 if "2024-01-11" in text else 10)
 
 
+def test_a_row_of_control_characters_is_a_row_and_no_blank_line() -> None:
+    text = "date,OT\n2024-01-01,1\n\n2240/2/299,2\n\x1d\x1d\n"
+    with pytest.raises(DataError, match="line 5, column 'date': .* is no timestamp"):
+        read_table(io.BytesIO(text.encode()), CUSTOM)
+
+
 def test_two_thousand_columns_are_read(tmp_path: Path) -> None:
     names = [f"sensor {number}" for number in range(1999)]
     lines = [",".join([stamp, *(["0.125"] * 2000)]) for stamp in hourly(300)]

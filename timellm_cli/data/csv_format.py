@@ -29,6 +29,8 @@ BEYOND = "\0beyond"
 QUOTES_HINT = "look for a quotation mark without a partner"
 GUESSED_ENCODINGS = ("gb18030", "cp1252")
 _MOST_LINES_ABOVE = 50
+_BLANKS = " \t\n\r\v\f\x85\xa0"
+"""Python also counts the control characters 1C to 1F as blanks, polars does not."""
 _GZIP = b"\x1f\x8b"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -71,9 +73,10 @@ class CsvFormat:
             yield numbered_rows(text, self.delimiter, self.skipped)
 
     def find(self, row: int) -> tuple[int, list[str]]:
-        """Line number and cells of data row `row`, counted from 0. Reads the file up to there."""
+        """Line number and cells of data row `row`, counted from 0, absent cells empty. Reads the file up to there."""
         with self.rows() as lines:
-            return next(islice(lines, row + 1, None), (row + 2, []))
+            line, cells = next(islice(lines, row + 1, None), (row + 2, []))
+        return line, cells + [""] * (len(self.header) - len(cells))
 
     def line(self, row: int) -> int:
         """Line number of data row `row`, counted from 0."""
@@ -215,7 +218,7 @@ def numbered_rows(lines: Iterable[str], delimiter: str, skipped: int = 0) -> Ite
     reader = csv.reader(islice(lines, skipped, None), delimiter=delimiter, skipinitialspace=True)
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            if any(cell.strip() or cell.strip(_BLANKS) for cell in cells):
                 yield reader.line_num + skipped, cells
     except csv.Error as error:
         line = reader.line_num + skipped
