@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from timellm_cli.allocator import use_expandable_segments
+from timellm_cli.cli import use_expandable_segments
 
 NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 

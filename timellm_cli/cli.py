@@ -3,6 +3,7 @@
 Every heavy import lives in a command's body, so that `--help` answers at once.
 """
 
+import os
 import shlex
 import sys
 import traceback
@@ -18,7 +19,6 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from timellm_cli import __version__
-from timellm_cli.allocator import use_expandable_segments
 from timellm_cli.console import doing, err, fault_of_results, guard_streams, print_lines, say
 from timellm_cli.data.csv_format import check_file
 from timellm_cli.datasets import csv_named
@@ -310,6 +310,19 @@ def _show(error: Exception) -> ExitCode:
     if known.hint:
         print_lines(err, Text.assemble(("hint: ", "bold cyan"), known.hint))
     return known.exit_code
+
+
+_ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+
+
+def use_expandable_segments() -> None:
+    """Let the memory of a GPU grow in one piece, unless the user has settings of their own.
+
+    Otherwise blocks of many sizes cause fragmentation: recording a step of Qwen2.5-3B with all layers reserves 0.2 GiB
+    more (benchmarks/RESULTS.md). PyTorch does this on Linux alone.
+    """
+    if sys.platform == "linux" and not any(name in os.environ for name in _ALLOCATOR_SETTINGS):
+        os.environ[_ALLOCATOR_SETTINGS[0]] = "expandable_segments:True"
 
 
 def main() -> None:

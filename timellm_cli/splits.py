@@ -1,13 +1,20 @@
-"""Which rows belong to training, validation and test. Light: standard library only.
+"""Which rows belong to training, validation and test, and how they are known again. Light: standard library only.
 
 A *row* is a line of the CSV.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from timellm_cli.config import DataConfig, WindowConfig
 from timellm_cli.datasets import Dataset
 from timellm_cli.errors import DataError
+from timellm_cli.units import format_count
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SPLITS = ("train", "val", "test")
 
@@ -76,3 +83,45 @@ def split_rows(rows: int, dataset: Dataset | None, data: DataConfig, window: Win
                 "use a longer file, or a smaller --seq-len or --pred-len",
             )
     return spans
+
+
+@dataclass(frozen=True)
+class RowsIdentity:
+    """The rows of a split without the history before them: how many, the first and the last timestamp, a digest."""
+
+    rows: int
+    first: str
+    last: str
+    digest: str
+
+
+def identify(stamps: "pl.Series", frame: "pl.DataFrame", spans: Spans, seq_len: int) -> dict[str, RowsIdentity]:
+    """The identity of each split of a table with timestamps (N) and raw values (N, C). Absent values are equal."""
+    starts = {"train": 0, "val": spans.val.start + seq_len, "test": spans.test.start + seq_len}
+    stops = {"train": spans.scaler.stop, "val": spans.val.stop, "test": spans.test.stop}
+    found = {}
+    for split in SPLITS:
+        part, length = slice(starts[split], stops[split]), stops[split] - starts[split]
+        digest = sha256(stamps[part].to_physical().to_numpy().tobytes())
+        for column in frame:
+            digest.update(column.name.encode())
+            digest.update(column[part].fill_null(float("nan")).to_numpy().tobytes())
+        first, last = stamps[starts[split]], stamps[stops[split] - 1]
+        found[split] = RowsIdentity(length, str(first), str(last), digest.hexdigest()[:16])
+    return found
+
+
+def differences(then: Mapping[str, RowsIdentity], now: Mapping[str, RowsIdentity]) -> Iterator[str]:
+    """What differs between the rows of a training and those at hand, one sentence for each split that does."""
+    for split in then:
+        before, here = then[split], now[split]
+        if before == here:
+            continue
+        if (before.rows, before.first, before.last) == (here.rows, here.first, here.last):
+            yield f"{split}: the same {format_count(here.rows, 'row')}, but with other values"
+        else:
+            yield f"{split}: {_range(before)} then, {_range(here)} now"
+
+
+def _range(identity: RowsIdentity) -> str:
+    return f"{format_count(identity.rows, 'row')} from {identity.first} to {identity.last}"

@@ -76,8 +76,8 @@ def checkpoint_bytes() -> bytes:
 
     from timellm_cli.config import Config
     from timellm_cli.data.cadence import Every, to_text
-    from timellm_cli.data.identity import RowsIdentity
     from timellm_cli.data.scale import Scaler
+    from timellm_cli.splits import RowsIdentity
     from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 
     scaler = Scaler(np.array([0.5]), np.array([2.0]))

@@ -16,10 +16,10 @@ from tests.training.conftest import MakeConfig, assert_same_weights, train
 from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import Every, to_text
-from timellm_cli.data.identity import RowsIdentity
 from timellm_cli.data.scale import Scaler
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.bands import Intervals
+from timellm_cli.splits import RowsIdentity
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, load_runner, save_checkpoint
 from timellm_cli.training.state import capture_random_state, restore_random_state
 

@@ -14,12 +14,11 @@ from torch import Tensor
 from timellm_cli.config import Config, WindowConfig
 from timellm_cli.counts import count_windows
 from timellm_cli.data.batch import Batch
-from timellm_cli.data.identity import RowsIdentity, identify
 from timellm_cli.data.scale import Scaler, require_computable
 from timellm_cli.data.table import Table, constant_columns, read_table
 from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
 from timellm_cli.errors import DataError
-from timellm_cli.splits import Span, Spans, split_rows
+from timellm_cli.splits import RowsIdentity, Span, Spans, identify, split_rows
 
 
 class WindowDataset:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 
 from timellm_cli.config import Config
-from timellm_cli.data.identity import RowsIdentity
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError
@@ -20,6 +19,7 @@ from timellm_cli.evaluation.score import ChannelErrors, PartErrors, Scores, mean
 from timellm_cli.evaluation.seeds import spread_of
 from timellm_cli.evaluation.task import Task
 from timellm_cli.llm_files import NO_LLM
+from timellm_cli.splits import RowsIdentity
 
 
 @dataclass(eq=False)

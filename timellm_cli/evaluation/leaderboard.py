@@ -10,7 +10,6 @@ from typing import Any
 
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import parse_cadence
-from timellm_cli.data.identity import differences
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
 from timellm_cli.errors import listed
@@ -21,6 +20,7 @@ from timellm_cli.evaluation.score import Scores, mean_scores, scored_windows
 from timellm_cli.evaluation.seeds import group_seeds, name_groups, recipe
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import Verdict, judge
+from timellm_cli.splits import differences
 
 _PUBLISHED_SEQ_LEN = 512
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from timellm_cli import __version__
 from timellm_cli.config import Config
 from timellm_cli.data.cadence import parse_cadence, to_text
-from timellm_cli.data.identity import RowsIdentity
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError
@@ -29,7 +28,7 @@ from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
-from timellm_cli.splits import SPLITS
+from timellm_cli.splits import SPLITS, RowsIdentity
 from timellm_cli.training.run_directory import nearby_checkpoints, require_checkpoint
 from timellm_cli.training.state import RunState, TrainingState
 

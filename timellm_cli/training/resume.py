@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from timellm_cli.config import Config
-from timellm_cli.data.identity import differences
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path
 from timellm_cli.errors import ConfigError, DataError, ModelError
 from timellm_cli.settings import Settings
+from timellm_cli.splits import differences
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 from timellm_cli.training.optimizer import LENGTH_BOUND
 from timellm_cli.training.run_directory import RunDirectory

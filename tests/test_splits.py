@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.untrained import make_config
-from timellm_cli.data.identity import RowsIdentity, differences
 from timellm_cli.data.windows import load_data
+from timellm_cli.splits import RowsIdentity, differences
 
 
 def identity_of(path: Path, lines: list[str]) -> dict[str, RowsIdentity]:
