@@ -20,6 +20,18 @@ def _set(**keys: object) -> Spoil:
     return spoil
 
 
+def _drop(part: str) -> Spoil:
+    """Leaves out the tensors whose names hold `part`."""
+
+    def spoil(folder: Path) -> None:
+        from safetensors.numpy import load_file, save_file
+
+        kept = {name: tensor for name, tensor in load_file(folder / _WEIGHTS).items() if part not in name}
+        save_file(kept, folder / _WEIGHTS, {"format": "pt"})
+
+    return spoil
+
+
 def _header(text: bytes, says: int | None = None) -> bytes:
     """A safetensors file of this header, and 64 bytes of weights."""
     return struct.pack("<Q", len(text) if says is None else says) + text + b"\0" * 64
@@ -60,4 +72,16 @@ LLM_CASES = [
     Case("a tokeniser with code of its own", _RUN, 4, ("has no tokenizer",), both(remove("llm/tokenizer.json"), write("llm/tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["own.Config", null]}}'), write("llm/own.py", _CODE))),
     Case("another LLM than the checkpoint's", ("predict", "best.pt", "data.csv"), 4, ("not the one of the checkpoint", "fingerprint"), both(replace("llm/tokenizer.json", "<|endoftext|>", "<|endoftexts|>", 99), replace("llm/tokenizer_config.json", "<|endoftext|>", "<|endoftexts|>", 99))),
     Case("an LLM that is gone", ("predict", "best.pt", "data.csv"), 4, ("--llm",), remove("llm/config.json")),
+    Case("a missing layer, in inspect", (*INSPECT, *SMALL), 0, ("it has no tensor 'layers.1.input_layernorm.weight'",), _drop("layers.1.")),
+    Case("a missing embedding", _RUN, 4, ("it has no tensor 'embed_tokens.weight'",), _drop("embed_tokens")),
+    Case("a pointer of Git LFS", _RUN, 4, ("a pointer of Git LFS", "git lfs pull"), write(_WEIGHTS, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n")),
+    Case("an adapter beside the weights", _RUN, 4, ("it is an adapter (LoRA)",), write("llm/adapter_config.json", "{}")),
+    Case("weights quantised by GPTQ", _RUN, 4, ("quantised already (gptq)", "16 bits"), _set(quantization_config={"quant_method": "gptq", "bits": 4})),
+    Case("weights quantised by MLX", _RUN, 4, ("quantised already (MLX)",), _set(quantization={"bits": 4, "group_size": 64})),
+    Case("an epsilon that is no number", _RUN, 4, ("rms_norm_eps nan", "not a positive number"), _set(rms_norm_eps=float("nan"))),
+    Case("a base of rotary positions that is a text", _RUN, 4, ("rope_theta 'many'",), _set(rope_theta="many")),
+    Case("a number of layers without an end", _RUN, 4, ("num_hidden_layers 1000000",), _set(num_hidden_layers=10**30)),
+    Case("more heads than features", _RUN, 4, ("llm",), _set(num_attention_heads=10**6)),
+    Case("a user that nobody knows", (*_RUN, "--llm", "~nobody/x"), 4, ("~nobody/x",)),
+    Case("a name of 300 letters", (*_RUN, "--llm", "x" * 300), 2, ("xxx", "File name too long")),
 ]  # fmt: skip

@@ -3,11 +3,13 @@
 Tokens and the statistics themselves are in `prompt_tokens.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
 from timellm_cli.config import PromptConfig, WindowConfig
+from timellm_cli.errors import ModelError
 from timellm_cli.prompt_template import parse_template
 
 
@@ -61,6 +63,40 @@ class PromptText:
             median=statistics.median,
             trend="upward" if statistics.upward else "downward",
             lags=list(statistics.lags),
+        )
+
+
+def many_kinds(top_lags: int) -> list[WindowStatistics]:
+    """Statistics with every sign and first digit: one of these always follows the constant text."""
+    sizes = (0.0, *(digit * 1.0371 for digit in range(1, 10)), 12.5, 345.6)
+    values = [sign * size for size in sizes for sign in (1, -1)]
+    return [
+        WindowStatistics(value, value, value, value > 0, tuple(range(first, first + top_lags)))
+        for first, value in enumerate(values)
+    ]
+
+
+def require_tokens(
+    prompts: Sequence[str], bare: Sequence[Sequence[int]], whole: Sequence[Sequence[int]], words: int | None
+) -> None:
+    """Raise ModelError where a tokeniser makes nothing of a prompt, or tokens that the LLM does not have.
+
+    `bare` are the prompts' token ids, `whole` those with special tokens; `words` is how many the LLM has, if known.
+    """
+    if any(prompt.strip() and not ids for prompt, ids in zip(prompts, bare, strict=True)):
+        raise ModelError(
+            "the LLM's tokenizer makes no token of a prompt",
+            "look at the normalizer in its tokenizer.json, or choose another --llm",
+        )
+    require_known(max((max(ids, default=0) for ids in whole), default=0), words)
+
+
+def require_known(largest_id: int, words: int | None) -> None:
+    """Raise ModelError where a tokeniser writes a token that the LLM does not have."""
+    if words is not None and largest_id >= words:
+        raise ModelError(
+            f"the tokenizer writes token {largest_id:,}, but the LLM has {words:,} tokens, counted from 0",
+            "put the tokenizer files that belong to the LLM beside it, or fetch it again",
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
-from timellm_cli.model.prompt import PromptText, WindowStatistics
+from timellm_cli.model.prompt import PromptText, WindowStatistics, many_kinds, require_known, require_tokens
 from timellm_cli.model.time_llm import normalise
 
 _TIE = 1e-9
@@ -44,9 +44,8 @@ class PromptEncoder:
         """
         self.text, self.max_tokens, self.patches = text, max_tokens, patches
         self._multiple_of = multiple_of
-        self._tokenizer = PromptTokenizer(text, tokenizer, keep_prefix)
+        self._tokenizer = PromptTokenizer(text, tokenizer, keep_prefix, words)
         self.longest, self._words = self._tokenizer.longest, words
-        self._require_known(self._tokenizer.largest_id)
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -72,15 +71,8 @@ class PromptEncoder:
         mask_BK = np.arange(width) >= width - lengths_B[:, None]
         ids_BK = np.zeros((len(suffixes), width), dtype=np.int64)
         ids_BK[mask_BK] = np.fromiter(chain.from_iterable(suffixes), dtype=np.int64, count=lengths_B.sum())
-        self._require_known(int(ids_BK.max(initial=0)))
+        require_known(int(ids_BK.max(initial=0)), self._words)
         return PromptTokens(torch.from_numpy(ids_BK), torch.from_numpy(mask_BK.astype(np.int64)), self.prefix)
-
-    def _require_known(self, largest_id: int) -> None:
-        if self._words is not None and largest_id >= self._words:
-            raise ModelError(
-                f"the tokeniser writes token {largest_id:,}, but the LLM has {self._words:,} tokens",
-                "put the tokeniser files that belong to the LLM beside it, or fetch it again",
-            )
 
 
 class NoPromptEncoder:
@@ -101,17 +93,13 @@ class PromptTokenizer:
     same ids: calling the fast library below the tokeniser directly, and tokenising only what follows the prefix.
     """
 
-    def __init__(self, text: PromptText, tokenizer: Any, keep_prefix: bool = True) -> None:
+    def __init__(self, text: PromptText, tokenizer: Any, keep_prefix: bool = True, words: int | None = None) -> None:
         self._tokenizer, self._text = tokenizer, text.prefix
-        prompts = [text.render(statistics) for statistics in _many_kinds(text.top_lags)]
+        prompts = [text.render(statistics) for statistics in many_kinds(text.top_lags)]
         whole = self._call(prompts)
-        self.longest, self.largest_id = max(map(len, whole)), max(chain.from_iterable(whole), default=-1)
-        """Tokens of the longest prompt tried, and the largest token in them."""
+        self.longest = max(map(len, whole))
         bare = self._call(prompts, specials=False)
-        if not all(sequence or not prompt.strip() for sequence, prompt in zip(bare, prompts, strict=True)):
-            raise ModelError(
-                "the LLM's tokeniser makes no tokens of a prompt", "the normaliser in its tokenizer.json may be broken"
-            )
+        require_tokens(prompts, bare, whole, words)
         self._fast = (
             hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
             and self._call_library(prompts) == whole
@@ -168,16 +156,6 @@ class PromptTokenizer:
         """In two thirds of the time of `_call`."""
         found = self._tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=specials)
         return [encoding.ids for encoding in found]
-
-
-def _many_kinds(top_lags: int) -> list[WindowStatistics]:
-    """Statistics with every sign and first digit: one of these always follows the constant text."""
-    sizes = (0.0, *(digit * 1.0371 for digit in range(1, 10)), 12.5, 345.6)
-    values = [sign * size for size in sizes for sign in (1, -1)]
-    return [
-        WindowStatistics(value, value, value, value > 0, tuple(range(first, first + top_lags)))
-        for first, value in enumerate(values)
-    ]
 
 
 def window_statistics(scaled_BT: Tensor, top_lags: int) -> list[WindowStatistics]:

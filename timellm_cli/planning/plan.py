@@ -1,7 +1,7 @@
 """Everything that `inspect` says of a run, and the same for several values of one key. Light."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from timellm_cli.data.columns import select_columns
 from timellm_cli.data.csv_format import CsvFormat, open_csv
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, TimellmError, did_you_mean
-from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.code_path import CodePath, find_code_path
@@ -119,10 +118,7 @@ def make_plan(
         cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len) if also_cpu else None,
         time=_estimate_time(planned, planned_for, shape, prompt, counts) if sized else None,
         savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
-        checks=(
-            *(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
-            *_check_prompt(config, prompt),
-        ),
+        checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
     )
 
 
@@ -146,13 +142,6 @@ def _check_rows(check: Check, data: DataSource) -> Check:
     if data.unread:
         return replace(check, detail=f"{check.detail} (rows 1 to {MOST_ROWS:,} of {data.rows:,} were read)")
     return check
-
-
-def _check_prompt(config: Config, prompt: Prompt) -> Iterator[Check]:
-    """A fault where the tokenizer makes nothing of the prompt, as one with a wrong normalizer does."""
-    if config.llm.name != NO_LLM and prompt.tokens.total == 0:
-        remedy = "look at the normalizer in its tokenizer.json, or choose another --llm"
-        yield Check("prompt", False, "the LLM's tokenizer makes no token of it", remedy)
 
 
 def find_data(data: DataConfig) -> DataSource:

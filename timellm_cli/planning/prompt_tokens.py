@@ -8,18 +8,18 @@ import math
 import re
 import tomllib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from operator import mul
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from timellm_cli.config import Config
 from timellm_cli.datasets import description_of, known_dataset
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import NO_LLM, find_llm
-from timellm_cli.model.prompt import PromptText, WindowStatistics
+from timellm_cli.model.prompt import PromptText, WindowStatistics, many_kinds, require_tokens
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.splits import split_rows
 
@@ -129,9 +129,9 @@ def count_tokens(text: PromptText, statistics: WindowStatistics, shape: LLMShape
     broken tokenizer file.
     """
     prompt = text.render(statistics)
-    if (name := shape.name if shape else name) and (count := _load_tokenizer(name)):
-        static = count(text.prefix)
-        return TokenCount(static, count(prompt) - static, exact=True, error=0.0)
+    if (name := shape.name if shape else name) and (tokenizer := _load_tokenizer(name)):
+        static, total = (len(tokenizer.encode(part).ids) for part in (text.prefix, prompt))
+        return TokenCount(static, total - static, exact=True, error=0.0)
     rates = tokenizer_rates(shape.tokenizer if shape else "other")
     static = round(rates.estimate(text.prefix)) + rates.added
     total = round(rates.estimate(prompt)) + rates.added
@@ -146,8 +146,8 @@ def tokenizer_rates(family: str) -> TokenRates:
 
 
 @cache
-def _load_tokenizer(name: str) -> Callable[[str], int] | None:
-    """What counts tokens as `AutoTokenizer` would, through the small library underneath it; None without its file."""
+def _load_tokenizer(name: str) -> Any:
+    """What makes the tokens that `AutoTokenizer` would, from the small library underneath it; None without its file."""
     folder = find_llm(name)
     file = folder / "tokenizer.json" if folder else None
     if file is None or not file.is_file():
@@ -160,7 +160,19 @@ def _load_tokenizer(name: str) -> Callable[[str], int] | None:
         raise ModelError(f"'{file}' is no tokenizer: {error}", "fetch the LLM again") from None
     tokenizer.no_truncation()  # as the run calls it, whatever the file says
     tokenizer.no_padding()
-    return lambda text: len(tokenizer.encode(text).ids)
+    return tokenizer
+
+
+def require_fitting_tokenizer(config: Config, words: int | None) -> None:
+    """Raise ModelError where loading would refuse the tokenizer for the prompts that it makes of this run."""
+    if tokenizer := _load_tokenizer(config.llm.name):
+        text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
+        prompts = [text.render(statistics) for statistics in many_kinds(text.top_lags)]
+        bare, whole = (
+            [encoding.ids for encoding in tokenizer.encode_batch(prompts, add_special_tokens=specials)]
+            for specials in (False, True)
+        )
+        require_tokens(prompts, bare, whole, words)
 
 
 _NONE = TokenCount(0, 0, exact=True, error=0.0)

@@ -23,12 +23,13 @@ from timellm_cli.planning.hardware import Machine
 from timellm_cli.planning.llm_shape import (
     LLMShape,
     hub_id_of,
+    look_up_keys,
     look_up_llm,
     reads_and_writes,
     unknown_llm,
 )
 from timellm_cli.planning.memory_bill import Memory, find_savings, how_to_need_less, is_sized, weigh
-from timellm_cli.planning.prompt_tokens import read_prompt
+from timellm_cli.planning.prompt_tokens import read_prompt, require_fitting_tokenizer
 from timellm_cli.planning.run_name import run_name
 from timellm_cli.units import format_memory
 
@@ -124,6 +125,9 @@ def _weigh(
     """Whether prompt and patches fit into the LLM's positions, and a step into the memory."""
     try:
         prompt = read_prompt(config, shape)
+        if config.llm.name != NO_LLM:
+            words = (look_up_keys(config.llm.name) or {}).get("vocab_size")
+            require_fitting_tokenizer(config, words if isinstance(words, int) else None)
     except (ConfigError, ModelError) as error:
         yield Check("prompt", False, error.message, error.hint)
         return

@@ -143,6 +143,21 @@ def test_a_damaged_file_is_made_again_with_a_note(
     assert "damaged" not in capsys.readouterr().out
 
 
+def test_wrong_bytes_in_a_prepared_file_are_seen_and_made_again(
+    tiny_llm: Path, private_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = forecaster_on(tiny_llm, "nf4")
+    for path in private_cache.glob("prepared/*/*.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 4
+        path.unlink()
+        path.write_bytes(content)
+    again = forecaster_on(tiny_llm, "nf4")
+    assert_equal_tensors(first.llm, again.llm)
+    assert torch.equal(first.prototypes.factor_EE, again.prototypes.factor_EE)
+    assert capsys.readouterr().out.count("its checksum is another one") == 3
+
+
 @pytest.mark.parametrize("refusal", ["no folder", "full", "nearly full"])
 def test_a_disk_that_refuses_is_noted_and_the_start_goes_on(
     tiny_llm: Path,

@@ -17,6 +17,7 @@ from timellm_cli.llm_files import fingerprint_llm
 from timellm_cli.model.llm.transformers_loading import try_loading
 from timellm_cli.model.load import load_model
 from timellm_cli.planning import code_path
+from timellm_cli.planning.prompt_tokens import require_fitting_tokenizer
 from timellm_cli.planning.readiness import Check, _check_llm
 
 IN_A_PROCESS = code_path.run_trial
@@ -288,6 +289,35 @@ def test_nonsense_in_config_json_is_one_sentence_in_inspect_and_in_loading(
     assert not found.ok
     assert said in found.detail
     with pytest.raises(ModelError):
+        load_model(config, CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys", "said"),
+    [
+        (
+            {"normalizer": {"type": "Replace", "pattern": {"Regex": r"[\s\S]+"}, "content": ""}},
+            {},
+            "makes no token of",
+        ),
+        ({}, {"vocab_size": 100}, "the LLM has 100 tokens"),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_is_refused_by_inspect_and_by_loading(
+    folders: Path, tmp_path: Path, changes: dict[str, object], keys: dict[str, int], said: str
+) -> None:
+    folder = copy_of(folders / "llama", tmp_path)
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+    if keys:
+        set_keys(folder, **keys)
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:100].clone()
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    config = make_config(Path("unread.csv"), folder)
+    with pytest.raises(ModelError, match=said):
+        require_fitting_tokenizer(config, keys.get("vocab_size", 1024))
+    with pytest.raises(ModelError, match=said):
         load_model(config, CPU)
 
 
