@@ -207,7 +207,7 @@ def test_chance_is_seldom_called_drift_and_drift_is(tmp_path: Path) -> None:
     """Of 30 stationary series, at most two."""
     stationary = [says_drift(autoregressive(tmp_path / "still.csv", 2000, seed)) for seed in range(30)]
     assert sum(stationary) <= 2
-    drifting = [says_drift(autoregressive(tmp_path / "drift.csv", 4000, seed, late=0.0)) for seed in range(5)]
+    drifting = [says_drift(autoregressive(tmp_path / "drift.csv", 8000, seed, late=0.0)) for seed in range(5)]
     assert sum(drifting) == 5
 
 

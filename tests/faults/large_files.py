@@ -30,7 +30,10 @@ _WINDOW = ("--dataset=custom", "--seq-len=96", "--pred-len=24", "--llm=none", "-
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that did its work: seconds, and the most memory it held, in MiB."""
+    """A process that did its work: seconds, and the most memory of its own that it held, in MiB.
+
+    Pages of files, such as those of a CSV that is read, are not its own: the system takes them back at need.
+    """
 
     seconds: float
     peak: float
@@ -63,7 +66,8 @@ def watch(*arguments: object, cwd: Path) -> Finished:
     )  # fmt: skip
     while process.poll() is None:
         try:
-            peak = max(peak, process.memory_info().rss)
+            memory = process.memory_info()
+            peak = max(peak, memory.rss - getattr(memory, "shared", 0))
         except psutil.NoSuchProcess:
             break
         time.sleep(_POLL)

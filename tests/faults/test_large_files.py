@@ -17,9 +17,12 @@ assert samples.values_CN is data.values_CN, "a copy"
 """
 
 
-def test_a_table_takes_less_than_three_times_the_memory_of_its_float32_values(tmp_path: Path) -> None:
-    """Beyond a table of half the rows, so that what any table takes does not count."""
+def test_a_table_takes_less_than_six_times_the_memory_of_its_float32_values(tmp_path: Path) -> None:
+    """Beyond a table of half the rows, so that what any table takes does not count.
+
+    Float64 values and timestamps are 2.25 times; the reader's allocator keeps about as much again for some seconds.
+    """
     path, half = tmp_path / "long.csv", 600_000
     write_large(path, 2 * half, 8)
     whole, first = watch("-c", LOAD, path, cwd=tmp_path), watch("-c", LOAD, cut(path, half), cwd=tmp_path)
-    assert 1 < (whole.peak - first.peak) / table_size(half, 8) < 3
+    assert 1 < (whole.peak - first.peak) / table_size(half, 8) < 6

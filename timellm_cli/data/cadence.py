@@ -235,6 +235,7 @@ def continue_stamps(last: datetime, cadence: Cadence, steps: int) -> list[dateti
     number = cadence.numbers(pl.Series([last], dtype=pl.Datetime("us")))[0]
     if number is None:  # a row between two times of the week
         number = next(n for n in range(_before(cadence, last), 2**62) if cadence.stamp(n + 1) > last)
+    cadence.stamp(number + steps)  # raises before the others are made
     return [cadence.stamp(number + step) for step in range(1, steps + 1)]
 
 
