@@ -175,6 +175,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a date that is day first above and month first below": (
         rows(["13/01/2024", "14/01/2024", "01/15/2024"]), {}, "'01/15/2024' is no timestamp"
     ),
+    "an hour without its offset among rows that have one": (
+        rows(["2024-01-01 00:00:00Z", "2024-01-01 1"]), {}, "'2024-01-01 1' is no timestamp"
+    ),
     "an offset in one row alone": (rows(["2024-01-01 00:00", "2024-01-01 01:00+01:00"]), {}, "is no timestamp"),
 }  # fmt: skip
 

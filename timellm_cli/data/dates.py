@@ -62,7 +62,8 @@ class DateFormat:
     def wall(self, text: pl.Expr) -> pl.Expr:
         """The wall time of each text, in microseconds; null where no pattern reads it, and outside of 1000 to 9999."""
         wall = self._wall(text)
-        return pl.when(wall.dt.year().is_between(1000, 9999)).then(wall)
+        is_read = wall.dt.year().is_between(1000, 9999)
+        return pl.when(is_read & text.str.contains(_OFFSET) if self.has_offset else is_read).then(wall)
 
     def _wall(self, text: pl.Expr) -> pl.Expr:
         if self.name in _UNIX:
