@@ -222,3 +222,11 @@ def test_no_number_breaks_a_plan_or_its_tables(values: dict[str, int]) -> None:
         console = Console(file=io.StringIO(), width=60)
         console.print(plan_tables(made), explanation(made), shown_prompt(made))
         json.dumps(plan_record(made), allow_nan=False)
+
+
+@pytest.mark.parametrize("experts", ["num_local_experts", "num_experts", "n_routed_experts"])
+def test_a_mixture_of_experts_has_no_verdict(tmp_path: Path, experts: str) -> None:
+    keys = {"model_type": "mixtral", "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 257, experts: 8}
+    (tmp_path / "config.json").write_text(json.dumps(keys), encoding="utf-8")
+    planned = plan(llm={"name": str(tmp_path)})
+    assert (planned.memory, planned.shape) == (None, None)

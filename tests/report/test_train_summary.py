@@ -59,3 +59,12 @@ def test_predicted_memory_stands_beside_what_was_measured(tmp_path: Path, memory
 def test_a_path_is_one_word_of_the_command_line_whatever_it_is_called(name: str) -> None:
     assert shlex.split(quote(Path(name))) == [name]
     assert quote(Path("runs/best.pt")) == "runs/best.pt"
+
+
+def test_a_best_checkpoint_that_something_removed_is_said(tmp_path: Path) -> None:
+    console = Console(width=120, file=io.StringIO(), force_terminal=False)
+    record = RunFinished("all 3 epochs are done", 33, 3, BEST, 5.0, None)
+    print_end(console, record, make_config(Path("some.csv")), tmp_path, Path("some.csv"))
+    text = " ".join(console.file.getvalue().split())
+    assert "best.pt is gone: another program removed it" in text
+    assert f"timellm eval {tmp_path / 'last.pt'}" in text

@@ -74,11 +74,7 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
         f"{record.step:,} steps in {format_duration(record.seconds)}",
         *([memory_line(record.memory)] if record.memory else []),
         f"Files in {folder}: {_size(checkpoint)}last.pt, config.toml, metrics.jsonl, curves.png",
-        *(
-            []
-            if checkpoint.is_file()
-            else ["best.pt is gone, which something else removed; last.pt has the newest weights"]
-        ),
+        *([] if checkpoint.is_file() else ["best.pt is gone: another program removed it; last.pt is whole"]),
         "Next:",
     ]
     checkpoint = checkpoint if checkpoint.is_file() else folder / "last.pt"
