@@ -317,3 +317,20 @@ def test_a_sweep_prints_a_line_for_each_value(cli: Cli) -> None:
     assert small["total"] < large["total"] and small["epoch"] > large["epoch"] > 0
     assert (small["fits"], small["steps_per_epoch"]) == (True, 59_417)
     assert impossible["total"] is None and "fewer than one batch" in impossible["fault"]
+
+
+def test_what_was_found_in_a_file_is_said(cli: Cli, tmp_path: Path) -> None:
+    lines = ["id,date,OT,pump", *(f"{row},2024-01-01 {row % 24:02d}:00,{row},on" for row in range(24))]
+    lines += [f"{24 + row},2024-01-02 {row % 24:02d}:00,{-9999 if row == 5 else row},on" for row in range(24)]
+    path = tmp_path / "notes.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    command = ("inspect", "--dataset=custom", "--data-path", path, "--llm=none", "--seq-len=4", "--pred-len=2")
+    plain = last_json(cli(*command, "--json"))
+    shown = " ".join(cli(*command).stdout.split())
+    for words in (
+        "column 'id' numbers the rows",
+        "column 'pump' has 'on' in every row",
+        "column 'OT' has -9999 in 1 rows",
+    ):
+        assert any(words in note for note in plain["data_notes"])
+        assert words in shown

@@ -274,7 +274,7 @@ def test_more_marks_of_no_value_can_be_given() -> None:
 def test_a_mark_far_from_all_other_values_is_said() -> None:
     lines = [f"{stamp},{-9999 if row in (4, 9) else 20 + row % 5}" for row, stamp in enumerate(hourly(50))]
     (note,) = read("date,OT", lines).notes
-    assert "column 'OT' has -9999 in 2 rows" in note and "--na=-9999" in note
+    assert "column 'OT' has -9999 in 2 rows (first at 2024-01-01 04:00:00)" in note and "--na=-9999" in note
     assert read("date,OT", [f"{stamp},{99 + row % 5}" for row, stamp in enumerate(hourly(50))]).notes == ()
 
 

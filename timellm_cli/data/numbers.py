@@ -1,13 +1,14 @@
 """Cells to numbers: decimal and thousands signs, and the texts that mark a cell without a value. Light."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.csv_format import CsvFormat
 from timellm_cli.errors import DataError
+from timellm_cli.units import format_count
 
 NO_VALUE = (
     "", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "null", "NULL", "None", "-", "--",
@@ -108,18 +109,21 @@ def numbers_rows(numbers: pl.Series) -> bool:
     return len(numbers) > 2 and numbers[0] in (0, 1) and bool((numbers.diff()[1:] == 1).fill_null(False).all())
 
 
-def sentinels(frame: pl.DataFrame) -> Sequence[str]:
-    """Notes on values such as -9999 that may stand for 'no value' and would spoil mean and deviation."""
+def sentinels(frame: pl.DataFrame, when: Callable[[int], str]) -> Sequence[str]:
+    """Notes on values such as -9999 that may stand for 'no value' and would spoil mean and deviation.
+
+    `when` writes the timestamp of a row.
+    """
     notes = []
     for column in frame:
         known = column.drop_nulls()
         for value in sorted(_SENTINELS & set(known.sort()[[0, -1]].to_list() if len(known) else [])):
             count, others = int((known == value).sum()), known.filter(known != value)
             if count * 2 < len(known) and _is_far(value, others):
-                rows = (column == value).fill_null(False).arg_true()
+                first = when(int((column == value).fill_null(False).arg_true()[0]))
                 notes.append(
-                    f"column '{column.name}' has {value:g} in {count:,} rows (first in row {int(rows[0]) + 1:,}), far "
-                    f"from all other values; --na={value:g} --fill linear, if it means 'no value'"
+                    f"column '{column.name}' has {value:g} in {format_count(count, 'row')} (first at {first}), far from "
+                    f"all other values; --na={value:g} --fill linear, if it means 'no value'"
                 )
     return notes
 

@@ -71,11 +71,16 @@ def read_table(source: Path | BinaryIO, data: DataConfig, *, name: str | None = 
     Raises DataError for anything but a regular table of finite numbers. With `data.fill`, absent rows and empty cells
     are null.
     """
-    rows = read_rows(open_csv(source, name, data), data)
-    table = make_table(rows, data)
+    return with_notes_on_values(make_table(read_rows(open_csv(source, name, data), data), data))
+
+
+def with_notes_on_values(table: Table) -> Table:
+    """The table with notes on channels that never change and on values that may stand for none."""
     constant = constant_columns(table.frame)
     notes = [f"constant, so there is nothing to forecast: {', '.join(constant)}"] if constant else []
-    return replace(table, notes=(*table.notes, *notes, *sentinels(table.frame)))
+    return replace(
+        table, notes=(*table.notes, *notes, *sentinels(table.frame, lambda row: table.style.write(table.stamps[row])))
+    )
 
 
 def make_table(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> Table:

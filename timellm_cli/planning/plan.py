@@ -48,6 +48,11 @@ class DataSource:
     unread: int = 0
     fault: DataError | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found in the file and is worth knowing."""
+        return self.read.notes if self.read else ()
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -155,7 +160,7 @@ def find_data(data: DataConfig) -> DataSource:
         unread = CsvFormat(dataset.name, None, io.BytesIO, "utf-8", ",", header, 0, 1)
         return DataSource(path, None, dataset.rows, select_columns(unread, data))
     from timellm_cli.data.rows import read_rows
-    from timellm_cli.data.table import make_table
+    from timellm_cli.data.table import make_table, with_notes_on_values
 
     csv = open_csv(path, None, data)
     rows = read_rows(replace(csv, most_rows=MOST_ROWS), data)
@@ -163,7 +168,7 @@ def find_data(data: DataConfig) -> DataSource:
     if len(rows.stamps) == MOST_ROWS:
         beyond = csv.count_rows() - MOST_ROWS
     try:
-        table = make_table(rows, data)
+        table = with_notes_on_values(make_table(rows, data))
     except DataError as fault:
         return DataSource(path, rows, len(rows.stamps) + beyond, columns, beyond, fault)
     return DataSource(path, table, len(table.stamps) + beyond, columns, beyond)

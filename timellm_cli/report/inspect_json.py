@@ -52,6 +52,7 @@ def _counts(plan: Plan) -> dict[str, Any]:
         "dataset": values["data.dataset"],
         "data_path": str(plan.data.path),
         "data_file_present": plan.data.read is not None,
+        "data_notes": list(plan.data.notes),
         "rows": plan.data.rows,
         "columns": list(plan.data.columns),
         **{key.split(".")[1]: values[key] for key in _CONFIGURED},

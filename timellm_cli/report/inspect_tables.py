@@ -47,6 +47,8 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     yield Text(headline, style="bold")
     source = "counted in the file" if plan.data.read else "as known of this dataset; its file is not here"
     yield section(f"Data: {plan.data.rows:,} rows, {source}", _data_table(plan))
+    if plan.data.notes:
+        yield Padding(Text("\n".join(f"note: {note}" for note in plan.data.notes)), (0, 0, 0, 1))
     yield section("Training", _facts(_training_rows(plan)))
     yield section("Tokens", _facts(_token_rows(plan)))
     yield section(_llm_title(plan), _facts(_llm_rows(plan)))
