@@ -324,13 +324,19 @@ def test_what_was_found_in_a_file_is_said(cli: Cli, tmp_path: Path) -> None:
     lines += [f"{24 + row},2024-01-02 {row % 24:02d}:00,{-9999 if row == 5 else row},on" for row in range(24)]
     path = tmp_path / "notes.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    command = ("inspect", "--dataset=custom", "--data-path", path, "--llm=none", "--seq-len=4", "--pred-len=2")
+    command = (
+        "inspect",
+        "--dataset=custom",
+        "--data-path",
+        path,
+        "--llm=none",
+        "--patch-len=8",
+        "--seq-len=8",
+        "--pred-len=1",
+    )
     plain = last_json(cli(*command, "--json"))
     shown = " ".join(cli(*command).stdout.split())
-    for words in (
-        "column 'id' numbers the rows",
-        "column 'pump' has 'on' in every row",
-        "column 'OT' has -9999 in 1 rows",
-    ):
+    found = "column 'id' numbers the rows", "column 'pump' has 'on' in every row", "column 'OT' has -9999 in 1 row "
+    for words in found:
         assert any(words in note for note in plain["data_notes"])
         assert words in shown

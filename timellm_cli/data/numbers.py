@@ -122,8 +122,8 @@ def sentinels(frame: pl.DataFrame, when: Callable[[int], str]) -> Sequence[str]:
             if count * 2 < len(known) and _is_far(value, others):
                 first = when(int((column == value).fill_null(False).arg_true()[0]))
                 notes.append(
-                    f"column '{column.name}' has {value:g} in {format_count(count, 'row')} (first at {first}), far from "
-                    f"all other values; --na={value:g} --fill linear, if it means 'no value'"
+                    f"column '{column.name}' has {value:g} in {format_count(count, 'row')} (first at {first}), far "
+                    f"from all other values; --na={value:g} --fill linear, if it means 'no value'"
                 )
     return notes
 
