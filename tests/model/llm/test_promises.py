@@ -105,6 +105,24 @@ def test_a_forecast_does_not_depend_on_its_batch_mates(folders: Path, name: str)
     )
 
 
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+@pytest.mark.parametrize("name", ["mamba", "jamba", "falcon_h1", "mixtral"])
+def test_unusual_families_run_and_learn_with_quantised_weights(folders: Path, name: str, quantization: str) -> None:
+    runner = small_runner(folders / name, quantization)
+    runner.model(histories(3), runner.encoder.encode(histories(3))).square().mean().backward()
+    weights = runner.model.trainable_weights()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in weights.values())
+
+
+def test_a_family_that_cannot_be_run_is_one_sentence(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr("timellm_cli.model.llm.transformers_llm.TransformersLLM._read_in_one_pass", fails)
+    with pytest.raises(ModelError, match="transformers cannot run this LLM of type gpt2 here"):
+        small_runner(folders / "gpt2")
+
+
 @pytest.mark.parametrize("name", ["roberta", "xlm_roberta", "mpt", "gemma2", "mamba", "gpt_oss", "bert", "qwen3"])
 def test_one_prompt_alone_is_read_as_transformers_reads_it_by_default(folders: Path, name: str) -> None:
     runner = small_runner(folders / name)

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from timellm_cli.data.batch import PromptTokens
+from timellm_cli.errors import ModelError
 from timellm_cli.model.llm.prepared import PreparedFiles
+from timellm_cli.model.runner import is_out_of_memory
 
 
 class Reading(NamedTuple):
@@ -189,7 +191,15 @@ class TransformersLLM(nn.Module):
         padded = [Reading(two, False, first) for first in self._first_positions for two in (True, False)]
         try:
             self.set_prefix(prompt.prefix)
-            expected = self(prompt, tokens_BPE)
+            try:
+                expected = self(prompt, tokens_BPE)
+            except Exception as error:  # each family's code may raise any error
+                if is_out_of_memory(error):
+                    raise
+                raise ModelError(
+                    f"transformers cannot run this LLM of type {self.llm.config.model_type} here: {error!r:.200}",
+                    "use --quantization none, or choose another LLM",
+                ) from error
             for reading in [*(padded if sees_all else ()), Reading(in_two_passes=True, by_length=True)]:
                 self.reading = reading
                 try:
