@@ -123,6 +123,18 @@ def test_a_family_that_cannot_be_run_is_one_sentence(folders: Path, monkeypatch:
         small_runner(folders / "gpt2")
 
 
+def test_a_reading_that_runs_out_of_memory_is_not_taken_for_one_that_cannot_be(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, private_cache: Path
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("timellm_cli.model.llm.transformers_llm.TransformersLLM._read_in_two_passes", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        small_runner(folders / "gpt2")
+    assert not list(private_cache.rglob("reading-*"))
+
+
 @pytest.mark.parametrize("name", ["roberta", "xlm_roberta", "mpt", "gemma2", "mamba", "gpt_oss", "bert", "qwen3"])
 def test_one_prompt_alone_is_read_as_transformers_reads_it_by_default(folders: Path, name: str) -> None:
     runner = small_runner(folders / name)
