@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.loopback import Answer, Server, files_below, serving
 from timellm_cli.datasets import DATASETS
@@ -181,3 +183,25 @@ def test_the_real_table_passes_from_a_mirror(shared_dir: Path) -> None:
     path = fetch("ETTh2", (shared_dir / "data" / "ETT-small").as_uri(), Reporter(notes.append))
     assert path.stat().st_size == CATALOGUE["ETTh2"].size
     assert not any("warning" in note for note in notes)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    status=st.sampled_from([200, 203, 204, 206, 301, 302, 307, 308, 400, 401, 403, 404, 410, 416, 429, 500, 502, 503]),
+    body=st.binary(max_size=200),
+    name=st.sampled_from(
+        ["Location", "Content-Range", "Content-Encoding", "Content-Type", "Retry-After", "Set-Cookie"]
+    ),
+    value=st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=40),
+    missing=st.integers(0, 5),
+)
+def test_no_answer_of_a_mirror_is_taken_for_the_table_or_ends_in_a_traceback(
+    server: Server, private_cache: Path, monkeypatch: pytest.MonkeyPatch,
+    status: int, body: bytes, name: str, value: str, missing: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(downloads, "PAUSES_BEFORE_RETRY", ())
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 5)
+    server.routes[PATH] = [Answer(body, status, {name: value}, announced=max(len(body) - missing, 0))]
+    with pytest.raises(DataError):
+        fetch("ETTh1", server.address)
+    assert files_below(private_cache) == []
