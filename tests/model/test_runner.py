@@ -309,3 +309,19 @@ def test_dropout_is_off(forecaster: Runner) -> None:
     forecaster.model.train()
     assert np.array_equal(forecaster.roll_forward(known, 12), forecaster.roll_forward(known, 12))
     assert not forecaster.model.training
+
+
+def test_each_model_computes_in_its_own_precision_whatever_ran_before() -> None:
+    """TF32 is a setting of the whole process: without this, the order of the checkpoints would change their figures."""
+    coarse, exact = (load_model(make_config(Path("unread.csv")), CPU) for _ in range(2))
+    coarse.matmul_precision, exact.matmul_precision = "high", "highest"
+    seen: list[str] = []
+    for one in (coarse, exact):
+        one.model.register_forward_pre_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    before = torch.get_float32_matmul_precision()
+    try:
+        for one in (coarse, exact, coarse, exact):
+            one(batch_of(2))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["high", "highest", "high", "highest"]
