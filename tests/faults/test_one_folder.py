@@ -37,9 +37,9 @@ def test_a_second_training_is_refused_by_name_and_an_evaluation_is_not(
     assert scored.returncode == 0, scored.stderr
     assert process.poll() is None, "the training must not have ended by itself"
 
-    reached = victim.logged_steps()[-1]
     process.kill()
     process.wait(timeout=300)
+    reached = victim.logged_steps()[-1]
     lock = victim.directory.path / LOCK_NAME
     assert lock.read_text(encoding="ascii") == str(process.pid)
     lock.write_text(str(os.getpid()), encoding="ascii")  # as if the killed process's id were another one's now
