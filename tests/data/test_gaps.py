@@ -23,7 +23,7 @@ FILLS = ("linear", "previous", "zero")
 
 
 def random_walk(path: Path, missing: float, rows: int = 3000, fill: str = "linear") -> ForecastData:
-    """Hours of a random walk with unit steps, of which a share is missing at random."""
+    """Hours of a random walk with unit steps; a share `missing` of the cells is empty, at random."""
     generator = np.random.default_rng(3)
     walk = generator.normal(size=rows).cumsum()
     lost = generator.random(rows) < missing

@@ -76,7 +76,7 @@ def test_a_resumed_run_keeps_what_led_to_its_checkpoint(
 def test_measured_memory_stays_with_the_steps_it_was_measured_over(path: Path) -> None:
     log = MetricsLog(path)
     log.write(MemoryMeasured(20, "NVIDIA T4", 3, {"norms": 2, "cuda_context": 1}, 4, 5))
-    for scored in (True, False):  # it is told before the epoch is scored
+    for scored in (True, False):  # both come before the epoch is scored
         log.start_after(20, scored)
         line = next(line for line in read_metrics(path) if line["event"] == "memory")
         assert (line["predicted"], line["allocated"], line["reserved"]) == (3, 4, 5)

@@ -79,7 +79,7 @@ class MonthDays:
 
     `days` are days of the month, where 31 is the last; with `weekday` (0: Monday) they are ranks of that weekday in the
     month, where 5 is the last; with `workday` there is one, 1: the first working day (Monday to Friday), 31: the last.
-    Every `years` years, of which `phase` is the remainder.
+    With `years` above 1, only the years whose remainder by it is `phase`.
     """
 
     months: tuple[int, ...]
@@ -145,8 +145,7 @@ Cadence = Every | WeekTimes | MonthDays
 def find_cadence(stamps: pl.Series, calendar: str = "detect") -> Cadence | None:
     """The cadence of two or more increasing timestamps, which may lack some; None where they are irregular.
 
-    `calendar` is the configuration's. A cadence of which half the timestamps are absent does not count: it was found
-    by accident.
+    `calendar` is the configuration's. A cadence that lacks half of its timestamps is not taken: it fits by accident.
     """
     steps = stamps.diff().drop_nulls().value_counts(sort=True)
     usual: timedelta = steps[steps.columns[0]][0]

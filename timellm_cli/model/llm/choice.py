@@ -153,10 +153,10 @@ class Fault:
 
 
 def find_fault(llm: LLMConfig, keys: Mapping[str, Any], folder: Path) -> Fault | None:
-    """What keeps the LLM in `folder` from being loaded, as far as config.json and the files' headers say.
+    """Why the LLM in `folder` cannot be loaded, by config.json and the headers of its files; None if they show nothing.
 
-    Where our own decoder runs the LLM, that is all there is to be said: every tensor of the layers used is there, of
-    its shape. For others, transformers has the last word. Raises ModelError where a file is damaged.
+    For our own decoder None means that every tensor of the layers used is there, with the right shape. For other LLMs
+    transformers decides. Raises ModelError where a file is damaged.
     """
     if (folder / "adapter_config.json").is_file():
         return Fault("it is an adapter (LoRA) for an LLM", "merge it into its LLM and give the folder of that")
