@@ -230,3 +230,10 @@ def test_dates_end_with_the_year_9999() -> None:
     given = read_input(weekly, make_config(Path("trained.csv")), COLUMNS, to_text(Every(week, first)), None)
     with pytest.raises(DataError, match="beyond the year 9999"):
         given.dates(500_000)
+
+
+def test_a_file_of_one_channel_has_its_actual_values() -> None:
+    """The values of one column are not copied on their way to numpy, which must not make them read-only."""
+    rows = "\n".join(f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00,{row}" for row in range(200))
+    given = read(f"date,OT\n{rows}\n".encode(), "2024-01-05 00:00", ("OT",))
+    assert given.actual(12)[:, 0].tolist() == list(range(97, 109))

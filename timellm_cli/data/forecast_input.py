@@ -52,7 +52,7 @@ class ForecastInput:
         wanted = pl.DataFrame({"stamp": pl.Series(self.dates(steps), dtype=pl.Datetime("us"))})
         known = self.later.frame.select(self.table.columns).with_columns(self.later.stamps.alias("stamp"))
         found = wanted.join(known.unique("stamp", keep="first"), on="stamp", how="left", maintain_order="left")
-        values_HC: Floats = found.drop("stamp").to_numpy()
+        values_HC: Floats = found.drop("stamp").to_numpy(writable=True)
         gaps = ~np.isfinite(values_HC).all(axis=1)
         values_HC[int(gaps.argmax()) if gaps.any() else steps :] = np.nan
         return values_HC
