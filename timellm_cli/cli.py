@@ -21,9 +21,16 @@ from typer.core import TyperGroup
 from timellm_cli import __version__
 from timellm_cli.console import doing, err, fault_of_results, guard_streams, print_lines, say
 from timellm_cli.data.csv_format import check_file
+from timellm_cli.data.guess import settle
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
-from timellm_cli.options import Assignments, ConfigFile, with_checkpoint_flags, with_config_flags
+from timellm_cli.options import (
+    Assignments,
+    ConfigFile,
+    with_checkpoint_flags,
+    with_config_flags,
+    with_file_and_config_flags,
+)
 from timellm_cli.settings import Settings, resolve
 from timellm_cli.training.run_directory import require_checkpoint
 
@@ -136,7 +143,7 @@ def version_or_help(
 
 
 @app.command("inspect")
-@with_config_flags
+@with_file_and_config_flags
 @runs("inspect")
 def inspect_command(
     settings: Settings,
@@ -157,7 +164,7 @@ def inspect_command(
 
 
 @app.command("train")
-@with_config_flags
+@with_file_and_config_flags
 def train_command(
     settings: Settings,
     resume: Annotated[
@@ -172,6 +179,8 @@ def train_command(
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
     _require_files({"settings": settings, "resume": resume if seeds is None else None})
+    if resume is None:
+        settings = settle(settings)
     arguments = (settings,) if seeds is None else (settings, seeds)
     _import("train" if seeds is None else "train_seeds", True, True).run(*arguments, resume=resume, offline=offline)
 

@@ -9,7 +9,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from timellm_cli.config import FIELDS, flag_of
-from timellm_cli.settings import profile_names, resolve
+from timellm_cli.settings import name_file, profile_names, resolve
 
 Profile = Annotated[
     str | None,
@@ -21,6 +21,14 @@ Profile = Annotated[
     ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Start from your own TOML file.")]
+File = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FILE.csv",
+        show_default=False,
+        help="Your CSV, under profile `custom` unless another is named; or a known dataset's name.",
+    ),
+]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set any key; wins over everything else.")
 ]
@@ -55,21 +63,33 @@ READING = tuple(
 """Keys that say how a file is read; a checkpoint's file may be written otherwise than the one it was trained on."""
 
 
-def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
+def with_config_flags(command: Callable[..., None], *, takes_file: bool = False) -> Callable[..., None]:
     """Give `command(settings=..., ...)` a flag for every configuration field, and --profile, --config, --set, --plain.
 
-    `settings` are resolved `Settings`; the command's other parameters stay options of their own.
+    `settings` are resolved `Settings`; the command's other parameters stay options of their own. With `takes_file`
+    there is a plain argument as well, for the data.
     """
 
     def wrapper(
-        *, profile: str | None, config_file: Path | None, assignments: list[str] | None, plain: bool | None, **rest: Any
+        *,
+        profile: str | None,
+        config_file: Path | None,
+        assignments: list[str] | None,
+        plain: bool | None,
+        file: str | None = None,
+        **rest: Any,
     ) -> None:
-        flags = _take_flags(rest, FIELDS)
-        settings = resolve(profile, config_file, {**(PLAIN if plain else {}), **flags}, assignments or ())
-        command(settings=settings, **rest)
+        flags = {**(PLAIN if plain else {}), **_take_flags(rest, FIELDS)}
+        profile, flags = name_file(file, profile, config_file, flags, assignments or ())
+        command(settings=resolve(profile, config_file, flags, assignments or ()), **rest)
 
     sources = {"profile": Profile, "config_file": ConfigFile, "assignments": Assignments, "plain": Plain}
-    return _wrap(command, wrapper, "settings", sources, FIELDS)
+    return _wrap(command, wrapper, "settings", ({"file": File} if takes_file else {}) | sources, FIELDS)
+
+
+def with_file_and_config_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """As `with_config_flags`, with a plain argument for the data."""
+    return with_config_flags(command, takes_file=True)
 
 
 def with_checkpoint_flags(command: Callable[..., None]) -> Callable[..., None]:

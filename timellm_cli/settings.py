@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from timellm_cli.config import FIELDS, SECTIONS, Config, nest
+from timellm_cli.config import FIELDS, SECTIONS, Config, flag_of, nest
+from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import ConfigError, did_you_mean
 
 Values = dict[str, Any]
@@ -21,10 +22,14 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """A resolved configuration and the origin of every value, by `section.name`."""
+    """A resolved configuration and the origin of every value, by `section.name`.
+
+    `notes` are sentences for the user on values that were found in the file.
+    """
 
     config: Config
     origins: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def profiles_directory() -> Path:
@@ -47,6 +52,32 @@ def profile_path(name: str) -> Path:
             f"profiles are: {', '.join(profile_names())}; a file of your own goes to --config",
         )
     return path
+
+
+def name_file(
+    file: str | None, profile: str | None, config_file: Path | None, flags: Values, assignments: Iterable[str]
+) -> tuple[str | None, Values]:
+    """Profile and flags for a plain argument: a CSV, of profile `custom` unless one is named, or a dataset's name.
+
+    Raises ConfigError where the user also names another file or dataset.
+    """
+    if file is None:
+        return profile, flags
+    is_dataset = file in DATASETS and not Path(file).exists()
+    named = {"data.dataset": file} if is_dataset else {"data.dataset": "custom", "data.path": file}
+    stated = {**flags, **_parse_assignments(assignments, [])}
+    for key in ("data.path", "data.dataset"):
+        if key in stated and stated[key] != named.get(key, stated[key] if is_dataset else None):
+            raise ConfigError(
+                f"'{file}' and {flag_of(key)} {stated[key]} say which data to use, and differ",
+                f"leave one of them out; a dataset's own CSV: --dataset {stated.get('data.dataset', 'ETTh1')} "
+                f"--data-path {file}"
+                if key == "data.dataset"
+                else "leave one of them out",
+            )
+    if profile is None and config_file is None and not is_dataset:
+        profile = "custom"
+    return profile, {**flags, **named}
 
 
 def resolve(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.hostile.case import INSPECT, SHORT, SMALL, TRAIN, Case, Spoil
 
-_TRAIN = (*TRAIN, *SMALL, *SHORT)
-_INSPECT = (*INSPECT, "--seq-len", "48", "--pred-len", "12", "--layers", "2")
+_TRAIN = (*TRAIN, *SMALL, *SHORT, "--target", "OT")
+_INSPECT = (*INSPECT, "--seq-len", "48", "--pred-len", "12", "--layers", "2", "--target", "OT")
 _EVAL = ("eval", "best.pt", "--data", "data.csv", "--device", "cpu")
 
 

@@ -5,6 +5,7 @@ import gc
 from functools import partial
 
 from timellm_cli.console import out, print_json
+from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.planning.hardware import Card, find_card, look_at_machine
 from timellm_cli.planning.plan import make_plan, parse_sweep, plan_swept
@@ -26,6 +27,7 @@ def run(
     # On the way out the collector would walk every object once more: a fifth of this command's time.
     atexit.register(gc.freeze)
     planned_for = _find_card(card, settings) if card is not None else None
+    settings = settle(settings)
     machine = look_at_machine()
     if swept is not None:
         key, values = parse_sweep(swept)
@@ -33,7 +35,7 @@ def run(
         lines = [plan_swept(settings.config, key, value, make) for value in values]
         print_json(sweep_record(key, lines)) if as_json else out.print(sweep_table(key, lines))
         return
-    plan = make_plan(settings.config, machine, from_file=show_prompt, card=planned_for, explain=explain)
+    plan = make_plan(settings.config, machine, show_prompt, planned_for, explain, settings.notes)
     if as_json:
         print_json(plan_record(plan))
         return

@@ -10,6 +10,7 @@ from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
 from timellm_cli.console import doing, err, out, print_lines, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
+from timellm_cli.data.guess import settle
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
@@ -41,6 +42,8 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
     _require_one_process()
     path = find_checkpoint(resume, settings.config) if resume else None
     checkpoint = load_resumable(path) if path else None
+    if resume:  # else it was done before anything heavy was imported
+        settings = settle(settings, strict=checkpoint is None)
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
 
     machine = machine or look_at_machine()
@@ -57,7 +60,7 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
         with gpu_memory_errors():
             with stopped_before_training(), doing(f"Loading the LLM {config.llm.name}"):
                 runner = _load_model(config, checkpoint)
-            _announce(config, data, runner, directory)
+            _announce(config, data, runner, directory, settings.notes)
             _prepare_folder(directory, config, checkpoint, path)
             return _train(config, data, runner, directory, checkpoint, machine)
 
@@ -106,7 +109,11 @@ def _load_model(config: Config, checkpoint: Checkpoint | None) -> Runner:
     return runner
 
 
-def _announce(config: Config, data: ForecastData, runner: Runner, directory: RunDirectory) -> None:
+def _announce(
+    config: Config, data: ForecastData, runner: Runner, directory: RunDirectory, notes: tuple[str, ...]
+) -> None:
+    for note in notes:
+        print_note(note)
     for warning in data.warnings:
         print_lines(err, Text.assemble(("warning: ", "bold yellow"), warning))
     prompt = runner.encode(data.training_windows().batch([0])).prompt

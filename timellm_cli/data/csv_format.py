@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -193,7 +193,7 @@ def _is_gzip(path: Path) -> bool:
 def too_wide(csv_format: CsvFormat, row: int, data: DataConfig) -> DataError:
     """The error of a row that has more cells than the header has names."""
     line, cells = csv_format.find(row)
-    above = lines_above_header(csv_format, data.date_column.split(",")) if row == 0 else 0
+    above = row == 0 and (lines_above_header(csv_format, data.date_column.split(",")) or data_starts_at(csv_format))
     return DataError(
         f"{csv_format.name}, line {line}: {len(cells)} cells, but the header names {len(csv_format.header)} columns",
         f"--skip-rows {above}" if above else "look for a decimal comma or an unquoted comma in a cell of that line",
@@ -207,6 +207,23 @@ def lines_above_header(csv_format: CsvFormat, names: Sequence[str]) -> int:
     for number, line in enumerate(lines):
         if any(set(names) <= {cell.strip(' "') for cell in line.split(delimiter)} for delimiter in DELIMITERS):
             return number
+    return 0
+
+
+def data_starts_at(csv_format: CsvFormat) -> int:
+    """How many lines to skip so that the first row has a timestamp; 0 where no line near the start is like that."""
+    from timellm_cli.data.dates import find_formats
+
+    def has_stamp(cells: list[str]) -> bool:
+        return any(re.search(r"\d\D+\d", cell) and find_formats([cell]) for cell in cells)
+
+    with csv_format.open() as stream:
+        lines = stream.read(HEAD_BYTES).decode(csv_format.encoding, errors="replace").splitlines()[:_MOST_LINES_ABOVE]
+    for delimiter in (csv_format.delimiter, *DELIMITERS):
+        rows = [[cell.strip(' "') for cell in line.split(delimiter)] for line in lines]
+        for number, (header, first) in enumerate(pairwise(rows)):
+            if 1 < len(header) == len(first) and has_stamp(first) and not has_stamp(header):
+                return number
     return 0
 
 

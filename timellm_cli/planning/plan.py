@@ -38,7 +38,8 @@ class DataSource:
     """Where the counts of rows and columns come from: the file, or what is known of the dataset.
 
     `read` is None without the file. `fault` is the error with which training would refuse the file; then `read` has the
-    rows as they are. `unread` counts the rows beyond the first MOST_ROWS, which were not looked at.
+    rows as they are. `unread` counts the rows beyond the first MOST_ROWS, which were not looked at. `found` are
+    notes on the settings.
     """
 
     path: Path
@@ -47,11 +48,12 @@ class DataSource:
     columns: tuple[str, ...]
     unread: int = 0
     fault: DataError | None = None
+    found: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was found in the file and is worth knowing."""
-        return self.read.notes if self.read else ()
+        return (*self.found, *(self.read.notes if self.read else ()))
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,22 @@ class Plan:
 
 
 def make_plan(
-    config: Config, machine: Machine, from_file: bool, card: Card | None = None, explain: bool = False
+    config: Config,
+    machine: Machine,
+    from_file: bool,
+    card: Card | None = None,
+    explain: bool = False,
+    notes: tuple[str, ...] = (),
 ) -> Plan:
     """Count, estimate and check a run on a machine; `from_file` reads the first training sample for its prompt.
 
     With `card` the run is planned for that card, which need not be here, and `hardware.vram` is of no account. Raises
     DataError for a custom dataset without its file, or a file that cannot be used; ConfigError for a prompt that cannot
     be; ModelError for an LLM whose configuration cannot be read. `explain` weighs what would need less memory as well.
+    `notes` are those on the settings.
     """
     shape = look_up_llm(config.llm.name)
-    data = find_data(config.data)
+    data = replace(find_data(config.data), found=notes)
     prompt = read_prompt(config, shape, data.read if from_file and not data.fault else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
     here, planned = resolve_auto(config, machine, shape), resolve_auto(_planned_for(config, card), planned_for, shape)

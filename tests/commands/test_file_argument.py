@@ -1,0 +1,94 @@
+"""`timellm inspect FILE.csv` and `timellm train FILE.csv`: a file of one's own in one command."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli, last_json
+from timellm_cli.training.checkpoint import load_checkpoint
+
+
+@pytest.fixture
+def sales(small_csv: Path) -> Path:
+    """The small CSV with other names: `when`, `shop`, `load`."""
+    path = small_csv.with_name("sales.csv")
+    path.write_text(small_csv.read_text(encoding="utf-8").replace("date,OT,load", "when,shop,load"), encoding="utf-8")
+    return path
+
+
+def test_inspect_of_a_file_says_what_was_understood(cli: Cli, sales: Path) -> None:
+    record = last_json(cli("inspect", "sales.csv", "--json"))
+    assert (record["dataset"], record["data_path"], record["rows"]) == ("custom", str(sales), 400)
+    assert (record["seq_len"], record["pred_len"]) == (96, 24), "of profile custom"
+    assert record["columns"] == ["shop", "load"]
+    assert record["data_notes"] == [
+        "timestamps are in the column 'when' (--date-column)",
+        "the target is 'load', the last column (--target); with features M every column is forecast and scored alike",
+    ]
+    shown = cli("inspect", "sales.csv", "--seq-len", 48, COLUMNS="200")
+    assert "sales.csv: 48 rows of history" in shown.stdout
+    assert "note: timestamps are in the column 'when'" in shown.stdout
+
+
+def test_train_of_a_file_stores_what_was_found_and_predict_does_not_guess(cli: Cli, sales: Path) -> None:
+    small = ("--llm", "none", "--seq-len", 48, "--pred-len", 6, "--max-steps", 2, "--run-name", "run")
+    trained = cli("train", "sales.csv", *small)
+    assert trained.returncode == 0, trained.stderr
+    assert "timestamps are in the column 'when'" in trained.stderr
+    best = sales.parent / "checkpoints" / "run" / "best.pt"
+    data = load_checkpoint(best).config.data
+    assert (data.date_column, data.target, data.path) == ("when", "load", sales)
+    other = sales.with_name("other.csv")  # a guess would find two columns of timestamps here
+    lines = sales.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join([lines[0] + ",seen", *(f"{line},{line[:19]}" for line in lines[1:])]), encoding="utf-8")
+    forecast = cli("predict", best, other)
+    assert forecast.returncode == 0, forecast.stderr
+    assert forecast.stdout.splitlines()[0] == "when,shop,load"
+    assert forecast.stdout.splitlines()[1].startswith("2024-01-17 16:00:00,")
+    resumed = cli("train", "sales.csv", *small, "--resume", "auto")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_profile_or_a_file_of_settings_takes_the_place_of_profile_custom(cli: Cli, sales: Path) -> None:
+    shorter = ("--seq-len", 48, "--pred-len", 12, "--json")
+    assert last_json(cli("inspect", sales, "--profile", "etth1-gpt2", *shorter))["llm"]["name"] == "openai-community/gpt2"
+    (sales.parent / "my.toml").write_text("[window]\nseq_len = 30\npred_len = 7\n", encoding="utf-8")
+    record = last_json(cli("inspect", sales, "--config", "my.toml", "--json"))
+    assert (record["dataset"], record["seq_len"], record["pred_len"]) == ("custom", 30, 7)
+
+
+def test_the_name_of_a_known_dataset_is_as_good_as_a_file(cli: Cli) -> None:
+    record = last_json(cli("inspect", "ETTh1", "--json"))
+    assert (record["dataset"], record["rows"], record["data_file_present"]) == ("ETTh1", 17_420, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sales.csv", "--data-path", "other.csv"), "'sales.csv' and --data-path other.csv"),
+        (("sales.csv", "--dataset", "ETTh1"), "'sales.csv' and --dataset ETTh1"),
+        (("sales.csv", "--set", "data.path=other.csv"), "'sales.csv' and --data-path other.csv"),
+        (("ETTh1", "--dataset", "ETTh2"), "'ETTh1' and --dataset ETTh2"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["inspect", "train"])
+def test_a_file_and_another_one_are_refused_together(
+    cli: Cli, sales: Path, verb: str, arguments: tuple[str, ...], words: str
+) -> None:
+    finished = cli(verb, *arguments)
+    assert finished.returncode == 2
+    assert words in finished.stderr and "differ" in finished.stderr
+
+
+def test_the_same_file_twice_is_no_fault(cli: Cli, sales: Path) -> None:
+    assert cli("inspect", "sales.csv", "--data-path", "sales.csv", "--dataset", "custom").returncode == 0
+    assert cli("inspect", "ETTh1", "--dataset", "ETTh1").returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["inspect", "train"])
+def test_a_missing_file_and_doubt_are_data_errors(cli: Cli, sales: Path, verb: str) -> None:
+    missing = cli(verb, "sale.csv", "--llm", "none")
+    assert missing.returncode == 3 and "sale.csv" in missing.stderr
+    doubt = cli(verb, "sales.csv", "--llm", "none", "--features", "S")
+    assert doubt.returncode == 3
+    assert "2 columns hold numbers: 'shop', 'load'" in doubt.stderr and "--target load" in doubt.stderr
