@@ -51,7 +51,8 @@ def test_train_of_a_file_stores_what_was_found_and_predict_does_not_guess(cli: C
 
 def test_a_profile_or_a_file_of_settings_takes_the_place_of_profile_custom(cli: Cli, sales: Path) -> None:
     shorter = ("--seq-len", 48, "--pred-len", 12, "--json")
-    assert last_json(cli("inspect", sales, "--profile", "etth1-gpt2", *shorter))["llm"]["name"] == "openai-community/gpt2"
+    llm = last_json(cli("inspect", sales, "--profile", "etth1-gpt2", *shorter))["llm"]
+    assert llm["name"] == "openai-community/gpt2"
     (sales.parent / "my.toml").write_text("[window]\nseq_len = 30\npred_len = 7\n", encoding="utf-8")
     record = last_json(cli("inspect", sales, "--config", "my.toml", "--json"))
     assert (record["dataset"], record["seq_len"], record["pred_len"]) == ("custom", 30, 7)
