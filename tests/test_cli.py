@@ -35,7 +35,9 @@ def test_help_lists_every_verb_and_each_verb_has_help(cli: Cli) -> None:
 )
 def test_a_command_declares_what_its_run_takes(verb: str, module: str) -> None:
     declared = {parameter.name for parameter in get_command(app).commands[verb].params}  # type: ignore[attr-defined]
-    added = {key.replace(".", "__") for key in FIELDS} | {"profile", "config_file", "assignments", "plain", "file"}
+    added = {key.replace(".", "__") for key in FIELDS} | {
+        "profile", "config_file", "assignments", "plain", "dayfirst", "file",
+    }  # fmt: skip
     taken = signature(import_module(f"timellm_cli.commands.{module}").run).parameters
     assert declared - added == taken.keys() - {"settings", "changes"}
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from timellm_cli.units import format_change, format_figure
+from timellm_cli.units import format_change, format_figure, split_names
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,9 @@ def test_a_change_is_told_in_per_cent_and_a_large_one_as_a_multiple(value: float
 )
 def test_a_figure_has_about_four_digits_and_no_exponent_that_people_do_not_need(value: float, text: str) -> None:
     assert format_figure(value) == text
+
+
+def test_names_are_split_at_commas_that_no_quotation_marks_hold() -> None:
+    assert split_names(' a, b c ,"d,e", ') == ["a", "b c", "d,e"]
+    assert split_names("") == []
+    assert split_names('a\nb,"c') == ["a\nb", '"c']

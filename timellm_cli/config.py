@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from timellm_cli.prompt_template import PROMPT_FIELDS, PROMPT_TEMPLATE
-from timellm_cli.units import parse_memory
+from timellm_cli.units import parse_memory, split_names
 
 _LARGEST = 2**53
 SAMPLES_PER_UPDATE = 32
@@ -34,7 +34,7 @@ def flag_of(key: str) -> str:
 
 
 def _split_commas(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return split_names(value) if isinstance(value, str) else value
 
 
 def _refuse_twins(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from timellm_cli.config import FIELDS, flag_of
+from timellm_cli.errors import ConfigError
 from timellm_cli.settings import name_file, profile_names, resolve
 
 Profile = Annotated[
@@ -41,6 +42,15 @@ Plain = Annotated[
         show_default=False,
         help="Switch off all that is only for speed: CUDA graphs, Triton, our own decoder, the kept prefix, prepared "
         "files. Forecasts stay the same; use it to narrow down a fault.",
+    ),
+]
+DayFirst = Annotated[
+    bool | None,
+    typer.Option(
+        "--dayfirst/--monthfirst",
+        show_default=False,
+        rich_help_panel="data",
+        help="Dates such as 02/03/2024 have the day first, or the month: short for --date-format dayfirst.",
     ),
 ]
 PLAIN = {
@@ -76,14 +86,15 @@ def with_config_flags(command: Callable[..., None], *, takes_file: bool = False)
         config_file: Path | None,
         assignments: list[str] | None,
         plain: bool | None,
+        dayfirst: bool | None,
         file: str | None = None,
         **rest: Any,
     ) -> None:
-        flags = {**(PLAIN if plain else {}), **_take_flags(rest, FIELDS)}
+        flags = _with_short_flags(_take_flags(rest, FIELDS), plain, dayfirst)
         profile, flags = name_file(file, profile, config_file, flags, assignments or ())
         command(settings=resolve(profile, config_file, flags, assignments or ()), **rest)
 
-    sources = {"profile": Profile, "config_file": ConfigFile, "assignments": Assignments, "plain": Plain}
+    sources = {"profile": Profile, "config_file": ConfigFile, "assignments": Assignments, **_SHORT}
     return _wrap(command, wrapper, "settings", ({"file": File} if takes_file else {}) | sources, FIELDS)
 
 
@@ -98,12 +109,26 @@ def with_checkpoint_flags(command: Callable[..., None]) -> Callable[..., None]:
     `changes` holds the user's values by key; it is empty where none is given.
     """
 
-    def wrapper(*, plain: bool | None, **rest: Any) -> None:
-        flags = {**(PLAIN if plain else {}), **_take_flags(rest, (*COMPUTING, *READING))}
+    def wrapper(*, plain: bool | None, dayfirst: bool | None, **rest: Any) -> None:
+        flags = _with_short_flags(_take_flags(rest, (*COMPUTING, *READING)), plain, dayfirst)
         checked = resolve(None, None, flags).config.values()
         command(changes={key: checked[key] for key in flags}, **rest)
 
-    return _wrap(command, wrapper, "changes", {"plain": Plain}, (*COMPUTING, *READING))
+    return _wrap(command, wrapper, "changes", _SHORT, (*COMPUTING, *READING))
+
+
+_SHORT = {"plain": Plain, "dayfirst": DayFirst}
+"""Flags that set keys which have flags of their own."""
+
+
+def _with_short_flags(flags: dict[str, Any], plain: bool | None, dayfirst: bool | None) -> dict[str, Any]:
+    """The values of flags by key, with those of the short ones. Raises ConfigError where two contradict each other."""
+    if dayfirst is not None:
+        short = "dayfirst" if dayfirst else "monthfirst"
+        form = flags.setdefault("data.date_format", short)
+        if form != short:
+            raise ConfigError(f"--{short} and --date-format {form} both say how dates are written", "give one of them")
+    return {**(PLAIN if plain else {}), **flags}
 
 
 def _wrap(

@@ -1,5 +1,6 @@
-"""Sizes, durations and counts as people write them. Light: standard library only."""
+"""Sizes, durations, counts and lists of names as people write them. Light: standard library only."""
 
+import csv
 import re
 from datetime import timedelta
 
@@ -46,3 +47,12 @@ def format_change(value: float, reference: float) -> str:
 def format_figure(value: float) -> str:
     """A figure of any size with about four digits, such as '0.01234', '12.35', '11,690' or '1.2e+09'."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
+def split_names(text: str) -> list[str]:
+    """The names in a text, separated by commas; those that hold a comma are quoted as in CSV: 'a,"b,c"'."""
+    try:
+        names = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error:  # a line break: then quotation marks count as any character
+        names = text.split(",")
+    return [name.strip() for name in names if name.strip()]

@@ -49,6 +49,28 @@ def test_train_of_a_file_stores_what_was_found_and_predict_does_not_guess(cli: C
     assert resumed.returncode == 0, resumed.stderr
 
 
+def test_names_with_commas_are_tried_whole_first_and_may_be_quoted(cli: Cli, sales: Path) -> None:
+    text = sales.read_text(encoding="utf-8").replace("when,shop,load", '"when, local","shop, a",load')
+    sales.write_text(text, encoding="utf-8")
+    for columns in ("shop, a,load", "shop,a,load", '"shop, a",load', 'load,"shop, a"'):
+        assert last_json(cli("inspect", sales, "--columns", columns, "--json"))["columns"] == ["shop, a", "load"]
+    for dates in ("when, local", '"when, local"'):
+        assert last_json(cli("inspect", sales, "--date-column", dates, "--json"))["columns"] == ["shop, a", "load"]
+    assert last_json(cli("inspect", sales, "--exclude", "shop, a", "--json"))["columns"] == ["load"]
+
+
+def test_dayfirst_is_a_flag_of_its_own(cli: Cli, sales: Path) -> None:
+    rows = [f"0{1 + row // 24}/02/2024 {row % 24:02}:00,{row * 7 % 11}" for row in range(150)]
+    sales.write_text("\n".join(["when,load", *(row for row in rows if row)]) + "\n", encoding="utf-8")
+    small = ("--seq-len", 12, "--pred-len", 3, "--top-lags", 3, "--patch-len", 4)
+    assert last_json(cli("inspect", sales, *small, "--dayfirst", "--json"))["ready"] is False, "the LLM alone is absent"
+    refused = cli("inspect", sales, *small, "--monthfirst", "--json")
+    gaps = [check for check in last_json(refused)["checks"] if check["name"] == "data"]
+    assert "irregular timestamps" in gaps[0]["detail"]
+    both = cli("inspect", sales, *small, "--dayfirst", "--date-format", "monthfirst")
+    assert both.returncode == 2 and "--dayfirst and --date-format monthfirst" in both.stderr
+
+
 def test_a_profile_or_a_file_of_settings_takes_the_place_of_profile_custom(cli: Cli, sales: Path) -> None:
     shorter = ("--seq-len", 48, "--pred-len", 12, "--json")
     llm = last_json(cli("inspect", sales, "--profile", "etth1-gpt2", *shorter))["llm"]

@@ -146,6 +146,37 @@ def test_lines_above_the_header_are_skipped_as_asked_and_the_error_says_how_many
     assert len(read_table(io.BytesIO(content), CUSTOM.model_copy(update={"decimal": "."})).values) == 10
 
 
+@pytest.mark.parametrize(
+    ("above", "header", "skipped"),
+    [
+        (["# Station 7", "# hourly, since 2020"], "date,load,OT", 2),
+        (["# Station 7", "", "#"], "date,load,OT", 3),
+        (["# one, two, three"], "date,load,OT", 1),
+        (["# Station 7"], "#date,load,OT", 1),
+        ([], "#date,load,OT", 0),
+    ],
+)
+def test_comments_above_the_header_are_left_out_and_counted(above: list[str], header: str, skipped: int) -> None:
+    content = "\n".join([*above, header, *daily_lines()]).encode()
+    csv = open_csv(io.BytesIO(content), "the file", CUSTOM)
+    assert (csv.header, csv.skipped) == (tuple(header.split(",")), skipped)
+    assert any("above the header left out" in note for note in csv.notes) == bool(skipped)
+    table = read_table(io.BytesIO(content), CUSTOM.model_copy(update={"date_column": csv.header[0]}))
+    assert len(table.values) == 10 and table.notes == csv.notes
+
+
+def test_an_index_called_by_a_hash_is_no_comment() -> None:
+    lines = [f"{row},{line}" for row, line in enumerate(daily_lines(), 1)]
+    table = read_table(io.BytesIO("\n".join(["#,date,load,OT", *lines]).encode()), CUSTOM)
+    assert (table.columns, table.notes) == (("load", "OT"), ("column '#' numbers the rows and is no channel",))
+
+
+def test_an_encoding_that_is_not_certain_is_said(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", "date,Außentemperatur,Größe", daily_lines(), "cp1252")
+    assert open_csv(path, None, CUSTOM).notes == ("the text is read as Windows-1252 (--encoding)",)
+    assert open_csv(path, None, CUSTOM.model_copy(update={"encoding": "cp1252"})).notes == ()
+
+
 def test_a_given_encoding_is_used(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "x.csv", "date,Größe", [f"2024-01-0{day},{day}" for day in range(1, 5)], "mac_roman")
     data = DataConfig(dataset="custom", target="Größe", encoding="mac_roman")

@@ -41,21 +41,54 @@ def read(text: str) -> datetime:
         ("2016-07", datetime(2016, 7, 1)),
         ("2016", datetime(2016, 1, 1)),
         ("1950Q3", datetime(1950, 7, 1)),
+        ("1950q3", datetime(1950, 7, 1)),
+        ("Q3 1950", datetime(1950, 7, 1)),
         ("1577836800", datetime(2020, 1, 1)),
+        ("1577836800.0", datetime(2020, 1, 1)),
+        ("2020-W01", datetime(2019, 12, 30)),
+        ("2020-W01-3", datetime(2020, 1, 1)),
+        ("Wed, 01 Jan 2020 13:00:00 GMT", datetime(2020, 1, 1, 13)),
+        ("2020. 1. 31.", datetime(2020, 1, 31)),
+        ("2020 1 31 13", datetime(2020, 1, 31, 13)),
+        ("2020 Jan", datetime(2020, 1, 1)),
+        ("2016年7月1日13时", datetime(2016, 7, 1, 13)),
         ("1577836800000", datetime(2020, 1, 1)),
         ("2016-07-01 24:00", datetime(2016, 7, 2)),
+        ("2016-07-31 24", datetime(2016, 8, 1)),
+        ("2016123124", datetime(2017, 1, 1)),
+        ("2016年12月31日 24时", datetime(2017, 1, 1)),
+        ("2016年12月31日24时00分", datetime(2017, 1, 1)),
+        ("2016 12 31 24", datetime(2017, 1, 1)),
+        ("2016-07-01 13:00:00,250", datetime(2016, 7, 1, 13, microsecond=250_000)),
+        ("2016-07-01 13:00 to 14:00", datetime(2016, 7, 1, 13)),
         ("01.01.2019 00:15 - 01.01.2019 00:30", datetime(2019, 1, 1, 0, 15)),
         ("2016-07-01T02:00:00+02:00", datetime(2016, 7, 1, 2)),
         ("2016-07-01 02:00:00+08", datetime(2016, 7, 1, 2)),
         ("2016-07-01T02:00:00-0530", datetime(2016, 7, 1, 2)),
         ("2016-07-01T00:00:00.000Z", datetime(2016, 7, 1)),
+        ("2016-07-01 02:00:00 UTC", datetime(2016, 7, 1, 2)),
+        ("2016-07-01 02:00:00 +0000 UTC", datetime(2016, 7, 1, 2)),
     ],
 )
 def test_the_usual_ways_to_write_a_timestamp_are_read(text: str, expected: datetime) -> None:
     assert read(text) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "14673", "2016-13-01", "2016-02-30", "3.5", "1/7/1", "2016-07-01 25:00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yesterday",
+        "14673",
+        "2016-13-01",
+        "2016-02-30",
+        "3.5",
+        "1/7/1",
+        "2016-07-01 25:00",
+        "2016-07-01 24:30",
+        "2016-W54",
+        "1950Q5",
+    ],
+)
 def test_what_is_no_timestamp_fits_no_format(text: str) -> None:
     assert find_formats([text]) == []
 
@@ -134,6 +167,47 @@ def test_day_and_hour_may_differ_in_leading_zeros() -> None:
 )  # fmt: skip
 def test_unusual_styles_continue(texts: list[str], stamps: list[datetime], after: datetime, written: str) -> None:
     assert styled(texts, stamps).write(after) == written
+
+
+def column_of(form: str, step: timedelta, **changes: object) -> list[str]:
+    """Texts in a style, of 60 steps."""
+    style = DateStyle(form, **changes)  # type: ignore[arg-type]
+    return [style.write(datetime(2016, 1, 1) + row * step) for row in range(60)]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        column_of("%Yq%q", timedelta(days=95)),
+        column_of("Q%q/%Y", timedelta(days=95)),
+        column_of("unix", timedelta(days=1), between=".0"),
+        column_of("%G-W%V", timedelta(days=7)),
+        column_of("%a, %d %b %Y", timedelta(days=1)),
+        column_of("%Y. %m. %d.", timedelta(days=1), date_digits=1),
+        column_of("%Y %m %d", timedelta(days=1), date_digits=1),
+        column_of("%Y %m %d %H", timedelta(hours=1), date_digits=1, hour_digits=1, late=True),
+        column_of("%Y%m%d%H", timedelta(hours=1), late=True),
+        column_of("%Y年%m月%d日%H时", timedelta(hours=1), date_digits=1, hour_digits=1, late=True),
+        column_of("%Y-%m-%d %H:%M:%S%.f", timedelta(hours=1), fraction=9),
+        column_of("%Y-%m-%d %H:%M:%S,%3f", timedelta(hours=1)),
+        column_of("%d.%m.%Y %H:%M", timedelta(hours=1), between=" - ", length=timedelta(hours=1), end=5),
+        column_of("%Y-%m-%d", timedelta(days=7), between=" ~ ", length=timedelta(days=6)),
+    ],
+    ids=lambda texts: texts[1],
+)
+def test_what_is_read_is_written_again_to_the_letter(texts: list[str]) -> None:
+    (form,) = find_formats(texts[:-1])
+    stamps = pl.select(form.wall(pl.lit(pl.Series(texts)))).to_series().to_list()
+    style = find_style(texts[:-1], stamps[:-1], form, DateStyle(form.name))
+    assert [style.write(stamp) for stamp in stamps] == texts
+
+
+def test_days_of_the_year_and_unknown_directives_are_read_as_asked() -> None:
+    texts = [f"2020 {day}" for day in range(1, 366)]
+    (form,) = find_formats(texts, "%Y %j")
+    stamps = [datetime(2020, 1, 1) + timedelta(days=day) for day in range(365)]
+    assert find_style(texts, stamps, form, DateStyle(form.name)).write(datetime(2021, 2, 1)) == "2021 32"
+    assert find_formats(["2020-01-01"], "%Q") == []
 
 
 def test_an_offset_follows_its_zone_where_there_is_one() -> None:

@@ -1,11 +1,13 @@
 """Which columns of a CSV become channels, and in which order. Light."""
 
+import re
 from collections.abc import Sequence
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.csv_format import DELIMITERS, GUESSED_ENCODINGS, CsvFormat, lines_above_header
 from timellm_cli.datasets import known_dataset
 from timellm_cli.errors import DataError, did_you_mean, quoted
+from timellm_cli.units import split_names
 
 
 def target_of(data: DataConfig) -> str:
@@ -18,8 +20,25 @@ def target_of(data: DataConfig) -> str:
 
 def date_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     """The columns that hold the timestamps: one, or several whose texts are joined by a space ('Date,Time')."""
-    parts = tuple(part.strip() for part in data.date_column.split(","))
+    parts = whole_names(split_names(data.date_column), csv.header)
     return parts if data.date_column not in csv.header and set(parts) <= set(csv.header) else (data.date_column,)
+
+
+def whole_names(names: Sequence[str], header: Sequence[str]) -> tuple[str, ...]:
+    """Names that a list separated by commas may have cut: what the header has as one name is one, the longest first."""
+    found: list[str] = []
+    rest = list(names)
+    by_form = {_spaced(name): name for name in header}
+    while rest:
+        joined = (length for length in range(len(rest), 1, -1) if _spaced(",".join(rest[:length])) in by_form)
+        length = next(joined, 1)
+        found.append(by_form[_spaced(",".join(rest[:length]))] if length > 1 else rest[0])
+        del rest[:length]
+    return tuple(found)
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"\s*,\s*", ",", name)
 
 
 def select_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from timellm_cli.config import DataConfig
 from timellm_cli.errors import DataError, did_you_mean, listed
+from timellm_cli.units import format_count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,6 +29,8 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 BEYOND = "\0beyond"
 QUOTES_HINT = "look for a quotation mark without a partner"
 GUESSED_ENCODINGS = ("gb18030", "cp1252")
+_NAMES = {"gb18030": "GBK (GB18030)", "cp1252": "Windows-1252"}
+_DATUM = re.compile(r"[+-]?\d[\d.,:/T +Z-]*")
 _MOST_LINES_ABOVE = 50
 _BLANKS = " \t\n\r\v\f\x85\xa0"
 """Python also counts the control characters 1C to 1F as blanks, polars does not."""
@@ -53,6 +56,7 @@ class CsvFormat:
 
     `name` is for messages. `path` is None for a stream. `header` holds the column names without the blanks around them;
     `skipped` counts the lines above it, `body` all lines above the first row. Only the first `most_rows` rows are read.
+    `notes` are sentences for the user.
     """
 
     name: str
@@ -64,6 +68,7 @@ class CsvFormat:
     skipped: int
     body: int
     most_rows: int | None = None
+    notes: tuple[str, ...] = ()
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
@@ -160,8 +165,8 @@ def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> Csv
         raise DataError(f"{name} {fault}", "the first line must name the columns, each line after it is a timestamp")
     skipped = data.skip_rows
     named = re.match(r"sep=(.)\r?\n", text)
-    if named and not skipped:
-        skipped = 1
+    if not skipped:
+        skipped = 1 if named else _count_comments(text)
     delimiter = named[1] if named else detect_delimiter(text, data.date_column, skipped)
     rows = numbered_rows(io.StringIO(text, newline=""), delimiter, skipped)
     body, names = next(rows, (1, [""]))
@@ -169,10 +174,28 @@ def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> Csv
     _, first = next(rows, (0, None))
     if first is None:
         raise DataError(f"{name} has a header but no rows", "each row below the header is one timestamp")
-    found = CsvFormat(name, path, opener, encoding, delimiter, header, skipped, body)
+    notes = [f"the text is read as {_NAMES[encoding]} (--encoding)"] if encoding in _NAMES and not data.encoding else []
+    if skipped and not named and not data.skip_rows:
+        notes.append(f"{format_count(skipped, 'line')} above the header left out, as '#' marks comments (--skip-rows)")
+    found = CsvFormat(name, path, opener, encoding, delimiter, header, skipped, body, notes=tuple(notes))
     if len(first) > len(header) and any(cell.strip() for cell in first[len(header) :]):
         raise too_wide(found, 0, data)
     return found
+
+
+def _count_comments(text: str) -> int:
+    """How many lines above the header are comments, which begin with '#'.
+
+    The last of them is the header where as many cells as it has stand below it, and one of them is a number or a date.
+    """
+    lines = [line.strip() for line in islice(io.StringIO(text), _MOST_LINES_ABOVE)]
+    end = next((number for number, line in enumerate(lines) if line and not line.startswith("#")), 0)
+    last = max((number for number in range(end) if lines[number]), default=0)
+    for delimiter in DELIMITERS:
+        cells = [cell.strip(' "') for cell in lines[end].split(delimiter)]
+        if end and 1 < len(cells) == len(lines[last].split(delimiter)) and any(map(_DATUM.fullmatch, cells)):
+            return last
+    return end
 
 
 def _opener(source: Path | BinaryIO) -> tuple[Callable[[], BinaryIO], Path | None]:

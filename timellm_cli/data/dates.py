@@ -20,24 +20,32 @@ _DATES = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y%m%d",
     "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y",
     "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-    "%d-%b-%y", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y",
-    "%Y-%m", "%Y/%m", "%Y年%m月", "%b %Y", "%B %Y", "%b-%y", "%Y",
+    "%d-%b-%y", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%a, %d %b %Y",
+    "%Y %m %d", "%Y %b %d", "%Y. %m. %d.", "%Y-%m", "%Y/%m", "%Y年%m月", "%Y %m", "%Y %b", "%b %Y", "%B %Y", "%b-%y",
+    "%G-W%V", "%G-W%V-%u", "%Y",
 )  # fmt: skip
 _TIMES = (
-    "", " %H:%M:%S", " %H:%M", "T%H:%M:%S", "T%H:%M", " %H:%M:%S%.f", "T%H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p",
-    "%H", " %H", "%H%M", "%H%M%S", "T%H%M%S", "T%H%M", " %H时", " %H时%M分", " %H时%M分%S秒",
+    "", " %H:%M:%S", " %H:%M", "T%H:%M:%S", "T%H:%M", " %H:%M:%S%.f", "T%H:%M:%S%.f", " %H:%M:%S,%3f",
+    " %I:%M %p", " %I:%M:%S %p", "%H", " %H", "%H%M", "%H%M%S", "T%H%M%S", "T%H%M",
+    " %H时", " %H时%M分", " %H时%M分%S秒", "%H时", "%H时%M分", "%H时%M分%S秒", " %H %M", " %H %M %S",
 )  # fmt: skip
 _REGEX = {
     "%Y": r"\d{4}", "%y": r"\d\d", "%m": r"\d\d?", "%d": r"\d\d?", "%H": r"\d\d?", "%I": r"\d\d?", "%M": r"\d\d",
-    "%S": r"\d\d", "%.f": r"\.\d+", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,}", "%p": "[AaPp][Mm]",
+    "%S": r"\d\d", "%.f": r"\.\d+", "%3f": r"\d{3}", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,}", "%p": "[AaPp][Mm]",
+    "%a": "[A-Z][a-z]{2}", "%G": r"\d{4}", "%V": r"\d\d", "%u": "[1-7]",
 }  # fmt: skip
-_DIRECTIVE = re.compile(r"%\.?[A-Za-z]")
+_DAY = timedelta(days=1)
+_DIRECTIVE = re.compile(r"%\.?\d?[A-Za-z]")
 _UNIX = {"unix": 10**6, "unix-ms": 10**3}
-_OFFSET = r"(?::\d\d(?:[.,]\d+)?|T\d{2,6})\s*(Z|[+-]\d\d(?::?\d\d)?)$"
-OFFSET_AT_END = r"\s*(Z|[+-]\d\d(?::?\d\d)?)$"
-_RANGE = r"\s+[-–]\s+\S.*$"
-_QUARTER = r"^(\d{4})(\s?-?)Q([1-4])$"
-_NUMBERS = {"unix": r"^-?\d{9,10}$", "unix-ms": r"^-?\d{12,13}$", "quarter": _QUARTER}
+_AHEAD = r"\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?(?: UTC)?)$"
+_OFFSET = r"(?::\d\d(?:[.,]\d+)?|T\d{2,6})" + _AHEAD
+OFFSET_AT_END = _AHEAD
+_BETWEEN = r"(?:\s+[-–]\s+|\s+to\s+|\s*~\s*)"
+_RANGE = _BETWEEN + r"\S.*$"
+_LATE = r"([ T日]|^\d{8})24(:00|时$|时:00|时00分|00|$)"
+"""The hour 24, with what stands before and after it."""
+_QUARTER = r"^(?:(\d{4})[ :/-]?[Qq]([1-4])|[Qq]([1-4])[ :/-]?(\d{4}))$"
+_NUMBERS = {"unix": r"^-?\d{9,10}(?:\.0+)?$", "unix-ms": r"^-?\d{12,13}(?:\.0+)?$", "quarter": _QUARTER}
 """Seconds and milliseconds since 1970, and quarters, by their form."""
 
 
@@ -67,10 +75,13 @@ class DateFormat:
 
     def _wall(self, text: pl.Expr) -> pl.Expr:
         if self.name in _UNIX:
-            return (text.cast(pl.Int64, strict=False) * _UNIX[self.name]).cast(pl.Datetime("us"))
+            whole = text.str.replace(r"\.0+$", "")
+            return (whole.cast(pl.Int64, strict=False) * _UNIX[self.name]).cast(pl.Datetime("us"))
         if self.name == "quarter":
-            month = text.str.extract(_QUARTER, 3).cast(pl.Int32) * 3 - 2
-            return pl.datetime(text.str.extract(_QUARTER, 1).cast(pl.Int32), month, 1).dt.cast_time_unit("us")
+            year, quarter = (
+                pl.coalesce(text.str.extract(_QUARTER, group) for group in pair) for pair in ((1, 4), (2, 3))
+            )
+            return pl.datetime(year.cast(pl.Int32), quarter.cast(pl.Int32) * 3 - 2, 1).dt.cast_time_unit("us")
         if self.is_range:
             text = text.str.replace(_RANGE, "")
         if self.has_offset:
@@ -96,16 +107,18 @@ class DateFormat:
 
 def _read(text: pl.Expr, pattern: str, late: bool) -> Iterator[pl.Expr]:
     """Readings of a pattern: as it is, and with `late` with the hour 24, which is 0 of the next day."""
-    added = "" if "%d" in pattern else "-01" if "%m" in pattern or "%b" in pattern or "%B" in pattern else "-01-01"
-    form = pattern + {"": "", "-01": "-%d", "-01-01": "-%m-%d"}[added]
+    added, form = "", pattern
+    if not any(directive in pattern for directive in ("%d", "%j", "%u")):
+        has_month = any(directive in pattern for directive in ("%m", "%b", "%B"))
+        added, more = ("-1", "-%u") if "%V" in pattern else ("-01", "-%d") if has_month else ("-01-01", "-%m-%d")
+        form += more
     if ("%H" in pattern or "%I" in pattern) and "%M" not in pattern:
         added, form = added + ":00", form + ":%M"
-    yield (text + added).str.to_datetime(form, time_unit="us", strict=False)
-    if late and "%H" in pattern and "%M" in pattern:
-        midnight = (text.str.replace(r"([ T])24:", "${1}00:") + added).str.to_datetime(
-            form, time_unit="us", strict=False
-        )
-        yield pl.when(text.str.contains(r"[ T]24:00")).then(midnight + timedelta(days=1))
+    text = text + added
+    yield text.str.to_datetime(form, time_unit="us", strict=False)
+    if late and "%H" in pattern:
+        midnight = text.str.replace(_LATE, "${1}00${2}").str.to_datetime(form, time_unit="us", strict=False)
+        yield pl.when(text.str.contains(_LATE)).then(midnight + timedelta(days=1))
 
 
 def find_formats(texts: Sequence[str], wanted: str | None = None) -> list[DateFormat]:
@@ -120,12 +133,12 @@ def find_formats(texts: Sequence[str], wanted: str | None = None) -> list[DateFo
         ("",),
         _all_match(_OFFSET, known),
         _all_match(_RANGE, known),
-        any(" 24:" in text or "T24:" in text for text in known),
+        any(re.search(_LATE, text) for text in known),
     )
     trunks = [re.sub(OFFSET_AT_END, "", text) if base.has_offset else text for text in known]
     trunks = [re.sub(_RANGE, "", text) if base.is_range else text for text in trunks]
     if wanted and wanted not in ("dayfirst", "monthfirst"):
-        candidates = [replace(base, patterns=(wanted,))]
+        candidates = [replace(base, patterns=("quarter" if "%q" in wanted else wanted,))]
     else:
         candidates = [replace(base, patterns=patterns) for patterns in _matching(trunks)]
     column = pl.lit(pl.Series("text", known, dtype=pl.String))
@@ -154,8 +167,9 @@ def _matching(texts: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _can_follow(date: str, time: str) -> bool:
-    """Whether a time stands behind a date: without a space only behind digits alone, and never behind a month."""
-    return not time or ("%d" in date and (not time.startswith("%") or date == "%Y%m%d"))
+    """Whether a time stands behind a date: without a space only behind digits alone or 日, and never behind a month."""
+    glued = "%Y年%m月%d日" if "时" in time else "%Y%m%d"
+    return not time or ("%d" in date and (not time.startswith("%") or date == glued))
 
 
 def _to_regex(pattern: str) -> str:
@@ -179,6 +193,7 @@ def no_timestamp(name: str, where: str, text: str, column: str) -> DataError:
     return DataError(f"{name}, {where}, column '{column}': '{text}' is no timestamp", HINT)
 
 
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
@@ -192,7 +207,8 @@ class DateStyle:
     `form` is a pattern. `date_digits` and `hour_digits` are the fewest digits of day and month and of the hour,
     `fraction` the digits of a fraction of a second. `offset` is the text of the last offset, `ahead` its length; a
     timestamp is in UTC where `is_utc`, and gets the offset of `zone` where there is one. `late` writes midnight as the
-    hour 24 of the day before. `length` is that of a range 'start - end'.
+    hour 24 of the day before. `length` is that of a range 'start - end', which has the last `end` characters of
+    its end. Seconds since 1970 end in `between`.
     """
 
     form: str
@@ -206,6 +222,7 @@ class DateStyle:
     late: bool = False
     between: str = ""
     length: timedelta | None = None
+    end: int = 0
 
     def wall(self, stamp: datetime) -> datetime:
         """Wall time of a stamp of the table."""
@@ -219,7 +236,7 @@ class DateStyle:
         """A stamp of the table as text."""
         wall = self.wall(stamp)
         text = self._write(wall) + self._offset_of(stamp, wall)
-        return text + self.between + self._write(wall + self.length) if self.length is not None else text
+        return text if self.length is None else text + self.between + self._write(wall + self.length)[-self.end :]
 
     def _offset_of(self, stamp: datetime, wall: datetime) -> str:
         if not self.offset or self.zone is None or not self.is_utc:
@@ -231,13 +248,18 @@ class DateStyle:
 
     def _write(self, moment: datetime) -> str:
         if self.form in _UNIX:
-            return str((moment - datetime(1970, 1, 1)) // timedelta(microseconds=_UNIX[self.form]))
-        if self.form == "quarter":
-            return f"{moment.year:04}{self.between}Q{(moment.month + 2) // 3}"
+            return f"{(moment - datetime(1970, 1, 1)) // timedelta(microseconds=_UNIX[self.form])}{self.between}"
         hour = moment.hour
         if self.late and moment.time() == datetime.min.time():
             moment, hour = moment - timedelta(days=1), 24
+        year, week, day = moment.isocalendar()
         parts = {
+            "%q": str((moment.month + 2) // 3),
+            "%G": f"{year:04}",
+            "%V": f"{week:02}",
+            "%u": str(day),
+            "%a": _DAYS[day - 1],
+            "%j": f"{moment.timetuple().tm_yday:0{self.date_digits + 1 if self.date_digits > 1 else 1}}",
             "%Y": f"{moment.year:04}",
             "%y": f"{moment.year % 100:02}",
             "%m": f"{moment.month:0{self.date_digits}}",
@@ -248,11 +270,12 @@ class DateStyle:
             "%I": f"{(hour - 1) % 12 + 1:0{self.hour_digits}}",
             "%M": f"{moment.minute:02}",
             "%S": f"{moment.second:02}",
-            "%.f": f".{moment.microsecond:06}"[: self.fraction + 1],
+            "%.f": f".{moment.microsecond:06}".ljust(self.fraction + 1, "0")[: self.fraction + 1],
+            "%3f": f"{moment.microsecond // 1000:03}",
             "%p": "AM" if hour < 12 else "PM",
         }
         # strftime has no portable fields without leading zeros, and its %p depends on the locale.
-        return _DIRECTIVE.sub(lambda directive: parts[directive[0]], self.form)
+        return _DIRECTIVE.sub(lambda directive: parts.get(directive[0], directive[0]), self.form)
 
 
 def find_style(texts: Sequence[str], stamps: Sequence[datetime], form: DateFormat, base: DateStyle) -> DateStyle:
@@ -260,18 +283,23 @@ def find_style(texts: Sequence[str], stamps: Sequence[datetime], form: DateForma
 
     `stamps` are the table's, one for each text. `base` has the offset and the zone.
     """
-    if form.name == "quarter" and (match := re.fullmatch(_QUARTER, texts[0])):
-        return replace(base, form="quarter", between=match[2])
-    if form.is_range and (match := re.search(r"\s+[-–]\s+", texts[0])):
+    if form.name == "quarter":
+        return replace(base, form=re.sub(r"\d{4}", "%Y", re.sub(r"(?<=[Qq])\d", "%q", texts[0])))
+    if form.name in _UNIX:
+        return replace(base, form=form.name, between="".join(re.findall(r"\.0+$", texts[0])))
+    if form.is_range and (match := re.search(_BETWEEN, texts[0])):
         style = find_style([re.sub(_RANGE, "", text) for text in texts], stamps, replace(form, is_range=False), base)
-        end, _ = parse_moment(texts[0][match.end() :], form.name)
-        return replace(style, between=match[0], length=end - style.wall(stamps[0]) if end else None)
+        start, end = texts[0][: match.start()], texts[0][match.end() :]
+        until, _ = parse_moment(start[: -len(end)] + end, form.name)  # the end may be a time of day alone
+        if until is None:
+            return style
+        length = (until - style.wall(stamps[0])) % _DAY if len(end) < len(start) else until - style.wall(stamps[0])
+        return replace(style, between=match[0], length=length, end=len(end) if len(end) < len(start) else 0)
     digits = max((len(found[1]) for text in texts if (found := re.search(r":\d\d\.(\d+)", text))), default=6)
-    late = any(re.search(r"[ T]24:00", text) for text in texts)
-    for pattern, date_digits, hour_digits in product(form.patterns, (2, 1), (2, 1)):
-        style = replace(
-            base, form=pattern, date_digits=date_digits, hour_digits=hour_digits, fraction=digits, late=late
-        )
+    late = any(re.search(_LATE, text) for text in texts)
+    for pattern, day, hour in product(form.patterns, (2, 1), (2, 1)):
+        is_late = late and "%H" in pattern
+        style = replace(base, form=pattern, date_digits=day, hour_digits=hour, fraction=digits, late=is_late)
         if all(style.write(stamp) == text for stamp, text in zip(stamps, texts, strict=True)):
             return style
     whole_seconds = not any(stamp.microsecond for stamp in stamps)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.columns import date_columns
+from timellm_cli.data.columns import date_columns, whole_names
 from timellm_cli.data.csv_format import DELIMITERS, CsvFormat, data_starts_at, open_csv
 from timellm_cli.errors import DataError, quoted
 from timellm_cli.settings import Settings
@@ -28,7 +28,7 @@ _TARGET_NAMES = ("y", "ot", "target", "value")
 _INDEX_NAMES = re.compile(r"(Unnamed: \d+|index|row|id|no\.?|#|)", re.IGNORECASE)
 _PARTS = (
     ("year", "yr", "yyyy", "年"), ("month", "mon", "mnth", "mm", "月"), ("day", "dd", "dom", "日"),
-    ("hour", "hr", "hh", "时"), ("minute", "min", "分"), ("second", "sec", "秒"),
+    ("hour", "hr", "hh", "he", "hour ending", "hour_ending", "时"), ("minute", "min", "分"), ("second", "sec", "秒"),
 )  # fmt: skip
 """Names of columns that hold a part of a timestamp each, the largest part first."""
 
@@ -36,15 +36,20 @@ _PARTS = (
 def settle(settings: Settings, *, strict: bool = True) -> Settings:
     """The settings with the date column and the target of a CSV of one's own, where the user named none.
 
-    `notes` say what was found. Raises DataError that lists the candidates where there is doubt; without `strict` the
-    defaults stay. A file that cannot be opened is left to its reader, which says why.
+    Names of columns that a comma had cut are whole. `notes` say what was found. Raises DataError that lists the
+    candidates where there is doubt; without `strict` the defaults stay. A file that cannot be opened is left to its
+    reader, which says why.
     """
     data = settings.config.data
     open_keys = [key for key in (_DATE, _TARGET) if settings.origins[key] == "default"]
-    if data.dataset != "custom" or data.path is None or not data.path.is_file() or not open_keys:
+    if data.dataset != "custom" or data.path is None or not data.path.is_file():
         return settings
     try:
-        sample = _Sample(open_csv(data.path, None, data), data)
+        csv = open_csv(data.path, None, data)
+        names = {f"data.{key}": whole_names(getattr(data, key), csv.header) for key in ("columns", "exclude")}
+        settings = replace(settings, config=settings.config.with_values(names))
+        data = settings.config.data
+        sample = _Sample(csv, data)
     except DataError:
         return settings
     found: dict[str, str] = {}
@@ -149,7 +154,7 @@ class _Sample:
             name
             for name, cells in self.columns.items()
             if cells
-            and all(map(str.isdecimal, cells))
+            and all(re.fullmatch(r"\d+(\.0+)?", cell) for cell in cells)
             and (_NAMES_OF_DATES.search(name) or (name == first and len(cells[0]) >= 8))
             and _reads(cells, self.data.date_format)
             and _is_rising([float(cell) for cell in cells])

@@ -16,13 +16,17 @@ NO_VALUE = (
 )  # fmt: skip
 """Texts of a cell without a value."""
 
+_SPACES = " \u00a0\u202f"
+"""A blank, and those that do not break and so part groups of digits in French and other languages."""
 _NOT_GROUPED = r"^[+-]?(0\d*\.\d+|\d*\.(\d{0,2}|\d{4,})|\d{4,}(\.\d*)?)$|[eE]"
 """Numbers in which a dot cannot part groups of three digits."""
 
 
 def to_number(text: pl.Expr, data: DataConfig) -> pl.Expr:
     """Texts as numbers: null for a cell without a value, NaN for any other text."""
-    known = pl.when(text.is_in([*NO_VALUE, *data.na]).not_()).then(text)
+    known: pl.Expr = pl.when(text.is_in([*NO_VALUE, *data.na]).not_()).then(text)
+    if data.thousands == " ":
+        known = known.str.replace_all(f"[{_SPACES}]", " ")
     plain = known if data.thousands == "none" else known.str.replace_all(data.thousands, "", literal=True)
     plain = plain.str.replace(",", ".", literal=True) if data.decimal == "," else plain
     number = plain.cast(pl.Float64, strict=False).fill_null(float("nan"))
@@ -48,6 +52,10 @@ def find_signs(csv: CsvFormat, sample: pl.DataFrame, data: DataConfig) -> DataCo
     def have(pattern: str) -> bool:
         return any(text.str.contains(pattern).any() for text in texts)
 
+    apart = rf"^[+-]?\d{{1,3}}([{_SPACES}]\d{{3}})+([.,]\d*)?$"
+    if have(apart):
+        is_comma = have(apart.replace("[.,]", ",")) and not have(r"^[+-]?[^,]*\.\d*$")
+        return data.model_copy(update={"thousands": " ", **({"decimal": ","} if is_comma else {})})
     dots, commas = have(r"^[+-]?\d*\.\d*$"), have(r"^[+-]?[\d.]*\d,\d+$")
     if commas and have(r"^[+-]?\d{1,3}(\.\d{3})+,\d*$"):
         return data.model_copy(update={"decimal": ",", "thousands": "."})
@@ -80,16 +88,21 @@ def no_number(csv: CsvFormat, row: int, numbers: pl.Series) -> DataError:
         return DataError(f"{where}: the value is infinite", "leave the cell empty")
     cell, count = cells[csv.header.index(name)].strip(), int(numbers.is_nan().sum())
     more = f" ({count:,} such cells in the column)" if count > 1 else ""
-    return DataError(f"{where}: '{cell}' is no number{more}", _hint(cell, name))
+    return DataError(f"{where}: '{cell}' is no number{more}", _hint(cell, name, numbers.drop_nulls().is_nan().all()))
 
 
-def _hint(cell: str, name: str) -> str:
+def _hint(cell: str, name: str, is_text: bool) -> str:
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell):
         return "--thousands , where commas part groups of digits, or --decimal , where they are decimal commas"
     if re.fullmatch(r"[+-]?[\d.]*,\d+", cell):
         return "--decimal , reads decimal commas (with --thousands . where dots part groups of digits)"
-    if re.fullmatch(r"[+-]?\d{1,3}([ ']\d{3})+(\.\d*)?", cell):
-        return f'--thousands "{cell.lstrip("+-").lstrip("0123456789")[0]}" reads groups of digits'
+    if re.fullmatch(r"[+-]?\d{1,3}(['\u00a0\u202f ]\d{3})+([.,]\d*)?", cell):
+        sign = "'" if "'" in cell else " "
+        return f'--thousands "{sign}" reads groups of digits' + (", --decimal , decimal commas" if "," in cell else "")
+    if re.fullmatch(r"[^\d+-]{0,3}[+-]?\d[\d.,]*[^\d]{0,4}", cell) and re.search(r"[^\d.,+-]", cell):
+        return f"write numbers without units; --exclude {quote(name)} leaves the column out"
+    if is_text:
+        return f"--exclude {quote(name)} leaves it out; --id-column {quote(name)}, if it says which series a row is of"
     return f"--na {quote(cell)} --fill linear, if it means 'no value'; --exclude {quote(name)} leaves the column out"
 
 

@@ -81,7 +81,7 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
     columns, text = list(select_columns(csv, data)), _timestamp_text(csv, data)
     head = csv.collect(csv.scan().select(text, *(csv.cell(name).alias(name) for name in columns)).head(_HEAD_ROWS))
     signs = find_signs(csv, head.select(columns), data)
-    notes = [] if signs.decimal != "," or data.decimal == "," else [_describe_signs(signs)]
+    notes = [*csv.notes, *([] if signs == data else [_describe_signs(signs)])]
     frame, form = _read(csv, text, head["text"].drop_nulls().to_list(), columns, signs)
     samples = _sample(csv, text, form, len(frame))
     frame, dropped = _drop_empty_rows(csv, frame, columns, data)
@@ -97,7 +97,8 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
 
 
 def _describe_signs(data: DataConfig) -> str:
-    return "decimal commas" + (f" and '{data.thousands}' between groups of digits" if data.thousands != "none" else "")
+    groups = f"'{data.thousands}' between groups of digits" if data.thousands != "none" else ""
+    return " and ".join(filter(None, ("decimal commas" if data.decimal == "," else "", groups)))
 
 
 def _timestamp_text(csv: CsvFormat, data: DataConfig) -> pl.Expr:
