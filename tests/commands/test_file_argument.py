@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.conftest import Cli, last_json
@@ -69,6 +70,26 @@ def test_dayfirst_is_a_flag_of_its_own(cli: Cli, sales: Path) -> None:
     assert "irregular timestamps" in gaps[0]["detail"]
     both = cli("inspect", sales, *small, "--dayfirst", "--date-format", "monthfirst")
     assert both.returncode == 2 and "--dayfirst and --date-format monthfirst" in both.stderr
+
+
+def test_parquet_goes_through_every_verb_as_the_csv_does(cli: Cli, sales: Path) -> None:
+    table = pl.read_csv(sales, try_parse_dates=True)
+    table.write_parquet(sales.with_suffix(".parquet"))
+    small = ("--llm", "none", "--seq-len", 48, "--pred-len", 6, "--max-steps", 2)
+    seen = {}
+    for suffix in (".csv", ".parquet"):
+        path = sales.with_suffix(suffix)
+        notes = last_json(cli("inspect", path, *small[:6], "--json"))["data_notes"]
+        trained = cli("train", path, *small, "--run-name", f"run{suffix}")
+        assert trained.returncode == 0, trained.stderr
+        best = sales.parent / "checkpoints" / f"run{suffix}" / "best.pt"
+        scores = cli("eval", best, "--json").stdout.replace(suffix, "")
+        forecast = cli("predict", best, path)
+        other = cli("predict", best, sales)
+        seen[suffix] = (notes, scores, forecast.stdout, other.stdout)
+    assert seen[".csv"] == seen[".parquet"]
+    assert '"mse"' in seen[".csv"][1]
+    assert seen[".csv"][2].splitlines()[1].startswith("2024-01-17 16:00:00,")
 
 
 def test_a_profile_or_a_file_of_settings_takes_the_place_of_profile_custom(cli: Cli, sales: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.data.csv_files import CUSTOM, daily_lines, hourly, write_csv
 from timellm_cli.config import DataConfig
-from timellm_cli.data.csv_format import HEAD_BYTES, detect_encoding, open_csv
+from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.encoding import HEAD_BYTES, detect_encoding
 from timellm_cli.data.table import read_table
 from timellm_cli.errors import DataError
 

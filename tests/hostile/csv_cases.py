@@ -38,7 +38,7 @@ CSV_CASES = [
     Case("blank lines alone", PREDICT, 3, ("is empty",), write("data.csv", "\n\n \n")),
     Case("a header alone", PREDICT, 3, ("has a header but no rows",), write("data.csv", "date,OT,load\n")),
     Case("an Excel workbook", PREDICT, 3, ("an Excel workbook", "export it as CSV"), write("data.csv", b"PK\3\4" + b"\0" * 99)),
-    Case("a Parquet file", PREDICT, 3, ("a Parquet file",), write("data.csv", b"PAR1" + b"\0" * 99)),
+    Case("a broken Parquet file", PREDICT, 3, ("no valid Parquet file",), write("data.csv", b"PAR1" + b"\0" * 99)),
     Case("a broken gzip archive", PREDICT, 3, ("cannot be read", "check the file"), write("data.csv", b"\x1f\x8b" + b"\0" * 99)),
     Case("binary noise", PREDICT, 3, ("binary file, not a CSV",), write("data.csv", bytes(range(256)) * 40)),
     Case("no date column", PREDICT, 3, ("no column 'date'", "'when', 'OT', 'load'"), replace("data.csv", "date", "when")),

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.csv_format import DELIMITERS, GUESSED_ENCODINGS, CsvFormat, lines_above_header
+from timellm_cli.data.csv_format import DELIMITERS, CsvFormat, lines_above_header
+from timellm_cli.data.encoding import GUESSED_ENCODINGS
 from timellm_cli.datasets import known_dataset
 from timellm_cli.errors import DataError, did_you_mean, quoted
 from timellm_cli.units import split_names

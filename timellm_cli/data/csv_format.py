@@ -5,7 +5,6 @@ Light: polars is imported where cells are read.
 Only the first megabyte is used for this, so that a file of any size is described at once.
 """
 
-import codecs
 import csv
 import gzip
 import io
@@ -18,36 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from timellm_cli.config import DataConfig
+from timellm_cli.data.encoding import GUESSED_ENCODINGS, HEAD_BYTES, decode_head, detect_encoding
 from timellm_cli.errors import DataError, did_you_mean, listed
 from timellm_cli.units import format_count
 
 if TYPE_CHECKING:
     import polars as pl
 
-HEAD_BYTES = 2**20
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 BEYOND = "\0beyond"
 QUOTES_HINT = "look for a quotation mark without a partner"
-GUESSED_ENCODINGS = ("gb18030", "cp1252")
-_NAMES = {"gb18030": "GBK (GB18030)", "cp1252": "Windows-1252"}
 _DATUM = re.compile(r"[+-]?\d[\d.,:/T +Z-]*")
 _MOST_LINES_ABOVE = 50
 _BLANKS = " \t\n\r\v\f\x85\xa0"
 """Python also counts the control characters 1C to 1F as blanks, polars does not."""
+_PARQUET = b"PAR1"
 _GZIP = b"\x1f\x8b"
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_FOREIGN = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"PAR1": "a Parquet file",
-    b"\x89HDF": "an HDF5 file",
-}
 
 
 @dataclass(frozen=True)
@@ -92,6 +77,14 @@ class CsvFormat:
         import polars as pl
 
         return pl.col(str(self.header.index(name))).str.strip_chars()
+
+    def number(self, name: str) -> "pl.Expr | None":  # noqa: ARG002
+        """A column of `scan` as numbers where the file has types; None where cells are texts."""
+        return None
+
+    def zone(self, name: str) -> str | None:  # noqa: ARG002
+        """The time zone of a column's type; None where cells are texts."""
+        return None
 
     def scan(self) -> "pl.LazyFrame":
         """The cells as text, the columns named by position. What stands beyond the header's columns is in `BEYOND`."""
@@ -158,6 +151,11 @@ def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> Csv
             head = stream.read(HEAD_BYTES)
     except (OSError, EOFError) as error:
         raise DataError(f"{name} cannot be read: {error}", "check the file") from None
+    if head.startswith(_PARQUET):
+        from timellm_cli.data.parquet_format import open_parquet
+
+        with opener() as stream:
+            return open_parquet(path or stream.read(), name)
     encoding = data.encoding or detect_encoding(head, name)
     text = decode_head(head, encoding)
     if not text.strip():
@@ -174,7 +172,11 @@ def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> Csv
     _, first = next(rows, (0, None))
     if first is None:
         raise DataError(f"{name} has a header but no rows", "each row below the header is one timestamp")
-    notes = [f"the text is read as {_NAMES[encoding]} (--encoding)"] if encoding in _NAMES and not data.encoding else []
+    notes = (
+        [f"the text is read as {GUESSED_ENCODINGS[encoding]} (--encoding)"]
+        if encoding in GUESSED_ENCODINGS and not data.encoding
+        else []
+    )
     if skipped and not named and not data.skip_rows:
         notes.append(f"{format_count(skipped, 'line')} above the header left out, as '#' marks comments (--skip-rows)")
     found = CsvFormat(name, path, opener, encoding, delimiter, header, skipped, body, notes=tuple(notes))
@@ -267,43 +269,6 @@ def numbered_rows(lines: Iterable[str], delimiter: str, skipped: int = 0) -> Ite
         ) from None
 
 
-def detect_encoding(head: bytes, name: str) -> str:
-    """The encoding of a text that starts with `head`: by its BOM, else UTF-8, GB18030 (includes GBK) or Windows-1252.
-
-    GB18030 decodes nearly any bytes: one degree sign of a Western file becomes a rare Chinese character. So it is
-    chosen only where most of the characters are common ones (GB2312). Raises DataError for a file that is not text.
-    """
-    for magic, kind in _FOREIGN.items():
-        if head.startswith(magic):
-            raise DataError(f"{name} is {kind}, not a CSV", "export it as CSV text, then use that file")
-    for bom, encoding in _BOMS:
-        if head.startswith(bom):
-            return encoding
-    if b"\0" in head:
-        for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-            zeros = head[offset::2]
-            if zeros.count(0) > len(zeros) / 2 and head[1 - offset :: 2].count(0) == 0:
-                return encoding
-        raise DataError(f"{name} is a binary file, not a CSV", "export it as CSV text, then use that file")
-    for encoding in ("utf-8", *GUESSED_ENCODINGS):
-        try:
-            text = codecs.getincrementaldecoder(encoding)().decode(head, final=False)
-        except UnicodeDecodeError:
-            continue
-        if encoding != "gb18030" or _looks_chinese(text):
-            return encoding
-    raise DataError(
-        f"{name}: its encoding is not known",
-        "UTF-8, UTF-16, GBK/GB18030 and Windows-1252 were tried; save the file as UTF-8",
-    )
-
-
-def decode_head(head: bytes, encoding: str) -> str:
-    """The text of the first bytes, without a character or line that is cut off at the end."""
-    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head, final=False)
-    return text[: max(text.rfind("\n"), text.rfind("\r")) + 1] if len(head) == HEAD_BYTES else text
-
-
 def detect_delimiter(text: str, date_column: str, skipped: int = 0) -> str:
     """The delimiter with which the header names `date_column`, else the one that gives the most columns."""
     headers = {
@@ -312,12 +277,6 @@ def detect_delimiter(text: str, date_column: str, skipped: int = 0) -> str:
         for rows in [numbered_rows(io.StringIO(text, newline=""), delimiter, skipped)]
     }
     return max(headers, key=lambda delimiter: (date_column in headers[delimiter], len(headers[delimiter])))
-
-
-def _looks_chinese(text: str) -> bool:
-    foreign = [character for character in text if not character.isascii()]
-    common = "".join(foreign).encode("gb2312", errors="ignore").decode("gb2312")
-    return len(common) * 2 > len(foreign)
 
 
 def check_file(path: Path) -> None:

@@ -22,13 +22,20 @@ _NOT_GROUPED = r"^[+-]?(0\d*\.\d+|\d*\.(\d{0,2}|\d{4,})|\d{4,}(\.\d*)?)$|[eE]"
 """Numbers in which a dot cannot part groups of three digits."""
 
 
+def numbers_of(csv: CsvFormat, name: str, data: DataConfig) -> pl.Expr:
+    """A column of `csv.scan()` as numbers: null for a cell without a value, NaN for a text that is no number."""
+    typed = csv.number(name)
+    return to_number(csv.cell(name), data) if typed is None else typed
+
+
 def to_number(text: pl.Expr, data: DataConfig) -> pl.Expr:
     """Texts as numbers: null for a cell without a value, NaN for any other text."""
     known: pl.Expr = pl.when(text.is_in([*NO_VALUE, *data.na]).not_()).then(text)
     if data.thousands == " ":
         known = known.str.replace_all(f"[{_SPACES}]", " ")
     plain = known if data.thousands == "none" else known.str.replace_all(data.thousands, "", literal=True)
-    plain = plain.str.replace(",", ".", literal=True) if data.decimal == "," else plain
+    if data.decimal == "," or (data.decimal == "detect" and data.thousands == "."):
+        plain = plain.str.replace(",", ".", literal=True)
     number = plain.cast(pl.Float64, strict=False).fill_null(float("nan"))
     if data.thousands != "none":  # 12.34 is no number where a dot parts groups
         sign = re.escape(data.thousands)

@@ -15,7 +15,7 @@ from timellm_cli.data.cadence import find_cadence
 from timellm_cli.data.columns import date_columns, select_columns, target_of
 from timellm_cli.data.csv_format import BEYOND, CsvFormat, too_wide
 from timellm_cli.data.dates import HINT, DateFormat, DateStyle, find_formats, no_timestamp
-from timellm_cli.data.numbers import find_signs, no_number, numbers_rows, one_text, to_number
+from timellm_cli.data.numbers import find_signs, no_number, numbers_of, numbers_rows, one_text
 from timellm_cli.data.time_axis import Samples, find_axis
 from timellm_cli.errors import DataError
 from timellm_cli.units import format_count
@@ -116,7 +116,7 @@ def _read(
     if not formats:
         column = data.date_column + (f" (--date-format {data.date_format})" if data.date_format else "")
         raise no_timestamp(csv.name, f"line {csv.line(0)}", head[0], column)
-    values = [to_number(csv.cell(name), data).alias(name) for name in columns]
+    values = [numbers_of(csv, name, data).alias(name) for name in columns]
     frame, unread = _parse(csv, text, formats, values)
     if min(map(len, unread)):
         formats = [form.with_all_times() for form in formats]

@@ -8,6 +8,7 @@ import polars as pl
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import Every, find_cadence
+from timellm_cli.data.columns import date_columns
 from timellm_cli.data.csv_format import CsvFormat
 from timellm_cli.data.dates import OFFSET_AT_END, DateFormat, DateStyle, find_style
 from timellm_cli.errors import DataError
@@ -31,6 +32,8 @@ def find_axis(
     They are wall times where no offset changes, and where steps are whole days; else they are in UTC. Raises DataError
     for a wall time that `data.timezone` does not have.
     """
+    if data.timezone is None and (zone := csv.zone(date_columns(csv, data)[0])):
+        data = data.model_copy(update={"timezone": zone})
     stamps, style = _axis(csv, walls, offsets, form, samples, data)
     if bool((stamps.dt.year() > 9999).any()):
         raise DataError(f"{csv.name}: a timestamp lies beyond the year 9999, where dates end", "cut the file before it")
