@@ -8,7 +8,7 @@ import pytest
 
 HEAVY = (
     "torch", "transformers", "numpy", "pandas", "matplotlib", "huggingface_hub", "accelerate", "bitsandbytes",
-    "polars",
+    "polars", "holidays",
 )  # fmt: skip
 
 _PROGRAM = """

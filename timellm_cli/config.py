@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from timellm_cli.closed_days import check_place
 from timellm_cli.prompt_template import PROMPT_FIELDS, PROMPT_TEMPLATE
 from timellm_cli.units import parse_memory, split_names
 
@@ -51,6 +52,7 @@ def _check_memory(value: str | None) -> str | None:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), AfterValidator(_refuse_twins)]
+Place = Annotated[str | None, AfterValidator(lambda place: place and check_place(place))]
 Memory = Annotated[str | None, AfterValidator(_check_memory)]
 
 
@@ -100,6 +102,9 @@ class DataConfig(Section):
         "rows: each row is one step, whatever time lies between (sessions, weekends). regular: absent times are gaps. "
         "detect: rows where the same times of the week are absent throughout.",
     )
+    closed_on: Place = option(
+        None, "Country, region or stock exchange whose holidays have no rows, such as NZ-AUK: forecasts skip them."
+    )
     date_format: str | None = option(
         None, "How timestamps are written: dayfirst, monthfirst, unix, unix-ms, or a pattern such as %d.%m.%Y %H:%M."
     )
@@ -138,6 +143,8 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _leave_rows_to_validate(self) -> Self:
+        if self.closed_on and self.calendar == "regular":
+            raise ValueError("closed_on names days without rows, which calendar 'regular' takes for gaps; use 'rows'")
         if self.train_ratio + self.test_ratio >= 1:
             both = f"train_ratio {self.train_ratio:g} + test_ratio {self.test_ratio:g}"
             raise ValueError(f"{both} must be below 1: the rest of the rows validates")

@@ -56,3 +56,12 @@ def split_names(text: str) -> list[str]:
     except csv.Error:  # a line break: then quotation marks count as any character
         names = text.split(",")
     return [name.strip() for name in names if name.strip()]
+
+
+def show_length(step: timedelta) -> str:
+    """A step as people read it: `1 hour`, `15 minutes`, `2 days 12:00:00`, `0.015625 seconds`."""
+    for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
+        if step >= unit and not step % unit:
+            return f"{step // unit} {name}{'s' * (step != unit)}"
+    seconds = step.total_seconds()
+    return f"{seconds:g} second{'s' * (seconds != 1)}" if step < timedelta(minutes=1) else str(step)

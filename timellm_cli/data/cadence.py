@@ -7,7 +7,7 @@ the numbers of its rows exist, and holds without a gap where they grow by one.
 import json
 from calendar import monthrange
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -15,9 +15,12 @@ from math import gcd
 
 import polars as pl
 
+from timellm_cli.closed_days import check_place
+from timellm_cli.data.week_times import MONDAY, WEEKDAYS, WeekTimes, week_of, with_holidays
+from timellm_cli.errors import DataError
+from timellm_cli.units import show_length
+
 _DAY, _WEEK, _MONTH = timedelta(days=1), timedelta(days=7), timedelta(days=28)
-_MONDAY = datetime(1, 1, 1)
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _LAST_DAY = 31
 _MOST_DAYS = 4
 """A cadence has at most so many days of a month; with more, its step is one in days."""
@@ -41,36 +44,6 @@ class Every:
 
     def __str__(self) -> str:
         return show_length(self.step)
-
-
-@dataclass(frozen=True)
-class WeekTimes:
-    """The same times each week: `times` since Monday 0:00, rising. Sessions, working days and the like."""
-
-    step: timedelta
-    times: tuple[timedelta, ...]
-
-    def numbers(self, stamps: pl.Series) -> pl.Series:
-        """As of `Every`."""
-        since = (stamps - _MONDAY).cast(pl.Int64)
-        week, time_of_week = since // _micros(_WEEK), since % _micros(_WEEK)
-        known = [_micros(moment) for moment in self.times]
-        rank = time_of_week.replace_strict(known, range(len(known)), default=None, return_dtype=pl.Int64)
-        return week * len(known) + rank
-
-    def stamp(self, number: int) -> datetime:
-        """As of `Every`."""
-        week, rank = divmod(number, len(self.times))
-        return _MONDAY + week * _WEEK + self.times[rank]
-
-    def __str__(self) -> str:
-        days = sorted({moment.days for moment in self.times})
-        names = [_WEEKDAYS[day][:3] for day in days]
-        is_range = len(days) > 2 and days[-1] - days[0] == len(days) - 1
-        text = f"{names[0]} to {names[-1]}" if is_range else ", ".join(names)
-        clock = sorted({moment - moment.days * _DAY for moment in self.times})
-        hours = f", {_clock(clock[0])} to {_clock(clock[-1])}" if len(clock) > 1 else ""
-        return f"{show_length(self.step)} ({text}{hours})"
 
 
 @dataclass(frozen=True)
@@ -132,7 +105,7 @@ class MonthDays:
         name = {12: "month", 4: "quarter", 1: "year"}.get(len(self.months), f"{len(self.months)} months of the year")
         if self.weekday is not None:
             ranks = ("first", "second", "third", "fourth", "last")
-            return f"{ranks[self.days[0] - 1]} {_WEEKDAYS[self.weekday]} of the {name}"
+            return f"{ranks[self.days[0] - 1]} {WEEKDAYS[self.weekday]} of the {name}"
         kind = "working day" if self.workday else "day"
         days = [f"last {kind}" if day == _LAST_DAY else f"{kind} {day}" for day in self.days]
         where = f" of the {name}" if len(self.months) != 4 else f" of months {', '.join(map(str, self.months))}"
@@ -142,11 +115,30 @@ class MonthDays:
 Cadence = Every | WeekTimes | MonthDays
 
 
-def find_cadence(stamps: pl.Series, calendar: str = "detect") -> Cadence | None:
+def find_cadence(stamps: pl.Series, calendar: str = "detect", closed_on: str | None = None) -> Cadence | None:
     """The cadence of two or more increasing timestamps, which may lack some; None where they are irregular.
 
-    `calendar` is the configuration's. A cadence that lacks half of its timestamps is not taken: it fits by accident.
+    `calendar` and `closed_on` are the configuration's. A cadence that lacks half of its timestamps is not taken: it
+    fits by accident. Raises DataError where `closed_on` is named for rows that have no times of the week.
     """
+    found = _find(stamps, calendar)
+    return found if found is None or closed_on is None else closed_at(found, stamps, closed_on)
+
+
+def closed_at(cadence: Cadence, stamps: pl.Series, closed_on: str | None) -> Cadence:
+    """The cadence with the holidays of a place, as the column shows them, or without. Raises as `find_cadence`."""
+    if closed_on is None:
+        return replace(cadence, closed_on=None, open_on=()) if isinstance(cadence, WeekTimes) else cadence
+    if isinstance(cadence, MonthDays):
+        raise DataError(
+            f"--closed-on skips holidays of data that have rows on the days of a week; here is one every {cadence}",
+            "leave --closed-on out",
+        )
+    week = cadence if isinstance(cadence, WeekTimes) else week_of(cadence.step, cadence.anchor)
+    return with_holidays(week, stamps, closed_on)
+
+
+def _find(stamps: pl.Series, calendar: str) -> Cadence | None:
     steps = stamps.diff().drop_nulls().value_counts(sort=True)
     usual: timedelta = steps[steps.columns[0]][0]
     lengths = steps[steps.columns[0]].cast(pl.Int64)
@@ -215,7 +207,7 @@ def _is_last(moment: datetime) -> bool:
 
 def _week_times(stamps: pl.Series, usual: timedelta) -> WeekTimes | None:
     """The times of the week that rows have, where others are absent throughout: each at least twice, and never seen."""
-    since = (stamps - _MONDAY).cast(pl.Int64)
+    since = (stamps - MONDAY).cast(pl.Int64)
     weeks = (since[-1] - since[0]) / _micros(_WEEK)
     counts = (since % _micros(_WEEK)).rename("time").value_counts()
     usual_times = counts.filter(pl.col("count") >= weeks / 4)["time"].sort()
@@ -233,15 +225,10 @@ def continue_stamps(last: datetime, cadence: Cadence, steps: int) -> list[dateti
     """The `steps` timestamps after `last`. Raises OverflowError beyond the year 9999."""
     number = cadence.numbers(pl.Series([last], dtype=pl.Datetime("us")))[0]
     if number is None:  # a row between two times of the week
-        number = next(n for n in range(_before(cadence, last), 2**62) if cadence.stamp(n + 1) > last)
+        assert isinstance(cadence, WeekTimes)
+        number = cadence.after(last) - 1
     cadence.stamp(number + steps)  # raises before the others are made
     return [cadence.stamp(number + step) for step in range(1, steps + 1)]
-
-
-def _before(cadence: Cadence, moment: datetime) -> int:
-    """The number of a timestamp a week or less before a moment."""
-    assert isinstance(cadence, WeekTimes)
-    return ((moment - _MONDAY) // _WEEK - 1) * len(cadence.times)
 
 
 def to_text(cadence: Cadence) -> str:
@@ -249,7 +236,9 @@ def to_text(cadence: Cadence) -> str:
     if isinstance(cadence, Every):
         return json.dumps({"every": _micros(cadence.step), "anchor": str(cadence.anchor)})
     if isinstance(cadence, WeekTimes):
-        return json.dumps({"step": _micros(cadence.step), "week": [_micros(moment) for moment in cadence.times]})
+        holidays = {"closed_on": cadence.closed_on, "open_on": cadence.open_on} if cadence.closed_on else {}
+        times = [_micros(moment) for moment in cadence.times]
+        return json.dumps({"step": _micros(cadence.step), "week": times, **holidays})
     assert isinstance(cadence, MonthDays)
     return json.dumps({
         "months": cadence.months, "days": cadence.days, "clock": str(cadence.clock),
@@ -264,26 +253,15 @@ def parse_cadence(text: str) -> Cadence:
         if "every" in found:
             return Every(_length(found["every"]), datetime.fromisoformat(found["anchor"]))
         if "week" in found:
-            return WeekTimes(_length(found["step"]), tuple(timedelta(microseconds=value) for value in found["week"]))
+            times = tuple(timedelta(microseconds=value) for value in found["week"])
+            place = check_place(found["closed_on"]) if "closed_on" in found else None
+            return WeekTimes(_length(found["step"]), times, place, tuple(map(str, found.get("open_on", ()))))
         return MonthDays(
             tuple(map(int, found["months"])), tuple(map(int, found["days"])), time.fromisoformat(found["clock"]),
             found["weekday"], bool(found["workday"]), int(found["years"]), int(found["phase"]),
         )  # fmt: skip
     except (TypeError, KeyError, AttributeError, OverflowError, json.JSONDecodeError) as error:
         raise ValueError(f"no cadence: {text[:80]}") from error
-
-
-def show_length(step: timedelta) -> str:
-    """A step as people read it: `1 hour`, `15 minutes`, `2 days 12:00:00`, `0.015625 seconds`."""
-    for unit, name in ((_DAY, "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
-        if step >= unit and not step % unit:
-            return f"{step // unit} {name}{'s' * (step != unit)}"
-    seconds = step.total_seconds()
-    return f"{seconds:g} second{'s' * (seconds != 1)}" if step < timedelta(minutes=1) else str(step)
-
-
-def _clock(moment: timedelta) -> str:
-    return (datetime.min + moment).strftime("%H:%M")
 
 
 def _length(micros: int) -> timedelta:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from timellm_cli.config import Config, DataConfig
-from timellm_cli.data.cadence import Cadence, Every, WeekTimes, continue_stamps, find_cadence, parse_cadence
+from timellm_cli.data.cadence import Cadence, Every, WeekTimes, closed_at, continue_stamps, find_cadence, parse_cadence
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.csv_format import CsvFormat, open_csv
 from timellm_cli.data.dates import parse_moment
@@ -73,7 +73,7 @@ def read_input(
     require_columns(csv, date_columns(csv, data), columns)
     rows = _read(csv, data.model_copy(update={"features": "M"}), date_format)
     stop = len(rows.stamps) if at is None else _find_row(rows, at) + 1
-    learned = parse_cadence(cadence)
+    learned = _learned_cadence(cadence, rows, config.data.closed_on)
     table = _read_history(rows, stop, config, at, learned).select(columns)
     notes = list(table.notes)
     dates = date_columns(csv, data)
@@ -85,6 +85,13 @@ def read_input(
         order=tuple(column for column in csv.header if column in columns),
         notes=tuple(notes),
     )
+
+
+def _learned_cadence(text: str, rows: Rows, closed_on: str | None) -> Cadence:
+    """The checkpoint's cadence, with the holidays of the place that the user names now."""
+    learned = parse_cadence(text)
+    is_known = isinstance(learned, WeekTimes) and learned.closed_on == closed_on
+    return learned if is_known or not len(rows.stamps) else closed_at(learned, rows.stamps, closed_on)
 
 
 def _read(csv: CsvFormat, data: DataConfig, date_format: str) -> Rows:

@@ -17,6 +17,7 @@ from timellm_cli.data.csv_format import CsvFormat, open_csv
 from timellm_cli.data.dates import DateStyle
 from timellm_cli.data.numbers import sentinels
 from timellm_cli.data.rows import Rows, read_rows
+from timellm_cli.data.week_times import describe_holidays
 from timellm_cli.errors import DataError, did_you_mean
 from timellm_cli.units import format_count
 
@@ -93,7 +94,7 @@ def make_table(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> 
     rows = _drop_repeats(rows, data)
     if len(rows.stamps) < 2:
         raise DataError(f"{rows.csv.name} has a single row, which has no cadence", "at least two rows are needed")
-    cadence = cadence or find_cadence(rows.stamps, data.calendar)
+    cadence = cadence or find_cadence(rows.stamps, data.calendar, data.closed_on)
     if cadence is None:
         raise _irregular(rows)
     numbers = cadence.numbers(rows.stamps)
@@ -101,6 +102,8 @@ def make_table(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> 
     gaps = numbers.diff().drop_nulls() - 1
     absent = int(gaps.sum())
     notes = list(rows.notes)
+    if isinstance(cadence, WeekTimes) and cadence.closed_on:
+        notes += describe_holidays(cadence, rows.stamps)
     stamps, frame = rows.stamps, rows.frame
     if absent and closed:
         notes.append(

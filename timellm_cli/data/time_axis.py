@@ -29,7 +29,8 @@ def find_axis(
 ) -> tuple[pl.Series, DateStyle]:
     """The timestamps (N) on which steps are equal, and the style that writes them as the file does.
 
-    They are wall times where no offset changes, and where steps are whole days; else they are in UTC. Raises DataError
+    They are wall times where no offset changes, where steps are whole days, and where days are closed; else they are
+    in UTC. Raises DataError
     for a wall time that `data.timezone` does not have.
     """
     if data.timezone is None and (zone := csv.zone(date_columns(csv, data)[0])):
@@ -50,7 +51,7 @@ def _axis(
     if offsets is not None:
         return _with_offsets(walls, offsets, samples, form, data)
     style = find_style(samples.texts, samples.walls, form, DateStyle(form.name))
-    if data.timezone is None or _is_daily(walls):
+    if data.timezone is None or data.closed_on or _is_daily(walls):
         return walls, style
     return _to_utc(csv, walls, data.timezone), replace(style, is_utc=True, zone=data.timezone)
 
@@ -72,7 +73,7 @@ def _with_offsets(
     bare = replace(form, has_offset=False)
     style = find_style([text for text, _ in same], [wall for _, wall in same], bare, DateStyle(form.name))
     style = replace(style, offset=offset, ahead=offsets[-1], zone=data.timezone)
-    if offsets.n_unique() == 1 or _is_daily(walls):
+    if offsets.n_unique() == 1 or data.closed_on or _is_daily(walls):
         return walls, style
     return walls - offsets, replace(style, is_utc=True)
 
