@@ -9,64 +9,21 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from timellm_cli.closed_days import check_place
+from timellm_cli.config_fields import Memory, Names, Place, Section, Zone, option
 from timellm_cli.prompt_template import PROMPT_FIELDS, PROMPT_TEMPLATE
-from timellm_cli.units import parse_memory, split_names
 
-_LARGEST = 2**53
 SAMPLES_PER_UPDATE = 32
 """Samples that a change of the weights sees where the batch size is left to us, whatever fits at a time."""
-
-
-def option(default: Any, meaning: str, *, flag: str = "", **constraints: Any) -> Any:
-    """A field whose `meaning` is its help text. `flag` replaces the default `--field-name`."""
-    return Field(default, description=meaning, json_schema_extra={"flag": flag} if flag else None, **constraints)
 
 
 def flag_of(key: str) -> str:
     """The command-line flag of a key, such as `--seq-len` of window.seq_len."""
     extra = FIELDS[key].json_schema_extra
     return str(extra["flag"]) if isinstance(extra, dict) else "--" + key.split(".")[1].replace("_", "-")
-
-
-def _split_commas(value: Any) -> Any:
-    return split_names(value) if isinstance(value, str) else value
-
-
-def _refuse_twins(names: tuple[str, ...]) -> tuple[str, ...]:
-    twins = sorted({name for name in names if names.count(name) > 1})
-    if twins:
-        raise ValueError(f"named twice: {', '.join(twins)}")
-    return names
-
-
-def _check_memory(value: str | None) -> str | None:
-    if value is not None:
-        parse_memory(value)
-    return value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), AfterValidator(_refuse_twins)]
-Place = Annotated[str | None, AfterValidator(lambda place: place and check_place(place))]
-Memory = Annotated[str | None, AfterValidator(_check_memory)]
-
-
-class Section(BaseModel):
-    """Base of all sections: values cannot change afterwards, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-    @field_validator("*")
-    @classmethod
-    def _refuse_what_no_float_holds(cls, value: Any) -> Any:
-        if isinstance(value, int) and value > _LARGEST:
-            raise ValueError(f"must be at most {_LARGEST:,}")
-        return value
 
 
 class DataConfig(Section):
@@ -108,7 +65,7 @@ class DataConfig(Section):
     date_format: str | None = option(
         None, "How timestamps are written: dayfirst, monthfirst, unix, unix-ms, or a pattern such as %d.%m.%Y %H:%M."
     )
-    timezone: str | None = option(None, "Zone of timestamps without an offset, such as Europe/Berlin.")
+    timezone: Zone = option(None, "Zone of timestamps without an offset, such as Europe/Berlin.")
     snap: str | None = option(None, "Round timestamps to the nearest multiple, such as 10min or 1h.")
     decimal: Literal["detect", ".", ","] = option(
         "detect", "The decimal sign. detect: a comma only where that is certain."
@@ -125,14 +82,6 @@ class DataConfig(Section):
             return value and codecs.lookup(value).name
         except LookupError:
             raise ValueError(f"no encoding is called '{value}'") from None
-
-    @field_validator("timezone")
-    @classmethod
-    def _know_timezone(cls, value: str | None) -> str | None:
-        try:
-            return value and ZoneInfo(value).key
-        except (ValueError, OSError, ZoneInfoNotFoundError):
-            raise ValueError(f"no time zone is called '{value}'; a name is like Europe/Berlin") from None
 
     @field_validator("snap")
     @classmethod

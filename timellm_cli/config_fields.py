@@ -1,0 +1,59 @@
+"""What the fields of the configuration are made of: their base, and the types that check a value. Light."""
+
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from timellm_cli.closed_days import check_place
+from timellm_cli.units import parse_memory, split_names
+
+_LARGEST = 2**53
+
+
+def option(default: Any, meaning: str, *, flag: str = "", **constraints: Any) -> Any:
+    """A field whose `meaning` is its help text. `flag` replaces the default `--field-name`."""
+    return Field(default, description=meaning, json_schema_extra={"flag": flag} if flag else None, **constraints)
+
+
+def _split_commas(value: Any) -> Any:
+    return split_names(value) if isinstance(value, str) else value
+
+
+def _refuse_twins(names: tuple[str, ...]) -> tuple[str, ...]:
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise ValueError(f"named twice: {', '.join(twins)}")
+    return names
+
+
+def _check_zone(value: str | None) -> str | None:
+    try:
+        return value and ZoneInfo(value).key
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"no time zone is called '{value}'; a name is like Europe/Berlin") from None
+
+
+def _check_memory(value: str | None) -> str | None:
+    if value is not None:
+        parse_memory(value)
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), AfterValidator(_refuse_twins)]
+Zone = Annotated[str | None, AfterValidator(_check_zone)]
+Place = Annotated[str | None, AfterValidator(lambda place: place and check_place(place))]
+Memory = Annotated[str | None, AfterValidator(_check_memory)]
+
+
+class Section(BaseModel):
+    """Base of all sections: values cannot change afterwards, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_what_no_float_holds(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > _LARGEST:
+            raise ValueError(f"must be at most {_LARGEST:,}")
+        return value
