@@ -1,12 +1,15 @@
 """Small files in the shape of those that people have, and the right answer for each (../shared/cases/tables)."""
 
+import csv
 from pathlib import Path
 
 import pytest
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import continue_stamps
+from timellm_cli.data.columns import date_columns, split_stamps
 from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.rows import read_rows
 from timellm_cli.data.table import Table, read_table
 from timellm_cli.errors import DataError
 
@@ -19,12 +22,16 @@ def tables(shared_dir: Path) -> Path:
     return folder
 
 
-def read(path: Path, **options: object) -> Table:
-    """The table, with the first column as dates and the last one as target where nothing else is said."""
+def configured(path: Path, **options: object) -> DataConfig:
+    """With the first column as dates and the last one as target where nothing else is said."""
     data = DataConfig.model_validate({"dataset": "custom", "path": path, **options})
     header = open_csv(path, None, data).header
     dates = next((name for name in ("date", "Date", "time", "Datetime", "ds") if name in header), header[0])
-    return read_table(path, data.model_copy(update={"date_column": dates, "target": header[-1], **options}))
+    return data.model_copy(update={"date_column": dates, "target": header[-1], **options})
+
+
+def read(path: Path, **options: object) -> Table:
+    return read_table(path, configured(path, **options))
 
 
 READ = [
@@ -84,6 +91,29 @@ def test_a_file_from_the_field_is_read_and_continued_in_its_own_style(
     assert len(table.columns) == channels
     if after is not None:
         assert table.style.write(continue_stamps(table.stamps[-1], table.cadence, 1)[0]) == after
+
+
+@pytest.mark.parametrize(("name", "options"), [case[:2] for case in READ], ids=lambda value: str(value)[:40])
+def test_what_follows_a_file_is_read_back_in_its_style_to_the_letter(
+    tables: Path, tmp_path: Path, name: str, options: dict[str, object]
+) -> None:
+    path = tables / f"{name}.csv"
+    table, data = read(path, **options), configured(path, **options)
+    dates = date_columns(table.csv, data)
+    texts = [table.style.write(stamp) for stamp in continue_stamps(table.stamps[-1], table.cadence, 40)]
+    cells = split_stamps(table.csv, dates, texts)
+    assert cells is not None and [" ".join(own) for own in cells] == texts
+    after = tmp_path / "after.csv"
+    with after.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=table.csv.delimiter)
+        writer.writerow([*dates, *table.columns])
+        writer.writerows(
+            [*own, *(f"{row}{table.csv.decimal}5" for _ in table.columns)] for row, own in enumerate(cells)
+        )
+    known = {"date_format": table.date_format, "skip_rows": 0, "exclude": ()}
+    rows = read_rows(open_csv(after, None, data.model_copy(update=known)), data.model_copy(update=known))
+    assert [rows.style.write(stamp) for stamp in rows.stamps] == texts
+    assert rows.frame[table.columns[-1]].to_list() == [row + 0.5 for row in range(40)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.csv_format import DELIMITERS, CsvFormat, lines_above_header
@@ -23,6 +24,19 @@ def date_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     """The columns that hold the timestamps: one, or several whose texts are joined by a space ('Date,Time')."""
     parts = whole_names(split_names(data.date_column), csv.header)
     return parts if data.date_column not in csv.header and set(parts) <= set(csv.header) else (data.date_column,)
+
+
+def split_stamps(csv: CsvFormat, dates: Sequence[str], texts: Sequence[str]) -> list[list[str]] | None:
+    """Timestamps as the cells of the columns `dates`, whose texts they join; None where they cannot be told apart."""
+    if len(dates) == 1:
+        return [[text] for text in texts]
+    _, first = csv.find(0)
+    words = [len(first[csv.header.index(name)].split()) for name in dates]
+    stops = list(accumulate(words))
+    split = [text.split() for text in texts]
+    if any(len(parts) != stops[-1] for parts in split):
+        return None
+    return [[" ".join(parts[stop - count : stop]) for stop, count in zip(stops, words, strict=True)] for parts in split]
 
 
 def whole_names(names: Sequence[str], header: Sequence[str]) -> tuple[str, ...]:

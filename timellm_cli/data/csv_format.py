@@ -41,7 +41,7 @@ class CsvFormat:
 
     `name` is for messages. `path` is None for a stream. `header` holds the column names without the blanks around them;
     `skipped` counts the lines above it, `body` all lines above the first row. Only the first `most_rows` rows are read.
-    `notes` are sentences for the user.
+    `decimal` is the decimal sign. `notes` are sentences for the user.
     """
 
     name: str
@@ -53,6 +53,7 @@ class CsvFormat:
     skipped: int
     body: int
     most_rows: int | None = None
+    decimal: str = "."
     notes: tuple[str, ...] = ()
 
     @contextmanager
@@ -82,8 +83,8 @@ class CsvFormat:
         """A column of `scan` as numbers where the file has types; None where cells are texts."""
         return None
 
-    def zone(self, name: str) -> str | None:  # noqa: ARG002
-        """The time zone of a column's type; None where cells are texts."""
+    def dtype(self, name: str) -> "pl.DataType | None":  # noqa: ARG002
+        """The type of a column; None where cells are texts."""
         return None
 
     def scan(self) -> "pl.LazyFrame":

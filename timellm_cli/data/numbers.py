@@ -28,13 +28,18 @@ def numbers_of(csv: CsvFormat, name: str, data: DataConfig) -> pl.Expr:
     return to_number(csv.cell(name), data) if typed is None else typed
 
 
+def decimal_sign(data: DataConfig) -> str:
+    """The decimal sign of a configuration; where dots part groups of digits, it is a comma."""
+    return "," if data.decimal == "," or (data.decimal == "detect" and data.thousands == ".") else "."
+
+
 def to_number(text: pl.Expr, data: DataConfig) -> pl.Expr:
     """Texts as numbers: null for a cell without a value, NaN for any other text."""
     known: pl.Expr = pl.when(text.is_in([*NO_VALUE, *data.na]).not_()).then(text)
     if data.thousands == " ":
         known = known.str.replace_all(f"[{_SPACES}]", " ")
     plain = known if data.thousands == "none" else known.str.replace_all(data.thousands, "", literal=True)
-    if data.decimal == "," or (data.decimal == "detect" and data.thousands == "."):
+    if decimal_sign(data) == ",":
         plain = plain.str.replace(",", ".", literal=True)
     number = plain.cast(pl.Float64, strict=False).fill_null(float("nan"))
     if data.thousands != "none":  # 12.34 is no number where a dot parts groups

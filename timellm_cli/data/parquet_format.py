@@ -67,9 +67,9 @@ class ParquetFormat(CsvFormat):
         column = pl.col(str(self.header.index(name)))
         return column.cast(pl.Float64).fill_nan(None) if self.schema[name].is_numeric() else None
 
-    def zone(self, name: str) -> str | None:
-        """The time zone of a column's type."""
-        return getattr(self.schema[name], "time_zone", None)
+    def dtype(self, name: str) -> "pl.DataType":
+        """The type of a column."""
+        return self.schema[name]
 
     def scan(self) -> "pl.LazyFrame":
         """The columns, named by position, and `BEYOND`, which is empty."""

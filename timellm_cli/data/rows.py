@@ -15,7 +15,7 @@ from timellm_cli.data.cadence import find_cadence
 from timellm_cli.data.columns import date_columns, select_columns, target_of
 from timellm_cli.data.csv_format import BEYOND, CsvFormat, too_wide
 from timellm_cli.data.dates import HINT, DateFormat, DateStyle, find_formats, no_timestamp
-from timellm_cli.data.numbers import find_signs, no_number, numbers_of, numbers_rows, one_text
+from timellm_cli.data.numbers import decimal_sign, find_signs, no_number, numbers_of, numbers_rows, one_text
 from timellm_cli.data.time_axis import Samples, find_axis
 from timellm_cli.errors import DataError
 from timellm_cli.units import format_count
@@ -81,6 +81,7 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
     columns, text = list(select_columns(csv, data)), _timestamp_text(csv, data)
     head = csv.collect(csv.scan().select(text, *(csv.cell(name).alias(name) for name in columns)).head(_HEAD_ROWS))
     signs = find_signs(csv, head.select(columns), data)
+    csv = replace(csv, decimal=decimal_sign(signs))
     notes = [*csv.notes, *([] if signs == data else [_describe_signs(signs)])]
     frame, form = _read(csv, text, head["text"].drop_nulls().to_list(), columns, signs)
     samples = _sample(csv, text, form, len(frame))

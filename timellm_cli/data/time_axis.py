@@ -33,7 +33,7 @@ def find_axis(
     in UTC. Raises DataError
     for a wall time that `data.timezone` does not have.
     """
-    if data.timezone is None and (zone := csv.zone(date_columns(csv, data)[0])):
+    if data.timezone is None and (zone := getattr(csv.dtype(date_columns(csv, data)[0]), "time_zone", None)):
         data = data.model_copy(update={"timezone": zone})
     stamps, style = _axis(csv, walls, offsets, form, samples, data)
     if bool((stamps.dt.year() > 9999).any()):
