@@ -1,5 +1,6 @@
 """The cadence of a column: found, counted with its gaps, continued."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -109,6 +110,34 @@ def test_times_of_the_week_that_are_never_seen_are_closed() -> None:
     six_days = pl.Series([day for day in days if day.weekday() != 5], dtype=pl.Datetime("us"))
     assert str(find_cadence(six_days)) == "1 day (Mon, Tue, Wed, Thu, Fri, Sun)"
     assert isinstance(find_cadence(six_days, "regular"), Every)
+
+
+@pytest.mark.parametrize(
+    ("weekdays", "hours", "words", "after"),
+    [
+        ((0, 3), (0,), "3 days (Mon, Thu)", "2024-03-04 00:00"),
+        ((0, 2, 4), (0,), "2 days (Mon, Wed, Fri)", "2024-03-01 00:00"),
+        (range(7), (6, 12, 15, 22), "3 hours (Mon to Sun, 06:00 to 22:00)", "2024-03-01 06:00"),
+    ],
+)
+def test_unequal_steps_that_each_week_repeats_are_a_cadence(
+    weekdays: Sequence[int], hours: Sequence[int], words: str, after: str
+) -> None:
+    days = [datetime(2024, 1, 1) + timedelta(days=day) for day in range(60)]
+    column = pl.Series(
+        [day + timedelta(hours=hour) for day in days if day.weekday() in weekdays for hour in hours],
+        dtype=pl.Datetime("us"),
+    )
+    cadence = find_cadence(column)
+    assert str(cadence) == words
+    assert isinstance(cadence, WeekTimes)
+    assert cadence.numbers(column).diff()[1:].unique().to_list() == [1]
+    assert continue_stamps(column[-1], cadence, 1) == [datetime.fromisoformat(after)]
+    assert find_cadence(column, "regular") is None
+    assert find_cadence(without(column, [10])) is None, "only told, as it could be a fault"
+    told = find_cadence(without(column, [10]), "rows")
+    assert isinstance(told, WeekTimes)
+    assert told.times == cadence.times
 
 
 def test_one_gap_in_an_hourly_file_closes_no_time_of_the_week() -> None:

@@ -139,19 +139,23 @@ def closed_at(cadence: Cadence, stamps: pl.Series, closed_on: str | None) -> Cad
 
 
 def _find(stamps: pl.Series, calendar: str) -> Cadence | None:
-    steps = stamps.diff().drop_nulls().value_counts(sort=True)
-    usual: timedelta = steps[steps.columns[0]][0]
-    lengths = steps[steps.columns[0]].cast(pl.Int64)
+    steps = stamps.diff().drop_nulls().rename("step").value_counts().sort("count", "step", descending=[True, False])
+    usual: timedelta = steps["step"][0]
+    lengths = steps["step"].cast(pl.Int64)
     if usual >= _WEEK and (found := _first_fit(_month_candidates(stamps, usual), stamps)):
         return found
     if len(steps) == 1:
         return Every(usual, stamps[0])
     if (lengths % _micros(usual) == 0).all():
-        weekly = _week_times(stamps, usual) if usual <= _DAY and calendar != "regular" else None
+        weekly = (
+            _week_times(stamps, usual, all_open=_WEEK // usual) if usual <= _DAY and calendar != "regular" else None
+        )
         if weekly is not None:
             return weekly
         return _first_fit([Every(usual, stamps[0])], stamps)
-    return _week_times(stamps, usual) if usual <= _DAY and calendar == "rows" else None
+    weekly = _week_times(stamps, usual, all_open=None) if usual < _WEEK and calendar != "regular" else None
+    is_certain = weekly is not None and bool((weekly.numbers(stamps).diff()[1:] == 1).all(ignore_nulls=False))
+    return weekly if is_certain or calendar == "rows" else None
 
 
 def _first_fit(cadences: Iterable[Cadence], stamps: pl.Series) -> Cadence | None:
@@ -205,13 +209,16 @@ def _is_last(moment: datetime) -> bool:
     return moment.day == monthrange(moment.year, moment.month)[1]
 
 
-def _week_times(stamps: pl.Series, usual: timedelta) -> WeekTimes | None:
-    """The times of the week that rows have, where others are absent throughout: each at least twice, and never seen."""
+def _week_times(stamps: pl.Series, usual: timedelta, *, all_open: int | None) -> WeekTimes | None:
+    """The times of the week that rows have, where others are absent throughout.
+
+    `all_open` is how many times a week has that is never closed, where steps are multiples of one.
+    """
     since = (stamps - MONDAY).cast(pl.Int64)
     weeks = (since[-1] - since[0]) / _micros(_WEEK)
     counts = (since % _micros(_WEEK)).rename("time").value_counts()
     usual_times = counts.filter(pl.col("count") >= weeks / 4)["time"].sort()
-    if weeks < 2 or not len(usual_times) or len(usual_times) >= _WEEK // usual:
+    if weeks < 2 or not len(usual_times) or (all_open is not None and len(usual_times) >= all_open):
         return None
     found = WeekTimes(usual, tuple(timedelta(microseconds=value) for value in usual_times))
     numbers = found.numbers(stamps)
