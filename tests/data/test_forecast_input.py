@@ -68,6 +68,20 @@ def test_at_may_be_written_as_the_file_writes_it(small_csv: Path, tmp_path: Path
         assert read(path, at).table.stamps[-1] == datetime(2024, 1, 10, 5)
 
 
+@pytest.mark.parametrize(("how", "last"), [("first", 1.0), ("last", 3.0), ("mean", 2.0)])
+def test_repeated_rows_in_the_history_count_as_one(small_csv: Path, tmp_path: Path, how: str, last: float) -> None:
+    path = tmp_path / "repeats.csv"
+    header, *rows = lines_of(small_csv)
+    repeated = [line for row in rows[:-1] for line in (row, row, row)]
+    end = rows[-1].split(",")[0]
+    path.write_text(
+        "\n".join([header, *repeated, *(f"{end},{value},{value}" for value in (1, 2, 3))]), encoding="utf-8"
+    )
+    given = read(path, data__duplicates=how)
+    assert given.table.values[:-1] == pytest.approx(read(small_csv).table.values[:-1], rel=1e-12)
+    assert given.table.values[-1].tolist() == [last, last]
+
+
 def error_of(source: Path | bytes, at: str | None = None, **changes: object) -> str:
     with pytest.raises(DataError) as refused:
         read(source, at, **changes)

@@ -118,9 +118,9 @@ def require_columns(csv: CsvFormat, dates: tuple[str, ...], columns: tuple[str, 
 def _read_history(rows: Rows, stop: int, config: Config, at: str | None, cadence: Cadence) -> Table:
     """The `seq_len` rows that the model reads, up to row `stop` (excluded), filled."""
     needed, fill = config.window.seq_len, config.data.fill
-    history = rows.cut(max(stop - 2 * needed, 0) if fill == "none" else 0, stop)
-    first = max(len(history.stamps) - needed, 0) if fill == "none" else 0
-    history = history.cut(first, len(history.stamps))
+    distinct = rows.stamps.head(stop).is_first_distinct().arg_true()
+    first = int(distinct[-needed]) if fill == "none" and len(distinct) > needed else 0
+    history = rows.cut(first, stop)
     if isinstance(cadence, Every) and stop:
         cadence = replace(cadence, anchor=history.stamps[0])
     table = None
@@ -147,7 +147,7 @@ def _read_history(rows: Rows, stop: int, config: Config, at: str | None, cadence
 def _require_cadence(rows: Rows, cadence: Cadence) -> None:
     """Few rows may fit several cadences, as a week of working days does. The checkpoint's must be one of them."""
     numbers = cadence.numbers(rows.stamps)
-    steps, foreign = numbers.diff().drop_nulls(), numbers.null_count()
+    steps, foreign = numbers.unique(maintain_order=True).diff().drop_nulls(), numbers.null_count()
     if (steps == 1).sum() * 2 >= len(steps):
         if foreign * 20 <= len(numbers) if isinstance(cadence, WeekTimes) else not foreign:
             return
