@@ -215,6 +215,7 @@ ZONES = [
     bad("a doubled hour without a zone", write(BERLIN), "--timezone"),
     good("offsets that change", write(f"{text[:-2]}:{text[-2:]}" for text in of_zone("Europe/Berlin", "%Y-%m-%d %H:%M:%S%z", ROWS, datetime(2023, 10, 25))), "2023-11-02 09:00:00+01:00"),
     good("local midnights with offsets", write(f"{date(2024, 1, 1) + row * DAY} 00:00:00+0{1 + (90 <= row < 300)}:00" for row in range(ROWS)), "2024-07-19 00:00:00+02:00"),
+    good("local midnights, the zone named", write(f"{date(2024, 4, 10) + row * DAY} 00:00:00+02:00" for row in range(201)), "2024-10-28 00:00:00+01:00", None, timezone="Europe/Berlin"),
     good("days with a zone", daily("%Y-%m-%d"), "2024-07-19", timezone="Europe/Berlin"),
 ]  # fmt: skip
 

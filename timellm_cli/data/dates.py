@@ -239,9 +239,11 @@ class DateStyle:
         return text if self.length is None else text + self.between + self._write(wall + self.length)[-self.end :]
 
     def _offset_of(self, stamp: datetime, wall: datetime) -> str:
-        if not self.offset or self.zone is None or not self.is_utc:
+        if not self.offset or self.zone is None:
             return self.offset
-        minutes = round((wall - stamp) / timedelta(minutes=1))
+        ahead = wall - stamp if self.is_utc else wall.replace(tzinfo=ZoneInfo(self.zone)).utcoffset()
+        assert ahead is not None
+        minutes = round(ahead / timedelta(minutes=1))
         hours = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}"
         colon = ":" if ":" in self.offset else ""
         return hours if len(self.offset) == 3 and not minutes % 60 else f"{hours}{colon}{abs(minutes) % 60:02}"
