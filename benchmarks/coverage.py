@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from timellm_cli.data.batch import Batch
+from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.bands import ValidationErrors, window_scale
-from timellm_cli.evaluation.baselines import fit_linear
 from timellm_cli.evaluation.score import score
 from timellm_cli.settings import resolve
 

@@ -117,7 +117,11 @@ class ModelConfig(Section):
     n_heads: int = option(8, "Heads of the reprogramming attention.", ge=1)
     num_prototypes: int = option(1000, "Text prototypes that patches attend to (U).", ge=1)
     dropout: float = option(0.1, "Dropout of patch embedding, reprogramming attention and head.", ge=0, lt=1)
-    shortcut: bool = option(False, "Add a linear forecast of the history to the head's output. The original has none.")
+    shortcut: Literal["none", "linear", "fitted"] = option(
+        "none",
+        "Add a linear forecast of the history to the head's output; the original has none. linear: trained from zero. "
+        "fitted: the linear map in closed form, frozen; the head starts at zero, and training adds to it.",
+    )
     shortcut_period: int = option(
         0, "Rows of a season (24: a day of hours) that the shortcut maps phase by phase as well. 0: none.", ge=0
     )
@@ -266,12 +270,12 @@ class Config(Section):
     def _fit_the_window(self) -> Self:
         model, rows, lags = self.model, self.window.seq_len, self.prompt.top_lags
         padded, period = rows + model.patch_stride, f"model.shortcut_period {model.shortcut_period}"
-        has_no_shortcut = model.shortcut_period > 0 and not model.shortcut
+        has_no_shortcut = model.shortcut_period > 0 and model.shortcut == "none"
         faults = {
             f"model.patch_len {model.patch_len} is longer than the padded window of {padded} rows (window.seq_len "
             f"{rows} + model.patch_stride {model.patch_stride})": model.patch_len > padded,
-            f"{period} is of a shortcut, but model.shortcut is off: switch it on (--shortcut), or set the period to "
-            "0": has_no_shortcut,
+            f"{period} is of a shortcut, but model.shortcut is none: name one (--shortcut linear or fitted), or set "
+            "the period to 0": has_no_shortcut,
             f"{period} is longer than the window of {rows} rows (window.seq_len)": model.shortcut_period > rows,
             f"prompt.top_lags {lags} is more than the {rows} lags of a window": lags > rows,
         }

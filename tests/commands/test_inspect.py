@@ -201,7 +201,7 @@ def test_explain_puts_the_numbers_into_the_formulas(cli: Cli) -> None:
 
 
 def test_a_shortcut_and_random_weights_are_shown(cli: Cli) -> None:
-    told = cli("inspect", "--shortcut", "--llm-weights=random", "--seed=7", "--explain", "--vram=6GiB").stdout
+    told = cli("inspect", "--shortcut=linear", "--llm-weights=random", "--seed=7", "--explain", "--vram=6GiB").stdout
     assert "49,248 of them in the shortcut" in " ".join(told.split())
     assert "drawn under train.seed 7; nothing is pretrained" in " ".join(told.split())
     assert "the shortcut's" not in cli("inspect", "--explain", "--vram=6GiB").stdout

@@ -59,7 +59,7 @@ def golden(request: pytest.FixtureRequest, golden_llama: Path) -> Golden:
     )
     runner = load_model(config, torch.device("cpu"))
     assert isinstance(runner.model.llm, Decoder) == ((name, implementation) == ("llama", "auto"))
-    runner.model.load_trainable_state(read_original(folder / "checkpoint", runner.model))
+    runner.model.load_own_state(read_original(folder / "checkpoint", runner.model))
     runner.model.eval()
     numbers = {name: torch.from_numpy(values) for name, values in np.load(folder / "golden.npz").items()}
     prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))["samples"]

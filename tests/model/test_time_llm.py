@@ -82,7 +82,7 @@ def test_constant_windows_of_any_size_forecast_finite_values(runner: Runner, val
 
 def test_only_trainable_weights_are_in_the_state_and_they_come_back(tiny_llm: Path) -> None:
     model = small_runner(tiny_llm).model
-    state = model.trainable_state()
+    state = model.own_state()
     assert not any(name.startswith("llm") for name in state)
     assert sum(weight.numel() for weight in state.values()) == sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
@@ -91,18 +91,18 @@ def test_only_trainable_weights_are_in_the_state_and_they_come_back(tiny_llm: Pa
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(1)
-    model.load_trainable_state(state)
-    assert all(torch.equal(weight, state[name]) for name, weight in model.trainable_state().items())
+    model.load_own_state(state)
+    assert all(torch.equal(weight, state[name]) for name, weight in model.own_state().items())
 
 
 def test_weights_that_do_not_fit_are_all_named(tiny_llm: Path) -> None:
     model = small_runner(tiny_llm).model
-    state = model.trainable_state()
+    state = model.own_state()
     del state["head.projection.bias"]
     state["head.extra"] = torch.zeros(1)
     state["reprogramming.out.bias"] = torch.zeros(7)
     with pytest.raises(ModelError) as raised:
-        model.load_trainable_state(state)
+        model.load_own_state(state)
     for part in ("missing head.projection.bias", "unknown head.extra", r"(7,) instead of (32,)"):
         assert part in raised.value.message
 
@@ -110,7 +110,7 @@ def test_weights_that_do_not_fit_are_all_named(tiny_llm: Path) -> None:
 @pytest.mark.parametrize("llm", ["tiny", "none"])
 def test_a_shortcut_adds_the_last_value_and_a_linear_map_of_what_leads_to_it(tiny_llm: Path, llm: str) -> None:
     models = []
-    for shortcut in (False, True):
+    for shortcut in ("none", "linear"):
         torch.manual_seed(0)
         config = make_config(Path("unread.csv"), tiny_llm if llm == "tiny" else llm, model__shortcut=shortcut)
         models.append(load_model(config, CPU))
@@ -263,8 +263,8 @@ def plain_loop(periodic: PeriodicMap, change_BT: Tensor) -> Tensor:
 
 
 def test_a_period_longer_than_the_window_is_refused_with_both_numbers() -> None:
-    model, window = {"shortcut": True, "shortcut_period": 49}, {"seq_len": 48}
+    model, window = {"shortcut": "linear", "shortcut_period": 49}, {"seq_len": 48}
     with pytest.raises(ValueError, match="shortcut_period 49 is longer than the window of 48 rows"):
         Config.model_validate({"model": model, "window": window})
-    with pytest.raises(ValueError, match=r"shortcut_period 49 is of a shortcut, but model\.shortcut is off"):
-        Config.model_validate({"model": model | {"shortcut": False}, "window": window})
+    with pytest.raises(ValueError, match=r"shortcut_period 49 is of a shortcut, but model\.shortcut is none"):
+        Config.model_validate({"model": model | {"shortcut": "none"}, "window": window})

@@ -121,7 +121,7 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
     from timellm_cli.config import Config
     from timellm_cli.model.load import load_model
 
-    shortcuts: list[dict[str, Any]] = [{}, {"shortcut": True}, {"shortcut": True, "shortcut_period": 7}]
+    shortcuts: list[dict[str, Any]] = [{}, {"shortcut": "linear"}, {"shortcut": "linear", "shortcut_period": 7}]
     for name, shortcut in product((str(tiny_llm), "none"), shortcuts):
         config = Config.model_validate(
             {
@@ -133,7 +133,7 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
             }
         )
         forecaster = load_model(config, torch.device("cpu")).model
-        sizes = [weights.numel() for weights in forecaster.trainable_state().values()]
+        sizes = [weights.numel() for weights in forecaster.own_state().values()]
         case = Case.of(config, known_shape(name) if name != "none" else None, NO_TOKENS, None)
         assert sorted(trainable_tensors(case).values()) == sorted(sizes)
 

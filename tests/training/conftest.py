@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from timellm_cli.config import Config
+from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import load_data
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
@@ -71,7 +72,7 @@ class Run:
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         """The trained weights."""
-        return self.runner.model.trainable_state()
+        return self.runner.model.own_state()
 
 
 def train(
@@ -90,6 +91,8 @@ def train(
     checkpoint = load_checkpoint(resume) if resume else None
     device = torch.device(config.hardware.device)
     runner = load_runner(checkpoint, config, device) if checkpoint else load_model(config, device)
+    if config.model.shortcut == "fitted" and checkpoint is None:
+        runner.model.start_from(fit_linear(data).weights_TH)
     interruption = Interruption()
 
     def on_scored(samples: int) -> None:

@@ -81,7 +81,7 @@ def test_a_loaded_model_has_the_weights_and_the_wrong_llm_is_refused(make_config
     run = train(config)
     checkpoint = load_checkpoint(run.directory.best)
     runner = load_runner(checkpoint, config, torch.device("cpu"))
-    assert_same_weights(runner.model.trainable_state(), run.weights)
+    assert_same_weights(runner.model.own_state(), run.weights)
     other = Checkpoint(**{**vars(checkpoint), "llm_fingerprint": "0123"})
     with pytest.raises(ModelError, match=r"is not the one of the checkpoint: fingerprint .* trained with 0123"):
         load_runner(other, config, torch.device("cpu"))

@@ -207,7 +207,7 @@ def test_the_average_is_scored_and_kept_and_the_weights_learn_as_without_it(make
         torch.testing.assert_close(weight, mean[name], rtol=1e-4, atol=1e-5)
     assert kept.training is not None
     assert_same_weights(kept.training.step["learning"], averaged.weights)
-    averaged.runner.model.load_trainable_state(kept.weights)
+    averaged.runner.model.load_own_state(kept.weights)
     data = load_data(make_config())
     scores = score(averaged.runner, data, "test", 8)
     assert averaged.of(EpochFinished)[-1].test_mse == pytest.approx(scores.mse, rel=1e-6)

@@ -20,7 +20,7 @@ SETTINGS = {
     "fp16 with its scaler": {"train__precision": "fp16"},
     "8-bit Adam, int8": {"train__optimizer": "adamw8bit", "train__precision": "bf16", "llm__quantization": "int8"},
     "shortcut, window units": {
-        "model__shortcut": True,
+        "model__shortcut": "linear",
         "model__shortcut_period": 5,
         "train__loss_units": "window",
     },

@@ -78,6 +78,7 @@ def run(
             training_id=one.training_id,
             stage=one.stage,
             llm_fingerprint=one.llm_fingerprint,
+            epoch=one.epoch,
         )
         for name, path, one in zip(name_checkpoints(paths), paths, loaded, strict=True)
     ]

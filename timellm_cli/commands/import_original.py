@@ -30,6 +30,6 @@ def run(settings: Settings, original: Path, output: Path, *, offline: bool) -> N
     require_ready(checks)
     data = load_data(config)
     runner = load_model(config, torch.device(config.hardware.device))
-    runner.model.load_trainable_state(read_original(original, runner.model))
+    runner.model.load_own_state(read_original(original, runner.model))
     save_checkpoint(output, Checkpoint.of(runner, data, config, metrics={}))
     err.print(f"wrote {output}; score it with: timellm eval {output}", soft_wrap=True)

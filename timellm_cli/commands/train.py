@@ -11,6 +11,7 @@ from timellm_cli.config import Config
 from timellm_cli.console import doing, err, out, print_lines, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
 from timellm_cli.data.guess import settle
+from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
@@ -60,6 +61,9 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
         with gpu_memory_errors():
             with stopped_before_training(), doing(f"Loading the LLM {config.llm.name}"):
                 runner = _load_model(config, checkpoint)
+            if config.model.shortcut == "fitted" and checkpoint is None:
+                with stopped_before_training(), doing("Fitting the linear map"):
+                    runner.model.start_from(fit_linear(data).weights_TH)
             _announce(config, data, runner, directory, settings.notes)
             _prepare_folder(directory, config, checkpoint, path)
             return _train(config, data, runner, directory, checkpoint, machine)

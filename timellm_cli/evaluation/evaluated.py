@@ -27,8 +27,9 @@ class Evaluated:
     """A checkpoint under evaluation. `timellm eval` fills in the fields from `data` on, one after the other.
 
     `config`, `columns`, `scaler`, `cadence` and `rows` are those of its training; columns are in the scaler's order.
-    `training_id` is the same in every file of one training, `stage` says which of its weights these are. `data` is
-    what it is scored on, with the configuration for this machine. `coverage` is empty where the bands do not apply.
+    `training_id` is the same in every file of one training, `stage` says which of its weights these are, after
+    `epoch` epochs (None where that is not known). `data` is what it is scored on, with the configuration for this
+    machine. `coverage` is empty where the bands do not apply.
     `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint.
     """
 
@@ -42,6 +43,7 @@ class Evaluated:
     training_id: str
     stage: str = "best"
     llm_fingerprint: str = ""
+    epoch: int | None = None
     data: ForecastData = field(init=False)
     scores: Scores = field(init=False)
     coverage: tuple[Coverage, ...] = ()
@@ -111,13 +113,14 @@ def _same_scale(first: Evaluated, other: Evaluated) -> bool:
 
 @dataclass(frozen=True)
 class RunErrors:
-    """The errors of one checkpoint, in standardised units."""
+    """The errors of one checkpoint, in standardised units, and after how many epochs it was kept (None: not known)."""
 
     name: str
     path: str
     seed: int
     mse: float
     mae: float
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ def entry_of_model(name: str, seeds: Sequence[Evaluated]) -> LeaderboardEntry:
     """The mean errors over the seeds of a model."""
     config = seeds[0].config
     runs = tuple(
-        RunErrors(seed.name, str(seed.path), seed.config.train.seed, seed.scores.mse, seed.scores.mae) for seed in seeds
+        RunErrors(seed.name, str(seed.path), seed.config.train.seed, seed.scores.mse, seed.scores.mae, epoch=seed.epoch)
+        for seed in seeds
     )
     explanation = f"{describe_llm(config)}, seq_len {config.window.seq_len}"
     if len(runs) > 1:

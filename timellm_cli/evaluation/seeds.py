@@ -113,6 +113,8 @@ def control_of(ours: Config, theirs: Config) -> Control | None:
 
 Outcome = Literal["lower", "same", "higher", "unknown"]
 
+_ROUNDING = 1e-5
+
 T_975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
@@ -137,11 +139,19 @@ class Difference:
     high: float | None
 
     @property
+    def is_rounding(self) -> bool:
+        """Whether the difference is no larger than what float32 makes of the same forecasts."""
+        return abs(self.relative) < _ROUNDING
+
+    @property
     def outcome(self) -> Outcome:
-        """'same' if the interval contains zero, 'unknown' without an interval, else the sign of the difference."""
+        """'same' if the interval contains zero or the difference is rounding, 'unknown' without an interval.
+
+        Else the sign of the difference.
+        """
         if self.low is None or self.high is None:
             return "unknown"
-        if self.low <= 0 <= self.high:
+        if self.is_rounding or self.low <= 0 <= self.high:
             return "same"
         return "lower" if self.high < 0 else "higher"
 

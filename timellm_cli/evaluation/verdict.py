@@ -24,7 +24,7 @@ class Verdict:
     in words.
     """
 
-    about: Literal["baseline", "LLM"]
+    about: Literal["baseline", "training", "LLM"]
     ours: str
     theirs: str | None
     outcome: Outcome
@@ -45,7 +45,7 @@ _QUESTIONS: dict[Control, tuple[str, str]] = {
 def judge(
     models: Sequence[LeaderboardEntry], configs: Mapping[str, Config], baseline: LeaderboardEntry
 ) -> Iterator[Verdict]:
-    """The best model against the best baseline, then every LLM against the same model with less of it.
+    """The best model against the best baseline, what training added, and every LLM against the same with less of it.
 
     `configs` are the models' configurations by name. Diverged models come first and are not compared.
     """
@@ -57,6 +57,7 @@ def judge(
     if not sound:
         return
     yield _against_baseline(min(sound, key=lambda entry: entry.mse), baseline)
+    yield from filter(None, map(_untrained, sound))
     tested: set[tuple[str, Control]] = set()
     for ours, theirs in permutations(sound, 2):
         if control := control_of(configs[ours.name], configs[theirs.name]):
@@ -77,15 +78,25 @@ def judge(
 def _against_baseline(entry: LeaderboardEntry, baseline: LeaderboardEntry) -> Verdict:
     difference = differ([run.mse for run in entry.runs], baseline.mse)
     rival = f"the best baseline, {baseline.name}"
-    if difference.outcome == "same":
+    if difference.is_rounding:
+        sentence = f"The MSE of {entry.name} equals that of {rival}."
+    elif difference.outcome == "same":
         change = _change(difference, "the baseline's")
         sentence = f"{entry.name} cannot be distinguished from {rival}: its MSE is {change}."
-    elif difference.mean == 0:
-        sentence = f"The MSE of {entry.name} equals that of {rival}."
     else:
         sentence = f"The MSE of {entry.name} is {_change(difference, f'that of {rival}')}."
     outcome, evidence = difference.outcome, _evidence(difference)
     return Verdict("baseline", entry.name, baseline.name, outcome, difference, sentence, evidence)
+
+
+def _untrained(entry: LeaderboardEntry) -> Verdict | None:
+    """Where runs were best before their first step, and so are the linear map that they started from."""
+    kept = [run.epoch for run in entry.runs]
+    if 0 not in kept:
+        return None
+    runs = "" if set(kept) == {0} else f" in {kept.count(0)} of {len(kept)} seeds"
+    sentence = f"Training added nothing to {entry.name}{runs}: epoch 0, the linear map it started from, was the best."
+    return Verdict("training", entry.name, "epoch 0", "same", None, sentence)
 
 
 def _about_llm(

@@ -30,7 +30,7 @@ _HINT = "the original saves its state dict with torch.save(model.state_dict(), p
 
 
 def read_original(path: Path, model: TimeLLM) -> dict[str, Tensor]:
-    """The trained weights of an original checkpoint under our names, for `model.load_trainable_state`.
+    """The trained weights of an original checkpoint under our names, for `model.load_own_state`.
 
     The full mapping (U x V) becomes compact through the LLM of `model`. Raises ModelError where the file is none
     of the original's or was trained with another LLM, or with another number of its layers.

@@ -205,6 +205,37 @@ class Shortcut(nn.Module):
         return last_B1 + change_BH
 
 
+class FittedShortcut(nn.Module):
+    """B x T to B x H: the linear map in closed form (`data/ridge.py`), frozen. A `period` adds a trained `PeriodicMap`.
+
+    Its weights are zero until `fit`, or until a checkpoint's are put in.
+    """
+
+    weight_HT: Tensor
+
+    def __init__(self, seq_len: int, pred_len: int, period: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("weight_HT", torch.zeros(pred_len, seq_len))
+        self.periodic = PeriodicMap(seq_len, pred_len, period) if period else None
+
+    def fit(self, weights_TH: Tensor) -> None:
+        """Become mean + (history - mean) @ weights.
+
+        A constant added to a column changes nothing there, since the centred history sums to zero. With columns that
+        sum to one, the same map reads last + (history - last) @ weights.
+        """
+        weights_TH = weights_TH.double()
+        self.weight_HT.copy_((weights_TH + (1 - weights_TH.sum(dim=0)) / len(weights_TH)).T)
+
+    def forward(self, scaled_BT: Tensor) -> Tensor:
+        last_B1 = scaled_BT[:, -1:]
+        change_BT = scaled_BT - last_B1
+        change_BH = F.linear(change_BT, self.weight_HT)
+        if self.periodic is not None:
+            change_BH = change_BH + self.periodic(change_BT)
+        return last_B1 + change_BH
+
+
 class PeriodicMap(nn.Module):
     """B x T to B x H: one matrix for all phases of a period (SparseTSF; Lin et al., ICML 2024).
 
@@ -261,7 +292,16 @@ class TimeLLM(nn.Module):
         self.reprogramming = Reprogramming(model.d_model, llm.hidden_size, model.n_heads, model.d_ff, model.dropout)
         self.llm = llm
         self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
-        self.shortcut = Shortcut(window.seq_len, window.pred_len, model.shortcut_period) if model.shortcut else None
+        kind = {"none": None, "linear": Shortcut, "fitted": FittedShortcut}[model.shortcut]
+        self.shortcut = kind(window.seq_len, window.pred_len, model.shortcut_period) if kind else None
+
+    @torch.no_grad()
+    def start_from(self, weights_TH: Tensor) -> None:
+        """Forecast what the linear map with these weights does: a fitted shortcut becomes it, and the head zero."""
+        assert isinstance(self.shortcut, FittedShortcut)
+        self.shortcut.fit(weights_TH)
+        for weight in self.head.parameters():
+            weight.zero_()
 
     def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
         """Standardised history, B x T, to standardised forecast, B x H, both float32.
@@ -283,13 +323,13 @@ class TimeLLM(nn.Module):
         """The trained weights by name. The LLM's are not among them."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
-    def trainable_state(self) -> dict[str, Tensor]:
-        """Copies of the trained weights on the CPU, by name."""
-        return {name: weight.detach().cpu().clone() for name, weight in self.trainable_weights().items()}
+    def own_state(self) -> dict[str, Tensor]:
+        """Copies on the CPU, by name, of what a training made: the trained weights, and those of a fitted shortcut."""
+        return {name: weight.detach().cpu().clone() for name, weight in self._own_weights().items()}
 
-    def load_trainable_state(self, weights: Mapping[str, Tensor]) -> None:
-        """Put trained weights in. Raises ModelError naming each one that is missing, unknown or of another shape."""
-        own = self.trainable_weights()
+    def load_own_state(self, weights: Mapping[str, Tensor]) -> None:
+        """Put such weights in. Raises ModelError naming each one that is missing, unknown or of another shape."""
+        own = self._own_weights()
         faults = [f"missing {name}" for name in own.keys() - weights.keys()]
         faults += [f"unknown {name}" for name in weights.keys() - own.keys()]
         faults += [
@@ -305,3 +345,9 @@ class TimeLLM(nn.Module):
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(weights[name])
+
+    def _own_weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = dict(self.trainable_weights())
+        if isinstance(self.shortcut, FittedShortcut):
+            weights["shortcut.weight_HT"] = self.shortcut.weight_HT
+        return weights

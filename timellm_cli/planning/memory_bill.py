@@ -46,7 +46,8 @@ def our_bill(case: Case) -> Bill:
         trained.append(Part("gathered", "gradients gathered before", gradients.bytes, gradients.how))
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
-    parts = [*weight_bytes.frozen_parts(case), *trained, *activation_bytes.step_parts(case)]
+    frozen = [*weight_bytes.frozen_parts(case), weight_bytes.fitted_shortcut(case)]
+    parts = [*frozen, *trained, *activation_bytes.step_parts(case)]
     step, most = sum(part.bytes for part in parts), weight_bytes.loading_bytes(case)
     how = f"{most:,} bytes, more than the {step:,} of a step"
     return _add_up(case, [*parts, Part("loading", "loading the LLM", max(most - step, 0), how)])
@@ -62,7 +63,8 @@ def scoring_bill(case: Case) -> Bill:
     """The bill of forecasts without training: nothing is kept for a backward pass."""
     weights = sum(weight_bytes.trainable_tensors(case).values())
     trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
-    return _add_up(case, [*weight_bytes.frozen_parts(case), trained, *activation_bytes.scoring_parts(case)])
+    frozen = [*weight_bytes.frozen_parts(case), weight_bytes.fitted_shortcut(case)]
+    return _add_up(case, [*frozen, trained, *activation_bytes.scoring_parts(case)])
 
 
 def plain_bill(case: Case, prompt: int) -> Bill | None:

@@ -128,16 +128,25 @@ def trainable_tensors(case: Case) -> dict[str, int]:
         "value": hidden * inner, "value bias": inner,
         "out": inner * hidden, "out bias": hidden,
         "head": model.d_ff * case.patches * case.pred_len, "head bias": case.pred_len,
-        **(_shortcut_tensors(case) if model.shortcut else {}),
+        **_shortcut_tensors(case),
     }  # fmt: skip
 
 
 def _shortcut_tensors(case: Case) -> dict[str, int]:
-    tensors = {"shortcut": case.seq_len * case.pred_len, "shortcut bias": case.pred_len}
+    tensors = {}
+    if case.model.shortcut == "linear":
+        tensors = {"shortcut": case.seq_len * case.pred_len, "shortcut bias": case.pred_len}
     if period := case.model.shortcut_period:
         tensors["shortcut smoothing"] = 1 + 2 * (period // 2)
         tensors["shortcut periods"] = (case.seq_len // period) * -(-case.pred_len // period)
     return tensors
+
+
+def fitted_shortcut(case: Case) -> Part:
+    """The linear map in closed form that a fitted shortcut is."""
+    count = case.seq_len * case.pred_len if case.model.shortcut == "fitted" else 0
+    how = f"{case.seq_len:,} rows x {case.pred_len:,} steps x 4 bytes, frozen"
+    return Part("fitted_shortcut", "fitted shortcut", 4 * count, how)
 
 
 def trainable_parts(tensors: dict[str, int], optimizer: str) -> list[Part]:

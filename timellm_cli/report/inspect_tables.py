@@ -96,6 +96,8 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
     if time := plan.time:
         of_it = f"estimated, {format_duration(time.scoring)} of it for scoring"
         yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
+        if plan.config.model.shortcut == "fitted":
+            yield "epoch 0 takes", format_duration(time.scoring), "about: what the model starts from is scored first"
         yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
     elif plan.memory and plan.memory.kind == "RAM":
         yield "an epoch takes", "-", "not estimated on a CPU; `train` says it after some steps"

@@ -67,6 +67,13 @@ class Checkpoint:
             return "best"
         return "end" if self.training.run.finished else f"step {self.training.run.step}"
 
+    @property
+    def epoch(self) -> int | None:
+        """After how many epochs these weights are, a begun one counted; 0 for an untrained model. None if imported."""
+        if self.training is not None:
+            return self.training.run.scored_epoch
+        return int(self.metrics["epoch"]) if "epoch" in self.metrics else None
+
     @classmethod
     def of(
         cls,
@@ -80,7 +87,7 @@ class Checkpoint:
     ) -> Self:
         """What is kept of a model and of the data that it learned from, under their configuration."""
         return cls(
-            weights=runner.model.trainable_state(),
+            weights=runner.model.own_state(),
             config=config,
             scaler=data.scaler,
             columns=data.table.columns,
@@ -143,7 +150,7 @@ def load_runner(
             f"{runner.llm_fingerprint}, but the checkpoint was trained with {checkpoint.llm_fingerprint}",
             "put the same LLM files back; the trained weights mean nothing to another LLM",
         )
-    runner.model.load_trainable_state(checkpoint.weights)
+    runner.model.load_own_state(checkpoint.weights)
     return runner
 
 

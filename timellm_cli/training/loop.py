@@ -20,7 +20,7 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError, listed
 from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.score import Scores, score
-from timellm_cli.model.runner import Runner
+from timellm_cli.model.runner import Runner, free_gpu_memory
 from timellm_cli.planning.memory_bill import Bill
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 from timellm_cli.training.interruption import Interruption
@@ -114,17 +114,25 @@ class Trainer:
         state = self.state
         if not state.finished:
             yield RunStarted(state.step, state.epoch, self._config.train.epochs, self._steps, self._total)
-        while not state.finished:
-            try:
+        try:
+            if self._config.model.shortcut == "fitted" and not state.step and not state.best_figures:
+                yield from self._score_untrained()
+            while not state.finished:
                 yield from self._train_epoch()
                 yield from self._memory.measure(self._times.steps, state.step)
                 yield from self._score_epoch()
-            except _Stopped:
-                yield self._save(self._directory.last)
-                yield RunInterrupted(state.step, self._directory.last)
-                return
+        except _Stopped:
+            yield self._save(self._directory.last)
+            yield RunInterrupted(state.step, self._directory.last)
+            return
         epochs = math.ceil(state.step / self._steps)
         yield RunFinished(state.finished, state.step, epochs, state.best_figures, state.seconds, self._memory.measured)
+
+    def _score_untrained(self) -> Iterator[Record]:
+        """Epoch 0: what the model starts from, which training has to improve upon."""
+        yield from self._score_epoch()
+        free_gpu_memory()  # what scoring took is no part of a step
+        self._memory.restart()
 
     def _train_epoch(self) -> Iterator[Record]:
         state, save_steps = self.state, self._config.run.save_steps
@@ -191,7 +199,7 @@ class Trainer:
         errors = ValidationErrors(self._data)
         begun = time.perf_counter()
         for split in ("val", "test"):
-            yield ScoringStarted(state.epoch + 1, split, len(self._data.windows(split)))
+            yield ScoringStarted(state.scored_epoch, split, len(self._data.windows(split)))
             before = self._runner.samples_at_once
             scores[split] = self._score(split, errors.add if split == "val" else None)
             if (now := self._runner.samples_at_once) is not None and now != before:
@@ -228,9 +236,9 @@ class Trainer:
     def _figures(self, val: Scores, test: Scores) -> EpochFinished:
         loss = self._config.train.loss
         return EpochFinished(
-            epoch=self.state.epoch + 1,
+            epoch=self.state.scored_epoch,
             step=self.state.step,
-            train_loss=self.state.epoch_loss / self.state.position,
+            train_loss=self.state.epoch_loss / self.state.position if self.state.position else None,
             val_loss=val.loss(loss),
             val_mse=val.mse,
             val_mae=val.mae,

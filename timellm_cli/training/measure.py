@@ -96,8 +96,12 @@ class PeakMemory:
     def __init__(self, device: torch.device, bill: Bill | None) -> None:
         self._device, self._bill = device, bill
         self.measured: MemoryMeasured | None = None
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was allocated so far on a GPU."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
 
     def measure(self, steps: int, step: int) -> Iterator[MemoryMeasured]:
         """Once, after the first `steps` steps of this process; the last of them is number `step` of the run."""

@@ -61,12 +61,13 @@ class ScoringStarted:
 class EpochFinished:
     """An epoch, or what `max_steps` left of it, with its scores. `val_loss` is the one that selects the best epoch.
 
-    `val_loss` and `test_loss` are of the kind that training minimises.
+    `val_loss` and `test_loss` are of the kind that training minimises. Epoch 0 is the untrained model, which has no
+    `train_loss`.
     """
 
     epoch: int
     step: int
-    train_loss: float
+    train_loss: float | None
     val_loss: float
     val_mse: float
     val_mae: float

@@ -38,6 +38,11 @@ class RunState:
         """Whether the newest step was the last before a scoring, and that scoring is done."""
         return self.position == 0 or bool(self.finished)
 
+    @property
+    def scored_epoch(self) -> int:
+        """The epoch that a scoring now belongs to: the one whose steps are behind; 0 before the first step."""
+        return self.epoch + (self.position > 0)
+
     def add_loss(self, loss: float) -> None:
         """Count the loss of one more step."""
         self.epoch_loss += loss

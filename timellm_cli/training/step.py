@@ -178,7 +178,7 @@ class TrainingStep:
             "optimizer": self._optimizer.state_dict(),
             "gradients": {} if self._between_updates else self._gradients(),
             "gradient_scaler": self._scaler.state_dict(),
-            "learning": self._runner.model.trainable_state() if self._average else {},
+            "learning": self._runner.model.own_state() if self._average else {},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,0 +1,140 @@
+"""The linear map in closed form: ridge regression of the future on the history, one map for all channels.
+
+It is fitted on the training span; the validation span chooses its strength; the test span is never read. A baseline of
+`timellm eval`, and where a model with a fitted shortcut starts from.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from timellm_cli.data.batch import Batch
+from timellm_cli.data.scale import Floats
+from timellm_cli.data.windows import ForecastData, fill_histories
+
+_RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
+"""Strengths of the ridge that are tried, as shares of the mean second moment of the centred history."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Forecast = mean of the history + (history - its mean) @ weights. The weights are the same for all channels.
+
+    `samples` is how many training samples they were fitted on.
+    """
+
+    weights_TH: Tensor
+    samples: int
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Forecasts, B x H, standardised."""
+        history_BT = batch.history_BT.double()
+        mean_B1 = history_BT.mean(dim=1, keepdim=True)
+        return mean_B1 + (history_BT - mean_B1) @ self.weights_TH
+
+
+def fit_linear(data: ForecastData) -> Linear:
+    """Ridge regression by normal equations over every training window; the validation span chooses its strength.
+
+    Where values are absent, over some thousand windows and the known targets alone.
+    """
+    if data.windows("train").has_gaps:
+        return _fit_linear_to_known(data)
+    seq_len = data.config.window.seq_len
+    training, samples = _centred_moments(data, "train")
+    validation, _ = _centred_moments(data, "val")
+    scale = float(np.trace(training[:seq_len, :seq_len])) / seq_len or 1.0
+    fits = [_solve(training, seq_len, ridge * scale) for ridge in _RIDGES]
+    best = min(fits, key=lambda weights_TH: _squared_error(validation, weights_TH))
+    return Linear(torch.from_numpy(best), samples)
+
+
+_MOST_WINDOWS = 4000
+_FILLS = 20
+
+
+def _fit_linear_to_known(data: ForecastData) -> Linear:
+    """Least squares on the known targets: absent ones are filled with the fit's own forecasts until it stands still."""
+    (past_NT, future_NH, known_NH), validation = _some_windows(data, "train"), _some_windows(data, "val")
+    normal_TT, eye_TT = past_NT.T @ past_NT, torch.eye(past_NT.shape[1], dtype=torch.float64)
+    scale = float(normal_TT.trace()) / len(eye_TT) or 1.0
+
+    def fit(ridge: float) -> Tensor:
+        factor_TT = torch.linalg.cholesky(normal_TT + ridge * scale * eye_TT)
+        weights_TH = torch.zeros(len(eye_TT), future_NH.shape[1], dtype=torch.float64)
+        for _ in range(_FILLS):
+            target_NH = torch.where(known_NH, future_NH, past_NT @ weights_TH)
+            weights_TH = torch.cholesky_solve(past_NT.T @ target_NH, factor_TT)
+        return weights_TH
+
+    def error(weights_TH: Tensor) -> float:
+        past_MT, future_MH, known_MH = validation
+        return float(torch.where(known_MH, past_MT @ weights_TH - future_MH, 0.0).square().sum())
+
+    return Linear(min(map(fit, _RIDGES), key=error), len(past_NT))
+
+
+def _some_windows(data: ForecastData, split: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Histories and futures less the history's mean, and which targets are known, of windows at equal distances."""
+    samples = data.windows(split)
+    batch = samples.batch(range(0, len(samples), -(-len(samples) // _MOST_WINDOWS)))
+    past_NT, known_NH = batch.history_BT.double(), ~batch.future_BH.isnan()
+    mean_N1 = past_NT.mean(dim=1, keepdim=True)
+    return past_NT - mean_N1, (batch.future_BH.double() - mean_N1).nan_to_num(0.0), known_NH
+
+
+def second_moments(values_N: Floats, width: int) -> Floats:
+    """The sum over all windows w of `width` consecutive values of the outer product w·wᵀ: (width, width).
+
+    Neighbouring windows share all values but one. So each element is its upper left neighbour less one product plus
+    another: N·width + width² products instead of N·width², and no window is stored.
+    """
+    windows = len(values_N) - width + 1
+    moments = np.empty((width, width))
+    lagged = np.lib.stride_tricks.sliding_window_view(values_N, windows)
+    # einsum, not @: the products are so small that the threads of a BLAS would mostly wait for each other.
+    moments[0] = np.einsum("n,ln->l", values_N[:windows], lagged)
+    moments[:, 0] = moments[0]
+    first, last = values_N[: width - 1], values_N[windows : windows + width - 1]
+    for row in range(1, width):
+        moments[row, 1:] = moments[row - 1, :-1] + last[row - 1] * last - first[row - 1] * first
+    return moments
+
+
+def _centred_moments(data: ForecastData, split: str) -> tuple[Floats, int]:
+    """Second moments of history and future, both less the history's mean, over all windows of the scored channels.
+
+    Also returns the number of those windows.
+    """
+    window = data.config.window
+    width = window.seq_len + window.pred_len
+    values_NC = scored_values(data, split)
+    moments = np.zeros((width, width))
+    for values_N in values_NC.T:
+        moments += second_moments(values_N.astype(np.float64), width)
+    centring = np.eye(width)
+    centring[:, : window.seq_len] -= 1 / window.seq_len
+    return centring @ moments @ centring.T, values_NC.shape[1] * (len(values_NC) - width + 1)
+
+
+def _solve(moments: Floats, seq_len: int, ridge: float) -> Floats:
+    normal_TT = moments[:seq_len, :seq_len] + ridge * np.eye(seq_len)
+    return np.linalg.solve(normal_TT, moments[:seq_len, seq_len:]).astype(np.float64)
+
+
+def _squared_error(moments: Floats, weights_TH: Floats) -> float:
+    """Sum of squared errors over the windows behind the moments: trace of (-Wᵀ, I) · moments · (-Wᵀ, I)ᵀ."""
+    residual = np.hstack([-weights_TH.T, np.eye(weights_TH.shape[1])])
+    return float(((residual @ moments) * residual).sum())
+
+
+def scored_values(data: ForecastData, split: str) -> NDArray[np.float32]:
+    """The standardised rows of a split, N x C, of the scored channels: a view, or filled where values are absent."""
+    span, samples = data.spans[split], data.windows(split)
+    values_CN = data.values_CN[-samples.channels :, span.start : span.stop]
+    if samples.has_gaps:
+        values_CN = fill_histories(values_CN, data.config.data.fill, samples.zero_C[-samples.channels :])
+    return values_CN.T.numpy()
