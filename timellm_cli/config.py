@@ -120,7 +120,7 @@ class ModelConfig(Section):
     shortcut: Literal["none", "linear", "fitted"] = option(
         "none",
         "Add a linear forecast of the history to the head's output; the original has none. linear: trained from zero. "
-        "fitted: the linear map in closed form, frozen; the head starts at zero, and training adds to it.",
+        "fitted: from the linear map in closed form, with a head at zero; that start is scored as epoch 0.",
     )
     shortcut_period: int = option(
         0, "Rows of a season (24: a day of hours) that the shortcut maps phase by phase as well. 0: none.", ge=0

@@ -251,3 +251,27 @@ def test_a_file_that_changed_since_training_is_said_with_the_rows_that_were_trai
     assert "rows of this test split were trained on" in notes
     small_csv.write_text("\n".join(lines).replace("10.000", "10.001") + "\n", encoding="utf-8")
     assert "but with other values" in " ".join(last_json(cli("eval", run_a, "--json"))["notes"])
+
+
+def test_a_training_that_added_nothing_to_the_linear_map_is_told_so(cli: Cli, small_csv: Path, tmp_path: Path) -> None:
+    """With a learning rate that leads away from it at once, through the real command line."""
+    trained = cli(
+        "train", "--dataset=custom", f"--data-path={small_csv}", "--seq-len=48", "--pred-len=12", "--llm=none",
+        "--d-model=8", "--d-ff=8", "--n-heads=2", "--num-prototypes=20", "--window-stride=4", "--epochs=1",
+        "--shortcut=fitted", "--learning-rate=10", "--run-name=run", "--device=cpu",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert "Best epoch: 0 of 1" in trained.stdout
+    assert "Epoch: 0 | untrained | val loss: " in trained.stderr
+    best, last = (tmp_path / "checkpoints" / "run" / name for name in ("best.pt", "last.pt"))
+    plain = last_json(cli("eval", best, "--json"))
+    ours = next(entry for entry in plain["entries"] if entry["name"] == "run")
+    linear = next(entry for entry in plain["entries"] if entry["name"] == "linear")
+    assert (ours["mse"], ours["mae"]) == pytest.approx((linear["mse"], linear["mae"]), rel=1e-3)
+    assert [run["epoch"] for run in ours["runs"]] == [0]
+    sentence = "Training added nothing to run: epoch 0, the linear map it started from, was the best."
+    assert [one["sentence"] for one in plain["verdicts"] if one["about"] == "training"] == [sentence]
+    report = tmp_path / "report.html"
+    assert sentence in " ".join(cli("eval", best, "--report", report).stdout.split())
+    assert "training added nothing" in report.read_text(encoding="utf-8")
+    assert [run["epoch"] for run in last_json(cli("eval", last, "--json"))["entries"][0]["runs"]] == [1]

@@ -340,3 +340,14 @@ def test_what_was_found_in_a_file_is_said(cli: Cli, tmp_path: Path) -> None:
     for words in found:
         assert any(words in note for note in plain["data_notes"])
         assert words in shown
+
+
+def test_a_fitted_shortcut_adds_the_map_to_the_bill_and_a_scoring_to_the_time(cli: Cli) -> None:
+    profile = ("--profile", "ettm1-qwen3b-6gb", "--gpu", "H100", "--explain")
+    told, linear = (
+        " ".join(cli("inspect", *profile, f"--shortcut={kind}").stdout.split()) for kind in ("fitted", "linear")
+    )
+    assert "linear map of the shortcut 192 KiB 512 rows x 96 steps x 4 bytes, frozen" in told
+    assert "49,248 of them in the shortcut" in told
+    assert re.search(r"epoch 0 takes [\d:]+ about: what the model starts from is scored first", told)
+    assert "epoch 0 takes" not in linear and "linear map of the shortcut" not in linear

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,14 @@ LINEAR = entry("linear", 0.4)
 Model = tuple[LeaderboardEntry, Config]
 
 
-def model(name: str, mses: list[float], llm: str = "gpt2", **changes: object) -> Model:
-    runs = tuple(RunErrors(f"{name}-{seed}", f"{seed}.pt", seed, mse, 0.5) for seed, mse in enumerate(mses))
+def model(
+    name: str, mses: list[float], llm: str = "gpt2", epochs: Sequence[int | None] = (), **changes: object
+) -> Model:
+    kept = epochs or [3] * len(mses)
+    runs = tuple(
+        RunErrors(f"{name}-{seed}", f"{seed}.pt", seed, mse, 0.5, epoch)
+        for seed, (mse, epoch) in enumerate(zip(mses, kept, strict=True))
+    )
     figures = replace(entry(name, sum(mses) / len(mses), len(mses)), runs=runs)
     return figures, make_config(Path("a.csv"), llm, **changes)
 
@@ -103,3 +110,29 @@ def test_a_diverged_training_is_named_and_judged_no_further() -> None:
     found = verdicts(model("broken", [math.nan, 0.3]), model("control", WITHOUT, "none"))
     assert "forecasts of broken are not all finite numbers" in found[0].sentence
     assert [verdict.ours for verdict in found] == ["broken", "control"]
+
+
+NOTHING = "Training added nothing to ours{}: epoch 0, the linear map it started from, was the best."
+
+
+@pytest.mark.parametrize(
+    ("epochs", "where"),
+    [([0, 0, 0], ""), ([0, 2, 0], " in 2 of 3 seeds"), ([3, 1, 2], None), ([None, None, None], None)],
+)
+def test_where_training_added_nothing_it_says_so(epochs: list[int | None], where: str | None) -> None:
+    found = [one for one in verdicts(model("ours", WITH, "none", epochs)) if one.about == "training"]
+    assert [one.sentence for one in found] == ([] if where is None else [NOTHING.format(where)])
+    assert [one.outcome for one in found] == ["same"] * len(found)
+
+
+def test_two_ways_to_compute_the_linear_map_are_no_difference() -> None:
+    """Three seeds of it scatter by nothing, so that any difference would lie outside their interval."""
+    rounded = [0.4 * (1 + 3e-7)] * 3
+    found = verdicts(model("ours", rounded, epochs=[0] * 3), model("without", [0.4] * 3, "none", [0] * 3))
+    by_about = {verdict.about: verdict for verdict in found[:3]}
+    assert (by_about["baseline"].outcome, by_about["baseline"].sentence) == (
+        "same", "The MSE of without equals that of the best baseline, linear.",
+    )  # fmt: skip
+    about_llm = next(one for one in found if one.about == "LLM")
+    assert about_llm.outcome == "same"
+    assert about_llm.sentence.startswith("The LLM (gpt2, 2 layers) made no measurable difference")

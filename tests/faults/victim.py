@@ -70,6 +70,7 @@ class Victim:
             "pred-len": 12, "llm": self.workshop.llm, "layers": 2, "d-model": 8, "d-ff": 8, "n-heads": 2,
             "num-prototypes": 20, "batch-size": 7, "epochs": self.workshop.epochs, "patience": 0, "accumulate": 3,
             "log-steps": 1, "save-steps": 1, "run-name": self.name, "device": "cpu", "resume": "auto",
+            "shortcut": "fitted",
         }  # fmt: skip
         program = "tests.faults.slow_disk" if slow_disk else "timellm_cli"
         return subprocess.Popen(

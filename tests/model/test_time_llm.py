@@ -130,6 +130,30 @@ def test_a_shortcut_adds_the_last_value_and_a_linear_map_of_what_leads_to_it(tin
         torch.testing.assert_close(shortened(history_BT, prompt), expected)
 
 
+@pytest.mark.parametrize("period", [0, 7])
+@pytest.mark.parametrize("llm", ["tiny", "none"])
+def test_a_fitted_shortcut_starts_from_the_linear_map_to_rounding(tiny_llm: Path, llm: str, period: int) -> None:
+    torch.manual_seed(0)
+    name = tiny_llm if llm == "tiny" else llm
+    config = make_config(Path("unread.csv"), name, model__shortcut="fitted", model__shortcut_period=period)
+    runner = load_model(config, CPU)
+    history_BT, weights_TH = histories(3), torch.randn(48, 12, dtype=torch.float64)
+    before = runner.model.own_state()
+    runner.model.start_from(weights_TH)
+    prompt = runner.encoder.encode(history_BT)
+    mean_B1 = history_BT.double().mean(dim=1, keepdim=True)
+    expected_BH = (mean_B1 + (history_BT - mean_B1) @ weights_TH).float()
+    forecast_BH = runner.model.eval()(history_BT, prompt)
+    torch.testing.assert_close(forecast_BH, expected_BH, rtol=1e-4, atol=1e-4)
+    # Trained are the same weights as without a fit; the map goes into checkpoints beside them.
+    assert runner.model.own_state().keys() - runner.model.trainable_weights().keys() == {"shortcut.fitted_HT"}
+    changed = [name for name, weight in runner.model.own_state().items() if not torch.equal(weight, before[name])]
+    assert sorted(changed) == ["head.projection.bias", "head.projection.weight", "shortcut.fitted_HT"]
+    forecast_BH.sum().backward()
+    shortcut = runner.model.shortcut
+    assert shortcut is not None and shortcut.weight_HT.grad is not None and shortcut.weight_HT.grad.abs().sum() > 0
+
+
 def test_without_an_llm_the_rest_is_the_same_and_reads_no_prompt() -> None:
     config = Config.model_validate({"llm": {"name": "none"}, "window": {"seq_len": 48, "pred_len": 12}})
     runner = load_model(config, CPU)

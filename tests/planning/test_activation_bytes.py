@@ -91,7 +91,9 @@ def test_without_two_passes_prompt_tokens_keep_activations_too() -> None:
     assert llm_activations(longer).bytes > 1.5 * llm_activations(bert).bytes
 
 
-@pytest.mark.parametrize("shortcut", [{}, {"shortcut": "linear"}, {"shortcut": "linear", "shortcut_period": 7}])
+@pytest.mark.parametrize(
+    "shortcut", [{}, {"shortcut": "linear"}, {"shortcut": "linear", "shortcut_period": 7}, {"shortcut": "fitted"}]
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: dict[str, int]) -> None:
     backbone = build("llama")

@@ -8,10 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.planning.cases import known_shape, step
-from timellm_cli.config import Config
+from timellm_cli.config import Config, ModelConfig
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.hardware import Gpu, Machine, find_card
-from timellm_cli.planning.memory_bill import Saving, find_savings, largest_batch, our_bill, plain_bill, weigh
+from timellm_cli.planning.memory_bill import (
+    Saving,
+    find_savings,
+    largest_batch,
+    our_bill,
+    plain_bill,
+    scoring_bill,
+    weigh,
+)
 from timellm_cli.planning.prompt_tokens import read_prompt
 from timellm_cli.units import GIB
 
@@ -30,6 +38,13 @@ def test_the_total_is_the_sum_of_the_parts_and_no_part_is_empty() -> None:
 def test_an_average_of_the_weights_takes_as_much_as_they_do() -> None:
     plain, averaged = our_bill(step(QWEN)), our_bill(step(QWEN, average=True))
     assert averaged.total - plain.total == averaged["average"] == plain["trainable_weights"]
+
+
+def test_a_fitted_shortcut_is_a_linear_one_and_the_map_it_starts_from() -> None:
+    linear, fitted = (ModelConfig(shortcut=kind) for kind in ("linear", "fitted"))
+    for bill in (our_bill, scoring_bill):
+        plain, more = (bill(step(QWEN, model=model, captured=False)) for model in (linear, fitted))
+        assert more["fitted_shortcut"] == more.total - plain.total == 4 * 512 * 96
 
 
 def test_a_part_that_does_not_apply_is_left_out() -> None:

@@ -19,6 +19,7 @@ from timellm_cli.planning.weight_bytes import (
     allocator,
     context,
     embedding,
+    fitted_shortcut,
     frozen_parts,
     linear_weights,
     matrices,
@@ -121,7 +122,9 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
     from timellm_cli.config import Config
     from timellm_cli.model.load import load_model
 
-    shortcuts: list[dict[str, Any]] = [{}, {"shortcut": "linear"}, {"shortcut": "linear", "shortcut_period": 7}]
+    shortcuts: list[dict[str, Any]] = [
+        {}, {"shortcut": "linear"}, {"shortcut": "linear", "shortcut_period": 7}, {"shortcut": "fitted"},
+    ]  # fmt: skip
     for name, shortcut in product((str(tiny_llm), "none"), shortcuts):
         config = Config.model_validate(
             {
@@ -133,9 +136,11 @@ def test_trainable_tensors_are_those_of_the_model(tiny_llm: Path) -> None:
             }
         )
         forecaster = load_model(config, torch.device("cpu")).model
-        sizes = [weights.numel() for weights in forecaster.own_state().values()]
+        sizes = [weights.numel() for weights in forecaster.trainable_weights().values()]
         case = Case.of(config, known_shape(name) if name != "none" else None, NO_TOKENS, None)
         assert sorted(trainable_tensors(case).values()) == sorted(sizes)
+        untrained = sum(weights.numel() for weights in forecaster.own_state().values()) - sum(sizes)
+        assert fitted_shortcut(case).bytes == 4 * untrained == 4 * 96 * 24 * (shortcut.get("shortcut") == "fitted")
 
 
 def test_the_qwen_run_trains_four_million_weights_instead_of_a_hundred_and_fifty() -> None:

@@ -28,6 +28,9 @@ TAKEN = StepFinished(120, 2, 20, loss=0.4523, learning_rate=9.8e-4, samples_per_
 EPOCH = EpochFinished(1, 100, 0.4523, 0.51, 0.51, 0.5, 0.6, 0.6, 0.55, seconds=3.0)
 
 
+UNTRAINED = EpochFinished(0, 0, None, 0.53, 0.53, 0.5, 0.62, 0.62, 0.55, seconds=1.0)
+
+
 def plain(*records: Record, memory: MemoryUse | None = GPU) -> list[str]:
     """The lines a log file gets."""
     stream = io.StringIO()
@@ -128,3 +131,9 @@ def test_without_a_gpu_the_memory_is_the_computers() -> None:
 
 def test_a_gpu_that_does_not_answer_is_left_out() -> None:
     assert memory_reader("GPU-00000000-0000-0000-0000-000000000000")() is None
+
+
+def test_the_line_of_epoch_0_has_no_training_loss() -> None:
+    assert plain(UNTRAINED) == [
+        "Epoch: 0 | untrained | val loss: 0.5300 | val MAE: 0.5000 | test loss: 0.6200 | test MAE: 0.5500"
+    ]

@@ -8,6 +8,7 @@ import torch
 from tests.training.conftest import MakeConfig, assert_same_weights, prescribe_scores, train
 from timellm_cli.config import Config
 from timellm_cli.data.batch import Batch
+from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.score import Scores, score
@@ -320,3 +321,63 @@ def test_a_requested_stop_ends_the_run_after_the_step_in_which_it_came(make_conf
     run = train(make_config(), stop_at=5)
     assert [record.step for record in run.of(StepFinished)] == [1, 2, 3, 4, 5]
     assert load_checkpoint(run.directory.last).training.run.step == 5
+
+
+FITTED = {"model__shortcut": "fitted"}
+
+
+def test_a_fitted_model_is_scored_before_its_first_step_as_the_linear_map_it_is(make_config: MakeConfig) -> None:
+    config = make_config(train__average=True, **FITTED)
+    run = train(config)
+    epochs = run.of(EpochFinished)
+    assert [(epoch.epoch, epoch.step, epoch.train_loss is None) for epoch in epochs] == [
+        (0, 0, True), (1, 11, False), (2, 22, False), (3, 33, False),
+    ]  # fmt: skip
+    kinds = [type(record) for record in run.records]
+    assert kinds.index(EpochFinished) < kinds.index(StepFinished)
+    data = load_data(config)
+    linear = score(fit_linear(data), data, "test", 64)
+    assert (epochs[0].test_mse, epochs[0].test_mae) == pytest.approx((linear.mse, linear.mae), rel=3e-4)
+
+
+def test_what_is_not_fitted_has_no_epoch_0(make_config: MakeConfig) -> None:
+    run = train(make_config(model__shortcut="linear", train__epochs=1))
+    assert [epoch.epoch for epoch in run.of(EpochFinished)] == [1]
+
+
+def test_training_that_adds_nothing_keeps_the_linear_map(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prescribe_scores(monkeypatch, [1.0, 2.0, 1.0, 1.5])
+    config = make_config(train__patience=2, **FITTED)
+    run = train(config)
+    assert run.of(BestSoFar) == [BestSoFar(0, math.inf, 1.0)]
+    ending = run.of(RunFinished)[0]
+    assert (ending.reason, ending.epochs) == ("early stopping: no lower validation loss for 2 epochs", 2)
+    assert (ending.best["epoch"], ending.best["val_mse"]) == (0, 1.0)
+    best, last = load_checkpoint(run.directory.best), load_checkpoint(run.directory.last)
+    assert (best.epoch, last.epoch) == (0, 2)
+    assert not best.weights["head.projection.weight"].any()
+    assert not best.weights["shortcut.weight_HT"].any()
+    fitted = load_model(config, torch.device("cpu")).model
+    fitted.start_from(fit_linear(load_data(config)).weights_TH)
+    assert torch.equal(best.weights["shortcut.fitted_HT"], fitted.own_state()["shortcut.fitted_HT"])
+    assert torch.equal(last.weights["shortcut.fitted_HT"], best.weights["shortcut.fitted_HT"])
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_fitted_run_that_stopped_anywhere_ends_as_if_it_had_not(make_config: MakeConfig, average: bool) -> None:
+    config = make_config(train__average=average, **FITTED)
+    whole = train(config, "whole")
+    in_epoch_0 = train(config, "first", stop_in_scoring=True)
+    assert not in_epoch_0.of(EpochFinished)
+    at_once = train(config, "first", resume=in_epoch_0.directory.last)
+    assert [epoch.epoch for epoch in at_once.of(EpochFinished)] == [0, 1, 2, 3]
+    after_it = train(config, "second", stop_at=1)
+    assert [epoch.epoch for epoch in after_it.of(EpochFinished)] == [0]
+    later = train(config, "second", resume=after_it.directory.last)
+    assert [epoch.epoch for epoch in later.of(EpochFinished)] == [1, 2, 3]
+    for run in (at_once, later):
+        for file in ("best", "last"):
+            ours, theirs = (load_checkpoint(getattr(one.directory, file)).weights for one in (run, whole))
+            assert_same_weights(ours, theirs)

@@ -187,50 +187,35 @@ class Shortcut(nn.Module):
     """B x T to B x H: a linear forecast beside the LLM, the same for all channels (NLinear; Zeng et al., AAAI 2023).
 
     It maps how the history differs from its last value to how the future does. A `period` adds a `PeriodicMap`. All
-    weights start at zero, so training starts from repeating the last value.
+    trained weights start at zero, so training starts from repeating the last value; or, if `fitted`, from the linear
+    map in closed form (`data/ridge.py`), which stays as it is beside them: weight decay leads back to it.
     """
 
-    def __init__(self, seq_len: int, pred_len: int, period: int = 0) -> None:
+    fitted_HT: Tensor | None
+
+    def __init__(self, seq_len: int, pred_len: int, period: int = 0, fitted: bool = False) -> None:
         super().__init__()
         self.weight_HT = nn.Parameter(torch.zeros(pred_len, seq_len))
         self.bias_H = nn.Parameter(torch.zeros(pred_len))
         self.periodic = PeriodicMap(seq_len, pred_len, period) if period else None
+        self.register_buffer("fitted_HT", torch.zeros(pred_len, seq_len) if fitted else None)
+
+    def fit(self, weights_TH: Tensor) -> None:
+        """Start from the forecast mean + (history - mean) @ weights.
+
+        A constant added to a column changes nothing there, since the centred history sums to zero. With columns that
+        sum to one, the same map reads last + (history - last) @ weights.
+        """
+        assert self.fitted_HT is not None
+        weights_TH = weights_TH.double()
+        self.fitted_HT.copy_((weights_TH + (1 - weights_TH.sum(dim=0)) / len(weights_TH)).T)
 
     def forward(self, scaled_BT: Tensor) -> Tensor:
         last_B1 = scaled_BT[:, -1:]
         change_BT = scaled_BT - last_B1
         change_BH = F.linear(change_BT, self.weight_HT, self.bias_H)
-        if self.periodic is not None:
-            change_BH = change_BH + self.periodic(change_BT)
-        return last_B1 + change_BH
-
-
-class FittedShortcut(nn.Module):
-    """B x T to B x H: the linear map in closed form (`data/ridge.py`), frozen. A `period` adds a trained `PeriodicMap`.
-
-    Its weights are zero until `fit`, or until a checkpoint's are put in.
-    """
-
-    weight_HT: Tensor
-
-    def __init__(self, seq_len: int, pred_len: int, period: int = 0) -> None:
-        super().__init__()
-        self.register_buffer("weight_HT", torch.zeros(pred_len, seq_len))
-        self.periodic = PeriodicMap(seq_len, pred_len, period) if period else None
-
-    def fit(self, weights_TH: Tensor) -> None:
-        """Become mean + (history - mean) @ weights.
-
-        A constant added to a column changes nothing there, since the centred history sums to zero. With columns that
-        sum to one, the same map reads last + (history - last) @ weights.
-        """
-        weights_TH = weights_TH.double()
-        self.weight_HT.copy_((weights_TH + (1 - weights_TH.sum(dim=0)) / len(weights_TH)).T)
-
-    def forward(self, scaled_BT: Tensor) -> Tensor:
-        last_B1 = scaled_BT[:, -1:]
-        change_BT = scaled_BT - last_B1
-        change_BH = F.linear(change_BT, self.weight_HT)
+        if self.fitted_HT is not None:
+            change_BH = change_BH + F.linear(change_BT, self.fitted_HT)
         if self.periodic is not None:
             change_BH = change_BH + self.periodic(change_BT)
         return last_B1 + change_BH
@@ -292,13 +277,15 @@ class TimeLLM(nn.Module):
         self.reprogramming = Reprogramming(model.d_model, llm.hidden_size, model.n_heads, model.d_ff, model.dropout)
         self.llm = llm
         self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
-        kind = {"none": None, "linear": Shortcut, "fitted": FittedShortcut}[model.shortcut]
-        self.shortcut = kind(window.seq_len, window.pred_len, model.shortcut_period) if kind else None
+        self.shortcut = None
+        if model.shortcut != "none":
+            fitted = model.shortcut == "fitted"
+            self.shortcut = Shortcut(window.seq_len, window.pred_len, model.shortcut_period, fitted)
 
     @torch.no_grad()
     def start_from(self, weights_TH: Tensor) -> None:
         """Forecast what the linear map with these weights does: a fitted shortcut becomes it, and the head zero."""
-        assert isinstance(self.shortcut, FittedShortcut)
+        assert self.shortcut is not None
         self.shortcut.fit(weights_TH)
         for weight in self.head.parameters():
             weight.zero_()
@@ -324,7 +311,7 @@ class TimeLLM(nn.Module):
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
     def own_state(self) -> dict[str, Tensor]:
-        """Copies on the CPU, by name, of what a training made: the trained weights, and those of a fitted shortcut."""
+        """Copies on the CPU, by name, of what a training made: the trained weights, and the map that was fitted."""
         return {name: weight.detach().cpu().clone() for name, weight in self._own_weights().items()}
 
     def load_own_state(self, weights: Mapping[str, Tensor]) -> None:
@@ -348,6 +335,6 @@ class TimeLLM(nn.Module):
 
     def _own_weights(self) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = dict(self.trainable_weights())
-        if isinstance(self.shortcut, FittedShortcut):
-            weights["shortcut.weight_HT"] = self.shortcut.weight_HT
+        if self.shortcut is not None and self.shortcut.fitted_HT is not None:
+            weights["shortcut.fitted_HT"] = self.shortcut.fitted_HT
         return weights

@@ -50,8 +50,7 @@ def reprogramming_activations(case: Case) -> Part:
     A patch keeps its embedding, its query, what the attention gives (once more in float32 where it is in 16 bits) and
     what the head reads; the prototypes, their keys and values are kept once for the batch. The fused attention of a GPU
     keeps no attention weights; a CPU has none with dropout, and keeps B x P x heads x U of them three times (softmax,
-    dropout mask, product). A trained shortcut keeps its history, and once more the whole periods of it if it has a
-    period; a fitted one without a period keeps nothing.
+    dropout mask, product). A shortcut keeps its history, and once more the whole periods of it if it has a period.
     """
     model, drops = case.model, case.model.dropout > 0
     mask = (1 if case.on_gpu else 4) if drops else 0
@@ -61,7 +60,7 @@ def reprogramming_activations(case: Case) -> Part:
     attention = case.inner * (2 * size + (4 if size < 4 else 0))
     patch = 4 * model.d_model + mask * model.d_model + attention + weights + 4 * model.d_ff
     sample = case.patches * patch + 4 * model.patch_len * (case.patches + 2) + mask * case.pred_len
-    if model.shortcut == "linear" or model.shortcut_period:
+    if model.shortcut != "none":
         sample += 4 * case.seq_len
     if model.shortcut_period:
         sample += 4 * (case.seq_len - case.seq_len % model.shortcut_period)

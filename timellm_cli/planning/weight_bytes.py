@@ -133,9 +133,9 @@ def trainable_tensors(case: Case) -> dict[str, int]:
 
 
 def _shortcut_tensors(case: Case) -> dict[str, int]:
-    tensors = {}
-    if case.model.shortcut == "linear":
-        tensors = {"shortcut": case.seq_len * case.pred_len, "shortcut bias": case.pred_len}
+    if case.model.shortcut == "none":
+        return {}
+    tensors = {"shortcut": case.seq_len * case.pred_len, "shortcut bias": case.pred_len}
     if period := case.model.shortcut_period:
         tensors["shortcut smoothing"] = 1 + 2 * (period // 2)
         tensors["shortcut periods"] = (case.seq_len // period) * -(-case.pred_len // period)
@@ -143,10 +143,10 @@ def _shortcut_tensors(case: Case) -> dict[str, int]:
 
 
 def fitted_shortcut(case: Case) -> Part:
-    """The linear map in closed form that a fitted shortcut is."""
+    """The linear map in closed form that a fitted shortcut starts from."""
     count = case.seq_len * case.pred_len if case.model.shortcut == "fitted" else 0
     how = f"{case.seq_len:,} rows x {case.pred_len:,} steps x 4 bytes, frozen"
-    return Part("fitted_shortcut", "fitted shortcut", 4 * count, how)
+    return Part("fitted_shortcut", "linear map of the shortcut", 4 * count, how)
 
 
 def trainable_parts(tensors: dict[str, int], optimizer: str) -> list[Part]:

@@ -212,7 +212,8 @@ class Trainer:
             raise self._not_finite(f"the validation loss became {figures.val_loss}")
         yield figures
         before_loss = state.best_loss
-        improved = state.add_score(figures.val_loss, asdict(figures))
+        known = {name: value for name, value in asdict(figures).items() if value is not None}
+        improved = state.add_score(figures.val_loss, known)
         if state.position == self._steps:
             state.start_epoch()
         state.finished = self._reason_to_end()
