@@ -17,6 +17,7 @@ from timellm_cli.planning.readiness import Check, _check_disk, check_readiness, 
 from timellm_cli.units import GIB
 
 CPU_ONLY = Machine(gpu=None, ram_free=12 * GIB, torch_has_cuda=False)
+TOO_OLD = "Triton needs a card of capability 8.0, and this one has 7.5"
 CARD = Gpu("NVIDIA GeForce RTX 3060", 12 * GIB, 11 * GIB, (8, 6))
 
 
@@ -262,3 +263,37 @@ def test_a_drive_that_is_not_there_is_named_and_looked_for_once(monkeypatch: pyt
     check = _check_disk(config)
     assert not check.ok and check.detail == "no drive '/' for '/gone/runs'"
     assert "--checkpoints" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("kernels", "expected"),
+    [
+        ("auto", Check("kernels", True, f"{TOO_OLD}: torch's own are used, which take longer")),
+        ("triton", Check("kernels", False, f"hardware.kernels is triton, but {TOO_OLD}", "use --kernels auto")),
+        ("torch", None),
+    ],
+)  # fmt: skip
+def test_a_card_that_triton_does_not_compile_for_is_told_before_the_run(
+    small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch, kernels: str, expected: Check | None
+) -> None:
+    monkeypatch.setattr("timellm_cli.model.llm.triton_check.find_spec", lambda name: object())
+    config = resolved(small_csv, tiny_llm, hardware={"device": "cuda", "kernels": kernels})
+    t4 = Machine(Gpu("Tesla T4", 15 * GIB, 14 * GIB, (7, 5)), ram_free=12 * GIB, torch_has_cuda=True)
+    found = [check for check in check_readiness(config, t4) if check.name == "kernels"]
+    assert found == ([expected] if expected else [])
+
+
+def test_a_missing_compiler_is_told_with_its_remedy_and_a_card_that_works_with_nothing(
+    small_csv: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("timellm_cli.model.llm.triton_check.find_spec", lambda name: object())
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("CC", raising=False)
+    config = resolved(small_csv, tiny_llm, hardware={"device": "cuda"})
+    machine = Machine(CARD, ram_free=12 * GIB, torch_has_cuda=True)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    found = check(config, "kernels", machine)
+    assert found.ok and found.detail.startswith("Triton finds no C compiler (gcc or clang): torch's own")
+    assert found.remedy == "install gcc, or name a compiler in the environment variable CC"
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert "kernels" not in [found.name for found in check_readiness(config, machine)]

@@ -48,7 +48,7 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda _:
     fingerprint = fingerprint_llm(folder, seed)
     keep_files = seed is None and config.hardware.prepared
     prepared = PreparedFiles(fingerprint, stamp_llm(folder), on_note) if keep_files else None
-    llm = load_llm(config, folder, device, prepared)
+    llm = load_llm(config, folder, device, prepared, on_note)
     if config.model.d_ff > llm.hidden_size:
         raise ModelError(
             f"model.d_ff {config.model.d_ff} is more than the hidden size {llm.hidden_size} of {config.llm.name}",
@@ -79,7 +79,11 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda _:
 
 
 def load_llm(
-    config: Config, folder: Path, device: torch.device, prepared: PreparedFiles | None
+    config: Config,
+    folder: Path,
+    device: torch.device,
+    prepared: PreparedFiles | None,
+    on_note: OnNote = lambda _: None,
 ) -> Decoder | TransformersLLM:
     """The first `llm.layers` layers of the LLM in `folder`, frozen, from its files or drawn under `train.seed`.
 
@@ -103,7 +107,8 @@ def load_llm(
             f"llm.layers is {layers}, but {llm.name} has {available} layers", f"use --layers {available} or 'all'"
         )
     read = open_tensors(folder) if seed is None else draw_tensors(keys, seed)
-    decoder = build_decoder(keys, read, layers, llm, DTYPES[precision], device, prepared, config.hardware.kernels)
+    kernels = config.hardware.kernels
+    decoder = build_decoder(keys, read, layers, llm, DTYPES[precision], device, prepared, kernels, on_note)
     decoder.recompute = config.hardware.recompute == "on"
     return decoder
 

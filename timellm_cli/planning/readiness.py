@@ -17,6 +17,7 @@ from timellm_cli.fetching.fetch import SILENT, Reporter, provide
 from timellm_cli.files import cache_directory
 from timellm_cli.llm_files import NO_LLM, find_llm, has_weights, hub_cache_directory, read_llm_config, why_no_weights
 from timellm_cli.model.llm.choice import choose, find_fault
+from timellm_cli.model.llm.triton_check import find_obstacle, remedy_for
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.code_path import try_loading, why_not_decoder
 from timellm_cli.planning.hardware import Machine
@@ -70,6 +71,7 @@ def check_readiness(
     checks = [_check_data(config), _check_llm(config, loads_next), _check_gpu(config, machine)]
     if reason := _reason_for_bitsandbytes(config):
         checks.append(_check_bitsandbytes(reason))
+    checks += _check_kernels(config, machine)
     weighed = _weigh(config, planned or config, machine, planned_for or machine, shape)
     return [*checks, _check_disk(config), *_faults(config, shape), *weighed]
 
@@ -232,6 +234,20 @@ def _check_bitsandbytes(reason: str) -> Check:
     if importlib.util.find_spec("bitsandbytes"):
         return Check("bitsandbytes", True, f"installed ({reason})")
     return Check("bitsandbytes", False, f"not installed, but {reason} needs it", "pip install bitsandbytes")
+
+
+def _check_kernels(config: Config, machine: Machine) -> Iterator[Check]:
+    """What keeps our own decoder's kernels from this card; nothing where all is well."""
+    hardware = config.hardware
+    if hardware.device != "cuda" or hardware.kernels == "torch" or machine.gpu is None:
+        return
+    obstacle = find_obstacle(machine.gpu.capability)
+    if obstacle is None or why_not_decoder(config.llm) is not None:
+        return
+    if hardware.kernels == "triton":
+        yield Check("kernels", False, f"hardware.kernels is triton, but {obstacle}", "use --kernels auto")
+        return
+    yield Check("kernels", True, f"{obstacle}: torch's own are used, which take longer", remedy_for(obstacle))
 
 
 def _check_disk(config: Config) -> Check:

@@ -1,7 +1,9 @@
 """The operations of a decoder layer: the torch ones against independent definitions, the fused ones against those."""
 
 import os
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, apply_rotary_
 from timellm_cli.errors import ModelError
 from timellm_cli.model.llm.cuda_ops import CudaOps
 from timellm_cli.model.llm.ops import Nf4, TorchOps, choose_ops
+from timellm_cli.model.llm.triton_check import find_obstacle
 
 ops = TorchOps()
 
@@ -283,9 +286,71 @@ def test_ops_are_chosen_by_device_and_kernels(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert type(choose_ops(cpu, "auto")) is type(choose_ops(cpu, "torch")) is TorchOps
     assert type(choose_ops(gpu, "torch")) is CudaOps
-    with pytest.raises(ModelError, match="Triton"):
+    with pytest.raises(ModelError, match="Triton needs an NVIDIA GPU"):
         choose_ops(cpu, "triton")
-    monkeypatch.setattr("timellm_cli.model.llm.ops.find_spec", lambda name: None)
-    assert type(choose_ops(gpu, "auto")) is CudaOps
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 6))
+    monkeypatch.setattr("timellm_cli.model.llm.triton_check.find_spec", lambda name: None)
+    notes: list[str] = []
+    assert type(choose_ops(gpu, "auto", notes.append)) is CudaOps
+    assert notes == ["Triton is not installed: torch's own operations are used, which take longer"]
     with pytest.raises(ModelError, match="Triton is not installed"):
         choose_ops(gpu, "triton")
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (
+            RuntimeError("Failed to find C compiler.\nPlease specify"),
+            "compiles no kernel here (Failed to find C compiler.)",
+        ),
+        (ImportError("DLL load failed"), "compiles no kernel here (DLL load failed)"),
+        (AssertionError(), "compiles no kernel here (AssertionError)"),
+        (torch.tensor([[3.0]]), "computes 3 where torch computes 1.462"),
+    ],
+    ids=["no compiler", "a foreign build", "a failure without words", "a wrong result"],
+)
+def test_how_triton_fails_is_the_reason_given(
+    monkeypatch: pytest.MonkeyPatch, found: Tensor | Exception, reason: str
+) -> None:
+    class Broken(TorchOps):
+        def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None) -> Tensor:
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    monkeypatch.setitem(sys.modules, "timellm_cli.model.llm.triton_ops", SimpleNamespace(TritonOps=Broken))
+    monkeypatch.setattr("timellm_cli.model.llm.ops.find_obstacle", lambda capability: None)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # 'triton' is then allowed on a CPU
+    with pytest.raises(ModelError) as raised:
+        choose_ops(torch.device("cpu"), "triton")
+    assert raised.value.message == f"hardware.kernels is 'triton', but Triton {reason}"
+
+
+@pytest.mark.parametrize(
+    ("capability", "compilers", "cc", "obstacle"),
+    [
+        ((8, 0), {"gcc"}, None, None),
+        ((9, 0), {"clang"}, None, None),
+        (None, {"gcc"}, None, None),
+        ((8, 6), set(), "/opt/cc", None),
+        ((8, 6), set(), None, "Triton finds no C compiler (gcc or clang)"),
+        ((7, 5), {"gcc"}, None, "Triton needs a card of capability 8.0, and this one has 7.5"),
+    ],
+)
+def test_what_keeps_triton_from_compiling_is_known_beforehand(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int] | None,
+    compilers: set[str],
+    cc: str | None,
+    obstacle: str,
+) -> None:
+    monkeypatch.setattr("timellm_cli.model.llm.triton_check.find_spec", lambda name: object())
+    monkeypatch.setattr("shutil.which", lambda name: name if name in compilers else None)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("CC", raising=False)
+    if cc:
+        monkeypatch.setenv("CC", cc)
+    assert find_obstacle(capability) == obstacle
+    monkeypatch.setattr("sys.platform", "win32")  # triton-windows brings a compiler
+    assert (find_obstacle(capability) is None) == (capability != (7, 5))

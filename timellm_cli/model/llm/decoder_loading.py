@@ -65,15 +65,16 @@ def build_decoder(
     device: torch.device,
     prepared: PreparedFiles | None = None,
     kernels: Kernels = "auto",
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Decoder:
     """The decoder's first `layers` layers; `read` gives a tensor on the CPU by its name, such as 'norm.weight'.
 
     Quantised layers are read from `prepared`, or made and written there for the next start. Each is made before the
-    next is read, so memory holds little more than the quantised layers. Raises ModelError where `kernels` cannot be
-    had.
+    next is read, so memory holds little more than the quantised layers. `on_note` is called where kernels are not those
+    expected. Raises ModelError where `kernels` cannot be had.
     """
     assert llm.quantization != "auto"
-    ops = choose_ops(device, kernels)
+    ops = choose_ops(device, kernels, on_note)
     prepared = None if llm.quantization == "none" else prepared
     if prepared:
         prepared.read_ahead(_prepared_name(llm, index) for index in range(layers))

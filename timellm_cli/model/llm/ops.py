@@ -10,7 +10,7 @@ prompt's prefix, C = K + S, P patches, and W = (kG + 2k)·R columns of queries, 
 """
 
 import os
-from importlib.util import find_spec
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn.functional import embedding, silu
 
 from timellm_cli.errors import ModelError
 from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
+from timellm_cli.model.llm.triton_check import find_obstacle
 
 KeysValues = tuple[Tensor, Tensor]
 Kernels = Literal["auto", "triton", "torch"]
@@ -176,23 +177,48 @@ def _rotate_half(x: Tensor) -> Tensor:
     return torch.cat((-second, first), dim=-1)
 
 
-def choose_ops(device: torch.device, kernels: Kernels) -> TorchOps:
-    """The operations for a device: 'auto' uses Triton on a GPU where it is installed, 'torch' never does.
+def choose_ops(device: torch.device, kernels: Kernels, on_note: Callable[[str], None] = lambda _: None) -> TorchOps:
+    """The operations for a device: 'auto' uses Triton on a GPU where it compiles a kernel, 'torch' never does.
 
-    Raises ModelError where 'triton' cannot be had.
+    `on_note` is called with a sentence where 'auto' does without Triton. Raises ModelError where 'triton' cannot be
+    had.
     """
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if kernels == "triton":
-        if not find_spec("triton"):
-            raise ModelError("hardware.kernels is 'triton', but Triton is not installed", "use --kernels auto")
-        if device.type != "cuda" and not interpreted:
-            raise ModelError("hardware.kernels is 'triton', but Triton needs an NVIDIA GPU", "use --kernels auto")
-    if kernels == "triton" or (kernels == "auto" and device.type == "cuda" and find_spec("triton")):
-        from timellm_cli.model.llm.triton_ops import TritonOps
-
-        return TritonOps()
+    if kernels == "triton" and device.type != "cuda" and not interpreted:
+        raise ModelError("hardware.kernels is 'triton', but Triton needs an NVIDIA GPU", "use --kernels auto")
+    if kernels == "triton" or (kernels == "auto" and device.type == "cuda"):
+        found = _try_triton(device)
+        if isinstance(found, TorchOps):
+            return found
+        if kernels == "triton":
+            raise ModelError(f"hardware.kernels is 'triton', but {found}", "use --kernels auto")
+        on_note(f"{found}: torch's own operations are used, which take longer")
     if device.type != "cuda":
         return TorchOps()
     from timellm_cli.model.llm.cuda_ops import CudaOps
 
     return CudaOps()
+
+
+def _try_triton(device: torch.device) -> "TorchOps | str":
+    """Triton's operations after one of them has computed what torch computes; else why they cannot be used.
+
+    Triton fails in many ways: at the import (a build for another torch), at the first kernel (no compiler, no headers
+    of Python, a card it does not know). What it compiled is kept in its own cache, so a later trial takes milliseconds.
+    """
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    obstacle = find_obstacle(capability)
+    if obstacle and "compiler" not in obstacle:  # kernels that were compiled before need none
+        return obstacle
+    try:
+        from timellm_cli.model.llm.triton_ops import TritonOps
+
+        ops = TritonOps()
+        x_12 = torch.tensor([[1.0, 2.0]], device=device)
+        found, expected = ops.swiglu(x_12), TorchOps().swiglu(x_12)
+        if not torch.allclose(found, expected, rtol=1e-3):
+            return f"Triton computes {found.item():.4g} where torch computes {expected.item():.4g}"
+    except Exception as error:  # compilers, drivers and linkers raise whatever they like
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return obstacle or f"Triton compiles no kernel here ({lines[0]:.120})"
+    return ops
