@@ -60,3 +60,45 @@ def test_the_linear_model_continues_a_wave_it_has_seen(tmp_path: Path) -> None:
     path.write_text("\n".join(["date,OT", *rows]), encoding="utf-8")
     data = load_data(make_config(path))
     assert score(fit_linear(data), data, "test", 64).mse < 1e-6
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_a_stride_of_training_leaves_no_window_out_of_the_fit(small_csv: Path, hole: bool) -> None:
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    if hole:
+        date, _, load = lines[100].split(",")
+        lines[100] = f"{date},,{load}"
+    small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    every, thinned = (
+        fit_linear(load_data(make_config(small_csv, data__fill="linear", data__window_stride=stride)))
+        for stride in (1, 7)
+    )
+    assert every.samples == thinned.samples == 2 * (280 - 60 + 1)
+    assert torch.equal(every.weights_TH, thinned.weights_TH)
+
+
+def test_with_absent_targets_it_is_what_repeated_filling_by_its_own_forecasts_gives(small_csv: Path) -> None:
+    """Written out for one ridge: all windows in every round, those without a hole as well."""
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    for row in (60, 61, 130):
+        date, _, load = lines[row].split(",")
+        lines[row] = f"{date},,{load}"
+    small_csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = load_data(make_config(small_csv, data__fill="linear"))
+    samples = data.windows("train")
+    batch = samples.batch(range(len(samples)))
+    mean_N1 = batch.history_BT.double().mean(dim=1, keepdim=True)
+    past_NT, future_NH = batch.history_BT.double() - mean_N1, batch.future_BH.double() - mean_N1
+    known_NH = ~future_NH.isnan()
+    assert 0 < (~known_NH.all(dim=1)).sum() < len(samples)
+    moments_TT = past_NT.T @ past_NT
+    candidates = []
+    for power in range(-6, 2):
+        ridge_TT = 10.0**power * moments_TT.trace() / 48 * torch.eye(48, dtype=torch.float64)
+        weights_TH = torch.zeros(48, 12, dtype=torch.float64)
+        for _ in range(20):
+            target_NH = torch.where(known_NH, future_NH, past_NT @ weights_TH)
+            weights_TH = torch.linalg.solve(moments_TT + ridge_TT, past_NT.T @ target_NH)
+        candidates.append(weights_TH)
+    found_TH = fit_linear(data).weights_TH
+    assert min(float((found_TH - candidate).abs().max()) for candidate in candidates) < 1e-6

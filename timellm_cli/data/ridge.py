@@ -4,7 +4,7 @@ It is fitted on the training span; the validation span chooses its strength; the
 `timellm eval`, and where a model with a fitted shortcut starts from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,7 +39,8 @@ class Linear:
 def fit_linear(data: ForecastData) -> Linear:
     """Ridge regression by normal equations over every training window; the validation span chooses its strength.
 
-    Where values are absent, over some thousand windows and the known targets alone.
+    A stride that leaves out windows in training leaves out none here. Where values are absent, the known targets count,
+    of at most `_MOST_VALUES` values of windows at equal distances.
     """
     if data.windows("train").has_gaps:
         return _fit_linear_to_known(data)
@@ -52,7 +53,7 @@ def fit_linear(data: ForecastData) -> Linear:
     return Linear(torch.from_numpy(best), samples)
 
 
-_MOST_WINDOWS = 4000
+_MOST_VALUES = 2**24
 _FILLS = 20
 
 
@@ -61,13 +62,16 @@ def _fit_linear_to_known(data: ForecastData) -> Linear:
     (past_NT, future_NH, known_NH), validation = _some_windows(data, "train"), _some_windows(data, "val")
     normal_TT, eye_TT = past_NT.T @ past_NT, torch.eye(past_NT.shape[1], dtype=torch.float64)
     scale = float(normal_TT.trace()) / len(eye_TT) or 1.0
+    whole_N = known_NH.all(dim=1)
+    of_whole_TH = past_NT[whole_N].T @ future_NH[whole_N]
+    holed_MT, future_MH, known_MH = past_NT[~whole_N], future_NH[~whole_N], known_NH[~whole_N]
 
     def fit(ridge: float) -> Tensor:
         factor_TT = torch.linalg.cholesky(normal_TT + ridge * scale * eye_TT)
         weights_TH = torch.zeros(len(eye_TT), future_NH.shape[1], dtype=torch.float64)
         for _ in range(_FILLS):
-            target_NH = torch.where(known_NH, future_NH, past_NT @ weights_TH)
-            weights_TH = torch.cholesky_solve(past_NT.T @ target_NH, factor_TT)
+            target_MH = torch.where(known_MH, future_MH, holed_MT @ weights_TH)
+            weights_TH = torch.cholesky_solve(of_whole_TH + holed_MT.T @ target_MH, factor_TT)
         return weights_TH
 
     def error(weights_TH: Tensor) -> float:
@@ -79,8 +83,10 @@ def _fit_linear_to_known(data: ForecastData) -> Linear:
 
 def _some_windows(data: ForecastData, split: str) -> tuple[Tensor, Tensor, Tensor]:
     """Histories and futures less the history's mean, and which targets are known, of windows at equal distances."""
-    samples = data.windows(split)
-    batch = samples.batch(range(0, len(samples), -(-len(samples) // _MOST_WINDOWS)))
+    every = replace(data, config=data.config.with_values({"data.window_stride": 1}))
+    samples, window = every.windows(split), data.config.window
+    most = max(_MOST_VALUES // (window.seq_len + window.pred_len), 1)
+    batch = samples.batch(range(0, len(samples), -(-len(samples) // most)))
     past_NT, known_NH = batch.history_BT.double(), ~batch.future_BH.isnan()
     mean_N1 = past_NT.mean(dim=1, keepdim=True)
     return past_NT - mean_N1, (batch.future_BH.double() - mean_N1).nan_to_num(0.0), known_NH
