@@ -32,11 +32,11 @@ ONE_LAYER = {**WIDE, "num_hidden_layers": 1}
 MANY_HEADED = {**TINY["llama"], "num_attention_heads": 16, "intermediate_size": 64}
 
 
-def build(keys: dict[str, Any], precision: str = "fp32", quantization: str = "none") -> Decoder:
+def build(keys: dict[str, Any], precision: str = "fp32", quantization: str = "none", family: str = "llama") -> Decoder:
     torch.manual_seed(0)
     llm = LLMConfig(name="tiny", layers="all", quantization=quantization)  # type: ignore[arg-type]
-    keys = {"model_type": "llama", **keys}
-    shape = tiny_shape("llama", keys)
+    keys = {"model_type": family, **keys}
+    shape = tiny_shape(family, keys)
     sizes = {
         f"{name}_proj": (linear.outputs, linear.inputs) for name, linear in zip("qkvo", shape.linears[:4], strict=True)
     }
@@ -44,6 +44,8 @@ def build(keys: dict[str, Any], precision: str = "fp32", quantization: str = "no
 
     def read(name: str) -> Tensor:
         part = name.removesuffix(".weight").split(".")[-1]
+        if part in ("q_norm", "k_norm"):
+            return torch.ones(shape.head_dim)
         size = sizes.get(part, (shape.vocab, shape.hidden) if part == "embed_tokens" else (shape.hidden,))
         return torch.randn(size) * 0.1
 
@@ -57,25 +59,27 @@ def prompt() -> PromptTokens:
     return PromptTokens(ids[:, HEAD:], mask[:, HEAD:], tuple(range(HEAD)))
 
 
-def case_of(keys: dict[str, Any], **changes: Any) -> Case:
+def case_of(keys: dict[str, Any], family: str = "llama", **changes: Any) -> Case:
     values = {
         "layers": keys["num_hidden_layers"], "batch": BATCH, "prompt": PROMPT, "prefix": HEAD, "patches": PATCHES,
         "quantization": "none", "precision": "fp32", "on_gpu": False, "decoder": True,
     }  # fmt: skip
-    return step(tiny_shape("llama", keys), **(values | changes))
+    return step(tiny_shape(family, keys), **(values | changes))
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_layers_keep_what_the_trace_holds(precision: str, recompute: bool) -> None:
-    decoder = build(WIDE, precision)
+def test_layers_keep_what_the_trace_holds(precision: str, recompute: bool, family: str) -> None:
+    decoder = build(WIDE, precision, family=family)
     decoder.recompute = recompute
     decoder.set_prefix(prompt().prefix)
     _, trace = decoder.read(prompt(), torch.randn(BATCH, PATCHES, 64, dtype=DTYPES[precision]), keep=True)
     tensors = [tensor for kept in trace.kept for tensor in (kept.tokens_BPE, kept.keys_BkCR, kept.values_BkCR)]
     tensors += [tensor for kept in trace.kept if kept.activations for tensor in vars(kept.activations).values()]
+    tensors = [tensor for tensor in tensors if tensor is not None]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    case = case_of(WIDE, precision=precision, recompute=recompute)
+    case = case_of(WIDE, family, precision=precision, recompute=recompute)
     prefix = sum(part.untyped_storage().nbytes() for layer in decoder.layers for part in layer.prefix)
     assert keys_values(case, 0).bytes == prefix
     assert patch_activations(case).bytes + keys_values(case, BATCH).bytes == sum(storages.values()) + prefix
@@ -126,6 +130,18 @@ def test_the_worst_moments_of_a_step_are_the_most_that_is_alive(
     decoder = build(keys, precision, quantization)
     decoder.recompute = recompute
     case = case_of(keys, precision=precision, quantization=quantization, recompute=recompute)
+    kept = patch_activations(case).bytes + keys_values(case, BATCH).bytes - keys_values(case, 0).bytes
+    forward, backward = peaks(decoder)
+    assert forward - kept == max(forward_moments(case, keeps=True).values())
+    assert backward - kept == max(backward_moments(case).values())
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_normed_heads_are_in_the_worst_moments(precision: str, recompute: bool) -> None:
+    decoder = build(WIDE, precision, "int8", "qwen3")
+    decoder.recompute = recompute
+    case = case_of(WIDE, "qwen3", precision=precision, quantization="int8", recompute=recompute)
     kept = patch_activations(case).bytes + keys_values(case, BATCH).bytes - keys_values(case, 0).bytes
     forward, backward = peaks(decoder)
     assert forward - kept == max(forward_moments(case, keeps=True).values())

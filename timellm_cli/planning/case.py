@@ -5,10 +5,10 @@ from typing import Literal, Self
 
 from timellm_cli.config import Config, ModelConfig
 from timellm_cli.counts import count_patches
-from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE
+from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, quantization_of
 from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.hardware import Gpu, recognise
-from timellm_cli.planning.llm_shape import LLMShape
+from timellm_cli.planning.llm_shape import LLMShape, look_up_keys
 from timellm_cli.planning.prompt_tokens import TokenCount
 
 
@@ -67,6 +67,9 @@ class Case:
         values, window, model = config.values(), config.window, config.model
         card = recognise(gpu.name) if gpu else None
         decoder, on_gpu = why_not_decoder(config.llm) is None, config.hardware.device == "cuda"
+        taken = {key.split(".")[1]: values[key] for key in _CONFIGURED}
+        if decoder and config.llm.weights == "pretrained" and quantization_of(look_up_keys(config.llm.name) or {}):
+            taken["double_quant"] = False  # scales of weights stored in NF4 are kept in float32 (`stored_nf4.py`)
         return cls(
             shape=shape,
             layers=shape.used_layers(config.llm.layers) if shape else 0,
@@ -81,7 +84,7 @@ class Case:
             recompute=config.hardware.recompute == "on",
             captured=decoder and on_gpu and config.hardware.capture == "on",
             multiprocessors=card.multiprocessors if card else None,
-            **{key.split(".")[1]: values[key] for key in _CONFIGURED},
+            **taken,
         )
 
     @property

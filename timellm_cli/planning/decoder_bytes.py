@@ -34,6 +34,10 @@ class Tensors:
         """Keys and values, B x tokens x key-value heads each."""
         return 2 * self.case.batch * tokens * self.shape.kv_heads * self.shape.head_dim * self.case.number_bytes
 
+    def normed_heads(self, tokens: int) -> int:
+        """B x tokens x all query heads and key-value heads, in an LLM that norms them; else nothing."""
+        return self.queries(tokens) + self.keys_values(tokens) // 2 if self.shape.head_norms else 0
+
     def places(self, tokens: int) -> int:
         """The mask (G x tokens x C), and cosines and sines in float32."""
         groups = self.shape.heads // self.shape.kv_heads
@@ -97,10 +101,12 @@ def decoder_scoring_parts(case: Case) -> list[Part]:
 
 def layer_patch_bytes(case: Case) -> int:
     """What one layer keeps of one patch beside its key and value: what it read, and without recomputation also its
-    query, what the MLP read, and its gate and up.
+    query, what the MLP read, its gate and up, and where heads are normed, query and key before that.
     """
     shape = _shape(case)
     inside = 0 if case.recompute else shape.heads * shape.head_dim + shape.hidden + 2 * shape.intermediate
+    if shape.head_norms and not case.recompute:
+        inside += (shape.heads + shape.kv_heads) * shape.head_dim
     return case.number_bytes * (shape.hidden + inside)
 
 
@@ -138,7 +144,8 @@ def forward_moments(case: Case, keeps: bool) -> dict[str, int]:
     heads = _reading_heads(size, tokens)
     local = 0 if keeps else context  # keys and values that nobody keeps
     # Before the MLP, a layer keeps what its patches read, and not yet the rest.
-    not_yet = kept - size.vectors(patches) + context if keeps else 0
+    raw = 0 if case.recompute else size.normed_heads(patches)  # which is kept before
+    not_yet = kept - size.vectors(patches) - raw + context if keeps else 0
     query, patch_query = size.queries(tokens), size.queries(patches)
 
     last = max(heads, query + patch_query + size.vectors(patches) + context)
@@ -158,7 +165,7 @@ def _reading_heads(size: Tensors, tokens: int) -> int:
     """What a layer has at once until queries, keys and values stand apart."""
     qkv = size.queries(tokens) + size.keys_values(tokens)
     norm = size.vectors(tokens) + size.written_out("q", "k", "v")
-    return qkv + max(norm, size.queries(tokens) + size.keys_values(size.case.context))
+    return qkv + max(norm, size.queries(tokens) + size.keys_values(size.case.context), 2 * size.normed_heads(tokens))
 
 
 def _attending(size: Tensors, tokens: int) -> int:
@@ -175,10 +182,11 @@ def backward_moments(case: Case) -> dict[str, int]:
     sums = size.softmax_sums(patches)
     # The last layer's result, its gradient and the one before its norm; what attention gives.
     around = 3 * vectors + size.places(patches) + query + size.written_out("q", "k", "v", "o")
-    if case.recompute:  # the query, and what the MLP read
-        around += query + vectors
+    if case.recompute:  # the query, what the MLP read, and heads before their norms
+        around += query + vectors + size.normed_heads(patches)
     mlp = sums + vectors + size.mlp_backward(patches)
-    attention = vectors + 2 * query + size.keys_values(case.context) + max(2 * sums, query + own + 2 * vectors)
+    norms = max(2 * vectors, 3 * size.normed_heads(patches))
+    attention = vectors + 2 * query + size.keys_values(case.context) + max(2 * sums, query + own + norms)
     last = "gradient of the last layer's"
     return {f"{last} MLP": around + mlp, f"{last} attention": around + attention}
 

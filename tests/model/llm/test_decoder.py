@@ -33,6 +33,13 @@ CONFIGS: dict[str, transformers.PretrainedConfig] = {
     "llama 3.1": transformers.LlamaConfig(**SIZES, num_key_value_heads=2, rope_parameters=LLAMA3_ROPE),
     "mistral": transformers.MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=None),
     "qwen2 with biases, in groups of 4": transformers.Qwen2Config(**SIZES, num_key_value_heads=1),
+    "llama 3.2": transformers.LlamaConfig(
+        **SIZES, num_key_value_heads=2, tie_word_embeddings=True, rope_parameters=LLAMA3_ROPE
+    ),
+    "qwen3": transformers.Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True),
+    "qwen3 in groups of 3": transformers.Qwen3Config(
+        **{**SIZES, "num_attention_heads": 6}, num_key_value_heads=2, head_dim=16
+    ),
 }
 PREFIXES = {"no prefix": (), "a prefix": tuple(range(100, 140))}
 PREFIX = PREFIXES["a prefix"]

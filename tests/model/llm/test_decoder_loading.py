@@ -157,7 +157,7 @@ LLAMA = transformers.LlamaConfig(num_key_value_heads=8).to_dict()
         ({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": True}, "sliding window"),
         ({"model_type": "mistral"}, "sliding window"),
         ({"model_type": "mistral", "sliding_window": 4096}, "sliding window"),
-        ({"model_type": "gpt2"}, "gpt2 is none of llama, mistral, qwen2"),
+        ({"model_type": "gpt2"}, "gpt2 is none of llama, mistral, qwen2, qwen3"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"attention_bias": True}, "biases"),
         ({"intermediate_size": 11009}, None),  # a row may end inside a block, a matrix may not

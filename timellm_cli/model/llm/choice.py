@@ -6,6 +6,7 @@ file. Loading, planning and `inspect` ask `choose`, and `find_fault` what keeps 
 are the sizes that the decoder shares with its memory bill.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,8 @@ from timellm_cli.llm_files import StoredTensor, read_headers, weight_files
 
 NF4_BLOCK = 64
 """Weights that share a scale in NF4 (bitsandbytes' default; Dettmers et al., QLoRA, 2023, section 3)."""
+STORED_NF4 = ("absmax", "quant_map", "quant_state.bitsandbytes__nf4")
+"""What bitsandbytes stores beside a matrix in NF4: scales, the 16 values, and how it was quantised (JSON)."""
 NESTED_BLOCK = 256
 """Scales that share one scale of scales under double quantization (same source)."""
 WIDE_BYTES = 2**28
@@ -26,13 +29,12 @@ EMBEDDING_ROWS = 1024
 CONTEXT_MULTIPLE = 8
 """On a GPU, prompt and patches are padded to a multiple of so many tokens: fused attention requires it of its mask."""
 
-_FAMILIES = ("llama", "mistral", "qwen2")
+_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _READ = ("model_type", *_SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps")
 """Sizes and numbers that the decoder reads."""
 
 _REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "quantization_config": ((None,), "its weights are quantised already"),
     "hidden_act": (("silu",), "its MLP uses {value}, not silu"),
     "attention_bias": ((None, False), "its matrices have biases"),
     "mlp_bias": ((None, False), "its matrices have biases"),
@@ -65,7 +67,7 @@ _HARMLESS = (
 )  # fmt: skip
 """Entries that leave the hidden states of these families as they are, whatever they say."""
 
-_KNOWN = {*_READ, *_REQUIRED, *_ROPE, *_WINDOW, *_HARMLESS}
+_KNOWN = {"quantization_config", *_READ, *_REQUIRED, *_ROPE, *_WINDOW, *_HARMLESS}
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,12 @@ def _obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> 
     if family not in _FAMILIES:
         yield f"{family} is none of {', '.join(_FAMILIES)}"
     yield from _number_obstacles(keys)
+    if family == "qwen3" and not keys.get("head_dim"):  # transformers takes another width than that of other families
+        yield "its config.json does not say head_dim"
     heads, kv_heads, _ = heads_of(keys)
     if heads % kv_heads:
         yield f"its {heads} query heads are no multiple of its {kv_heads} key-value heads"
+    yield from _stored_obstacles(llm, keys, folder)
     if llm.quantization == "nf4" and any(rows * columns % NF4_BLOCK for rows, columns in matrix_shapes(keys).values()):
         yield f"its matrices do not divide into blocks of {NF4_BLOCK} weights"
     if (width := heads_of(keys)[2]) < 2 or width % 2:
@@ -114,6 +119,28 @@ def _obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> 
         yield f"our decoder does not know the entry {', '.join(unknown)} of its config.json"
     if folder is not None and any(path.suffix == ".bin" for path in weight_files(folder)):
         yield "it has no model.safetensors, whole or in shards"
+
+
+def _stored_obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | None) -> Iterator[str]:
+    """What keeps our decoder from weights that are quantised in their files.
+
+    It takes those of bitsandbytes in NF4. The rows of queries, and the columns that read them, are put into another
+    order, head by head, so a head must be whole blocks.
+    """
+    kind = quantization_of(keys)
+    if kind is None or llm.weights == "random":
+        return
+    if kind != "nf4" or llm.quantization != "nf4":
+        yield f"its weights are quantised already ({kind})"
+    heads, kv_heads, width = heads_of(keys)
+    if keys["hidden_size"] % NF4_BLOCK or (heads != kv_heads and width % NF4_BLOCK):
+        yield f"its weights are quantised already, in blocks of {NF4_BLOCK} that its heads do not divide into"
+    matrices = [name for name in _names_of_tensors(keys, 1) if name.endswith("_proj.weight")]
+    stored = read_headers(folder) if folder else {}
+    for name, tensor in stored.items():
+        is_matrix = ".layers." in f".{name}" and any(name.endswith(end.split(".", 2)[2]) for end in matrices)
+        if is_matrix and tensor.dtype != "U8":
+            yield f"its weights are quantised already, but for '{name}'"
 
 
 def _number_obstacles(keys: Mapping[str, Any]) -> Iterator[str]:
@@ -197,9 +224,15 @@ def _fault_of_quantization(llm: LLMConfig, keys: Mapping[str, Any]) -> Fault | N
 
 def _faults_of_tensors(keys: Mapping[str, Any], stored: Mapping[str, StoredTensor], layers: int) -> Iterator[str]:
     """Tensors of the decoder's first `layers` layers that are missing, or of another shape or kind than expected."""
-    by_name = {name.removeprefix("model."): tensor for name, tensor in stored.items()}
+    by_name, packed = (
+        {name.removeprefix("model."): tensor for name, tensor in stored.items()},
+        bool(quantization_of(keys)),
+    )
     for name in _names_of_tensors(keys, layers):
         tensor, expected = by_name.get(name), shape_of_tensor(keys, name)
+        if packed and name.endswith("_proj.weight"):
+            yield from _faults_of_packed(by_name, name, math.prod(expected))
+            continue
         if tensor is None:
             yield f"it has no tensor '{name}'"
         elif tensor.shape != expected:
@@ -212,13 +245,23 @@ def _faults_of_tensors(keys: Mapping[str, Any], stored: Mapping[str, StoredTenso
             yield f"config.json says nothing of '{name}'"
 
 
+def _faults_of_packed(by_name: Mapping[str, StoredTensor], name: str, weights: int) -> Iterator[str]:
+    """What is wrong with a matrix that bitsandbytes has stored in NF4, two weights a byte."""
+    for part in ("", *(f".{end}" for end in STORED_NF4)):
+        if name + part not in by_name:
+            yield f"it has no tensor '{name}{part}'"
+    for part, count in (("", weights // 2), (".absmax", weights // NF4_BLOCK)):
+        found = by_name.get(name + part)
+        if found and math.prod(found.shape) != count:
+            yield f"'{name}{part}' is {found.shape}, but config.json says {weights:,} weights, so {count:,} numbers"
+
+
 def _names_of_tensors(keys: Mapping[str, Any], layers: int) -> Iterator[str]:
     """The tensors that the decoder reads, by their published names."""
     yield from ("embed_tokens.weight", "norm.weight")
     for layer in range(layers):
         for name in _shapes_of_layer(keys):
-            if keys["model_type"] == "qwen2" or not name.endswith(".bias"):
-                yield f"layers.{layer}.{name}"
+            yield f"layers.{layer}.{name}"
 
 
 def shape_of_tensor(keys: Mapping[str, Any], name: str) -> tuple[int, ...]:
@@ -237,7 +280,8 @@ def _shapes_of_layer(keys: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         "input_layernorm.weight": (hidden,),
         "post_attention_layernorm.weight": (hidden,),
         **{f"self_attn.{part}_proj.weight": (outputs[part], hidden) for part in "qkv"},
-        **{f"self_attn.{part}_proj.bias": (outputs[part],) for part in "qkv"},
+        **({f"self_attn.{part}_proj.bias": (outputs[part],) for part in "qkv"} if has_biases(keys) else {}),
+        **({f"self_attn.{part}_norm.weight": (width,) for part in "qk"} if has_head_norms(keys) else {}),
         "self_attn.o_proj.weight": (hidden, heads * width),
         "mlp.gate_proj.weight": (middle, hidden),
         "mlp.up_proj.weight": (middle, hidden),
@@ -247,6 +291,16 @@ def _shapes_of_layer(keys: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and value > 0
+
+
+def has_biases(keys: Mapping[str, Any]) -> bool:
+    """Whether q, k and v have biases."""
+    return bool(keys["model_type"] == "qwen2")
+
+
+def has_head_norms(keys: Mapping[str, Any]) -> bool:
+    """Whether each head's query and key pass a norm before they are rotated."""
+    return bool(keys["model_type"] == "qwen3")
 
 
 def heads_of(keys: Mapping[str, Any]) -> tuple[int, int, int]:

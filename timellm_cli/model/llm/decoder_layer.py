@@ -1,8 +1,9 @@
 """One frozen layer of a Llama-like decoder: forward for prompt and patches together, backward for the patches alone.
 
-Llama, Mistral and Qwen2 share it: RMS norms, rotary positions, grouped keys and values, a gated MLP (Touvron et al.,
-2023). The weights are frozen and no prompt position sees a patch. So the backward pass needs only the patches' own
-numbers and the keys and values of the prompt. Each pass writes each matrix out once.
+Llama, Mistral, Qwen2 and Qwen3 share it: RMS norms, rotary positions, grouped keys and values, a gated MLP (Touvron et
+al., 2023); Qwen3 norms each head's query and key before they are rotated. The weights are frozen and no prompt position
+sees a patch. So the backward pass needs only the patches' own numbers and the keys and values of the prompt. Each pass
+writes each matrix out once.
 
 Shapes: S tokens read (the prompt's suffix, then P patches), after the K tokens of the prompt's prefix, C = K + S; k
 key-value heads of width R, G query heads to each, Q = S x G rows of queries to each key-value head.
@@ -33,11 +34,15 @@ class Positions:
 
 @dataclass(frozen=True)
 class PatchActivations:
-    """The patches' numbers inside a layer: rotated queries, what the MLP reads, its gate and up."""
+    """The patches' numbers inside a layer: rotated queries, what the MLP reads, its gate and up.
+
+    `raw_BPW` are queries and keys before their norms, in a layer that has such norms.
+    """
 
     query_BkQR: Tensor
     middle_BPE: Tensor
     gate_up_BPI: Tensor
+    raw_BPW: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class DecoderLayer(nn.Module):
     input_norm_E: Tensor
     middle_norm_E: Tensor
     qkv_bias: Tensor | None
+    head_norms_hR: Tensor | None
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class DecoderLayer(nn.Module):
         input_norm_E: Tensor,
         middle_norm_E: Tensor,
         qkv_bias: Tensor | None,
+        head_norms_hR: Tensor | None,
         heads: int,
         kv_heads: int,
         eps: float,
@@ -83,6 +90,7 @@ class DecoderLayer(nn.Module):
         self.register_buffer("input_norm_E", input_norm_E)
         self.register_buffer("middle_norm_E", middle_norm_E)
         self.register_buffer("qkv_bias", qkv_bias)
+        self.register_buffer("head_norms_hR", head_norms_hR)
         self.kv_heads, self.groups, self.eps, self.ops = kv_heads, heads // kv_heads, eps, ops
         self.head_dim = out.shape[1] // heads
         self.prefix = self._of_no_tokens(input_norm_E)
@@ -96,7 +104,7 @@ class DecoderLayer(nn.Module):
 
     def read(self, tokens_BSE: Tensor, positions: Positions) -> KeysValues:
         """Change the tokens into the layer's output, in place. Returns keys and values, B x k x C x R."""
-        query, keys, values = self._read_heads(tokens_BSE, positions)
+        query, keys, values, _ = self._read_heads(tokens_BSE, positions)
         self._add_attention(tokens_BSE, query, keys, values, positions)
         self._add_mlp(tokens_BSE)
         return keys, values
@@ -104,9 +112,9 @@ class DecoderLayer(nn.Module):
     def read_and_keep(self, tokens_BSE: Tensor, positions: Positions, patches: int, recompute: bool) -> KeptForBackward:
         """Like `read`, and returns what the backward pass needs: with `recompute`, less of it."""
         tokens_BPE = tokens_BSE.new_empty(len(tokens_BSE), patches, tokens_BSE.shape[2])
-        query, keys, values = self._read_heads(tokens_BSE, positions, tokens_BPE)
+        query, keys, values, raw = self._read_heads(tokens_BSE, positions, tokens_BPE, keeps_raw=not recompute)
         self._add_attention(tokens_BSE, query, keys, values, positions)
-        activations = None if recompute else self._new_activations(self._of_patches(query, patches), tokens_BPE)
+        activations = None if recompute else self._new_activations(self._of_patches(query, patches), tokens_BPE, raw)
         self._add_mlp(tokens_BSE, activations)
         return KeptForBackward(tokens_BPE, keys, values, activations)
 
@@ -119,10 +127,10 @@ class DecoderLayer(nn.Module):
         """
         patches = patch_positions.cos_BSR.shape[1]
         tokens_BPE = tokens_BSE.new_empty(len(tokens_BSE), patches, tokens_BSE.shape[2])
-        query, keys, values = self._read_heads(tokens_BSE, positions, tokens_BPE)
+        query, keys, values, raw = self._read_heads(tokens_BSE, positions, tokens_BPE, keeps_raw=not recompute)
         query, last_BPE = self._of_patches(query, patches), tokens_BPE.clone()
         self._add_attention(last_BPE, query, keys, values, patch_positions)
-        activations = None if recompute else self._new_activations(query, tokens_BPE)
+        activations = None if recompute else self._new_activations(query, tokens_BPE, raw)
         self._add_mlp(last_BPE, activations)
         return last_BPE, KeptForBackward(tokens_BPE, keys, values, activations)
 
@@ -135,9 +143,10 @@ class DecoderLayer(nn.Module):
         qkv_WE, out_EW = self.qkv.dense(dtype), self.out.dense(dtype)
         activations = kept.activations
         if activations:
-            query = activations.query_BkQR
+            query, raw = activations.query_BkQR, activations.raw_BPW
         else:
             qkv = F.linear(ops.rms_norm(kept.tokens_BPE, self.input_norm_E, self.eps), qkv_WE, self.qkv_bias)
+            raw = self._norm_heads(qkv, qkv.shape[1])
             query = ops.split_heads(qkv, cos, sin, self._of_no_tokens(qkv), self.groups)[0]
             del qkv
         query, keys, values = (part.detach().requires_grad_() for part in (query, kept.keys_BkCR, kept.values_BkCR))
@@ -152,6 +161,8 @@ class DecoderLayer(nn.Module):
         grads = torch.autograd.grad(mixed, (query, keys, values), grad_mixed)
         patches = grad_BPE.shape[1]
         grad_qkv = ops.merge_heads(grads[0], grads[1][:, :, -patches:], grads[2][:, :, -patches:], cos, sin)
+        if self.head_norms_hR is not None and raw is not None:
+            ops.norm_heads_backward(grad_qkv, raw, self.head_norms_hR, self.eps)
         return ops.rms_norm_backward(grad_qkv @ qkv_WE, kept.tokens_BPE, self.input_norm_E, self.eps, grad_BPE)
 
     def _of_no_tokens(self, like: Tensor) -> KeysValues:
@@ -160,27 +171,37 @@ class DecoderLayer(nn.Module):
         return nothing, nothing
 
     def _read_heads(
-        self, tokens_BSE: Tensor, positions: Positions, last_BPE: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, tokens_BSE: Tensor, positions: Positions, last_BPE: Tensor | None = None, keeps_raw: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Rotated queries, B x k x Q x R, and the whole context's keys and values, B x k x C x R.
 
-        Copies the last P tokens to `last_BPE`.
+        Copies the last P tokens to `last_BPE`; with `keeps_raw`, the fourth is their `PatchActivations.raw_BPW`.
         """
         qkv = F.linear(  # the normalised tokens have no name, so that they are freed before the heads are split
             self.ops.rms_norm(tokens_BSE, self.input_norm_E, self.eps, last_BPE),
             self.qkv.dense(tokens_BSE.dtype),
             self.qkv_bias,
         )
-        return self.ops.split_heads(qkv, positions.cos_BSR, positions.sin_BSR, self.prefix, self.groups)
+        raw_BPW = self._norm_heads(qkv, last_BPE.shape[1] if keeps_raw and last_BPE is not None else 0)
+        heads = self.ops.split_heads(qkv, positions.cos_BSR, positions.sin_BSR, self.prefix, self.groups)
+        return *heads, raw_BPW
+
+    def _norm_heads(self, qkv_BSW: Tensor, kept: int) -> Tensor | None:
+        """Norm queries and keys in place, where the LLM does. Returns those of the last `kept` tokens as they were."""
+        if self.head_norms_hR is None:
+            return None
+        raw_BPW = qkv_BSW[:, qkv_BSW.shape[1] - kept :, : self.head_norms_hR.numel()].clone() if kept else None
+        self.ops.norm_heads(qkv_BSW, self.head_norms_hR, self.eps)
+        return raw_BPW
 
     def _of_patches(self, query_BkQR: Tensor, patches: int) -> Tensor:
         """The patches' queries, in memory of their own."""
         return query_BkQR[:, :, -patches * self.groups :].transpose(1, 2).contiguous().transpose(1, 2)
 
-    def _new_activations(self, patch_query: Tensor, tokens_BPE: Tensor) -> PatchActivations:
+    def _new_activations(self, patch_query: Tensor, tokens_BPE: Tensor, raw_BPW: Tensor | None) -> PatchActivations:
         """With memory that `_add_mlp` fills in."""
         gate_up_BPI = tokens_BPE.new_empty(*tokens_BPE.shape[:2], self.gate_up.shape[0])
-        return PatchActivations(patch_query, torch.empty_like(tokens_BPE), gate_up_BPI)
+        return PatchActivations(patch_query, torch.empty_like(tokens_BPE), gate_up_BPI, raw_BPW)
 
     def _add_attention(
         self, tokens_BSE: Tensor, query: Tensor, keys: Tensor, values: Tensor, positions: Positions

@@ -12,14 +12,21 @@ from torch import Tensor
 from timellm_cli.config import LLMConfig
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import read_headers, unloadable
-from timellm_cli.model.llm.choice import NF4_BLOCK, heads_of, matrix_shapes, rope_of
+from timellm_cli.model.llm.choice import (
+    NF4_BLOCK,
+    has_biases,
+    has_head_norms,
+    heads_of,
+    matrix_shapes,
+    quantization_of,
+    rope_of,
+)
 from timellm_cli.model.llm.decoder import Decoder, Embedding
 from timellm_cli.model.llm.decoder_layer import DecoderLayer
 from timellm_cli.model.llm.frozen_matrix import make_matrix, quantise
 from timellm_cli.model.llm.ops import Kernels, TorchOps, choose_ops
 from timellm_cli.model.llm.prepared import PreparedFiles
-
-Read = Callable[[str], Tensor]
+from timellm_cli.model.llm.stored_nf4 import Read, by_group, join_nf4, read_nf4
 
 _QKV = tuple(f"self_attn.{part}_proj" for part in "qkv")
 _MATRICES = {
@@ -29,6 +36,7 @@ _MATRICES = {
     "down": ("mlp.down_proj",),
 }
 """Our matrices, and the published ones that each holds one above the other."""
+_HEAD_NORMS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
 _NORMS = {"input_norm_E": "input_layernorm.weight", "middle_norm_E": "post_attention_layernorm.weight"}
 
 
@@ -75,7 +83,8 @@ def build_decoder(
     """
     assert llm.quantization != "auto"
     ops = choose_ops(device, kernels, on_note)
-    prepared = None if llm.quantization == "none" else prepared
+    if llm.quantization == "none" or quantization_of(keys):
+        prepared = None  # nothing would be saved
     if prepared:
         prepared.read_ahead(_prepared_name(llm, index) for index in range(layers))
     last_norm_E = read("norm.weight").to(device, dtype)
@@ -125,7 +134,7 @@ def _make_layer(
     keys: Mapping[str, Any], read: Read, index: int, llm: LLMConfig, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
     def fetch(names: Iterable[str]) -> Tensor:
-        return torch.cat([_by_group(keys, name, fetch_one(f"layers.{index}.{name}")) for name in names])
+        return torch.cat([by_group(keys, name, fetch_one(f"layers.{index}.{name}")) for name in names])
 
     def fetch_one(name: str) -> Tensor:
         tensor = read(name).to(device)
@@ -133,9 +142,16 @@ def _make_layer(
         return tensor
 
     tensors = {ours: fetch([theirs]) for ours, theirs in _NORMS.items()}
-    if keys["model_type"] == "qwen2":
+    if has_biases(keys):
         tensors["qkv_bias"] = fetch(f"{name}.bias" for name in _QKV)
+    if has_head_norms(keys):
+        each = zip(_HEAD_NORMS, heads_of(keys), strict=False)  # of a query head and a key-value head
+        tensors["head_norms_hR"] = torch.cat([fetch([name]).expand(heads, -1) for name, heads in each])
     for ours, theirs in _MATRICES.items():
+        if quantization_of(keys) and llm.weights == "pretrained":
+            parts = join_nf4([read_nf4(keys, read, f"layers.{index}.{name}.weight", device) for name in theirs])
+            tensors |= {f"{ours}.{name}": tensor for name, tensor in parts.items()}
+            continue
         weight_OI = fetch(f"{name}.weight" for name in theirs)
         weight_OI = weight_OI.to(dtype) if llm.quantization == "none" else weight_OI
         parts = quantise(weight_OI, llm.quantization, llm.double_quant)
@@ -149,16 +165,6 @@ def require_finite(name: str, tensor: Tensor) -> None:
         raise ModelError(f"the LLM's tensor '{name}' holds values that are not finite (NaN)", "fetch the LLM again")
 
 
-def _by_group(keys: Mapping[str, Any], name: str, tensor: Tensor) -> Tensor:
-    """Query heads in the order of `TorchOps.split_heads`: the first of every key-value head, then every second one."""
-    _, kv_heads, width = heads_of(keys)
-    if ".q_proj." in name:
-        return tensor.unflatten(0, (kv_heads, -1, width)).transpose(0, 1).reshape(tensor.shape)
-    if ".o_proj." in name:
-        return tensor.unflatten(1, (kv_heads, -1, width)).transpose(1, 2).reshape(tensor.shape)
-    return tensor
-
-
 def _is_whole(keys: Mapping[str, Any], tensors: Mapping[str, Tensor], quantization: str) -> bool:
     """Whether prepared tensors have all numbers of a layer of this shape."""
     counts = dict.fromkeys(_NORMS, keys["hidden_size"])
@@ -167,7 +173,10 @@ def _is_whole(keys: Mapping[str, Any], tensors: Mapping[str, Tensor], quantizati
             counts |= {f"{ours}.packed": outputs * inputs // 2, f"{ours}.absmax": -(-outputs * inputs // NF4_BLOCK)}
         else:
             counts |= {f"{ours}.bytes_OI": outputs * inputs, f"{ours}.scale_O": outputs}
-    if keys["model_type"] == "qwen2":
+    if has_head_norms(keys):
+        heads, kv_heads, width = heads_of(keys)
+        counts["head_norms_hR"] = (heads + kv_heads) * width
+    if has_biases(keys):
         counts["qkv_bias"] = matrix_shapes(keys)["qkv"][0]
     return all(name in tensors and tensors[name].numel() == count for name, count in counts.items())
 
@@ -187,6 +196,7 @@ def _build_layer(
         input_norm_E=vectors["input_norm_E"],
         middle_norm_E=vectors["middle_norm_E"],
         qkv_bias=vectors.get("qkv_bias"),
+        head_norms_hR=vectors.get("head_norms_hR"),
         heads=heads,
         kv_heads=kv_heads,
         eps=keys.get("rms_norm_eps", 1e-6),

@@ -70,6 +70,25 @@ class TorchOps:
             grad_NE += _widen(residual_NE)
         return grad_NE.to(x_NE.dtype) if out_NE is None else out_NE.copy_(grad_NE)
 
+    def norm_heads(self, qkv_BSW: Tensor, weight_hR: Tensor, eps: float) -> Tensor:
+        """W's columns of queries and keys, each of the h heads normed and weighted as in `rms_norm`, in place.
+
+        Qwen3 does so before rotation. `weight_hR` has a row for each query head and key-value head.
+        """
+        heads_BShR = _heads_of(qkv_BSW, weight_hR)
+        heads_BShR.copy_(self.rms_norm(heads_BShR.contiguous(), torch.ones_like(weight_hR[0]), eps) * weight_hR)
+        return qkv_BSW
+
+    def norm_heads_backward(self, grad_BSW: Tensor, raw_BSW: Tensor, weight_hR: Tensor, eps: float) -> Tensor:
+        """From the gradient of `norm_heads`' result to that of its input, in place; `raw_BSW` was the input.
+
+        Of the input only the columns of queries and keys are read, so it may end with them.
+        """
+        grad_BShR, raw_BShR = _heads_of(grad_BSW, weight_hR), _heads_of(raw_BSW, weight_hR).contiguous()
+        weighted_BShR, one_R = grad_BShR * weight_hR, torch.ones_like(weight_hR[0])
+        grad_BShR.copy_(self.rms_norm_backward(weighted_BShR, raw_BShR, one_R, eps, None))
+        return grad_BSW
+
     def split_heads(
         self, qkv_BSW: Tensor, cos_BSR: Tensor, sin_BSR: Tensor, prefix: KeysValues, groups: int
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,6 +179,11 @@ class TorchOps:
     def dequantize_int8(self, weight_OI: Tensor, scale_O: Tensor, out_OI: Tensor) -> Tensor:
         """Fill and return `out_OI` with int8 weights times their row's largest magnitude (float32) over 127."""
         return torch.mul(weight_OI, scale_O[:, None] / 127, out=out_OI)
+
+
+def _heads_of(qkv_BSW: Tensor, weight_hR: Tensor) -> Tensor:
+    """The columns of queries and keys as a view of heads, B x S x h x R."""
+    return qkv_BSW[..., : weight_hR.numel()].unflatten(-1, weight_hR.shape)
 
 
 def copy_last(x_BSX: Tensor, last_BPX: Tensor | None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from timellm_cli.config import LLMConfig
 from timellm_cli.model.llm.choice import shape_of_tensor
-from timellm_cli.model.llm.decoder_loading import Read
+from timellm_cli.model.llm.stored_nf4 import Read
 from timellm_cli.model.llm.transformers_loading import truncated_config
 
 _SCALE = 0.02
