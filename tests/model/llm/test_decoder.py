@@ -231,3 +231,37 @@ def test_unpadded_prompts_read_as_in_transformers() -> None:
     llm, ids_BK = random_llm(CONFIGS["llama 3.1"]), torch.arange(BATCH * SUFFIX).view(BATCH, SUFFIX)
     prompt, tokens_BPE = PromptTokens(ids_BK, torch.ones_like(ids_BK), PREFIX), patches_and_gradient()[0]
     assert distance(decoder_of(llm, PREFIX)(prompt, tokens_BPE), read_plainly(llm, prompt, tokens_BPE)) < 1e-5
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", ["llama in groups of 2", "qwen2 with biases, in groups of 4", "qwen3"])
+def test_tokens_too_large_for_fp16_are_read_in_fp16(name: str, recompute: bool) -> None:
+    """As in transformers' own fp16, were it not for the overflow there."""
+    llm, prompt = random_llm(CONFIGS[name]), unequal_prompts(PREFIX)
+    for layer in llm.layers:
+        layer.mlp.down_proj.weight.mul_(3e4)
+        layer.self_attn.o_proj.weight.mul_(3e4)
+    tokens_BPE, grad_BPE = patches_and_gradient()
+    largest = max(float(state.abs().max()) for state in hidden_states(llm, prompt, tokens_BPE))
+    assert 2**16 < largest < 2**22
+    expected = read_plainly(llm, prompt, tokens_BPE)
+    (expected_grad,) = torch.autograd.grad(expected, tokens_BPE, grad_BPE)
+    config, half = LLMConfig(quantization="none"), torch.float16
+    decoder = build_decoder(llm.config.to_dict(), llm.state_dict().__getitem__, LAYERS, config, half, CPU)
+    decoder.recompute = recompute
+    decoder.set_prefix(PREFIX)
+    hidden, grad = read_and_differentiate(decoder, prompt)
+    assert distance(hidden, expected.detach()) < 0.01
+    assert distance(grad, expected_grad) < 0.02
+    plain = read_plainly(llm.half(), prompt, tokens_BPE.detach().half())
+    assert not plain.isfinite().all()
+
+
+def hidden_states(llm: Any, prompt: PromptTokens, tokens_BPE: Tensor) -> list[Tensor]:
+    """What each layer gives, real tokens alone."""
+    found: list[Tensor] = []
+    hooks = [layer.register_forward_hook(lambda _, __, output: found.append(output)) for layer in llm.layers]
+    read_plainly(llm, prompt, tokens_BPE.detach())
+    for hook in hooks:
+        hook.remove()
+    return found

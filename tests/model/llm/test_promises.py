@@ -135,7 +135,7 @@ def test_a_reading_that_runs_out_of_memory_is_not_taken_for_one_that_cannot_be(
     assert not list(private_cache.rglob("reading-*"))
 
 
-@pytest.mark.parametrize("name", ["roberta", "xlm_roberta", "mpt", "gemma2", "mamba", "gpt_oss", "bert", "qwen3"])
+@pytest.mark.parametrize("name", ["roberta", "xlm_roberta", "mpt", "gemma2", "mamba", "gpt_oss", "bert", "gemma3_text"])
 def test_one_prompt_alone_is_read_as_transformers_reads_it_by_default(folders: Path, name: str) -> None:
     runner = small_runner(folders / name)
     llm, prompt = runner.model.llm, runner.encoder.encode(histories(1))
@@ -157,7 +157,7 @@ def test_the_trial_runs_in_a_process_of_its_own_and_its_answer_is_kept(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(code_path, "run_trial", IN_A_PROCESS)
-    found = check(folders / "qwen3-no_layer_1")
+    found = check(folders / "gemma3_text-no_layer_1")
     assert not found.ok
     assert "it has no tensor layers.1.input_layernorm.weight" in found.detail
 
@@ -229,7 +229,7 @@ def test_layers_that_a_run_leaves_out_may_be_missing(folders: Path, tmp_path: Pa
     assert not check(folder, layers="all").ok
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
+@pytest.mark.parametrize("name", ["llama", "gemma3_text"])
 @pytest.mark.parametrize(
     "tensor", ["model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight"]
 )

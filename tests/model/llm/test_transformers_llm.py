@@ -50,7 +50,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-DECODED = ("llama", "qwen2", "mistral")
+DECODED = ("llama", "qwen2", "qwen3", "mistral")
 """Families that our own decoder reads; the others go through transformers."""
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.choice import EMBEDDING_ROWS
-from timellm_cli.model.llm.decoder_layer import DecoderLayer, KeptForBackward, Positions
+from timellm_cli.model.llm.decoder_layer import DecoderLayer, KeptForBackward, Positions, shrunk
 
 
 class Embedding(nn.Module):
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
         self.register_buffer("last_norm_E", last_norm_E)
         self.register_buffer("frequencies", frequencies)
         self.hidden_size, self.max_positions = len(last_norm_E), max_positions
-        self.ops, self.eps = layers[0].ops, layers[0].eps
+        self.ops, self.eps, self.shrink = layers[0].ops, layers[0].stream_eps, layers[0].shrink
         self.recompute = False
         self.prefix: tuple[int, ...] = ()
 
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
         ids_1K = torch.tensor([prefix], dtype=torch.int64)
         self.embedding.prepare(ids_1K)
         ids_1K = ids_1K.to(self.last_norm_E.device)
-        tokens_1KE = self.embedding(ids_1K)
+        tokens_1KE = shrunk(self.embedding(ids_1K), self.shrink)
         positions = self._positions(PromptTokens(ids_1K[:, :0], ids_1K[:, :0]), len(prefix))
         for layer in self.layers:
             layer.set_prefix(tokens_1KE, positions)
@@ -152,13 +152,14 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def read(self, prompt: PromptTokens, tokens_BPE: Tensor, keep: bool) -> tuple[Tensor, "Trace"]:
-        """The last layer's output at the patches, before the norm, B x P x E.
+        """The last layer's output at the patches, times `shrink` and before the norm, B x P x E.
 
         With `keep`, the trace holds what `propagate_back` needs.
         """
         assert prompt.prefix == self.prefix, "the prompt begins with another prefix than the one that was read"
         patches = tokens_BPE.shape[1]
         tokens_BSE = torch.cat([self.embedding(prompt.ids_BK), tokens_BPE], dim=1)
+        tokens_BSE = shrunk(tokens_BSE, self.shrink)
         positions = self._positions(prompt, patches)
         patch_positions = _positions_of_patches(positions, patches)
         *layers, last = self.layers
@@ -227,6 +228,6 @@ class _Reading(torch.autograd.Function):
     def backward(ctx: Any, grad_BPE: Tensor) -> tuple[Tensor, None, None]:
         decoder = ctx.decoder
         grad_BPE = decoder.ops.rms_norm_backward(
-            grad_BPE.contiguous(), ctx.last_BPE, decoder.last_norm_E, decoder.eps, None
+            grad_BPE.contiguous(), ctx.last_BPE, shrunk(decoder.last_norm_E, decoder.shrink), decoder.eps, None
         )
         return decoder.propagate_back(ctx.trace, grad_BPE), None, None

@@ -93,6 +93,8 @@ class DecoderLayer(nn.Module):
         self.register_buffer("head_norms_hR", head_norms_hR)
         self.kv_heads, self.groups, self.eps, self.ops = kv_heads, heads // kv_heads, eps, ops
         self.head_dim = out.shape[1] // heads
+        self.shrink = shrink_of(input_norm_E.dtype)
+        self.stream_eps = eps * self.shrink**2
         self.prefix = self._of_no_tokens(input_norm_E)
 
     def set_prefix(self, tokens_1KE: Tensor, positions: Positions) -> None:
@@ -145,7 +147,7 @@ class DecoderLayer(nn.Module):
         if activations:
             query, raw = activations.query_BkQR, activations.raw_BPW
         else:
-            qkv = F.linear(ops.rms_norm(kept.tokens_BPE, self.input_norm_E, self.eps), qkv_WE, self.qkv_bias)
+            qkv = F.linear(ops.rms_norm(kept.tokens_BPE, self.input_norm_E, self.stream_eps), qkv_WE, self.qkv_bias)
             raw = self._norm_heads(qkv, qkv.shape[1])
             query = ops.split_heads(qkv, cos, sin, self._of_no_tokens(qkv), self.groups)[0]
             del qkv
@@ -163,7 +165,8 @@ class DecoderLayer(nn.Module):
         grad_qkv = ops.merge_heads(grads[0], grads[1][:, :, -patches:], grads[2][:, :, -patches:], cos, sin)
         if self.head_norms_hR is not None and raw is not None:
             ops.norm_heads_backward(grad_qkv, raw, self.head_norms_hR, self.eps)
-        return ops.rms_norm_backward(grad_qkv @ qkv_WE, kept.tokens_BPE, self.input_norm_E, self.eps, grad_BPE)
+        norm_E = shrunk(self.input_norm_E, self.shrink)
+        return ops.rms_norm_backward(grad_qkv @ qkv_WE, kept.tokens_BPE, norm_E, self.stream_eps, grad_BPE)
 
     def _of_no_tokens(self, like: Tensor) -> KeysValues:
         """Keys and values of no tokens, k x 0 x R each."""
@@ -178,7 +181,7 @@ class DecoderLayer(nn.Module):
         Copies the last P tokens to `last_BPE`; with `keeps_raw`, the fourth is their `PatchActivations.raw_BPW`.
         """
         qkv = F.linear(  # the normalised tokens have no name, so that they are freed before the heads are split
-            self.ops.rms_norm(tokens_BSE, self.input_norm_E, self.eps, last_BPE),
+            self.ops.rms_norm(tokens_BSE, self.input_norm_E, self.stream_eps, last_BPE),
             self.qkv.dense(tokens_BSE.dtype),
             self.qkv_bias,
         )
@@ -208,18 +211,22 @@ class DecoderLayer(nn.Module):
     ) -> None:
         """Add attention to the tokens that the queries belong to, in place."""
         mixed = self.ops.merge_output(attend(query, keys, values, positions.mask_B1QC), tokens_BSE.shape[1])
-        tokens_BSE.flatten(0, 1).addmm_(mixed.flatten(0, 1), self.out.dense(tokens_BSE.dtype).T)
+        tokens_BSE.flatten(0, 1).addmm_(mixed.flatten(0, 1), self.out.dense(tokens_BSE.dtype).T, alpha=self.shrink)
 
     def _middle(self, tokens_BPE: Tensor, mixed: Tensor, out_EW: Tensor) -> Tensor:
         """What the MLP reads, B x P x E: the tokens plus attention."""
         rows = self.ops.merge_output(mixed, tokens_BPE.shape[1]).flatten(0, 1)
-        return torch.addmm(tokens_BPE.flatten(0, 1), rows, out_EW.T).view_as(tokens_BPE)
+        return torch.addmm(tokens_BPE.flatten(0, 1), rows, out_EW.T, alpha=self.shrink).view_as(tokens_BPE)
 
     def _add_mlp(self, tokens_BSE: Tensor, activations: PatchActivations | None = None) -> None:
         """Add the MLP to the tokens, in place, and fill in its part of the activations."""
         for part in self._parts(tokens_BSE):
             rows_NE = tokens_BSE[part].flatten(0, 1)
-            rows_NE.addmm_(self._activate(tokens_BSE, part, activations), self.down.dense(tokens_BSE.dtype).T)
+            rows_NE.addmm_(  # neither factor has a name, so that both are freed before the next part
+                self._activate(tokens_BSE, part, activations),
+                self.down.dense(tokens_BSE.dtype).T,
+                alpha=self.shrink,
+            )
 
     def _activate(self, tokens_BSE: Tensor, part: slice, activations: PatchActivations | None) -> Tensor:
         """The input of the MLP's last matrix for some samples, N x I."""
@@ -227,19 +234,19 @@ class DecoderLayer(nn.Module):
         if activations:
             middle, wide = activations.middle_BPE[part], activations.gate_up_BPI[part]
         gate_up_BSI = F.linear(
-            self.ops.rms_norm(tokens_BSE[part], self.middle_norm_E, self.eps, middle),
+            self.ops.rms_norm(tokens_BSE[part], self.middle_norm_E, self.stream_eps, middle),
             self.gate_up.dense(tokens_BSE.dtype),
         )
         return self.ops.swiglu(gate_up_BSI, wide).flatten(0, 1)
 
     def _mlp_backward(self, middle_BPE: Tensor, gate_up_BPI: Tensor | None, grad_BPE: Tensor) -> Tensor:
         """The gradient of the MLP block's input, B x P x E. Overwrites `gate_up_BPI`."""
-        result_BPE = torch.empty_like(grad_BPE)
+        result_BPE, norm_E = torch.empty_like(grad_BPE), shrunk(self.middle_norm_E, self.shrink)
         for part in self._parts(grad_BPE):
             gate_up = None if gate_up_BPI is None else gate_up_BPI[part]
             grad_normed = self._gate_up_backward(middle_BPE[part], gate_up, grad_BPE[part])
             self.ops.rms_norm_backward(
-                grad_normed, middle_BPE[part], self.middle_norm_E, self.eps, grad_BPE[part], result_BPE[part]
+                grad_normed, middle_BPE[part], norm_E, self.stream_eps, grad_BPE[part], result_BPE[part]
             )
         return result_BPE
 
@@ -248,7 +255,7 @@ class DecoderLayer(nn.Module):
         dtype, matrix = grad_BPE.dtype, None
         if gate_up_BPI is None:
             matrix = self.gate_up.dense(dtype)
-            gate_up_BPI = F.linear(self.ops.rms_norm(middle_BPE, self.middle_norm_E, self.eps), matrix)
+            gate_up_BPI = F.linear(self.ops.rms_norm(middle_BPE, self.middle_norm_E, self.stream_eps), matrix)
         grad_wide = self.ops.swiglu_backward(grad_BPE @ self.down.dense(dtype), gate_up_BPI, gate_up_BPI)
         return grad_wide @ (self.gate_up.dense(dtype) if matrix is None else matrix)
 
@@ -257,6 +264,21 @@ class DecoderLayer(nn.Module):
         wide = self.gate_up.shape[0] * tokens_BSE.shape[1] * tokens_BSE.element_size()
         samples = max(WIDE_BYTES // wide, 1)
         return [slice(start, start + samples) for start in range(0, len(tokens_BSE), samples)]
+
+
+def shrink_of(dtype: torch.dtype) -> float:
+    """What tokens are multiplied by while they pass the layers: a 64th in fp16, else one.
+
+    LLMs write some features so large that fp16, which ends at 65,504, overflows. Each layer reads its tokens through an
+    RMS norm, which a common factor leaves alone (with the epsilon times its square). So it costs nothing:
+    what a layer adds is scaled inside the product. Gradients are those of the tokens as they would be without it.
+    """
+    return 1 / 64 if dtype == torch.float16 else 1.0
+
+
+def shrunk(values: Tensor, shrink: float) -> Tensor:
+    """The values times `shrink`; no copy where that is one."""
+    return values if shrink == 1 else values * shrink
 
 
 def attend(query_BkQR: Tensor, keys_BkCR: Tensor, values_BkCR: Tensor, mask_B1QC: Tensor) -> Tensor:
