@@ -270,8 +270,8 @@ def shrink_of(dtype: torch.dtype) -> float:
     """What tokens are multiplied by while they pass the layers: a 64th in fp16, else one.
 
     LLMs write some features so large that fp16, which ends at 65,504, overflows. Each layer reads its tokens through an
-    RMS norm, which a common factor leaves alone (with the epsilon times its square). So it costs nothing:
-    what a layer adds is scaled inside the product. Gradients are those of the tokens as they would be without it.
+    RMS norm, which a common factor leaves alone (with the epsilon times its square). What a layer adds
+    is scaled inside the product. Gradients are those of the tokens as they would be without it.
     """
     return 1 / 64 if dtype == torch.float16 else 1.0
 
