@@ -64,8 +64,12 @@ def _fault(kind: Any, after: str, last: float, notes: str) -> str:
 def read(path: Path, options: dict[str, Any]) -> tuple[str, float, str]:
     """The next timestamp, the target's last value, and the notes. Raises TimellmError."""
     from timellm_cli.data.cadence import continue_stamps
-    from timellm_cli.data.table import read_table
     from timellm_cli.settings import resolve
+
+    try:
+        from timellm_cli.data.read_table import read_table
+    except ImportError:  # where it stood before
+        from timellm_cli.data.read_table import read_table
 
     flags = {f"data.{key}": str(value) for key, value in options.items()}
     settings = resolve(None, None, {"data.dataset": "custom", "data.path": path, **flags})

@@ -9,13 +9,13 @@ from timellm_cli.counts import RunCounts, count_patches, count_run, count_update
 from timellm_cli.datasets import DATASETS, known_dataset
 from timellm_cli.errors import ConfigError, DataError
 from timellm_cli.settings import resolve
-from timellm_cli.splits import Span, split_rows
+from timellm_cli.splits import Series, Span, split_series
 
 
 def counts(rows: int | None = None, columns: int = 7, **flags: object) -> RunCounts:
     config = resolve(assignments=[f"{key.replace('__', '.')}={value}" for key, value in flags.items()]).config
     dataset = known_dataset(config.data)
-    return count_run(rows or (dataset.rows if dataset else 0), columns, dataset, config)
+    return count_run(Series.single(rows or (dataset.rows if dataset else 0)), columns, dataset, config)
 
 
 def test_ettm1_with_a_window_of_512() -> None:
@@ -45,7 +45,7 @@ def test_a_csv_of_12194_rows_is_split_by_ratio() -> None:
 
 def test_few_shot_training_shortens_training_only() -> None:
     data = DataConfig(dataset="ETTh1", percent=10)
-    spans = split_rows(17_420, DATASETS["ETTh1"], data, WindowConfig(seq_len=512))
+    (spans,) = split_series(Series.single(17_420), DATASETS["ETTh1"], data, WindowConfig(seq_len=512))
     assert spans.train == Span(0, (8_640 - 512) * 10 // 100 + 512)
     assert (spans.scaler, spans.val) == (Span(0, 8_640), Span(8_640 - 512, 11_520))
 

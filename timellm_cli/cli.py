@@ -22,7 +22,7 @@ from timellm_cli import __version__
 from timellm_cli.console import doing, err, fault_of_results, guard_streams, print_lines, say
 from timellm_cli.data.csv_format import check_file
 from timellm_cli.data.guess import settle
-from timellm_cli.datasets import csv_named
+from timellm_cli.datasets import csv_named, data_files, holds_several
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
 from timellm_cli.options import (
     Assignments,
@@ -122,9 +122,10 @@ def _require_files(arguments: dict[str, Any]) -> None:
             require_checkpoint(Path(checkpoint))
     source = arguments.get("data_path") or arguments.get("source")
     if source and source != "-" and not (path := csv_named(source)).is_file() and not path.is_fifo():
-        check_file(path)
+        data_files(path) if holds_several(path) else check_file(path)
     settings: Settings | None = arguments.get("settings")
-    if settings and settings.config.data.path and not settings.config.data.path.exists():
+    data = settings.config.data.path if settings else None
+    if settings and data and not data.exists() and not (holds_several(data) and data_files(data)):
         machine = look_at_machine()
         config = resolve_auto(settings.config, machine, look_up_llm(settings.config.llm.name))
         require_ready(check_readiness(config, machine))
@@ -245,6 +246,9 @@ def predict_command(
         typer.Option("--levels", metavar="80,95", help="Add bands that hold so many percent of what happens."),
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Of many series, stop at the first that cannot be forecast.")
+    ] = False,
     device: Device = "auto",
     llm: MovedLLM = None,
     offline: Offline = False,

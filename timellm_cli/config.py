@@ -39,6 +39,12 @@ class DataConfig(Section):
     features: Literal["M", "S", "MS"] = option(
         "M", "M: every channel is forecast from itself. S: the target only. MS: like M, but only the target is scored."
     )
+    id_column: str | None = option(
+        None, "Column that says which series a row belongs to: each has windows and a scaler of its own."
+    )
+    split_by: Literal["dates", "ratio"] = option(
+        "dates", "dates: all series are cut at the same dates. ratio: each at the same shares of its own rows."
+    )
     train_ratio: float = option(0.7, "Share of the rows to train on ('custom' datasets).", gt=0, lt=1)
     test_ratio: float = option(0.2, "Share of the rows to test on; the rest validates ('custom' datasets).", gt=0, lt=1)
     percent: int = option(100, "Train on the first so many percent of the training span (few-shot).", ge=1, le=100)
@@ -74,6 +80,11 @@ class DataConfig(Section):
     na: Names = option((), "Texts besides the usual ones (blank, NA, null, -) that mark a cell without a value.")
     skip_rows: int = option(0, "Lines above the header to skip.", ge=0)
     encoding: str | None = option(None, "Encoding of the text. Default: found out (UTF-8, UTF-16, GBK, Windows-1252).")
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether each line is a series without dates."""
+        return self.date_column.lower() == "none"
 
     @field_validator("encoding")
     @classmethod
@@ -199,6 +210,11 @@ class TrainConfig(Section):
     )
     clip: float = option(0.0, "Largest gradient norm; 0 does not clip.", ge=0)
     patience: int = option(3, "Stop after so many epochs without a lower validation loss; 0 never stops early.", ge=0)
+    bands: Literal["auto", "each", "pooled"] = option(
+        "auto",
+        "Which validation errors calibrate a band. each: those of its own channel. pooled: those of all. "
+        "auto: pooled for a table with an id column.",
+    )
     seed: int = option(2021, "Seed of initial weights, order and dropout.", ge=0)
     workers: int = option(0, "Processes that prepare batches; 0 prepares them in the main process.", ge=0)
 
@@ -265,6 +281,12 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     run: RunConfig = RunConfig()
     hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="after")
+    def _pool_bands_of_series(self) -> Self:
+        if self.data.id_column is not None and self.train.bands == "each":
+            raise ValueError("train.bands 'each' needs many windows of each series; with an id column use 'pooled'")
+        return self
 
     @model_validator(mode="after")
     def _fit_the_window(self) -> Self:

@@ -1,7 +1,7 @@
 """The one place that counts rows, windows, samples, steps, patches and tokens. Light: standard library only.
 
 Words, once for the whole project. A *row* is a line of the CSV. A *window* is `seq_len` rows of history and the
-`pred_len` rows after them. A *sample* is one channel of one window. A *batch* is `batch_size` samples; one batch is one
+`pred_len` rows after them. A *sample* is one column of one window. A *batch* is `batch_size` samples; one batch is one
 *step* (= one iteration). A *patch* is `patch_len` rows of a sample's history. The data loaders and the model assert
 against these counts.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from timellm_cli.config import Config, TrainConfig, WindowConfig
 from timellm_cli.datasets import Dataset
 from timellm_cli.errors import DataError
-from timellm_cli.splits import SPLITS, split_rows
+from timellm_cli.splits import SPLITS, Series, split_series
 
 
 def count_windows(rows: int, window: WindowConfig, window_stride: int) -> int:
@@ -27,7 +27,7 @@ def count_patches(seq_len: int, patch_len: int, patch_stride: int) -> int:
 
 @dataclass(frozen=True)
 class SplitCount:
-    """Rows (the history that reaches back included), windows and samples of one split."""
+    """Rows (the history that reaches back included) and windows of all series, and samples of one split."""
 
     rows: int
     windows: int
@@ -38,10 +38,12 @@ class SplitCount:
 class RunCounts:
     """What a run amounts to.
 
-    `channels` are the columns that become samples. `dataset_len` = training windows x channels.
+    `channels` are what becomes samples: the columns, of each series. `series` counts these, None for a table without
+    an id column. `dataset_len` = training windows of all series x columns.
     """
 
     channels: int
+    series: int | None
     train: SplitCount
     val: SplitCount
     test: SplitCount
@@ -57,34 +59,36 @@ class RunCounts:
 
     @property
     def dataset_len(self) -> int:
-        """Training samples: windows x channels."""
+        """Training samples: windows x columns."""
         return self.train.samples
 
     @property
     def windows(self) -> int:
-        """Training windows of one channel."""
+        """Training windows of one column."""
         return self.train.windows
 
 
-def count_run(rows: int, columns: int, dataset: Dataset | None, config: Config) -> RunCounts:
-    """Count everything a configuration amounts to on a file of `rows` rows and `columns` value columns.
+def count_run(series: Series, columns: int, dataset: Dataset | None, config: Config) -> RunCounts:
+    """Count everything a configuration amounts to on these series with `columns` value columns each.
 
     Raises DataError where a split has too few rows for a window, or the training split for a batch.
     """
     data, window, model, train = config.data, config.window, config.model, config.train
-    spans = split_rows(rows, dataset, data, window)
-    channels = 1 if data.features == "S" else columns
-    scored = 1 if data.features == "MS" else channels
+    spans = split_series(series, dataset, data, window)
+    columns = 1 if data.features == "S" else columns
+    scored = 1 if data.features == "MS" else columns
     counts = {}
     for split in SPLITS:
-        windows = count_windows(spans[split].rows, window, data.window_stride)
-        counts[split] = SplitCount(spans[split].rows, windows, windows * (channels if split == "train" else scored))
+        windows = sum(count_windows(one[split].rows, window, data.window_stride) for one in spans)
+        rows = sum(one[split].rows for one in spans)
+        counts[split] = SplitCount(rows, windows, windows * (columns if split == "train" else scored))
     steps = steps_per_epoch(counts["train"].samples, train)
     total = count_total_steps(steps, train)
     written = total // config.run.save_steps if config.run.save_steps else 0
     patches = count_patches(window.seq_len, model.patch_len, model.patch_stride)
     return RunCounts(
-        channels=channels,
+        channels=columns * len(series.ids),
+        series=len(series.ids) if series.is_panel else None,
         **counts,
         batch_size=train.batch,
         steps_per_epoch=steps,

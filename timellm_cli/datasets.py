@@ -2,10 +2,11 @@
 
 import tomllib
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 from timellm_cli.config import DataConfig
-from timellm_cli.errors import ConfigError, did_you_mean
+from timellm_cli.errors import ConfigError, DataError, did_you_mean
 from timellm_cli.files import data_directory
 
 
@@ -55,6 +56,28 @@ def data_path(data: DataConfig) -> Path:
     if dataset is None:
         raise ConfigError("data.dataset is 'custom', but data.path is not set", "add --data-path FILE.csv")
     return data_directory() / f"{dataset.name}.csv"
+
+
+_ENDINGS = (".csv", ".csv.gz", ".tsv", ".txt", ".parquet")
+
+
+def holds_several(path: Path) -> bool:
+    """Whether a path stands for several files: a folder, or a pattern such as shops/*.csv."""
+    return path.is_dir() or (any(sign in str(path) for sign in "*?[") and not path.exists())
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files that a path stands for, by name. Raises DataError where a folder or a pattern has none."""
+    if not holds_several(path):
+        return [path]
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(_ENDINGS)]
+    else:
+        found = [Path(name) for name in glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
+    if not found:
+        what = f"the folder '{path}' has no CSV file" if path.is_dir() else f"no file matches '{path}'"
+        raise DataError(what, f"names of data files end in {', '.join(_ENDINGS)}")
+    return sorted(found)
 
 
 def name_of(data: DataConfig) -> str:

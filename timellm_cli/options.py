@@ -67,7 +67,7 @@ READING = tuple(
     f"data.{name}"
     for name in (
         "fill", "duplicates", "date_column", "date_format", "timezone", "snap", "decimal", "thousands", "na",
-        "skip_rows", "encoding", "closed_on",
+        "skip_rows", "encoding", "closed_on", "id_column",
     )
 )  # fmt: skip
 """Keys that say how a file is read; a checkpoint's file may be written otherwise than the one it was trained on."""

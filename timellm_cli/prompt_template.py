@@ -14,7 +14,7 @@ PROMPT_TEMPLATE = (
     "the trend of input is {trend}, top {top_lags} lags are : {lags}<|<end_prompt>|>"
 )
 
-PROMPT_FIELDS = ("description", "pred_len", "seq_len", "min", "max", "median", "trend", "top_lags", "lags")
+PROMPT_FIELDS = ("description", "series", "pred_len", "seq_len", "min", "max", "median", "trend", "top_lags", "lags")
 
 
 def parse_template(template: str) -> list[tuple[str, bool]]:

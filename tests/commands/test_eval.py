@@ -14,6 +14,7 @@ from timellm_cli.counts import count_run
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.score import score
+from timellm_cli.splits import Series
 from timellm_cli.training.checkpoint import load_checkpoint, load_runner
 
 torch.set_num_threads(1)
@@ -84,10 +85,10 @@ def test_every_window_is_scored_whatever_stride_the_models_were_trained_with(
 ) -> None:
     """The weights are the same, and so are the figures."""
     config = make_config(small_csv, data__window_stride=7)
-    assert count_run(400, 2, None, config).test.windows == 10
+    assert count_run(Series.single(400), 2, None, config).test.windows == 10
     thinned = save_untrained(tmp_path / "thinned.pt", config)
     plain = last_json(cli("eval", run_a, thinned, "--json"))
-    assert plain["windows"] == count_run(400, 2, None, make_config(small_csv)).test.windows == 69
+    assert plain["windows"] == count_run(Series.single(400), 2, None, make_config(small_csv)).test.windows == 69
     assert "window_stride" not in plain
     assert plain["notes"] == []
     ours, theirs = plain["entries"][:2]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.data.csv_files import write_csv
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import continue_stamps, find_cadence, parse_cadence, to_text
-from timellm_cli.data.table import read_table
+from timellm_cli.data.read_table import read_table
 from timellm_cli.data.week_times import WeekTimes
 from timellm_cli.errors import ConfigError, DataError
 from timellm_cli.settings import resolve

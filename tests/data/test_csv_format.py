@@ -14,7 +14,7 @@ from tests.data.csv_files import CUSTOM, daily_lines, hourly, write_csv
 from timellm_cli.config import DataConfig
 from timellm_cli.data.csv_format import open_csv
 from timellm_cli.data.encoding import HEAD_BYTES, detect_encoding
-from timellm_cli.data.table import read_table
+from timellm_cli.data.read_table import read_table
 from timellm_cli.errors import DataError
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gb18030", "gbk"]

@@ -9,8 +9,9 @@ from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import continue_stamps
 from timellm_cli.data.columns import date_columns, split_stamps
 from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.read_table import read_table
 from timellm_cli.data.rows import read_rows
-from timellm_cli.data.table import Table, read_table
+from timellm_cli.data.table import Table
 from timellm_cli.errors import DataError
 
 

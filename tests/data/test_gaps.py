@@ -70,7 +70,7 @@ def test_only_known_targets_are_scored(tmp_path: Path) -> None:
         error_H = (batch.history_BT[0, -1] - batch.future_BH[0]).numpy()
         squares += (error_H[~np.isnan(error_H)].astype(np.float64) ** 2).tolist()
         errors += np.abs(error_H[~np.isnan(error_H)]).astype(np.float64).tolist()
-    assert scores.known_CH.sum() == len(squares) < len(samples) * 12
+    assert scores.sums_4C[0].sum() == len(squares) < len(samples) * 12
     assert scores.mse == pytest.approx(np.mean(squares), rel=1e-6)
     assert scores.mae == pytest.approx(np.mean(errors), rel=1e-6)
 
@@ -89,9 +89,9 @@ def test_the_last_value_errs_on_a_random_walk_as_it_must_and_bands_hold_real_val
     score(last_value(12), data, "val", 256, on_errors=collected.add)
     intervals = collected.intervals()
     assert intervals is not None
-    held = CoverageCount(intervals, data.table.columns)
+    held = CoverageCount(intervals, data)
     scores = score(last_value(12), data, "test", 256, on_errors=held.add)
-    first_step = scores.squared_CH[0, 0] / scores.known_CH[0, 0] * unit
+    first_step = scores.sums_4H[1, 0] / scores.sums_4H[0, 0] * unit
     assert first_step == pytest.approx(1 + missing / (1 - missing), rel=0.12)
     coverage = next(one.coverage for one in held.result() if one.level == 80)
     assert coverage == pytest.approx(80, abs=4)
@@ -102,7 +102,7 @@ def test_the_linear_baseline_is_fitted_on_known_targets_and_is_the_usual_one_whe
 ) -> None:
     whole = random_walk(tmp_path / "whole.csv", 0.0)
     one_hole = random_walk(tmp_path / "hole.csv", 0.0)
-    one_hole.values_CN[0, 1000] = np.nan
+    one_hole.values_KV[0, 1000] = np.nan
     usual, gappy = (
         score(fit_linear(whole), whole, "test", 64).mse,
         score(fit_linear(one_hole), one_hole, "test", 64).mse,

@@ -10,7 +10,8 @@ import pytest
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import continue_stamps
-from timellm_cli.data.table import Table, read_table
+from timellm_cli.data.read_table import read_table
+from timellm_cli.data.table import Table
 from timellm_cli.errors import DataError
 
 ROWS = 200

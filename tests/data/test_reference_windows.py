@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from timellm_cli.config import Config
-from timellm_cli.data.table import read_table
+from timellm_cli.data.read_table import read_table
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path
 
@@ -28,7 +28,7 @@ def assert_matches(data: ForecastData, golden: dict[str, np.ndarray], variant: s
         assert len(samples) == expected["len"]
         assert samples.windows == expected["tot_len"]
         assert samples.channels == expected["enc_in"]
-        assert samples.span.rows == expected["n_rows"]
+        assert data.spans[0][split].rows == expected["n_rows"]
         np.testing.assert_allclose(data.scaler.mean_C, expected["scaler_mean"], rtol=1e-13)
         np.testing.assert_allclose(data.scaler.std_C, expected["scaler_scale"], rtol=1e-13)
         raw_NC = read_table(data_path(config.data), config.data).values

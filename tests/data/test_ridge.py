@@ -32,11 +32,11 @@ def data(small_csv: Path) -> ForecastData:
 
 
 def test_the_linear_model_is_the_ridge_regression_over_all_training_windows(data: ForecastData) -> None:
-    span, (seq_len, pred_len) = data.spans.train, (48, 12)
+    span, (seq_len, pred_len) = data.spans[0].train, (48, 12)
     windows = np.concatenate(
         [
             np.lib.stride_tricks.sliding_window_view(channel[span.start : span.stop], seq_len + pred_len)
-            for channel in data.values_CN.double().numpy()
+            for channel in data.values_KV.double().numpy()
         ]
     )
     centred = windows - windows[:, :seq_len].mean(axis=1, keepdims=True)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.data.csv_files import CUSTOM, FILL, daily_lines, hourly, write_csv
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import Every, MonthDays
-from timellm_cli.data.table import Table, fill_history, read_table
+from timellm_cli.data.read_table import read_table
+from timellm_cli.data.table import Table, fill_history
 from timellm_cli.errors import DataError, ExitCode
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tests.data.csv_files import hourly, write_csv
 from timellm_cli.config import Config
 from timellm_cli.counts import count_run
+from timellm_cli.data.read_table import read_table
 from timellm_cli.data.scale import Scaler
-from timellm_cli.data.table import read_table
 from timellm_cli.data.windows import ForecastData, WindowDataset, load_data
 from timellm_cli.datasets import DATASETS, data_path, known_dataset
 from timellm_cli.errors import DataError
-from timellm_cli.splits import SPLITS
+from timellm_cli.splits import SPLITS, Series
 
 
 def config_for(path: Path, seq_len: int = 24, pred_len: int = 6, **data: object) -> Config:
@@ -43,7 +43,7 @@ def counting_csv(path: Path, rows: int, columns: int = 2) -> Path:
 
 def assert_windows_are_slices(data: ForecastData, split: str) -> None:
     """Every sample of a split is the slice of the standardised table that it claims to be, in the order promised."""
-    samples, config, span = data.windows(split), data.config, data.spans[split]
+    samples, config, span = data.windows(split), data.config, data.spans[0][split]
     seq_len, pred_len, stride = config.window.seq_len, config.window.pred_len, config.data.window_stride
     raw_NC = read_table(data_path(config.data), config.data).values
     table_NC = data.scaler.standardise(raw_NC).astype(np.float32)
@@ -86,7 +86,7 @@ def test_every_window_is_the_slice_it_claims_and_the_counts_are_those_of_counts(
         test_ratio=0.2,
     )
     try:
-        counts = count_run(rows, columns, None, config)
+        counts = count_run(Series.single(rows), columns, None, config)
     except DataError as error:
         with pytest.raises(DataError, match=r"too few rows"):
             load_data(config)
@@ -115,11 +115,11 @@ def test_a_batch_holds_the_samples_in_the_order_in_which_they_were_requested(sma
 
 def test_the_table_is_held_once_in_float32_and_a_batch_is_a_copy(small_csv: Path) -> None:
     data = load_data(config_for(small_csv))
-    assert data.values_CN.dtype == torch.float32
-    assert all(data.windows(split).values_CN is data.values_CN for split in SPLITS)
-    before_CN = data.values_CN.clone()
+    assert data.values_KV.dtype == torch.float32
+    assert all(data.windows(split).values_KV is data.values_KV for split in SPLITS)
+    before_CN = data.values_KV.clone()
     data.windows("val").batch([0]).history_BT.zero_()
-    assert torch.equal(data.values_CN, before_CN)
+    assert torch.equal(data.values_KV, before_CN)
 
 
 @pytest.mark.parametrize("beyond", [0, -1], ids=["past the end", "negative"])
@@ -163,7 +163,7 @@ def test_a_checkpoints_scaler_and_order_of_columns_are_kept(tmp_path: Path) -> N
     data = load_data(config_for(path), scaler, ("x1", "x0", "OT"))
     assert data.scaler is scaler
     assert data.table.columns == ("x1", "x0", "OT")
-    assert data.values_CN[:, 3].tolist() == [(1003 - 7) / 2, (3 - 5) / 2, (2003 - 6) / 2]
+    assert data.values_KV[:, 3].tolist() == [(1003 - 7) / 2, (3 - 5) / 2, (2003 - 6) / 2]
 
 
 def test_a_channel_that_only_later_changes_is_a_warning(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_channel_that_only_later_changes_is_a_warning(tmp_path: Path) -> None:
     data = load_data(config_for(write_csv(tmp_path / "x.csv", "date,switch,OT", lines)))
     assert data.warnings == ("constant in the training rows, so there is nothing to learn from: switch",)
     assert data.scaler.std_C[0] == 1.0
-    assert torch.isfinite(data.values_CN).all()
+    assert torch.isfinite(data.values_KV).all()
 
 
 def test_too_few_rows_name_both_numbers(tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_an_ettm1_of_full_length_has_the_published_counts(tmp_path: Path) -> Non
     path = write_csv(tmp_path / "ETTm1.csv", ",".join(["date", *dataset.columns]), lines)
     config = Config.model_validate({"data": {"path": path}})
     data = load_data(config)
-    assert len(data.table.stamps) == data.values_CN.shape[1] == dataset.rows
+    assert len(data.table.stamps) == data.values_KV.shape[1] == dataset.rows
     assert (data.training_windows().windows, len(data.training_windows())) == (33_953, 237_671)
-    counts = count_run(69_680, 7, known_dataset(config.data), config)
+    counts = count_run(Series.single(69_680), 7, known_dataset(config.data), config)
     assert [len(data.windows(split)) for split in SPLITS] == [getattr(counts, split).samples for split in SPLITS]
     assert counts.steps_per_epoch == 29_708

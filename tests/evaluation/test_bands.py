@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from timellm_cli.evaluation.bands import (
 )
 from timellm_cli.evaluation.baselines import last_value
 from timellm_cli.evaluation.score import score
+from timellm_cli.splits import Series
 
 torch.set_num_threads(1)
 
@@ -64,6 +67,12 @@ def made(levels: tuple[int, ...] = (50, 80), windows: int = 9) -> Intervals:
     """Half-widths of one channel over two steps: 1 and 2 for the first level, twice that for the second."""
     halves = np.array([[[1, 2]], [[2, 4]]], dtype=np.float32)[: len(levels)]
     return Intervals(("OT",), 0, windows, levels, halves, (0.5,) * len(levels))
+
+
+def scored_of(columns: tuple[str, ...]) -> ForecastData:
+    """What a count needs to know of data whose last column is scored."""
+    table = SimpleNamespace(columns=columns, channels=columns, series=Series.single(1))
+    return cast(ForecastData, SimpleNamespace(table=table, scored_channels=columns[-1:]))
 
 
 def test_a_half_width_is_the_ranked_error_of_a_plain_loop(small_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +142,7 @@ def test_where_nothing_drifts_bands_hold_the_share_they_promise(tmp_path: Path, 
     score(zero, data, "val", 256, on_errors=errors.add)
     intervals = errors.intervals()
     assert intervals is not None
-    count = CoverageCount(intervals, data.table.columns)
+    count = CoverageCount(intervals, data)
     score(zero, data, "test", 256, on_errors=count.add)
     for one in count.result():
         # 600 windows rank, 1,200 count: about 3 standard errors of a share of both.
@@ -152,7 +161,7 @@ def test_bands_scale_with_the_history_and_ignore_its_level(factor: float, shift:
 
 def test_coverage_counts_values_and_widths_by_channel_and_quarter() -> None:
     wave = torch.tensor([1.0, -1.0] * 24)  # a standard deviation of one
-    count = CoverageCount(made(), ("load", "OT"))
+    count = CoverageCount(made(), scored_of(("load", "OT")))
     count.add(batch_of(wave.expand(4, -1), channel=1), torch.tensor([[0.5, -3.0], [1.5, 1.0], [-3.0, 9.0], [0.0, 0.0]]))
     half, more = count.result()
     assert (half.level, half.coverage, half.channels, half.parts) == (50, 50.0, {"OT": 50.0}, (50.0, 50.0))
@@ -164,7 +173,7 @@ def test_coverage_counts_values_and_widths_by_channel_and_quarter() -> None:
 
 def test_a_share_off_by_more_than_two_standard_errors_is_called_drift() -> None:
     wave = torch.tensor([1.0, -1.0] * 24)
-    count = CoverageCount(made(), ("OT",))
+    count = CoverageCount(made(), scored_of(("OT",)))
     for block in range(8):  # 62.5 % of the values are inside in every block
         error_BH = torch.tensor([[0.5, 9.0], [1.5, 1.0], [3.0, 9.0], [0.0, 0.0]])
         batch = batch_of(wave.expand(4, -1))
@@ -198,7 +207,7 @@ def says_drift(data: ForecastData) -> bool:
     score(last, data, "val", 256, on_errors=errors.add)
     intervals = errors.intervals()
     assert intervals is not None
-    count = CoverageCount(intervals, data.table.columns)
+    count = CoverageCount(intervals, data)
     score(last, data, "test", 256, on_errors=count.add)
     return drift_note("it", count.result()) is not None
 

@@ -51,9 +51,9 @@ def data(small_csv: Path) -> ForecastData:
 
 
 def test_baselines_learn_nothing_from_the_test_span(data: ForecastData) -> None:
-    values_CN = data.values_CN.clone()
-    values_CN[:, data.spans.test.start + 48 :] *= -3
-    changed = replace(data, values_CN=values_CN)
+    values_CN = data.values_KV.clone()
+    values_CN[:, data.spans[0].test.start + 48 :] *= -3
+    changed = replace(data, values_KV=values_CN)
     probe = data.windows("val").batch(range(10))
     for ours, theirs in zip(fit_baselines(data), fit_baselines(changed), strict=True):
         assert ours.explanation == theirs.explanation
@@ -146,26 +146,26 @@ def test_autocorrelation_equals_the_sum_of_lagged_products() -> None:
     for channel in values.T:
         rest = channel - np.polyval(np.polyfit(rows, channel, 1), rows)
         expected.append([(rest[: 300 - lag] @ rest[lag:] / (300 - lag)) / (rest @ rest / 300) for lag in range(21)])
-    assert autocorrelation(values, 20) == pytest.approx(np.mean(expected, axis=0), abs=1e-10)
+    assert autocorrelation(list(values.T), 20) == pytest.approx(np.mean(expected, axis=0), abs=1e-10)
 
 
 def test_a_long_series_is_correlated_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(4).normal(size=(1003, 2)).cumsum(axis=0)
-    at_once = autocorrelation(values, 40)
+    at_once = autocorrelation(list(values.T), 40)
     monkeypatch.setattr("timellm_cli.evaluation.baselines._STRETCH", 50)
-    assert autocorrelation(values, 40) == pytest.approx(at_once, abs=1e-12)
+    assert autocorrelation(list(values.T), 40) == pytest.approx(at_once, abs=1e-12)
 
 
 def test_a_ramp_in_float32_has_no_autocorrelation() -> None:
     ramp = (np.linspace(-1.7, 1.7, 4001)[:, None] * [1, -3]).astype(np.float32)
-    assert autocorrelation(ramp, 10).tolist() == [1.0] + [0.0] * 10
+    assert autocorrelation(list(ramp.T), 10).tolist() == [1.0] + [0.0] * 10
 
 
 @given(slope=st.floats(-10, 10), level=st.floats(-1e3, 1e3), scale=st.floats(0.1, 1e3))
 def test_trend_level_and_scale_do_not_change_the_autocorrelation(slope: float, level: float, scale: float) -> None:
     values = noise(200)
     changed = scale * (values + level + slope * np.arange(200)[:, None])
-    assert autocorrelation(changed, 30) == pytest.approx(autocorrelation(values, 30), abs=1e-6)
+    assert autocorrelation(list(changed.T), 30) == pytest.approx(autocorrelation(list(values.T), 30), abs=1e-6)
 
 
 def waves(rows: int, *periods: int) -> np.ndarray:
@@ -174,29 +174,29 @@ def waves(rows: int, *periods: int) -> np.ndarray:
 
 
 def test_the_day_is_found_in_hourly_data() -> None:
-    assert find_period(waves(2000, 24), HOUR, longest=336, pred_len=48) == Period(24, "1 day")
+    assert find_period(list(waves(2000, 24).T), HOUR, longest=336, pred_len=48) == Period(24, "1 day")
 
 
 def test_the_week_is_found_where_the_days_differ() -> None:
     rng = np.random.default_rng(1)
     week = rng.normal(size=168)
     values = np.tile(week, 12)[:, None] + waves(2016, 24)
-    assert find_period(values, HOUR, longest=336, pred_len=48) == Period(168, "1 week")
-    assert find_period(values, HOUR, longest=100, pred_len=48) == Period(24, "1 day")
+    assert find_period(list(values.T), HOUR, longest=336, pred_len=48) == Period(168, "1 week")
+    assert find_period(list(values.T), HOUR, longest=100, pred_len=48) == Period(24, "1 day")
 
 
 def test_a_period_outside_the_calendar_is_found_by_its_peak() -> None:
-    assert find_period(waves(2000, 37), HOUR, longest=200, pred_len=37) == Period(37, "37 rows")
+    assert find_period(list(waves(2000, 37).T), HOUR, longest=200, pred_len=37) == Period(37, "37 rows")
 
 
 def test_a_trend_does_not_hide_the_period() -> None:
     values = waves(2000, 24) + 0.1 * np.arange(2000)[:, None]
-    assert find_period(values, HOUR, longest=96, pred_len=24) == Period(24, "1 day")
+    assert find_period(list(values.T), HOUR, longest=96, pred_len=24) == Period(24, "1 day")
 
 
 @pytest.mark.parametrize("values", [noise(5000, 3), np.ones((500, 2)), np.arange(500.0)[:, None]])
 def test_noise_constants_and_lines_have_no_period(values: np.ndarray) -> None:
-    assert find_period(values, HOUR, longest=200, pred_len=24) is None
+    assert find_period(list(values.T), HOUR, longest=200, pred_len=24) is None
 
 
 def series(path: Path, values: np.ndarray) -> ForecastData:

@@ -18,7 +18,7 @@ SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
 
 def checkpoint(name: str, **changes: object) -> Evaluated:
     config = make_config(Path("a.csv"), **changes)
-    return Evaluated(name, Path(f"{name}.pt"), config, ("load", "OT"), SCALER, "1h", {}, name)
+    return Evaluated(name, Path(f"{name}.pt"), config, ("load", "OT"), ("",), SCALER, "1h", {}, name)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.untrained import make_config
 from timellm_cli.data.batch import Batch
-from timellm_cli.data.table import read_table
+from timellm_cli.data.read_table import read_table
 from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation.examples import make_examples, rank_windows
 from timellm_cli.evaluation.score import score
@@ -27,8 +27,8 @@ def test_best_median_and_worst_windows_are_shown_in_the_units_of_the_csv(small_c
     scores = score(zeros, data, "test", 32, limit=limit)
     scored = samples.batch([channel * 69 + window for channel in (0, 1) for window in range(limit or 69)])
     by_hand = [float((future_H.double() ** 2).mean()) for future_H in scored.future_BH]
-    assert scores.window_mse_CW.flatten() == pytest.approx(by_hand, rel=1e-9)
-    assert scores.window_mse_CW.mean() == pytest.approx(scores.mse, rel=1e-12)
+    assert scores.window_mse_W.flatten() == pytest.approx(by_hand, rel=1e-9)
+    assert scores.window_mse_W.mean() == pytest.approx(scores.mse, rel=1e-12)
 
     best, median, worst = make_examples(zeros, data, "test", scores)
     assert [example.rank for example in (best, median, worst)] == ["best", "median", "worst"]
@@ -47,4 +47,4 @@ def test_best_median_and_worst_windows_are_shown_in_the_units_of_the_csv(small_c
 def test_of_equal_windows_the_first_is_taken(small_csv: Path) -> None:
     data = load_data(make_config(small_csv))
     scores = score(lambda batch: batch.future_BH, data, "test", 32)
-    assert rank_windows(scores) == {"best": (0, 0), "median": (0, 68), "worst": (1, 68)}
+    assert rank_windows(scores) == {"best": 0, "median": 68, "worst": 137}

@@ -51,7 +51,7 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 def compared(csv: Path, task: Task) -> Leaderboard:
     data = load_data(make_config(csv))
     cadence = to_text(data.table.cadence)
-    trained = data.config, data.table.columns, data.scaler, cadence, data.identity, "id"
+    trained = data.config, data.table.columns, ("",), data.scaler, cadence, data.identity, "id"
     checkpoint = Evaluated("run", Path("run/best.pt"), *trained)
     checkpoint.data = data
     checkpoint.scores = score(nothing, data, "test", 32, limit=task.limit)
@@ -168,7 +168,14 @@ def board(csv: Path, *changes: dict[str, object], task: Task | None = None) -> L
         cadence = to_text(data.table.cadence)
         columns, scaler, name = data.table.columns, data.scaler, f"run-{number}"
         one = Evaluated(
-            name=name, path=Path(name), config=config, columns=columns, scaler=scaler, cadence=cadence, **plain
+            name=name,
+            path=Path(name),
+            config=config,
+            columns=columns,
+            ids=("",),
+            scaler=scaler,
+            cadence=cadence,
+            **plain,
         )
         one.data, one.scores = data, scores
         checkpoints.append(one)

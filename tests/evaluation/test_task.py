@@ -6,7 +6,7 @@ import pytest
 
 from tests.untrained import make_config
 from timellm_cli.config import Config
-from timellm_cli.data.table import read_table
+from timellm_cli.data.read_table import read_table
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS
 from timellm_cli.evaluation import task

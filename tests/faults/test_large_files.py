@@ -13,7 +13,7 @@ config = {"data": {"dataset": "custom", "path": Path(sys.argv[1])}, "window": {"
 data = load_data(Config.model_validate(config))
 samples = data.training_windows()
 assert len(samples.batch([7])) == 1
-assert samples.values_CN is data.values_CN, "a copy"
+assert samples.values_KV is data.values_KV, "a copy"
 """
 
 

@@ -33,7 +33,7 @@ def _without(number: int) -> Spoil:
 CSV_CASES = [
     Case("no file", ("predict", "best.pt", "dat.csv"), 3, ("'dat.csv' not found", "did you mean 'data.csv'")),
     Case("no folder", ("predict", "best.pt", "nowhere/data.csv"), 3, ("no folder 'nowhere'",)),
-    Case("a folder", ("predict", "best.pt", "llm"), 3, ("'llm' is a folder, not a CSV file",)),
+    Case("a folder", ("predict", "best.pt", "llm"), 3, ("the folder 'llm' has no CSV file",)),
     Case("empty", PREDICT, 3, ("is empty", "first line must name the columns"), write("data.csv", "")),
     Case("blank lines alone", PREDICT, 3, ("is empty",), write("data.csv", "\n\n \n")),
     Case("a header alone", PREDICT, 3, ("has a header but no rows",), write("data.csv", "date,OT,load\n")),

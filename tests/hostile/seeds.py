@@ -84,7 +84,9 @@ def checkpoint_bytes() -> bytes:
     cadence = to_text(Every(timedelta(hours=1), datetime(2024, 1, 1)))
     rows = {split: RowsIdentity(3, "2024-01-01", "2024-01-02", "12ab") for split in ("train", "val", "test")}
     weights = {"head.weight": torch.arange(6.0).reshape(2, 3)}
-    checkpoint = Checkpoint(weights, Config(), scaler, ("OT",), cadence, "%Y-%m-%d", rows, {"test_mse": 0.1}, "abc")
+    checkpoint = Checkpoint(
+        weights, Config(), scaler, ("OT",), ("",), cadence, "%Y-%m-%d", rows, {"test_mse": 0.1}, "abc"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.pt"
         save_checkpoint(path, checkpoint)

@@ -24,7 +24,7 @@ def _scratch() -> Path:
 
 def read_csv(content: bytes) -> None:
     """The whole table, with and without filling; the first column of values is used."""
-    from timellm_cli.data.table import read_table
+    from timellm_cli.data.read_table import read_table
 
     path = _scratch() / "fuzzed.csv"
     path.write_bytes(content)

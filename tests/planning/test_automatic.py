@@ -134,7 +134,7 @@ def test_no_auto_is_left() -> None:
     for machine in (CPU_ONLY, with_card(6)):
         config = resolve_auto(Config(), machine, known_shape("Qwen/Qwen2.5-3B"))
         left = [key for key, value in config.values().items() if value == "auto"]
-        assert left == ["llm.implementation", "hardware.kernels"]
+        assert left == ["llm.implementation", "train.bands", "hardware.kernels"]
 
 
 def test_the_given_configuration_is_left_as_it_was() -> None:

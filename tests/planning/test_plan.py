@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from timellm_cli.config import FIELDS, Config, DataConfig, nest
-from timellm_cli.data.table import read_table
+from timellm_cli.data.read_table import read_table
 from timellm_cli.errors import ConfigError, DataError, TimellmError
 from timellm_cli.planning.hardware import Gpu, Machine
 from timellm_cli.planning.plan import Plan, find_data, make_plan, parse_sweep, plan_swept

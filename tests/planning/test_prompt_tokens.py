@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.planning.cases import known_shape
 from timellm_cli.config import Config, PromptConfig, WindowConfig
-from timellm_cli.data.table import read_table
+from timellm_cli.data.read_table import read_table
 from timellm_cli.data.windows import load_data
 from timellm_cli.datasets import DATASETS, data_path, description_of
 from timellm_cli.model.prompt import PromptText
@@ -26,7 +26,7 @@ from timellm_cli.planning.prompt_tokens import (
     _load_tokenizer,
     count_tokens,
     describe,
-    first_sample_statistics,
+    first_sample,
     normalise,
     tokenizer_rates,
     typical_statistics,
@@ -138,7 +138,7 @@ def test_a_normalizer_that_empties_every_prompt_is_no_ready_run(tiny_llm: Path, 
 def prompts(config: Config) -> tuple[str, str]:
     """Of the first training sample: as previewed, and as the model renders it."""
     text = PromptText(config.prompt, config.window, description_of(config.data, config.prompt.description))
-    previewed = first_sample_statistics(read_table(data_path(config.data), config.data), config)
+    previewed, _ = first_sample(read_table(data_path(config.data), config.data), config)
     history_BT = load_data(config).training_windows().batch([0]).history_BT
     scaled_BT, _ = normalise_tensor(history_BT)
     return text.render(previewed), text.render(window_statistics(scaled_BT, config.prompt.top_lags)[0])

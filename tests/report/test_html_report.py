@@ -68,7 +68,7 @@ def checkpoints_of(
 ) -> list[Evaluated]:
     return [
         Evaluated(
-            run.name, Path(run.path), make_config(Path("a.csv"), train__seed=run.seed), (channel,), SCALER,
+            run.name, Path(run.path), make_config(Path("a.csv"), train__seed=run.seed), (channel,), ("",), SCALER,
             "1h", {}, "id",
             examples=(example(channel),), training_log=list(training_log),
         )

@@ -42,6 +42,7 @@ def leaderboard(
         split="test",
         windows=1234,
         samples=1234 * len(channels),
+        series=None,
         pred_len=12,
         limit=None,
         channels=channels,

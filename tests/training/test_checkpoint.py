@@ -31,6 +31,7 @@ def small_checkpoint() -> Checkpoint:
         config=Config(),
         scaler=Scaler(np.array([1 / 3, 2.0]), np.array([1e-9, 5.0])),
         columns=("x", "日本 y"),
+        ids=("",),
         cadence=to_text(Every(timedelta(hours=1), datetime(2024, 1, 1))),
         date_format="%Y-%m-%d %H:%M:%S",
         rows={split: RowsIdentity(3, "2024-01-01", "2024-01-02", "12ab") for split in ("train", "val", "test")},
@@ -231,10 +232,10 @@ ODD = (None, True, -1, math.nan, "x", [], {"a": {}}, torch.tensor([1, 2]), torch
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 def test_no_entry_of_another_type_is_let_in_or_ends_in_a_traceback(saved: Path) -> None:
-    """Free texts may be any text, the weights' state and bands may be absent; everything else is refused by name."""
+    """Free texts and ids may be any text, state and bands may be absent; everything else is refused by name."""
     plain = torch.load(saved, weights_only=True)
     free = {"version", "date_format", "llm_fingerprint", "training_id"}
-    allowed = {(key, "'x'") for key in free} | {("training", "None"), ("intervals", "None")}
+    allowed = {(key, "'x'") for key in free} | {("training", "None"), ("intervals", "None"), ("ids", repr(["\x1b"]))}
     let_in = set()
     forged = [(key, odd, {**plain, key: odd}) for key in plain for odd in ODD]
     forged += [

@@ -281,7 +281,7 @@ def test_a_loss_that_is_no_number_names_step_rows_and_the_last_good_checkpoint(
 ) -> None:
     def make_bad(config: Config):
         data = load_data(config)
-        data.values_CN[0, 0] = math.inf  # the first column is `load`; one sample holds its first row
+        data.values_KV[0, 0] = math.inf  # the first column is `load`; one sample holds its first row
         return data
 
     monkeypatch.setattr("tests.training.conftest.load_data", make_bad)

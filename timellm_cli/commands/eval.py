@@ -18,15 +18,15 @@ from timellm_cli.data.columns import date_columns
 from timellm_cli.data.csv_format import open_csv
 from timellm_cli.data.forecast_input import require_columns
 from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import data_files, holds_several, remedy_for_data
 from timellm_cli.datasets import data_path as path_of
-from timellm_cli.datasets import remedy_for_data
 from timellm_cli.errors import ConfigError, DataError
 from timellm_cli.evaluation.bands import CoverageCount
 from timellm_cli.evaluation.baselines import fit_baselines
 from timellm_cli.evaluation.evaluated import Evaluated, name_checkpoints, require_comparable
 from timellm_cli.evaluation.examples import make_examples
 from timellm_cli.evaluation.leaderboard import Leaderboard, make_leaderboard, to_json
-from timellm_cli.evaluation.score import Forecaster, Scores, score, scored_windows
+from timellm_cli.evaluation.score import Forecaster, Scores, score
 from timellm_cli.evaluation.task import Task, stand_in, transfer
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.files import check_target, writing
@@ -72,6 +72,7 @@ def run(
             path=path,
             config=one.config,
             columns=one.columns,
+            ids=one.ids,
             scaler=one.scaler,
             cadence=one.cadence,
             rows=one.rows,
@@ -140,10 +141,16 @@ def _load_data(models: list[Evaluated], configs: list[Config], task: Task, offli
             trained = config if task.csv is None else stand_in(config, task.csv)
             provide(trained, offline, console_reporter())
             _require_trained_columns(model, trained, task)
-            model.data = load_data(trained, scaler=model.scaler, columns=model.columns)
+            model.data = load_data(trained, model.scaler, model.columns, model.ids)
     if task.zero_shot is not None:
         on_other_data = [
-            replace(model, config=model.data.config, columns=model.data.table.columns, scaler=model.data.scaler)
+            replace(
+                model,
+                config=model.data.config,
+                columns=model.data.table.columns,
+                ids=model.data.table.series.ids,
+                scaler=model.data.scaler,
+            )
             for model in models
         ]
         require_comparable(on_other_data, Task(split=task.split))
@@ -152,9 +159,10 @@ def _load_data(models: list[Evaluated], configs: list[Config], task: Task, offli
 def _require_trained_columns(model: Evaluated, config: Config, task: Task) -> None:
     path = path_of(config.data)
     if task.csv is not None:
-        csv = open_csv(task.csv, None, config.data)
-        require_columns(csv, date_columns(csv, config.data), model.columns)
-    elif not path.is_file():
+        for file in [] if config.data.is_wide else data_files(task.csv):
+            csv = open_csv(file, None, config.data)
+            require_columns(csv, date_columns(csv, config.data), model.columns)
+    elif not path.is_file() and not holds_several(path):
         raise DataError(
             f"the CSV that {model.name} was trained on is not at {path}",
             "give it with --data FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
@@ -166,11 +174,10 @@ def _score_model(
 ) -> None:
     """Load the model, score it, make the examples, and free it: only one LLM at a time is in memory."""
     # Bands belong to the dataset and the channels that were validated.
-    scored = set(model.data.table.columns[-model.data.windows(task.split).channels :])
     intervals = checkpoint.intervals if task.zero_shot is None else None
-    if intervals is not None and not scored <= set(intervals.channels):
+    if intervals is not None and (intervals.rows_of(model.data.table)[-len(model.data.scored_channels) :] < 0).any():
         intervals = None
-    count = CoverageCount(intervals, model.data.table.columns) if intervals else None
+    count = CoverageCount(intervals, model.data) if intervals else None
     try:
         with err.status(Text(f"Loading {model.name}")):
             runner, samples_at_once = open_checkpoint(checkpoint, model.data.config, machine, offline)
@@ -192,8 +199,7 @@ def _score(
     on_errors: Callable[[Batch, Tensor], None] | None = None,
 ) -> Scores:
     """Score with a progress bar."""
-    samples = scored_windows(data, task.split, task.limit) * data.windows(task.split).channels
-    with scoring_progress(name, samples) as advance:
+    with scoring_progress(name, len(data.windows(task.split).numbers(task.limit))) as advance:
         return score(forecaster, data, task.split, batch_size, limit=task.limit, on_batch=advance, on_errors=on_errors)
 
 

@@ -125,7 +125,7 @@ def _announce(
     print_start(
         err,
         config,
-        count_run(len(data.table.stamps), len(data.table.columns), known_dataset(config.data), config),
+        count_run(data.table.series, len(data.table.columns), known_dataset(config.data), config),
         device=torch.cuda.get_device_name() if runner.device.type == "cuda" else "CPU",
         prompt_tokens=prompt.length,
         trainable=sum(weight.numel() for weight in runner.model.trainable_weights().values()),

@@ -48,7 +48,7 @@ class Batch:
 
     Histories are filled. `known_BH` says which targets have a value; None where no value of the table is absent. The
     other targets are NaN: they are neither trained on nor scored. `prompt` is None until the model's runner has encoded
-    it.
+    it. `series` names each sample's channel, where the prompt does.
     """
 
     history_BT: Tensor
@@ -57,6 +57,7 @@ class Batch:
     start_B: Tensor
     prompt: PromptTokens | None = None
     known_BH: Tensor | None = None
+    series: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.history_BT)

@@ -63,11 +63,13 @@ def select_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     that is not the known dataset named.
     """
     target, header, dates = target_of(data), csv.header, date_columns(csv, data)
-    left_out = {*dates, *data.exclude, *([""] if header.count("") > 1 else [])}
+    ids = [] if data.id_column is None else [data.id_column]
+    left_out = {*dates, *ids, *data.exclude, *([""] if header.count("") > 1 else [])}
     values = [name for name in header if name not in left_out]
     if len(header) > 1:
         _match_dataset(csv, data, values)
     _require(csv, dates, "date column", "--date-column")
+    _require(csv, ids, "id column", "--id-column")
     _require(csv, data.columns, "column", "--columns")
     _require(csv, data.exclude, "column", "--exclude")
     _require(csv, [target], "target column", "--target")

@@ -4,6 +4,7 @@ Only the rows that the model reads must be whole. Rows before and after them may
 """
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,12 @@ from timellm_cli.data.cadence import Cadence, Every, WeekTimes, closed_at, conti
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.csv_format import CsvFormat, open_csv
 from timellm_cli.data.dates import parse_moment
-from timellm_cli.data.rows import Rows, read_rows
+from timellm_cli.data.rows import Rows
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.table import Table, fill_history, irregular, make_table
+from timellm_cli.data.sources import read_source
+from timellm_cli.data.table import Table, fill_history, make_table
+from timellm_cli.data.table_errors import irregular
+from timellm_cli.datasets import data_files
 from timellm_cli.errors import DataError, did_you_mean, quoted
 from timellm_cli.units import format_count
 
@@ -67,22 +71,48 @@ def read_input(
     after it. Raises DataError, with the numbers or names of both sides, for a missing column, another cadence, too few
     rows, and for gaps in the rows that the model reads.
     """
-    name = str(source) if isinstance(source, Path) else "standard input"
+    return continue_rows(read_known_rows(source, config, columns, date_format), config, columns, cadence, at)
+
+
+def read_known_rows(
+    source: Path | bytes, config: Config, columns: tuple[str, ...], date_format: str, is_panel: bool = False
+) -> Rows:
+    """The rows of a file, or of the bytes of one, that a checkpoint with these `columns` reads. Raises DataError.
+
+    For a checkpoint of several series (`is_panel`), a file without an id column is one of them, named after the file.
+    """
+    name = None if isinstance(source, Path) else "standard input"
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
-    csv = open_csv(io.BytesIO(source) if isinstance(source, bytes) else source, name, data)
-    require_columns(csv, date_columns(csv, data), columns)
-    rows = _read(csv, data.model_copy(update={"features": "M"}), date_format)
+    if not data.is_wide:
+        for file in data_files(source) if isinstance(source, Path) else [io.BytesIO(source)]:
+            csv = open_csv(file, name, data)
+            require_columns(csv, (*date_columns(csv, data), *([data.id_column] if data.id_column else [])), columns)
+    return _read(source, name, data.model_copy(update={"features": "M"}), date_format, is_panel)
+
+
+def split_panel(rows: Rows) -> Iterator[tuple[str, Rows]]:
+    """The rows of each series of a panel, with its id."""
+    assert rows.series is not None
+    first = 0
+    for name, count in rows.series.rle().struct.unnest().select("value", "len").iter_rows():
+        yield name, replace(rows.cut(first, first + count), series=None, notes=())
+        first += count
+
+
+def continue_rows(rows: Rows, config: Config, columns: tuple[str, ...], cadence: str, at: str | None) -> ForecastInput:
+    """As `read_input`, of rows that `read_known_rows` has read."""
     stop = len(rows.stamps) if at is None else _find_row(rows, at) + 1
     learned = _learned_cadence(cadence, rows, config.data.closed_on)
     table = _read_history(rows, stop, config, at, learned).select(columns)
     notes = list(table.notes)
-    dates = date_columns(csv, data)
-    if extra := [column for column in csv.header if column not in (*dates, *columns)]:
+    csv, data = rows.csv, config.data
+    known = (*date_columns(csv, data), data.id_column, *columns)
+    if not data.is_wide and (extra := [column for column in csv.header if column not in known]):
         notes.append(f"columns that the checkpoint does not know are ignored: {', '.join(extra)}")
     return ForecastInput(
         table=table,
         later=rows.cut(stop, len(rows.stamps)),
-        order=tuple(column for column in csv.header if column in columns),
+        order=columns if data.is_wide else tuple(column for column in csv.header if column in columns),
         notes=tuple(notes),
     )
 
@@ -94,14 +124,19 @@ def _learned_cadence(text: str, rows: Rows, closed_on: str | None) -> Cadence:
     return learned if is_known or not len(rows.stamps) else closed_at(learned, rows.stamps, closed_on)
 
 
-def _read(csv: CsvFormat, data: DataConfig, date_format: str) -> Rows:
+def _read(source: Path | bytes, name: str | None, data: DataConfig, date_format: str, is_panel: bool) -> Rows:
     """The rows, read in the checkpoint's date format where that fits."""
+
+    def read(data: DataConfig) -> Rows:
+        content = source if isinstance(source, Path) else io.BytesIO(source)
+        return read_source(content, data, name=name, each_file_is_a_series=is_panel)
+
     if date_format and data.date_format is None:
         try:
-            return read_rows(csv, data.model_copy(update={"date_format": date_format}))
+            return read(data.model_copy(update={"date_format": date_format}))
         except DataError:
             pass
-    return read_rows(csv, data)
+    return read(data)
 
 
 def require_columns(csv: CsvFormat, dates: tuple[str, ...], columns: tuple[str, ...]) -> None:

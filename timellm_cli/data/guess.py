@@ -13,6 +13,7 @@ from itertools import islice, pairwise
 from timellm_cli.config import DataConfig
 from timellm_cli.data.columns import date_columns, whole_names
 from timellm_cli.data.csv_format import DELIMITERS, CsvFormat, data_starts_at, open_csv
+from timellm_cli.datasets import data_files
 from timellm_cli.errors import DataError, quoted
 from timellm_cli.settings import Settings
 
@@ -42,10 +43,10 @@ def settle(settings: Settings, *, strict: bool = True) -> Settings:
     """
     data = settings.config.data
     open_keys = [key for key in (_DATE, _TARGET) if settings.origins[key] == "default"]
-    if data.dataset != "custom" or data.path is None or not data.path.is_file():
+    if data.dataset != "custom" or data.path is None or data.is_wide:
         return settings
     try:
-        csv = open_csv(data.path, None, data)
+        csv = open_csv(data_files(data.path)[0], None, data)
         names = {f"data.{key}": whole_names(getattr(data, key), csv.header) for key in ("columns", "exclude")}
         settings = replace(settings, config=settings.config.with_values(names))
         data = settings.config.data
@@ -77,7 +78,7 @@ class _Sample:
         self.data = data
         with csv.rows() as lines:
             rows = [cells for _, cells in islice(lines, 1, 1 + SAMPLE_ROWS)]
-        left_out = {name for name in csv.header if csv.header.count(name) > 1} | set(data.exclude)
+        left_out = {name for name in csv.header if csv.header.count(name) > 1} | {*data.exclude, data.id_column}
         self.columns = {
             name: [text for cells in rows if place < len(cells) and (text := cells[place].strip())]
             for place, name in enumerate(csv.header)

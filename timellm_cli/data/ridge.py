@@ -39,10 +39,10 @@ class Linear:
 def fit_linear(data: ForecastData) -> Linear:
     """Ridge regression by normal equations over every training window; the validation span chooses its strength.
 
-    A stride that leaves out windows in training leaves out none here. Where values are absent, the known targets count,
-    of at most `_MOST_VALUES` values of windows at equal distances.
+    A stride that leaves out windows in training leaves out none here. Where values are absent, the known targets count;
+    there, and of very many channels, at most `_MOST_VALUES` values of windows at equal distances.
     """
-    if data.windows("train").has_gaps:
+    if data.windows("train").has_gaps or len(data.scored_channels) > _MOST_CHANNELS:
         return _fit_linear_to_known(data)
     seq_len = data.config.window.seq_len
     training, samples = _centred_moments(data, "train")
@@ -53,6 +53,7 @@ def fit_linear(data: ForecastData) -> Linear:
     return Linear(torch.from_numpy(best), samples)
 
 
+_MOST_CHANNELS = 500
 _MOST_VALUES = 2**24
 _FILLS = 20
 
@@ -117,13 +118,13 @@ def _centred_moments(data: ForecastData, split: str) -> tuple[Floats, int]:
     """
     window = data.config.window
     width = window.seq_len + window.pred_len
-    values_NC = scored_values(data, split)
+    channels = [values_N for values_N in scored_values(data, split) if len(values_N) >= width]
     moments = np.zeros((width, width))
-    for values_N in values_NC.T:
+    for values_N in channels:
         moments += second_moments(values_N.astype(np.float64), width)
     centring = np.eye(width)
     centring[:, : window.seq_len] -= 1 / window.seq_len
-    return centring @ moments @ centring.T, values_NC.shape[1] * (len(values_NC) - width + 1)
+    return centring @ moments @ centring.T, sum(len(values_N) - width + 1 for values_N in channels)
 
 
 def _solve(moments: Floats, seq_len: int, ridge: float) -> Floats:
@@ -137,10 +138,15 @@ def _squared_error(moments: Floats, weights_TH: Floats) -> float:
     return float(((residual @ moments) * residual).sum())
 
 
-def scored_values(data: ForecastData, split: str) -> NDArray[np.float32]:
-    """The standardised rows of a split, N x C, of the scored channels: a view, or filled where values are absent."""
-    span, samples = data.spans[split], data.windows(split)
-    values_CN = data.values_CN[-samples.channels :, span.start : span.stop]
-    if samples.has_gaps:
-        values_CN = fill_histories(values_CN, data.config.data.fill, samples.zero_C[-samples.channels :])
-    return values_CN.T.numpy()
+def scored_values(data: ForecastData, split: str) -> list[NDArray[np.float32]]:
+    """The standardised rows of a split of each scored channel: views, or filled where values are absent."""
+    samples, series = data.windows(split), data.table.series
+    found = []
+    for channel in range(samples.first_channel, samples.first_channel + samples.channels):
+        column, number = divmod(channel, len(series.ids))
+        span, offset = data.spans[number][split], series.offsets[number]
+        values_1N = data.values_KV[column : column + 1, offset + span.start : offset + span.stop]
+        if samples.has_gaps and values_1N.numel():
+            values_1N = fill_histories(values_1N, data.config.data.fill, samples.zero_C[channel : channel + 1])
+        found.append(values_1N[0].numpy())
+    return found

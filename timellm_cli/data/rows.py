@@ -4,8 +4,10 @@ The steps between the rows are not looked at here. Light: no array library.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Self
 
 import polars as pl
@@ -21,17 +23,19 @@ from timellm_cli.errors import DataError
 from timellm_cli.units import format_count
 
 _HEAD_ROWS = 200
-_DATED, _OFFSET = "\0dated", "\0offset"
+_DATED, _OFFSET, SERIES = "\0dated", "\0offset", "\0series"
 _INDEX_NAMES = re.compile(r"(Unnamed: \d+|index|row|id|no\.?|#|)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows in the order of time.
+    """Rows in the order of time; with `series`, one series after the other.
 
-    `stamps` (N) are wall times without a zone, or in UTC where `style.is_utc`; `walls` (N) are the wall times. `frame`
-    holds the value columns in float64, the target last; null where a cell is empty. `date_format` is what
-    `--date-format` would take. `order` has the rows' places in the file where they were sorted.
+    `series` (N) is the id of each row's series, an Enum of all ids in the order of their first rows; None without an id
+    column. `stamps` (N) are wall times without a zone, or in UTC where `style.is_utc`; `walls` (N) are the wall times.
+    `frame` holds the value columns in float64, the target last; null where a cell is empty. `date_format` is what
+    `--date-format` would take. `order` has the rows' places in the file where they were sorted. Of
+    several files, `files` has each one's first row and its rows, and `csv` is the first.
     """
 
     csv: CsvFormat
@@ -42,6 +46,8 @@ class Rows:
     date_format: str
     order: pl.Series | None
     notes: tuple[str, ...]
+    series: pl.Series | None = None
+    files: tuple[tuple[int, Self], ...] = ()
 
     def cut(self, first: int, stop: int) -> Self:
         """Rows `first` (included) to `stop` (excluded)."""
@@ -53,15 +59,20 @@ class Rows:
             walls=self.walls.slice(first, length),
             frame=self.frame.slice(first, length),
             order=order,
+            series=None if self.series is None else self.series.slice(first, length),
         )
 
     def place(self, row: int) -> int:
         """The place of a row in the file, counted from 0."""
         return row if self.order is None else int(self.order[row])
 
-    def line(self, row: int) -> int:
-        """Line number in the file of a row."""
-        return self.csv.line(self.place(row))
+    def where(self, row: int) -> str:
+        """File and line number of a row."""
+        if self.files:
+            place = self.place(row)
+            start, own = self.files[bisect_right(self.files, place, key=itemgetter(0)) - 1]
+            return own.where(place - start)
+        return f"{self.csv.name}, line {self.csv.line(self.place(row))}"
 
     def require_numbers(self) -> None:
         """Raise DataError for the first column with a text or an infinite number."""
@@ -73,7 +84,7 @@ class Rows:
 
 
 def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
-    """All rows of a CSV, in the order of time.
+    """All rows of a CSV, in the order of time, or of series and time.
 
     Raises DataError for a file that is no CSV, columns that it lacks, and timestamps that cannot be read or that make
     sense in two ways. Cells that hold text are NaN; `require_numbers` refuses them.
@@ -90,11 +101,32 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
     walls = frame["wall0"]
     stamps, style = find_axis(csv, walls, frame.get_column(_OFFSET, default=None), form, samples, data)
     values, order = frame.select(columns), None
-    if not stamps.is_sorted():
+    series = _series(csv, frame, data)
+    if not (stamps.is_sorted() if series is None else _is_in_order(series, stamps)):
         order = stamps.arg_sort()
+        if series is not None:
+            both = pl.DataFrame({"series": series.to_physical(), "stamp": stamps})
+            order = both.select(pl.arg_sort_by("series", "stamp", maintain_order=True)).to_series()
         stamps, walls, values = stamps.gather(order), walls.gather(order), values[order]
-        more.append("the rows were sorted by time")
-    return Rows(csv, stamps, walls, values, style, form.name, order, (*notes, *dropped, *more))
+        series = None if series is None else series.gather(order)
+        more += ["the rows were sorted by time"] if series is None else []
+    return Rows(csv, stamps, walls, values, style, form.name, order, (*notes, *dropped, *more), series)
+
+
+def _series(csv: CsvFormat, frame: pl.DataFrame, data: DataConfig) -> pl.Series | None:
+    """The id of each row's series, in the order of their first rows. Raises DataError for a row without one."""
+    if data.id_column is None:
+        return None
+    column = frame[SERIES]
+    if column.null_count():
+        line = csv.line(int(column.is_null().arg_true()[0]))
+        raise DataError(f"{csv.name}, line {line}: the row has no '{data.id_column}'", "each row needs a series")
+    return column.cast(pl.Enum(column.unique(maintain_order=True).cast(pl.String)))
+
+
+def _is_in_order(series: pl.Series, stamps: pl.Series) -> bool:
+    steps = series.to_physical().cast(pl.Int64).diff()
+    return bool(((steps > 0) | ((steps == 0) & (stamps.diff().cast(pl.Int64) >= 0)))[1:].all())
 
 
 def _describe_signs(data: DataConfig) -> str:
@@ -118,6 +150,8 @@ def _read(
         column = data.date_column + (f" (--date-format {data.date_format})" if data.date_format else "")
         raise no_timestamp(csv.name, f"line {csv.line(0)}", head[0], column)
     values = [numbers_of(csv, name, data).alias(name) for name in columns]
+    if data.id_column is not None:
+        values.append(csv.cell(data.id_column).replace("", None).cast(pl.Categorical).alias(SERIES))
     frame, unread = _parse(csv, text, formats, values)
     if min(map(len, unread)):
         formats = [form.with_all_times() for form in formats]
@@ -128,7 +162,10 @@ def _read(
         cell = " ".join(cells[csv.header.index(name)].strip() for name in date_columns(csv, data))
         raise no_timestamp(csv.name, f"line {line}", cell, data.date_column)
     fitting = {form: frame[f"wall{i}"] for i, form in enumerate(formats) if not len(unread[i])}
-    best = _most_plausible(csv, fitting, data, head[0])
+    compared = fitting
+    if len(fitting) > 1 and SERIES in frame.columns:  # only within a series do timestamps rise
+        compared = {form: walls.filter(frame[SERIES] == frame[SERIES][0]) for form, walls in fitting.items()}
+    best = _most_plausible(csv, compared, data, head[0])
     others = [name for name in frame.columns if name.startswith("wall")]
     return frame.drop(others).with_columns(fitting[best].alias("wall0")), best
 

@@ -1,5 +1,6 @@
 """Standardise channels by the mean and the standard deviation of the training span."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from timellm_cli.errors import DataError
+from timellm_cli.splits import Span
 
 Floats = NDArray[np.float64]
 
@@ -27,11 +29,17 @@ class Scaler:
     std_C: Floats
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame) -> Self:
-        """The scaler of raw rows. Nulls count for nothing; a column of them has mean 0 and deviation 1."""
-        mean_C, std_C = np.zeros(frame.width), np.ones(frame.width)
-        for channel, column in enumerate(frame):
-            known_N = column.drop_nulls().to_numpy()
+    def fit(cls, frame: pl.DataFrame, parts: Sequence[Span] | None = None) -> Self:
+        """The scaler of raw rows: each column over each part of the rows, the first column first; by default over all.
+
+        Nulls count for nothing; a part of them has mean 0 and deviation 1.
+        """
+        parts = [Span(0, len(frame))] if parts is None else parts
+        channels = frame.width * len(parts)
+        mean_C, std_C = np.zeros(channels), np.ones(channels)
+        pieces = (column[part.start : part.stop] for column in frame for part in parts)
+        for channel, piece in enumerate(pieces):
+            known_N = piece.drop_nulls().to_numpy()
             if not len(known_N):
                 continue
             with np.errstate(over="ignore", invalid="ignore"):
@@ -42,6 +50,17 @@ class Scaler:
             mean_C[channel] = known_N.min() if constant else mean
             std_C[channel] = 1.0 if constant else np.nan if np.isinf(std) else std
         return cls(mean_C, std_C)
+
+    def with_known(self, known: Self, columns: Sequence[str], ids: Sequence[str], known_ids: Sequence[str]) -> Self:
+        """The same with the means and deviations of the series that `known` has. Both are of these columns."""
+        places = {name: place for place, name in enumerate(known_ids)}
+        mean_C, std_C = self.mean_C.copy(), self.std_C.copy()
+        for column in range(len(columns)):
+            for number, name in enumerate(ids):
+                if (place := places.get(name)) is not None:
+                    ours, theirs = column * len(ids) + number, column * len(known_ids) + place
+                    mean_C[ours], std_C[ours] = known.mean_C[theirs], known.std_C[theirs]
+        return type(self)(mean_C, std_C)
 
     def standardise(self, values_NC: Floats) -> Floats:
         """Raw to standardised values, (..., C)."""

@@ -1,6 +1,7 @@
 """Bands around a forecast: split-conformal prediction from validation errors, and what share of values they held.
 
-For each channel and each step of the horizon, take the n absolute errors on the validation windows. The half-width of
+For each channel and each step of the horizon, take the n absolute errors on the validation windows; pooled, those of
+all channels of a column, as for a table of many series. The half-width of
 a band of level q is the ceil((n + 1) q)-th smallest of them (Lei et al., Distribution-Free Predictive Inference for
 Regression, 2018). Each error is first divided by a scale of its own window's history, because errors are larger where a
 series moves more (ibid., section 5.2). A band holds its share of the values if later errors are distributed as those of
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from timellm_cli.data.batch import Batch
+from timellm_cli.data.table import Table
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.evaluation.baselines import period_of
@@ -36,6 +38,7 @@ _COMPARED_LEVELS = (50, 80, 95)
 """Levels in percent at which the scales are compared."""
 _MAX_ERRORS = 2**23
 """At most so many errors are stored: of more windows, only every second, third, ... is used."""
+_ALL = "*"
 _EPSILON = 1e-5
 """Added to a window's mean square, as in the normalisation of the model's input."""
 
@@ -57,8 +60,9 @@ class Intervals:
     """Half-widths of the bands of a checkpoint, L x C x H, as multiples of a window's scale.
 
     `errors` are the standard errors of each level's coverage in percent, for the validation windows are a sample.
-    `channels` were validated (with features MS the target alone). `period` belongs to the scale: 0 for the standard
-    deviation. `windows` of each channel were ranked. `levels` are in percent.
+    `channels` name the rows: the validated channels (with features MS the target alone); if `pooled`, the value columns
+    of a panel, or '*' for all channels of one series. `period` belongs to the scale: 0 for the standard
+    deviation. `windows` of each row were ranked. `levels` are in percent.
     """
 
     channels: tuple[str, ...]
@@ -67,24 +71,35 @@ class Intervals:
     levels: tuple[int, ...]
     halves_LCH: Float32
     errors: tuple[float, ...]
+    pooled: bool = False
 
-    def around(self, level: int, history_BT: Tensor, channel_B: Tensor) -> Tensor:
-        """Half-widths (B x H, standardised) after standardised histories; `channel_B` are positions in `channels`."""
+    def rows_of(self, table: Table) -> Tensor:
+        """For each channel of a table, the place of its row in `channels`; -1 for one that was not validated."""
+        names = [name for name in table.columns for _ in table.series.ids] if self.pooled else table.channels
+        places = {name: place for place, name in enumerate(self.channels)}
+        return torch.tensor([places.get(name, places.get(_ALL, -1)) for name in names])
+
+    def around(self, level: int, history_BT: Tensor, row_B: Tensor) -> Tensor:
+        """Half-widths (B x H, standardised) after standardised histories; `row_B` are places in `channels`."""
         halves_CH = torch.from_numpy(self.halves_LCH[self.levels.index(level)])
-        return halves_CH[channel_B].double() * window_scale(history_BT, self.period).unsqueeze(1)
+        return halves_CH[row_B].double() * window_scale(history_BT, self.period).unsqueeze(1)
 
 
 class ValidationErrors:
     """Collects a forecaster's errors on a split while `score` runs: pass `add` to it as `on_errors`."""
 
     def __init__(self, data: ForecastData, split: str = "val") -> None:
-        samples = data.windows(split)
-        self._channels, self._windows = data.table.columns[-samples.channels :], samples.windows
-        window = data.config.window
+        samples, window, series = data.windows(split), data.config.window, data.table.series
+        bands = data.config.train.bands
+        self._pooled = bands == "pooled" or series.is_panel
+        self._rows = data.scored_channels
+        if self._pooled:
+            self._rows = data.table.columns[-data.scored_columns :] if series.is_panel else (_ALL,)
+        self._windows = len(samples) // len(self._rows)
         self._block = window.seq_len + window.pred_len
-        self._every = -(-len(samples) * data.config.window.pred_len // _MAX_ERRORS)
+        self._every = -(-len(samples) * window.pred_len // _MAX_ERRORS)
         period = period_of(data)
-        self._periods = (0, period.rows) if period and period.rows < data.config.window.seq_len else (0,)
+        self._periods = (0, period.rows) if period and period.rows < window.seq_len else (0,)
         self._seen = 0
         self._errors: list[Tensor] = []
         self._starts: list[Tensor] = []
@@ -101,8 +116,11 @@ class ValidationErrors:
 
     def intervals(self) -> Intervals | None:
         """The bands. None if there are too few windows even for the lowest level."""
-        errors_CWH = torch.cat(self._errors).numpy().reshape(len(self._channels), -1, self._errors[0].shape[1])
-        scales_CWk = torch.cat(self._scales).numpy().reshape(*errors_CWH.shape[:2], -1)
+        rows, steps = len(self._rows), self._errors[0].shape[1]
+        start_W = torch.cat(self._starts).reshape(rows, -1)[0]  # the same in every row
+        order_W = start_W.argsort(stable=True)
+        errors_CWH = torch.cat(self._errors).reshape(rows, -1, steps)[:, order_W].numpy()
+        scales_CWk = torch.cat(self._scales).reshape(rows, len(start_W), -1)[:, order_W].numpy()
         ratios = [(errors_CWH / scales_CWk[:, :, [k]]).astype(np.float32) for k in range(len(self._periods))]
         best = min(range(len(ratios)), key=lambda k: _miss_between_halves(ratios[k])) if len(ratios) > 1 else 0
         windows = int(_known(ratios[best]).min())
@@ -110,9 +128,10 @@ class ValidationErrors:
         if not levels:
             return None
         halves_LCH = np.stack([_half(ratios[best], level) for level in levels])
-        blocks_W = torch.cat(self._starts)[: errors_CWH.shape[1]].numpy() // self._block
+        blocks_W = start_W[order_W].numpy() // self._block
         errors = tuple(_sampling_error(ratios[best], half_CH, blocks_W) for half_CH in halves_LCH)
-        return Intervals(self._channels, self._periods[best], windows, levels, halves_LCH, errors)
+        period = self._periods[best]
+        return Intervals(self._rows, period, windows, levels, halves_LCH, errors, self._pooled)
 
 
 def _sampling_error(ratios_CWH: Float32, half_CH: Float32, blocks_W: npt.NDArray[np.int64]) -> float:
@@ -220,53 +239,56 @@ class Coverage:
 class CoverageCount:
     """Counts the values inside the bands while `score` runs: pass `add` to it as `on_errors`."""
 
-    def __init__(self, intervals: Intervals, columns: tuple[str, ...]) -> None:
-        """`columns` are those of the table that is scored."""
-        self._intervals = intervals
-        positions = {name: position for position, name in enumerate(intervals.channels)}
-        self._positions_C = torch.tensor([positions.get(name, -1) for name in columns])
-        shape = intervals.halves_LCH.shape
-        self._inside_LCH, self._width_LCH = np.zeros(shape), np.zeros(shape)
-        self._known_CH = np.zeros(shape[1:])
+    def __init__(self, intervals: Intervals, data: ForecastData) -> None:
+        """`data` is what is scored; all of its scored channels have bands."""
+        self._intervals, self._channels = intervals, data.scored_channels
+        self._row_C = intervals.rows_of(data.table)
+        self._first = len(self._row_C) - len(self._channels)
+        levels, steps = len(intervals.levels), intervals.halves_LCH.shape[2]
+        self._known_C, self._known_H = np.zeros(len(self._channels)), np.zeros(steps)
+        self._inside_LC, self._inside_LH = np.zeros((levels, len(self._channels))), np.zeros((levels, steps))
+        self._width_L = np.zeros(levels)
         self._blocks: dict[int, npt.NDArray[np.float64]] = {}
 
     def add(self, batch: Batch, error_BH: Tensor) -> None:
         """Add the standardised errors of a batch."""
         error_BH = error_BH.abs().cpu()
-        channel_B = self._positions_C[batch.channel_B]
-        rows = channel_B.numpy()
+        row_B, channel_B = self._row_C[batch.channel_B], batch.channel_B.numpy() - self._first
         known_BH = (~error_BH.isnan()).numpy()
-        np.add.at(self._known_CH, rows, known_BH)
+        np.add.at(self._known_C, channel_B, known_BH.sum(axis=1))
+        self._known_H += known_BH.sum(axis=0)
         block_B = (batch.start_B // (batch.history_BT.shape[1] + error_BH.shape[1])).numpy()
         counts_BL = [known_BH.sum(axis=1)]
         for index, level in enumerate(self._intervals.levels):
-            half_BH = self._intervals.around(level, batch.history_BT, channel_B)
+            half_BH = self._intervals.around(level, batch.history_BT, row_B)
             inside_BH = (error_BH <= half_BH).numpy()
             counts_BL.append(inside_BH.sum(axis=1))
-            np.add.at(self._inside_LCH[index], rows, inside_BH)
-            np.add.at(self._width_LCH[index], rows, 2 * half_BH.numpy() * known_BH)
+            np.add.at(self._inside_LC[index], channel_B, counts_BL[-1])
+            self._inside_LH[index] += inside_BH.sum(axis=0)
+            self._width_L[index] += float((2 * half_BH.numpy() * known_BH).sum())
         for block in np.unique(block_B):
             counts_L = np.stack(counts_BL, axis=1)[block_B == block].sum(axis=0).astype(np.float64)
             self._blocks[int(block)] = self._blocks.get(int(block), 0.0) + counts_L
 
     def result(self) -> tuple[Coverage, ...]:
         """The coverage of every level, lowest first."""
-        known_CH = np.maximum(self._known_CH, 1)
-        share_LCH, width_LCH = 100 * self._inside_LCH / known_CH, self._width_LCH / known_CH
+        known, known_C = max(self._known_C.sum(), 1), np.maximum(self._known_C, 1)
         known_K, *inside_LK = np.stack(list(self._blocks.values()), axis=1)
+        parts = [slice(first - 1, last) for first, last in parts_of(len(self._known_H))]
         return tuple(
             Coverage(
                 level=level,
-                coverage=float(share_CH.mean()),
-                width=float(width_CH.mean()),
-                channels=dict(zip(self._intervals.channels, share_CH.mean(axis=1).tolist(), strict=True)),
-                parts=tuple(float(share_CH[:, first - 1 : last].mean()) for first, last in parts_of(share_CH.shape[1])),
+                coverage=float(100 * inside_C.sum() / known),
+                width=float(width / known),
+                channels=dict(zip(self._channels, (100 * inside_C / known_C).tolist(), strict=True)),
+                parts=tuple(100 * float(inside_H[part].sum() / max(self._known_H[part].sum(), 1)) for part in parts),
                 error=math.hypot(standard_error(inside_K, known_K), validated),
             )
-            for level, share_CH, width_CH, inside_K, validated in zip(
-                self._intervals.levels, share_LCH, width_LCH, inside_LK, self._intervals.errors, strict=True
+            for level, inside_C, inside_H, width, inside_K, validated in zip(
+                self._intervals.levels, self._inside_LC, self._inside_LH, self._width_L, inside_LK,
+                self._intervals.errors, strict=True,
             )
-        )
+        )  # fmt: skip
 
 
 def mean_coverage(seeds: Sequence[tuple[Coverage, ...]]) -> tuple[Coverage, ...]:

@@ -10,6 +10,7 @@ Candidates are the calendar's periods that are whole numbers of rows. Where the 
 are the peaks of the autocorrelation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -68,18 +69,24 @@ def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
     return [Period(rows, name) for rows, name in whole if 2 <= rows <= longest]
 
 
-def autocorrelation(values_NC: NDArray[np.floating], lags: int) -> Floats:
+_MOST_CHANNELS = 500
+"""So many channels, evenly chosen, show the period of all, and are fitted window by window."""
+
+
+def autocorrelation(channels: Sequence[NDArray[np.floating]], lags: int) -> Floats:
     """Mean over the channels of the autocorrelation at lags 0 to `lags`, linear trends removed: (lags + 1,).
 
-    A channel that is constant except for its trend is left out. If every channel is, all lags but 0 are zero. Channels
-    are copied one at a time, to save memory.
+    Channels that are constant except for their trend, or shorter than twice the lags, are left out. If all are, all
+    lags but 0 are zero. Channels are copied one at a time, to save memory.
     """
-    time_N = np.linspace(-1.0, 1.0, len(values_NC))
-    found = [of_channel for values_N in values_NC.T if (of_channel := _correlate(values_N, time_N, lags)) is not None]
+    found = []
+    for values_N in channels[:: -(-len(channels) // _MOST_CHANNELS)]:
+        time_N = np.linspace(-1.0, 1.0, len(values_N))
+        if len(values_N) >= 2 * lags and (of_channel := _correlate(values_N, time_N, lags)) is not None:
+            found.append(of_channel * len(values_N) / (len(values_N) - np.arange(lags + 1)))
     if not found:
         return np.eye(1, lags + 1)[0]
-    pairs = len(values_NC) - np.arange(lags + 1)
-    mean: Floats = np.mean(found, axis=0) * len(values_NC) / pairs
+    mean: Floats = np.mean(found, axis=0)
     return mean
 
 
@@ -104,14 +111,16 @@ def _correlate(values_N: NDArray[np.floating], time_N: Floats, lags: int) -> Flo
     return products / products[0]
 
 
-def find_period(training_NC: NDArray[np.floating], cadence: Cadence, longest: int, pred_len: int) -> Period | None:
+def find_period(
+    training: Sequence[NDArray[np.floating]], cadence: Cadence, longest: int, pred_len: int
+) -> Period | None:
     """The period of at most `longest` rows whose repetition has the least expected error over `pred_len` steps.
 
-    Multiples of a period have equal errors: the shortest is chosen. `training_NC` is the training span, in any unit.
-    None where the data show no period.
+    Multiples of a period have equal errors: the shortest is chosen. `training` are the training rows of each channel,
+    in any unit. None where the data show no period.
     """
-    lags = min(longest + pred_len, len(training_NC) // 2)
-    correlation = autocorrelation(training_NC, lags)
+    lags = min(longest + pred_len, max(map(len, training)) // 2)
+    correlation = autocorrelation(training, lags)
     longest = min(longest, lags)
     candidates = [
         period for period in calendar_periods(cadence, longest) if _is_peak(correlation, period.rows)

@@ -26,10 +26,10 @@ from timellm_cli.splits import RowsIdentity
 class Evaluated:
     """A checkpoint under evaluation. `timellm eval` fills in the fields from `data` on, one after the other.
 
-    `config`, `columns`, `scaler`, `cadence` and `rows` are those of its training; columns are in the scaler's order.
-    `training_id` is the same in every file of one training, `stage` says which of its weights these are, after
-    `epoch` epochs (None where that is not known). `data` is what it is scored on, with the configuration for this
-    machine. `coverage` is empty where the bands do not apply.
+    `config`, `columns`, `ids`, `scaler`, `cadence` and `rows` are those of its training; the scaler's channels are each
+    column of every series (`ids`). `training_id` is the same in every file of one training, `stage` says which of its
+    weights these are, after `epoch` epochs (None where that is not known). `data` is what it is scored on, with the
+    configuration for this machine. `coverage` is empty where the bands do not apply.
     `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint.
     """
 
@@ -37,6 +37,7 @@ class Evaluated:
     path: Path
     config: Config
     columns: tuple[str, ...]
+    ids: tuple[str, ...]
     scaler: Scaler
     cadence: str
     rows: Mapping[str, RowsIdentity]
@@ -130,7 +131,8 @@ class LeaderboardEntry:
     Errors are means over `runs`, one run for each seed; `mse_std` and `mae_std` are their sample standard deviations,
     None for a single run. `mse` and `mae` are standardised. The errors in the CSV's units are None if there are several
     channels, whose units may differ. `steps` has one part for every step of the horizon, `parts` its quarters.
-    `coverage` is empty for a model without bands.
+    `coverage` is empty for a model without bands. `channel_mean` are MSE and MAE as the mean of the channels', so that
+    each series weighs the same.
     """
 
     name: str
@@ -148,6 +150,7 @@ class LeaderboardEntry:
     steps: tuple[PartErrors, ...]
     runs: tuple[RunErrors, ...] = ()
     coverage: tuple[Coverage, ...] = ()
+    channel_mean: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def rank(self) -> float:
@@ -208,4 +211,13 @@ def _entry(
         steps=tuple(scores.of_part(step, step) for step in range(1, scores.pred_len + 1)),
         runs=runs,
         coverage=coverage,
+        channel_mean=_mean_of(list(channels.values())),
     )
+
+
+def _mean_of(channels: Sequence[ChannelErrors]) -> tuple[float, float]:
+    """Mean MSE and MAE of the channels that have a known target."""
+    known = [errors for errors in channels if math.isfinite(errors.mse)]
+    if not known:
+        return math.nan, math.nan
+    return float(np.mean([errors.mse for errors in known])), float(np.mean([errors.mae for errors in known]))

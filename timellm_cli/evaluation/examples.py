@@ -33,12 +33,12 @@ class Example:
     bands: dict[int, tuple[float, ...]]
 
 
-def rank_windows(scores: Scores) -> dict[Rank, tuple[int, int]]:
-    """Channel and window of the lowest, the middle (the lower of two) and the highest MSE over the horizon."""
-    order = np.argsort(scores.window_mse_CW, axis=None, kind="stable")
-    order = order[: int(np.isfinite(scores.window_mse_CW).sum()) or len(order)]
+def rank_windows(scores: Scores) -> dict[Rank, int]:
+    """Places in `window_mse_W` of the lowest, the middle (the lower of two) and the highest MSE over the horizon."""
+    order = np.argsort(scores.window_mse_W, kind="stable")
+    order = order[: int(np.isfinite(scores.window_mse_W).sum()) or len(order)]
     picked: dict[Rank, int] = {"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}
-    return {rank: divmod(int(order[position]), scores.windows) for rank, position in picked.items()}
+    return {rank: int(order[position]) for rank, position in picked.items()}
 
 
 def make_examples(
@@ -47,7 +47,9 @@ def make_examples(
     """Forecast the best, the median and the worst window of a split. `scores` are the forecaster's on that split."""
     samples = data.windows(split)
     ranked = rank_windows(scores)
-    batch = samples.batch([channel * samples.windows + window for channel, window in ranked.values()])
+    firsts = (samples.windows_C.cumsum(0) - samples.windows_C).tolist()
+    found = map(scores.find, ranked.values())
+    batch = samples.batch([firsts[channel] + window for channel, window in found])
     with torch.inference_mode():
         forecast_BH = forecaster(batch).double().cpu()
     mean_B1 = torch.from_numpy(data.scaler.mean_C)[batch.channel_B, None]
@@ -55,19 +57,19 @@ def make_examples(
     history_BT, future_BH, forecast_BH = (
         values.double() * std_B1 + mean_B1 for values in (batch.history_BT, batch.future_BH, forecast_BH)
     )
-    columns = [data.table.columns[channel] for channel in batch.channel_B]
+    channels = [data.table.channels[channel] for channel in batch.channel_B]
     bands: dict[int, Tensor] = {}
     if intervals is not None:
-        channel_B = torch.tensor([intervals.channels.index(column) for column in columns])
+        channel_B = intervals.rows_of(data.table)[batch.channel_B]
         bands = {level: intervals.around(level, batch.history_BT, channel_B) * std_B1 for level in intervals.levels}
     examples = []
-    for row, (rank, (channel, window)) in enumerate(ranked.items()):
+    for row, (rank, place) in enumerate(ranked.items()):
         first = int(batch.start_B[row]) + history_BT.shape[1]
         examples.append(
             Example(
                 rank=rank,
-                channel=columns[row],
-                mse=float(scores.window_mse_CW[channel, window]),
+                channel=channels[row],
+                mse=float(scores.window_mse_W[place]),
                 first=data.table.style.write(data.table.stamps[first]),
                 last=data.table.style.write(data.table.stamps[first + future_BH.shape[1] - 1]),
                 history=tuple(history_BT[row].tolist()),

@@ -16,7 +16,7 @@ from timellm_cli.errors import listed
 from timellm_cli.evaluation.bands import drift_note
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry, entry_of_baseline, entry_of_model
-from timellm_cli.evaluation.score import Scores, mean_scores, scored_windows
+from timellm_cli.evaluation.score import Scores, mean_scores
 from timellm_cli.evaluation.seeds import group_seeds, name_groups, recipe
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import Verdict, judge
@@ -74,6 +74,7 @@ def _task(config: Config, other_dataset: str | None) -> tuple[str, int] | None:
 class Leaderboard:
     """Models and baselines on the same windows of a split, models first.
 
+    `windows` are those of one column, in all series; `series` counts these, None for a table without an id column.
     `published` are results of papers on the same task. `notes` say what a reader has to know about the figures.
     """
 
@@ -82,6 +83,7 @@ class Leaderboard:
     split: str
     windows: int
     samples: int
+    series: int | None
     pred_len: int
     limit: int | None
     channels: tuple[str, ...]
@@ -123,8 +125,6 @@ def make_leaderboard(
 
     All were scored on the same windows of `data`. Seeds of one model become one entry with their mean errors.
     """
-    samples = data.windows(task.split)
-    windows = scored_windows(data, task.split, task.limit)
     checkpoints = _with_one_name_an_llm(checkpoints)
     grouped = group_seeds([one.config for one in checkpoints], [one.stage for one in checkpoints])
     groups = [[checkpoints[position] for position in group] for group in grouped]
@@ -138,15 +138,17 @@ def make_leaderboard(
         notes += filter(None, (drift_note(entry.name, entry.coverage) for entry in models))
     _, best_seeds = min(zip(models, groups, strict=True), key=lambda pair: pair[0].rank)
     notes += _notes_on_published(published, mean_scores([seed.scores for seed in best_seeds]))
+    any_scores = checkpoints[0].scores
     return Leaderboard(
         data=name_of(data.config.data),
         csv=str(data_path(data.config.data)),
         split=task.split,
-        windows=windows,
-        samples=windows * samples.channels,
+        windows=any_scores.samples // data.scored_columns,
+        samples=any_scores.samples,
+        series=len(data.table.series.ids) if data.table.series.is_panel else None,
         pred_len=data.config.window.pred_len,
         limit=task.limit,
-        channels=data.table.columns[-samples.channels :],
+        channels=data.scored_channels,
         entries=(*models, *baseline_entries),
         published=published,
         verdicts=tuple(judge(models, configs, _lowest(baseline_entries))),

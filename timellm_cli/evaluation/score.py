@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
@@ -44,36 +45,42 @@ class PartErrors:
     mae: float
 
 
+_KNOWN, _SQUARED, _ABSOLUTE, _HUBER = range(4)
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Sums of three errors in standardised units, C x H, over `windows` windows of each channel.
+    """Sums of errors in standardised units, over all steps of each channel (C) and over all channels of each step (H).
 
-    Only targets with a value count; `known_CH` is how many of the windows have one.
-    The errors are the squared error, the absolute error and Huber's: half the square up to one standard deviation,
-    linear beyond. `channels` names the scored channels (with features MS the target alone), and `std_C` is their
-    standard deviation in the CSV's units. `window_mse_CW` and `window_mae_CW` are the errors of single windows, NaN for
-    one without a known target.
+    Their rows are: how many targets are known, and of these the sums of the squared error, of the absolute error, and
+    of Huber's: half the square up to one standard deviation, linear beyond. `channels` names the scored channels (with
+    features MS those of the target alone), `windows_C` counts their windows, and `std_C` is their standard deviation in
+    the CSV's units. `window_mse_W` and `window_mae_W` are the errors of single windows, channel by channel, NaN for one
+    without a known target.
     """
 
     channels: tuple[str, ...]
-    windows: int
-    known_CH: Floats
-    squared_CH: Floats
-    absolute_CH: Floats
-    huber_CH: Floats
+    windows_C: NDArray[np.int64]
+    sums_4C: Floats
+    sums_4H: Floats
     std_C: Floats
-    window_mse_CW: Floats
-    window_mae_CW: Floats
+    window_mse_W: Floats
+    window_mae_W: Floats
+
+    @property
+    def windows(self) -> int:
+        """The windows of the channel that has the most."""
+        return int(self.windows_C.max())
 
     @property
     def samples(self) -> int:
-        """How many samples were scored: windows x channels."""
-        return self.windows * len(self.channels)
+        """How many samples were scored: the windows of all channels."""
+        return int(self.windows_C.sum())
 
     @property
     def pred_len(self) -> int:
         """Steps of the horizon."""
-        return int(self.squared_CH.shape[1])
+        return int(self.sums_4H.shape[1])
 
     @property
     def mse(self) -> float:
@@ -87,33 +94,40 @@ class Scores:
 
     def loss(self, kind: str) -> float:
         """Mean over all known targets of a loss for training: 'mse', 'mae' or 'huber'. NaN where none is known."""
-        return self._mean({"mse": self.squared_CH, "mae": self.absolute_CH, "huber": self.huber_CH}[kind])
-
-    def _mean(self, sums_CH: Floats, part: tuple[slice, slice] = (slice(None), slice(None))) -> float:
-        known = float(self.known_CH[part].sum())
-        return float(sums_CH[part].sum()) / known if known else math.nan
+        return _mean(self.sums_4H, {"mse": _SQUARED, "mae": _ABSOLUTE, "huber": _HUBER}[kind])
 
     def of_channel(self, channel: int) -> ChannelErrors:
         """Errors of the channel at this position in `channels`. Raw error = standardised error x `std_C`."""
-        part = slice(channel, channel + 1), slice(None)
-        mse, mae = self._mean(self.squared_CH, part), self._mean(self.absolute_CH, part)
-        std = float(self.std_C[channel])
+        own = self.sums_4C[:, channel : channel + 1]
+        mse, mae, std = _mean(own, _SQUARED), _mean(own, _ABSOLUTE), float(self.std_C[channel])
         return ChannelErrors(mse, mae, mse * std**2, float(np.sqrt(mse)) * std, mae * std)
 
     def of_part(self, first: int, last: int) -> PartErrors:
         """Errors over steps `first` to `last` of the horizon, counted from 1."""
-        part = slice(None), slice(first - 1, last)
-        return PartErrors(first, last, self._mean(self.squared_CH, part), self._mean(self.absolute_CH, part))
+        own = self.sums_4H[:, first - 1 : last]
+        return PartErrors(first, last, _mean(own, _SQUARED), _mean(own, _ABSOLUTE))
+
+    def find(self, window: int) -> tuple[int, int]:
+        """Channel and window in it of a position in `window_mse_W`."""
+        ends_C = self.windows_C.cumsum()
+        channel = int(np.searchsorted(ends_C, window, side="right"))
+        return channel, window - int(ends_C[channel] - self.windows_C[channel])
 
     def without_last(self, windows: int) -> tuple[float, float]:
         """MSE and MAE without the last `windows` windows of each channel, in standardised units."""
-        kept = slice(self.windows - windows)
-        return float(np.nanmean(self.window_mse_CW[:, kept])), float(np.nanmean(self.window_mae_CW[:, kept]))
+        from_end_W = np.repeat(self.windows_C.cumsum(), self.windows_C) - np.arange(self.samples)
+        kept_W = from_end_W > windows
+        return float(np.nanmean(self.window_mse_W[kept_W])), float(np.nanmean(self.window_mae_W[kept_W]))
+
+
+def _mean(sums_4N: Floats, kind: int) -> float:
+    known = float(sums_4N[_KNOWN].sum())
+    return float(sums_4N[kind].sum()) / known if known else math.nan
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """The mean errors of several models on the same windows. Errors are averaged, not forecasts."""
-    fields = ("squared_CH", "absolute_CH", "huber_CH", "window_mse_CW", "window_mae_CW")
+    fields = ("sums_4C", "sums_4H", "window_mse_W", "window_mae_W")
     means = {field: np.mean([getattr(one, field) for one in scores], axis=0) for field in fields}
     return replace(scores[0], **means)
 
@@ -123,12 +137,6 @@ def parts_of(pred_len: int) -> list[tuple[int, int]]:
     parts = min(4, pred_len)
     borders = [round(pred_len * part / parts) for part in range(parts + 1)]
     return [(start + 1, stop) for start, stop in pairwise(borders)]
-
-
-def scored_windows(data: ForecastData, split: str, limit: int | None = None) -> int:
-    """How many windows of each channel `score` scores."""
-    windows = data.windows(split).windows
-    return windows if limit is None else min(limit, windows)
 
 
 def score(
@@ -148,34 +156,34 @@ def score(
     are computed.
     """
     samples = data.windows(split)
-    windows = scored_windows(data, split, limit)
     window_means: list[Tensor] = []
-    sums_4CH = torch.zeros(4, samples.channels, data.config.window.pred_len, dtype=torch.float64)
+    sums_4C = torch.zeros(4, samples.channels, dtype=torch.float64)
+    sums_4H = torch.zeros(4, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
-        for number_B in torch.arange(samples.channels * windows).split(batch_size):
-            channel_B = number_B // windows
-            batch = samples.batch((channel_B * samples.windows + number_B % windows).tolist())
+        for number_B in samples.numbers(limit).split(batch_size):
+            batch = samples.batch(number_B.tolist())
             forecast_BH = forecaster(batch).double()
             error_BH = forecast_BH - batch.future_BH.to(forecast_BH)
             errors_4BH = _errors(error_BH, batch.known_BH)
-            sums_4CH = sums_4CH.to(error_BH.device).index_add_(1, channel_B.to(error_BH.device), errors_4BH)
-            window_means.append(errors_4BH[1:3].sum(dim=2) / errors_4BH[0].sum(dim=1))
+            of_window_4B = errors_4BH.sum(dim=2)
+            position_B = samples.position(number_B).to(error_BH.device)
+            sums_4C = sums_4C.to(error_BH.device).index_add_(1, position_B, of_window_4B)
+            sums_4H = sums_4H.to(error_BH.device).add_(errors_4BH.sum(dim=1))
+            window_means.append(of_window_4B[_SQUARED : _ABSOLUTE + 1] / of_window_4B[_KNOWN])
             if on_errors is not None:
                 on_errors(batch, error_BH)
             if on_batch is not None:
                 on_batch(len(batch))
-    known_CH, squared_CH, absolute_CH, huber_CH = sums_4CH.cpu().numpy()
-    window_mse_CW, window_mae_CW = torch.cat(window_means, dim=1).cpu().numpy().reshape(2, samples.channels, windows)
+    window_mse_W, window_mae_W = torch.cat(window_means, dim=1).cpu().numpy()
+    windows_C = samples.windows_C if limit is None else samples.windows_C.clamp(max=limit)
     return Scores(
-        channels=data.table.columns[-samples.channels :],
-        windows=windows,
-        known_CH=known_CH,
-        squared_CH=squared_CH,
-        absolute_CH=absolute_CH,
-        huber_CH=huber_CH,
+        channels=data.scored_channels,
+        windows_C=windows_C.numpy(),
+        sums_4C=sums_4C.cpu().numpy(),
+        sums_4H=sums_4H.cpu().numpy(),
         std_C=data.scaler.std_C[-samples.channels :],
-        window_mse_CW=window_mse_CW,
-        window_mae_CW=window_mae_CW,
+        window_mse_W=window_mse_W,
+        window_mae_W=window_mae_W,
     )
 
 

@@ -55,9 +55,10 @@ class PromptText:
         constant = takewhile(lambda part: not part[1], self._parts)
         return "".join(text for text, _ in constant).rstrip()
 
-    def render(self, statistics: WindowStatistics) -> str:
-        """The whole prompt of one sample."""
+    def render(self, statistics: WindowStatistics, series: str = "") -> str:
+        """The whole prompt of one sample; `series` is the name of its channel."""
         return self._write(
+            series=series,
             min=statistics.min,
             max=statistics.max,
             median=statistics.median,
@@ -104,7 +105,7 @@ def _format_of(parts: list[tuple[str, bool]], decimals: int | Literal["all"]) ->
     """A format string that writes a sample in one call, for there are thousands a second."""
     # "z" prints -0.0004 as 0.000: a sign that flips by rounding noise would change the prompt.
     number = "" if decimals == "all" else f":z.{decimals}f"
-    spec = {"min": number, "max": number, "median": number, "trend": "", "lags": ""}
+    spec = {"series": "", "min": number, "max": number, "median": number, "trend": "", "lags": ""}
     return "".join(
         f"{{{text}{spec[text]}}}" if is_field else text.replace("{", "{{").replace("}", "}}")
         for text, is_field in parts

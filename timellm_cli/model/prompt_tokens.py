@@ -4,6 +4,7 @@ The prefix of a prompt is the run of tokens that every prompt of a run begins wi
 loaded, so the LLM reads it once.
 """
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,15 @@ class PromptEncoder:
         """The token ids that every prompt begins with, special tokens included."""
         return self._tokenizer.prefix
 
-    def encode(self, history_BT: Tensor) -> PromptTokens:
-        """Prompts of standardised histories, B x T. Raises ModelError where a prompt is too long: it is never cut."""
+    def encode(self, history_BT: Tensor, series: Sequence[str] = ()) -> PromptTokens:
+        """Prompts of standardised histories, B x T, of channels with the names `series` (B, or empty).
+
+        Raises ModelError where a prompt is too long: it is never cut.
+        """
         scaled_BT, _ = normalise(history_BT)
-        return self.encode_texts([self.text.render(one) for one in window_statistics(scaled_BT, self.text.top_lags)])
+        statistics = window_statistics(scaled_BT, self.text.top_lags)
+        names = series or [""] * len(statistics)
+        return self.encode_texts([self.text.render(*sample) for sample in zip(statistics, names, strict=True)])
 
     def encode_texts(self, prompts: list[str]) -> PromptTokens:
         """Tokens of ready prompts, with the tokeniser's own special tokens, padded on the left."""
@@ -80,7 +86,7 @@ class NoPromptEncoder:
 
     prefix: tuple[int, ...] = ()
 
-    def encode(self, history_BT: Tensor) -> PromptTokens:
+    def encode(self, history_BT: Tensor, series: Sequence[str] = ()) -> PromptTokens:  # noqa: ARG002
         """B prompts of no tokens."""
         empty_B0 = torch.zeros(len(history_BT), 0, dtype=torch.int64)
         return PromptTokens(empty_B0, empty_B0)

@@ -56,7 +56,7 @@ class Runner:
 
     def encode(self, batch: Batch) -> Batch:
         """The batch with its prompts. Raises ModelError where a prompt is too long."""
-        return replace(batch, prompt=self.encoder.encode(batch.history_BT))
+        return replace(batch, prompt=self.encoder.encode(batch.history_BT, batch.series))
 
     def __call__(self, batch: Batch) -> Tensor:
         """Forecasts, B x H, standardised, valid until the next call. Prompts are encoded where they are missing.
@@ -69,9 +69,19 @@ class Runner:
         pieces = self._forecast(batch, (batch.history_BT,))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    def roll_forward(self, history_TC: Floats, steps: int, batch_size: int = 32, *, capture: bool = True) -> Floats:
+    def roll_forward(
+        self,
+        history_TC: Floats,
+        steps: int,
+        batch_size: int = 32,
+        *,
+        names: Sequence[str] = (),
+        capture: bool = True,
+        on_batch: Callable[[int], None] = lambda _: None,
+    ) -> Floats:
         """Forecast `steps` rows, steps x C, after the last `seq_len` rows, all standardised.
 
+        `names` (C) are those of the channels, for the prompts. `on_batch` is called with the channels of each batch.
         Each channel is forecast from itself, `batch_size` channels at a time, which changes no figure. Beyond
         `pred_len` the model reads its own forecasts as history. Without `capture` no CUDA graph is recorded, which is
         faster for a few calls.
@@ -82,9 +92,13 @@ class Runner:
         known_CT = torch.from_numpy(history_TC[-window.seq_len :].T.astype(np.float32))
         with torch.inference_mode():
             while known_CT.shape[1] < window.seq_len + steps:
-                histories = known_CT[:, -window.seq_len :].contiguous().split(batch_size)
-                forecast_CH = torch.cat([self(_without_future(history_BT)).cpu() for history_BT in histories])
-                known_CT = torch.cat([known_CT, forecast_CH], dim=1)
+                forecasts = []
+                for start in range(0, len(known_CT), batch_size):
+                    part = slice(start, start + batch_size)
+                    history_BT = known_CT[part, -window.seq_len :].contiguous()
+                    forecasts.append(self(_without_future(history_BT, tuple(names[part]))).cpu())
+                    on_batch(len(history_BT))
+                known_CT = torch.cat([known_CT, torch.cat(forecasts)], dim=1)
         return known_CT[:, window.seq_len : window.seq_len + steps].T.double().numpy()
 
     def _forward(self, prompt: PromptTokens, history_BT: Tensor) -> Tensor:
@@ -175,9 +189,9 @@ def _fill_up(tensor: Tensor, rows: int) -> Tensor:
     return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) if missing else tensor
 
 
-def _without_future(history_BT: Tensor) -> Batch:
+def _without_future(history_BT: Tensor, names: tuple[str, ...]) -> Batch:
     unknown_B = torch.zeros(len(history_BT), dtype=torch.int64)
-    return Batch(history_BT, history_BT.new_zeros(len(history_BT), 0), unknown_B, unknown_B)
+    return Batch(history_BT, history_BT.new_zeros(len(history_BT), 0), unknown_B, unknown_B, series=names)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from timellm_cli.config import FIELDS, Config, DataConfig
 from timellm_cli.counts import RunCounts, count_run
 from timellm_cli.data.columns import select_columns
-from timellm_cli.data.csv_format import CsvFormat, open_csv
+from timellm_cli.data.csv_format import CsvFormat
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, TimellmError, did_you_mean
 from timellm_cli.planning.automatic import resolve_auto
@@ -23,6 +23,7 @@ from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.memory_bill import Memory, Saving, find_savings, is_sized, weigh
 from timellm_cli.planning.prompt_tokens import Prompt, read_prompt
 from timellm_cli.planning.readiness import Check, check_readiness
+from timellm_cli.splits import Series, note_on_short, split_series
 
 if TYPE_CHECKING:
     from timellm_cli.data.rows import Rows
@@ -44,11 +45,21 @@ class DataSource:
 
     path: Path
     read: "Table | Rows | None"
-    rows: int
+    series: Series
     columns: tuple[str, ...]
     unread: int = 0
     fault: DataError | None = None
     found: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all series."""
+        return self.series.total
+
+    @property
+    def table(self) -> "Table | None":
+        """The file as training would read it; None without the file, or where it would be refused."""
+        return None if self.fault else self.read  # type: ignore[return-value]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -110,11 +121,12 @@ def make_plan(
     `notes` are those on the settings.
     """
     shape = look_up_llm(config.llm.name)
-    data = replace(find_data(config.data), found=notes)
-    prompt = read_prompt(config, shape, data.read if from_file and not data.fault else None)
+    data = find_data(config.data)
+    data = replace(data, found=(*notes, *_notes_on_series(data.series, config)))
+    prompt = read_prompt(config, shape, data.table if from_file else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
     here, planned = resolve_auto(config, machine, shape), resolve_auto(_planned_for(config, card), planned_for, shape)
-    counts = count_run(data.rows, len(data.columns), known_dataset(config.data), planned)
+    counts = count_run(data.series, len(data.columns), known_dataset(config.data), planned)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
     memory = weigh(planned, planned_for, shape, prompt, counts.dataset_len, may_recompute) if sized else None
@@ -133,6 +145,13 @@ def make_plan(
         savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
         checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
     )
+
+
+def _notes_on_series(series: Series, config: Config) -> list[str]:
+    """What is to be said of the series of a panel."""
+    if not series.is_panel:
+        return []
+    return note_on_short(series, split_series(series, None, config.data, config.window), config.window)
 
 
 def _estimate_time(
@@ -163,23 +182,27 @@ def find_data(data: DataConfig) -> DataSource:
     Raises DataError for a custom dataset without a file, and for columns and cells that cannot be used.
     """
     path, dataset = data_path(data), known_dataset(data)
-    if not path.is_file() and dataset is not None:
+    if not path.exists() and dataset is not None:
         header = (data.date_column, *dataset.columns)
         unread = CsvFormat(dataset.name, None, io.BytesIO, "utf-8", ",", header, 0, 1)
-        return DataSource(path, None, dataset.rows, select_columns(unread, data))
-    from timellm_cli.data.rows import read_rows
-    from timellm_cli.data.table import make_table, with_notes_on_values
+        return DataSource(path, None, Series.single(dataset.rows), select_columns(unread, data))
+    from timellm_cli.data.panel import series_of
+    from timellm_cli.data.read_table import table_of
+    from timellm_cli.data.sources import read_source
 
-    csv = open_csv(path, None, data)
-    rows = read_rows(replace(csv, most_rows=MOST_ROWS), data)
+    # A panel is read whole: its last rows are those of other series.
+    rows = read_source(path, data, most_rows=MOST_ROWS if data.id_column is None else None)
+    is_panel = rows.series is not None
     columns, beyond = tuple(rows.frame.columns), 0
-    if len(rows.stamps) == MOST_ROWS:
-        beyond = csv.count_rows() - MOST_ROWS
+    if not is_panel and len(rows.stamps) == MOST_ROWS:
+        beyond = rows.csv.count_rows() - MOST_ROWS
     try:
-        table = with_notes_on_values(make_table(rows, data))
+        table = table_of(rows, data)
     except DataError as fault:
-        return DataSource(path, rows, len(rows.stamps) + beyond, columns, beyond, fault)
-    return DataSource(path, table, len(table.stamps) + beyond, columns, beyond)
+        series = series_of(rows) if is_panel else Series.single(len(rows.stamps) + beyond)
+        return DataSource(path, rows, series, columns, beyond, fault)
+    series = table.series if is_panel else Series.single(len(table.stamps) + beyond)
+    return DataSource(path, table, series, columns, beyond)
 
 
 def _planned_for(config: Config, card: Card | None) -> Config:

@@ -21,26 +21,28 @@ from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.prompt import PromptText, WindowStatistics, many_kinds, require_tokens
 from timellm_cli.planning.llm_shape import LLMShape
-from timellm_cli.splits import split_rows
+from timellm_cli.splits import split_series
 
 if TYPE_CHECKING:
-    from timellm_cli.data.rows import Rows
     from timellm_cli.data.table import Table
 
 _EPSILON = 1e-5
 _TIE = 1e-9
 
 
-def first_sample_statistics(read: "Table | Rows", config: Config) -> WindowStatistics:
-    """Statistics of the first training window of the first channel, as its prompt gives them, window-normalised."""
+def first_sample(table: "Table", config: Config) -> tuple[WindowStatistics, str]:
+    """Statistics of the first training window, as its prompt gives them, window-normalised, and its channel's name."""
     from timellm_cli.data.table import fill_history
 
-    column, window = read.frame.to_series(0), config.window
-    span = split_rows(len(column), known_dataset(config.data), config.data, window).scaler
-    mean, variance = _moments(column[: span.stop].drop_nulls().to_list() or [0.0])
-    history = fill_history(read.frame.select(column.name).head(window.seq_len), config.data.fill).to_series()
+    series, window = table.series, config.window
+    spans = split_series(series, known_dataset(config.data), config.data, window)
+    needs = window.seq_len + window.pred_len
+    number = next(number for number, one in enumerate(spans) if one.train.rows >= needs)
+    own = table.frame[:, :1].slice(series.offsets[number], series.rows[number])
+    mean, variance = _moments(own.to_series()[: spans[number].scaler.stop].drop_nulls().to_list() or [0.0])
+    history = fill_history(own.head(window.seq_len), config.data.fill).to_series()
     standardised = array("f", ((value - mean) / (math.sqrt(variance) or 1.0) for value in history))
-    return describe(normalise(standardised), config.prompt.top_lags)
+    return describe(normalise(standardised), config.prompt.top_lags), table.channels[number]
 
 
 def normalise(history: Sequence[float]) -> list[float]:
@@ -122,13 +124,15 @@ def typical_statistics(seq_len: int, top_lags: int) -> WindowStatistics:
     )  # fmt: skip
 
 
-def count_tokens(text: PromptText, statistics: WindowStatistics, shape: LLMShape | None, name: str = "") -> TokenCount:
-    """Tokens of a prompt with these statistics, special tokens included.
+def count_tokens(
+    text: PromptText, statistics: WindowStatistics, shape: LLMShape | None, name: str = "", series: str = ""
+) -> TokenCount:
+    """Tokens of the prompt of a channel called `series` with these statistics, special tokens included.
 
     `shape` is None for an LLM whose sizes are not known; its tokenizer is found by `name`. Raises ModelError for a
     broken tokenizer file.
     """
-    prompt = text.render(statistics)
+    prompt = text.render(statistics, series)
     if (name := shape.name if shape else name) and (tokenizer := _load_tokenizer(name)):
         static, total = (len(tokenizer.encode(part).ids) for part in (text.prefix, prompt))
         return TokenCount(static, total - static, exact=True, error=0.0)
@@ -192,7 +196,7 @@ class Prompt:
     is_real: bool
 
 
-def read_prompt(config: Config, shape: LLMShape | None, read: "Table | Rows | None" = None) -> Prompt:
+def read_prompt(config: Config, shape: LLMShape | None, table: "Table | None" = None) -> Prompt:
     """The prompt of the first training sample of a file that was read, or a typical one.
 
     Raises ConfigError for an impossible prompt.
@@ -202,7 +206,9 @@ def read_prompt(config: Config, shape: LLMShape | None, read: "Table | Rows | No
     description = description_of(config.data, config.prompt.description)
     ours = PromptText(config.prompt, config.window, description)
     published = PromptText(config.prompt.model_copy(update={"decimals": "all"}), config.window, description)
-    sample = first_sample_statistics(read, config) if read else None
-    statistics = sample or typical_statistics(config.window.seq_len, config.prompt.top_lags)
-    tokens, longer = (count_tokens(kind, statistics, shape, config.llm.name) for kind in (ours, published))
-    return Prompt(tokens, longer, ours.render(statistics), is_real=sample is not None)
+    if table:
+        statistics, name = first_sample(table, config)
+    else:
+        statistics, name = typical_statistics(config.window.seq_len, config.prompt.top_lags), "series"
+    tokens, longer = (count_tokens(kind, statistics, shape, config.llm.name, name) for kind in (ours, published))
+    return Prompt(tokens, longer, ours.render(statistics, name), is_real=table is not None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from timellm_cli.config import Config, LLMConfig
 from timellm_cli.counts import count_patches
-from timellm_cli.datasets import data_path, known_dataset, remedy_for_data
+from timellm_cli.datasets import data_files, data_path, holds_several, known_dataset, remedy_for_data
 from timellm_cli.errors import ConfigError, DataError, ModelError, TimellmError
 from timellm_cli.fetching.catalogue import CATALOGUE, remedy_for_llm
 from timellm_cli.fetching.fetch import SILENT, Reporter, provide
@@ -168,6 +168,11 @@ def _check_data(config: Config) -> Check:
     path = data_path(config.data)
     if path.is_file():
         return Check("data", True, str(path))
+    if holds_several(path):
+        try:
+            return Check("data", True, f"{len(data_files(path)):,} files of {path}")
+        except DataError as error:
+            return Check("data", False, error.message, error.hint)
     return Check("data", False, f"no file {path}", remedy_for_data(config.data))
 
 

@@ -3,7 +3,8 @@
 import csv
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Forecast:
     `columns` are in the order of the input. Dates are wall times; `last_known` and `dates` (H) are theirs as the input
     writes them. `actual_HC` holds what the input knows of the forecast's time, NaN beyond
     its end. `resolution_C` is the step below which a channel's digits mean nothing. `bands` are the narrowest first.
+    `series` is the id of one of many series, and `id_column` names their column.
     """
 
     date_column: str
@@ -55,6 +57,8 @@ class Forecast:
     last_known: str
     dates: list[str]
     bands: tuple[Band, ...] = ()
+    id_column: str | None = None
+    series: str = ""
 
     @property
     def known_steps(self) -> int:
@@ -62,17 +66,35 @@ class Forecast:
         return int(np.isfinite(self.actual_HC).all(axis=1).sum())
 
 
-def to_csv(forecast: Forecast, delimiter: str) -> str:
+def to_csv(forecast: Forecast, delimiter: str, *, header: bool = True) -> str:
     """A header and H rows: the date, every channel in the order of the input, then each channel's bands.
 
-    Their columns are named as other forecasting tools do: `OT-lo-95`, `OT-lo-80`, `OT-hi-80`, `OT-hi-95`.
+    Their columns are named as other forecasting tools do: `OT-lo-95`, `OT-lo-80`, `OT-hi-80`, `OT-hi-95`. The id of
+    one of many series comes first.
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     columns = [*_value_columns(forecast), *_band_columns(forecast)]
-    writer.writerow([forecast.date_column, *(name for name, _, _ in columns)])
-    for step, date in enumerate(forecast.dates):
-        writer.writerow([date, *(_cell(values_H[step], resolution) for _, values_H, resolution in columns)])
+    ids = [] if forecast.id_column is None else [forecast.id_column]
+    if header:
+        writer.writerow([*ids, forecast.date_column, *(name for name, _, _ in columns)])
+    own = [] if forecast.id_column is None else [forecast.series]
+    cells = [_cells(values_H, resolution) for _, values_H, resolution in columns]
+    writer.writerows([*own, date, *row] for date, *row in zip(forecast.dates, *cells, strict=True))
+    return text.getvalue()
+
+
+def to_wide_csv(forecast: Forecast, delimiter: str, *, header: bool = True) -> str:
+    """A header and one line: the id, then H values F1, F2, ... of the one column, then the ends of its bands."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    columns = [*_value_columns(forecast), *_band_columns(forecast)]
+    steps = range(1, len(forecast.dates) + 1)
+    endings = [name.removeprefix(forecast.columns[0]) for name, _, _ in columns]
+    if header:
+        writer.writerow([forecast.id_column, *(f"F{step}{ending}" for ending in endings for step in steps)])
+    cells = (cell for _, values_H, resolution in columns for cell in _cells(values_H, resolution))
+    writer.writerow([forecast.series, *cells])
     return text.getvalue()
 
 
@@ -93,8 +115,9 @@ def _band_columns(forecast: Forecast) -> list[_Column]:
     return columns
 
 
-def _cell(value: float, resolution: float) -> str:
-    return f"{value:.{decimals_of(resolution)}f}" if math.isfinite(value) else ""
+def _cells(values_H: Floats, resolution: float) -> list[str]:
+    form = f"{{:.{decimals_of(resolution)}f}}".format
+    return [form(value) if math.isfinite(value) else "" for value in values_H.tolist()]
 
 
 def to_json(forecast: Forecast) -> dict[str, Any]:
@@ -123,6 +146,33 @@ def _by_channel(forecast: Forecast, values: Floats) -> dict[str, list[float | No
         name: [round(float(value), decimals_of(resolution)) if math.isfinite(value) else None for value in channel]
         for name, channel, resolution in zip(forecast.columns, values.T, forecast.resolution_C, strict=True)
     }
+
+
+def join_forecasts(forecasts: Sequence[Forecast]) -> Forecast:
+    """The forecasts of series that end together, as the channels of one: for a table or a picture."""
+    first = forecasts[0]
+    same = [one for one in forecasts if one.last_known == first.last_known and one.columns == first.columns]
+
+    def joined(values: Iterable[Floats]) -> Floats:
+        return np.concatenate(list(values), axis=-1)
+
+    one_column = len(first.columns) == 1
+    return replace(
+        first,
+        columns=tuple(one.series if one_column else f"{one.series} {name}" for one in same for name in one.columns),
+        history_TC=joined(one.history_TC for one in same),
+        values_HC=joined(one.values_HC for one in same),
+        actual_HC=joined(one.actual_HC for one in same),
+        resolution_C=joined(one.resolution_C for one in same),
+        bands=tuple(
+            Band(
+                band.level,
+                joined(one.bands[place].low_HC for one in same),
+                joined(one.bands[place].high_HC for one in same),
+            )
+            for place, band in enumerate(first.bands)
+        ),
+    )
 
 
 _BARS = "▁▂▃▄▅▆▇█"

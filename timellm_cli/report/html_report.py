@@ -17,6 +17,7 @@ from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
 from timellm_cli.report.charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
+from timellm_cli.report.tables import describe_samples
 from timellm_cli.report.train_summary import memory_line, quote
 from timellm_cli.training.records import MemoryMeasured
 from timellm_cli.units import format_change, format_figure, format_memory
@@ -41,6 +42,8 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
     shown = by_path[_middle_run(best)]
     return environment.get_template("report.html.jinja").render(
         leaderboard=leaderboard,
+        shown_channels=_shown_channels(leaderboard),
+        samples=describe_samples(leaderboard.windows, leaderboard.samples, leaderboard.series),
         best=best,
         baseline=leaderboard.best_baseline,
         config=shown.config,
@@ -132,6 +135,18 @@ def _strip(leaderboard: Leaderboard) -> dict[str, Any] | None:
         positions = [position(run.mse) for run in entry.runs if math.isfinite(run.mse)]
         models.append((entry.name, styles.get(entry.name, "baseline"), positions))
     return {"models": models, "baseline": position(baseline), "low": low, "high": high}
+
+
+_MOST_SERIES = 500
+
+
+def _shown_channels(leaderboard: Leaderboard) -> list[str]:
+    """All channels of a table; of a panel the series with the highest MSE, those first."""
+    channels = leaderboard.best_model.channels
+    if leaderboard.series is None:
+        return list(channels)
+    known = [name for name, errors in channels.items() if math.isfinite(errors.mse)]
+    return sorted(known, key=lambda name: -channels[name].mse)[:_MOST_SERIES]
 
 
 def _highest(leaderboard: Leaderboard) -> float:

@@ -33,15 +33,22 @@ def _flow(plan: Plan) -> list[Pair]:
     batch, rows, patches = counts.batch_size, counts.train.rows, counts.patch_nums
     by_stride = f" // {data.window_stride}" if data.window_stride > 1 else ""
     starts = f"({rows:,} - {window.seq_len} - {window.pred_len}){by_stride} + 1"
-    channels, values = format_count(counts.channels, "channel"), format_count(len(plan.data.columns), "value")
+    kind = "channel" if counts.series is None else "column"
+    channels, values = (
+        format_count(counts.dataset_len // counts.windows, kind),
+        format_count(len(plan.data.columns), "value"),
+    )
+    counted = f"{starts} = {counts.windows:,} windows in the {rows:,} rows of train"
+    if counts.series is not None:
+        counted = f"{counts.windows:,} windows in the {rows:,} rows of train, those of each series counted alone"
     per_epoch = f"{counts.dataset_len:,} // {batch} = {counts.steps_per_epoch:,} steps an epoch"
     pieces = f"({window.seq_len} - {model.patch_len}) // {model.patch_stride} + 2 = {patches}"
     each = f"{plan.prompt.tokens.total} + {patches} = {plan.tokens_per_sample:,} a sample"
     return [
         ("row", f"a line of the CSV: a timestamp and {values}; {plan.data.rows:,} rows"),
         (_TO, f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"),
-        ("window", f"{starts} = {counts.windows:,} windows in the {rows:,} rows of train"),
-        (_TO, "one channel at a time"),
+        ("window", counted),
+        (_TO, f"one {kind} at a time"),
         ("sample", f"{counts.windows:,} x {channels} = {counts.dataset_len:,} samples"),
         (_TO, f"{format_count(batch, 'sample')} at a time, in shuffled order"),
         ("batch", f"{per_epoch}, {format_count(counts.samples_dropped_per_epoch, 'sample')} left over"),

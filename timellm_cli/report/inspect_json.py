@@ -10,7 +10,8 @@ from timellm_cli.splits import SPLITS
 def plan_record(plan: Plan) -> dict[str, Any]:
     """The stable object of `inspect --json`. Counts are integers, memory is in bytes, what is not known is null.
 
-    - `dataset`, `data_path`, `data_file_present`, `rows`, `channels`, `columns`, `features`
+    - `dataset`, `data_path`, `data_file_present`, `rows`, `series` (null without an id column), `channels`, `columns`,
+      `features`
     - `seq_len`, `pred_len`, `window_stride`, `patch_len`, `patch_stride`, `batch_size`, `epochs`, `save_steps`
     - `windows`, `dataset_len` (training), `steps_per_epoch`, `total_steps`, `optimizer_updates`,
       `samples_dropped_per_epoch`, `step_checkpoints_written`, `step_checkpoints_kept`
@@ -41,7 +42,7 @@ _CONFIGURED = (
     "train.batch_size", "train.epochs", "run.save_steps",
 )  # fmt: skip
 _COUNTED = (
-    "channels", "windows", "dataset_len", "steps_per_epoch", "total_steps", "optimizer_updates",
+    "series", "channels", "windows", "dataset_len", "steps_per_epoch", "total_steps", "optimizer_updates",
     "samples_dropped_per_epoch", "step_checkpoints_written", "step_checkpoints_kept", "patch_nums", "patches_per_step",
 )  # fmt: skip
 

@@ -46,7 +46,8 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     headline = f"{name}: {window.seq_len} rows of history, {window.pred_len} rows of forecast, features {data.features}"
     yield Text(headline, style="bold")
     source = "counted in the file" if plan.data.read else "as known of this dataset; its file is not here"
-    yield section(f"Data: {plan.data.rows:,} rows, {source}", _data_table(plan))
+    series = "" if plan.counts.series is None else f" of {plan.counts.series:,} series"
+    yield section(f"Data: {plan.data.rows:,} rows{series}, {source}", _data_table(plan))
     if plan.data.notes:
         yield Padding(Text("\n".join(f"note: {note}" for note in plan.data.notes)), (0, 0, 0, 1))
     yield section("Training", _facts(_training_rows(plan)))
@@ -65,11 +66,12 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
 
 
 def _data_table(plan: Plan) -> Table:
-    table = _table(" split", "rows", "windows", "channels", "samples")
+    is_panel = plan.counts.series is not None
+    table = _table(" split", "rows", "windows", "columns" if is_panel else "channels", "samples")
     for split in SPLITS:
         count = getattr(plan.counts, split)
-        channels = count.samples // count.windows
-        table.add_row(f" {split}", f"{count.rows:,}", f"{count.windows:,}", f"{channels:,}", f"{count.samples:,}")
+        columns = count.samples // count.windows
+        table.add_row(f" {split}", f"{count.rows:,}", f"{count.windows:,}", f"{columns:,}", f"{count.samples:,}")
     return table
 
 
@@ -80,8 +82,10 @@ def _facts(rows: Iterator[Row]) -> Padding:
 
 def _training_rows(plan: Plan) -> Iterator[Row]:
     counts, train, run = plan.counts, plan.config.train, plan.config.run
-    channels = format_count(counts.channels, "channel")
-    yield "windows", f"{counts.windows:,}", "to train on, of each channel"
+    channels, each = format_count(counts.dataset_len // counts.windows, "channel"), "of each channel"
+    if counts.series is not None:
+        channels, each = format_count(counts.dataset_len // counts.windows, "column"), "of all series"
+    yield "windows", f"{counts.windows:,}", f"to train on, {each}"
     yield "dataset_len", f"{counts.dataset_len:,}", f"training samples: windows x {channels}"
     yield "steps_per_epoch", f"{counts.steps_per_epoch:,}", f"steps, or iterations, of {train.batch} samples"
     yield "samples dropped", f"{counts.samples_dropped_per_epoch:,}", "at the end of an epoch, less than a batch"

@@ -218,10 +218,12 @@ def milestone(record: records.Record) -> str:
 
 
 @contextmanager
-def scoring_progress(name: str, samples: int) -> Iterator[Callable[[int], None]]:
+def scoring_progress(
+    name: str, samples: int, verb: str = "Scoring", noun: str = "samples"
+) -> Iterator[Callable[[int], None]]:
     """Show how many of `samples` samples are scored. Call the yielded function with the number of each batch."""
     if not err.is_terminal:
-        done, update = 0, say_now_and_then(lambda done: f"Scoring {name}: {done:,} of {samples:,} samples")
+        done, update = 0, say_now_and_then(lambda done: f"{verb} {name}: {done:,} of {samples:,} {noun}")
 
         def add(scored: int) -> None:
             nonlocal done
@@ -231,7 +233,7 @@ def scoring_progress(name: str, samples: int) -> Iterator[Callable[[int], None]]
         yield add
         return
     columns = (
-        TextColumn("Scoring {task.description}", markup=False),
+        TextColumn(f"{verb} {{task.description}}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -10,11 +10,12 @@ from rich.text import Text
 from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
-from timellm_cli.report.tables import titled_table
+from timellm_cli.report.tables import describe_samples, titled_table
 from timellm_cli.units import format_change, format_count, format_figure
 
 _RAW = ("MSE in\nCSV units", "MAE in\nCSV units")
 _MOST_CHANNELS = 40
+_WORST = 10
 
 
 @group()
@@ -23,7 +24,7 @@ def render(leaderboard: Leaderboard) -> Iterator[RenderableType]:
     channels = len(leaderboard.channels)
     yield Text.assemble(
         (f"{leaderboard.data}, {leaderboard.split} split: ", "bold"),
-        f"{leaderboard.windows:,} windows x {format_count(channels, 'channel')} = {leaderboard.samples:,} samples, "
+        f"{describe_samples(leaderboard.windows, leaderboard.samples, leaderboard.series)}, "
         f"{format_count(leaderboard.pred_len, 'step')} each",
     )
     yield _models(leaderboard)
@@ -34,10 +35,13 @@ def render(leaderboard: Leaderboard) -> Iterator[RenderableType]:
             yield Text(f"{entry.name}: {_coverage(entry.coverage)}")
     for note in leaderboard.notes:
         yield Text(f"note: {note}", style="yellow")
+    if leaderboard.series is not None:
+        yield _mean_of_series(leaderboard)
     if channels > 1:
         yield _by_channel(leaderboard)
-        if channels > _MOST_CHANNELS:
-            yield Text(f"and {channels - _MOST_CHANNELS} more channels: --json has them all", style="dim")
+        shown = _MOST_CHANNELS if leaderboard.series is None else _WORST
+        if channels > shown:
+            yield Text(f"and {channels - shown:,} more: --json has them all", style="dim")
     if leaderboard.pred_len > 1:
         yield _by_part(leaderboard)
 
@@ -80,24 +84,44 @@ def _coverage(coverages: Sequence[Coverage]) -> str:
     """The coverage of the usual levels, or of all levels if there are none of these."""
     shown = [one for one in coverages if one.level in USUAL_LEVELS] or coverages
     return "; ".join(
-        f"{one.level} % bands held {one.coverage:.1f} ± {one.error:.1f} % of the values, mean width {one.width:.2f}"
+        f"{one.level} % bands held {one.coverage:.1f}{_spread(one.error)} % of the values, mean width {one.width:.2f}"
         for one in shown
     )
 
 
+def _spread(error: float) -> str:
+    """Nothing where too few windows were scored to know it."""
+    return f" ± {error:.1f}" if isfinite(error) else ""
+
+
 def _by_channel(leaderboard: Leaderboard) -> Table:
+    """The first channels of a table; of a panel the series with the highest MSE, and what their bands held."""
     entry, baseline = leaderboard.best_model, leaderboard.best_baseline
-    table = titled_table(f"{entry.name}, by channel")
-    table.add_column("channel", overflow="fold")
-    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", *_RAW))
-    for name, errors in list(entry.channels.items())[:_MOST_CHANNELS]:
+    channels = list(entry.channels.items())[:_MOST_CHANNELS]
+    title = "by channel"
+    covered: tuple[Coverage, ...] = ()
+    if leaderboard.series is not None:
+        known = [item for item in entry.channels.items() if isfinite(item[1].mse)]
+        channels = sorted(known, key=lambda item: -item[1].mse)[:_WORST]
+        title = f"the {len(channels)} series with the highest MSE"
+        covered = tuple(one for one in entry.coverage if one.level in USUAL_LEVELS)
+    table = titled_table(f"{entry.name}, {title}")
+    table.add_column("channel" if leaderboard.series is None else "series", overflow="fold")
+    more = _RAW if leaderboard.series is None else tuple(f"{one.level} % bands\nheld, %" for one in covered)
+    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", *more))
+    for name, errors in channels:
         table.add_row(
             Text(name),
             *_side_by_side(errors, baseline.channels[name]),
-            format_figure(errors.mse_raw),
-            format_figure(errors.mae_raw),
+            *(() if leaderboard.series is not None else (format_figure(errors.mse_raw), format_figure(errors.mae_raw))),
+            *(f"{one.channels[name]:.1f}" for one in covered),
         )
     return table
+
+
+def _mean_of_series(leaderboard: Leaderboard) -> Text:
+    means = (f"{entry.name} {entry.channel_mean[0]:.4f} / {entry.channel_mean[1]:.4f}" for entry in leaderboard.entries)
+    return Text(f"MSE / MAE as the mean of the series, each with the same weight: {', '.join(means)}")
 
 
 def _by_part(leaderboard: Leaderboard) -> Table:

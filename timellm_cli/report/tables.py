@@ -8,6 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.units import format_count
+
 
 def titled_table(title: str, **options: Any) -> Table:
     """An empty table under a bold title on the left."""
@@ -27,3 +29,13 @@ def line_up(rows: Iterable[Iterable[Text]], *justify: Literal["left", "right"]) 
     for row in rows:
         table.add_row(*row)
     return Padding(table, (0, 0, 0, 1), expand=False)
+
+
+def describe_samples(windows: int, samples: int, series: int | None, noun: str = "samples") -> str:
+    """'8,209 windows x 7 channels = 57,463 samples'; for a panel '8,209 windows of 20 series = 8,209 samples'."""
+    columns = samples // windows if windows else 0
+    of = f" of {series:,} series" if series is not None else ""
+    times = (
+        f" x {format_count(columns, 'channel')}" if series is None else f" x {columns} columns" if columns > 1 else ""
+    )
+    return f"{windows:,} windows{of}{times} = {samples:,} {noun}"

@@ -15,9 +15,9 @@ from rich.text import Text
 from timellm_cli.config import Config
 from timellm_cli.console import print_command, print_lines
 from timellm_cli.counts import RunCounts
-from timellm_cli.report.tables import titled_table
+from timellm_cli.report.tables import describe_samples, titled_table
 from timellm_cli.training.records import MemoryMeasured, RunFinished
-from timellm_cli.units import format_count, format_duration, format_memory
+from timellm_cli.units import format_duration, format_memory
 
 
 def print_start(
@@ -36,9 +36,9 @@ def print_start(
     quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
     drawn = ", weights drawn at random" if llm.weights == "random" else ""
     layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
+    samples = describe_samples(counts.windows, counts.dataset_len, counts.series, "training samples")
     lines = {
-        "data": f"{config.data.dataset}, {counts.windows:,} windows x {format_count(counts.channels, 'channel')} = "
-        f"{counts.dataset_len:,} training samples",
+        "data": f"{config.data.dataset}, {samples}",
         "steps": f"{counts.steps_per_epoch:,} an epoch, {counts.total_steps:,} in all, of {train.batch} samples each",
         "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
         "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen{drawn}",

@@ -40,7 +40,8 @@ FORMAT_VERSION = 3
 class Checkpoint:
     """A trained model without its LLM. With `training`, a run can continue from it.
 
-    `columns` are the value columns in the scaler's order, target last. `cadence` is the text of one
+    `columns` are the value columns, target last, `ids` those of the series; the scaler has each column of every series,
+    the first column first. `cadence` is the text of one
     (`data/cadence.py`). `date_format` says how the trained file writes its timestamps, `rows` which rows each split
     had. `training_id` is the same in every file of one training, resumed or not; empty for imported weights.
     `intervals` are there where these very weights were scored on the validation windows.
@@ -50,6 +51,7 @@ class Checkpoint:
     config: Config
     scaler: Scaler
     columns: tuple[str, ...]
+    ids: tuple[str, ...]
     cadence: str
     date_format: str
     rows: dict[str, RowsIdentity]
@@ -91,6 +93,7 @@ class Checkpoint:
             config=config,
             scaler=data.scaler,
             columns=data.table.columns,
+            ids=data.table.series.ids,
             cadence=to_text(data.table.cadence),
             date_format=data.table.date_format,
             rows=data.identity,
@@ -167,6 +170,7 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
             "std": torch.as_tensor(checkpoint.scaler.std_C, dtype=torch.float64),
         },
         "columns": list(checkpoint.columns),
+        "ids": list(checkpoint.ids),
         "cadence": checkpoint.cadence,
         "date_format": checkpoint.date_format,
         "rows": {split: asdict(identity) for split, identity in checkpoint.rows.items()},
@@ -191,29 +195,30 @@ def _sound(name: str, tensor: Any) -> Tensor:
     return tensor.detach()
 
 
-def _scaler_from(plain: Mapping[str, Any], columns: Sequence[Any]) -> Scaler:
-    """Raises ValueError where a mean or a deviation is missing, or a column has no name."""
+def _scaler_from(plain: Mapping[str, Any], columns: Sequence[Any], ids: Sequence[Any]) -> Scaler:
+    """Raises ValueError where a mean or a deviation is missing, or a column or series has no name."""
     scaler = Scaler(_sound("mean", plain["mean"]).numpy(), _sound("std", plain["std"]).numpy())
     if (scaler.std_C <= 0).any():
         raise ValueError("a deviation is not above 0")
-    if not all(isinstance(column, str) for column in columns):
-        raise ValueError("a column's name is no text")
-    if not scaler.mean_C.shape == scaler.std_C.shape == (len(columns),):
-        raise ValueError(f"{scaler.mean_C.shape} means and {scaler.std_C.shape} deviations of {len(columns)} columns")
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in (*columns, *ids)):
+        raise ValueError("the name of a column or series is no text")
+    channels = len(columns) * len(ids)
+    if not scaler.mean_C.shape == scaler.std_C.shape == (channels,):
+        raise ValueError(f"{scaler.mean_C.shape} means and {scaler.std_C.shape} deviations of {channels} channels")
     return scaler
 
 
 def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: int) -> Intervals:
     """Raises ValueError where the numbers are not of these channels and steps."""
     channels, levels, halves_LCH = tuple(plain["channels"]), tuple(plain["levels"]), plain["halves_LCH"]
-    if tuple(halves_LCH.shape) != (len(levels), len(channels), pred_len) or not set(channels) <= set(columns):
+    known = plain["pooled"] or set(channels) <= set(columns)
+    if tuple(halves_LCH.shape) != (len(levels), len(channels), pred_len) or not known:
         raise ValueError(f"bands of shape {tuple(halves_LCH.shape)}")
     errors = tuple(map(float, plain["errors"]))
     if len(errors) != len(levels):
         raise ValueError(f"{len(errors)} standard errors of {len(levels)} bands")
-    return Intervals(
-        channels, plain["period"], plain["windows"], levels, _sound("bands", halves_LCH).float().numpy(), errors
-    )
+    halves = _sound("bands", halves_LCH).float().numpy()
+    return Intervals(channels, plain["period"], plain["windows"], levels, halves, errors, bool(plain["pooled"]))
 
 
 def _text(plain: Mapping[str, Any], key: str) -> str:
@@ -247,13 +252,14 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
     try:
         weights = {name: _sound(str(name), weight) for name, weight in plain["weights"].items()}
         config, bands = Config.model_validate_json(plain["config"]), plain["intervals"]
-        scaler = _scaler_from(plain["scaler"], plain["columns"])
+        scaler = _scaler_from(plain["scaler"], plain["columns"], plain["ids"])
         parse_cadence(plain["cadence"])
         return Checkpoint(
             weights=weights,
             config=config,
             scaler=scaler,
             columns=tuple(plain["columns"]),
+            ids=tuple(plain["ids"]),
             cadence=plain["cadence"],
             date_format=_text(plain, "date_format"),
             rows={split: _rows_from(plain["rows"][split]) for split in SPLITS},

@@ -78,7 +78,7 @@ class _EncodedBatches(Dataset[Batch]):
 
     def __getitem__(self, numbers: list[int]) -> Batch:
         batch = self._samples.batch(numbers)
-        return replace(batch, prompt=self._encoder.encode(batch.history_BT))
+        return replace(batch, prompt=self._encoder.encode(batch.history_BT, batch.series))
 
 
 def prefetch(batches: Iterable[Batch]) -> Generator[Batch]:

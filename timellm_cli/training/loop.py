@@ -281,7 +281,7 @@ class Trainer:
         """Channel and rows of the samples at these positions of the batch; rows count from 1 below the header."""
         rows = self._config.window.seq_len + self._config.window.pred_len
         named = [
-            f"'{self._data.table.columns[channel]}' rows {start + 1:,} to {start + rows:,}"
+            f"'{self._data.table.channels[channel]}' rows {start + 1:,} to {start + rows:,}"
             for channel, start in zip(
                 batch.channel_B[positions].tolist(), batch.start_B[positions].tolist(), strict=True
             )

@@ -101,6 +101,11 @@ def continue_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> C
 def require_same_data(data: ForecastData, checkpoint: Checkpoint) -> None:
     """Raise DataError where a run would continue with other columns or rows than it was started with."""
     path, columns = data_path(data.config.data), data.table.columns
+    if data.table.series.ids != checkpoint.ids:
+        raise DataError(
+            f"the run was trained on {len(checkpoint.ids):,} series, and those of '{path}' are others",
+            "put the file back that the run was started with",
+        )
     if columns != checkpoint.columns:
         raise DataError(
             f"the run was trained on the columns {', '.join(checkpoint.columns)}, "

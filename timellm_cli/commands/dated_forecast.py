@@ -1,0 +1,90 @@
+"""From the model's output to a dated forecast in the CSV's units: the part that every kind of `predict` shares."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from timellm_cli.console import print_note
+from timellm_cli.data.dates import DateStyle
+from timellm_cli.data.forecast_input import ForecastInput
+from timellm_cli.data.scale import Floats, Scaler
+from timellm_cli.files import writing
+from timellm_cli.report.forecast import Band, Forecast, Stamps, plot_forecast
+from timellm_cli.training.checkpoint import Checkpoint
+
+_DIGITS = 1e-5
+"""Digits of a forecast that mean something, as a share of a channel's standard deviation: about float32's."""
+
+
+def date_forecast(
+    given: ForecastInput,
+    trained: Checkpoint,
+    scaler: Scaler,
+    history_TC: Floats,
+    future_HC: Floats,
+    levels: tuple[int, ...],
+) -> Forecast:
+    """The forecast after `given`: values and bands in the CSV's units, dates, and columns in the order of the input.
+
+    `history_TC` and `future_HC` are standardised by `scaler`.
+    """
+    values_HC = scaler.restore(future_HC)
+    positions = [trained.columns.index(column) for column in given.order]
+    style, stamps = given.table.style, given.dates(len(values_HC))
+    bands = _bands(given, trained, scaler, history_TC, values_HC, levels)
+    return Forecast(
+        date_column=trained.config.data.date_column,
+        columns=given.order,
+        history_dates_T=_walls(style, given.table.stamps.to_list()),
+        history_TC=given.table.values[:, positions],
+        dates_H=_walls(style, stamps),
+        values_HC=values_HC[:, positions],
+        actual_HC=given.actual(len(values_HC))[:, positions],
+        resolution_C=scaler.std_C[positions] * _DIGITS,
+        last_known=style.write(given.table.stamps[-1]),
+        dates=[style.write(stamp) for stamp in stamps],
+        bands=tuple(
+            Band(level, (values_HC - half_HC)[:, positions], (values_HC + half_HC)[:, positions])
+            for level, half_HC in bands
+        ),
+    )
+
+
+def _bands(
+    given: ForecastInput,
+    trained: Checkpoint,
+    scaler: Scaler,
+    history_TC: Floats,
+    values_HC: Floats,
+    levels: tuple[int, ...],
+) -> tuple[tuple[int, Floats], ...]:
+    """Level and half-widths (H, C) in the CSV's units; NaN beyond pred_len and for channels that were not validated."""
+    if not levels:
+        return ()
+    intervals, window = trained.intervals, trained.config.window
+    assert intervals is not None
+    row_C = intervals.rows_of(given.table)
+    validated = (row_C >= 0).nonzero()[:, 0].tolist()
+    history_BT = torch.from_numpy(history_TC[-window.seq_len :, validated].T.copy())
+    known = min(len(values_HC), window.pred_len)
+    bands = []
+    for level in levels:
+        half_HC = np.full_like(values_HC, np.nan)
+        half_BH = intervals.around(level, history_BT, row_C[validated]).numpy()
+        half_HC[:known, validated] = half_BH.T[:known] * scaler.std_C[validated]
+        bands.append((level, half_HC))
+    return tuple(bands)
+
+
+def _walls(style: DateStyle, stamps: list[datetime]) -> Stamps:
+    return np.array([style.wall(stamp) for stamp in stamps], dtype="datetime64[us]")
+
+
+def draw(forecast: Forecast, path: Path) -> None:
+    """Write the picture of a forecast, and print what its reader must know."""
+    with writing(path):
+        notes = plot_forecast(forecast, path)
+    for note in notes:
+        print_note(note)
