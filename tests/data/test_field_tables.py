@@ -7,7 +7,7 @@ import pytest
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import continue_stamps
-from timellm_cli.data.columns import date_columns, split_stamps
+from timellm_cli.data.columns import date_columns, split_stamp, words_of
 from timellm_cli.data.csv_format import open_csv
 from timellm_cli.data.read_table import read_table
 from timellm_cli.data.rows import read_rows
@@ -102,8 +102,9 @@ def test_what_follows_a_file_is_read_back_in_its_style_to_the_letter(
     table, data = read(path, **options), configured(path, **options)
     dates = date_columns(table.csv, data)
     texts = [table.style.write(stamp) for stamp in continue_stamps(table.stamps[-1], table.cadence, 40)]
-    cells = split_stamps(table.csv, dates, texts)
-    assert cells is not None and [" ".join(own) for own in cells] == texts
+    cells = [split_stamp(text, words_of(table.csv, dates)) for text in texts]
+    assert {len(own) for own in cells} == {len(dates)}
+    assert [" ".join(own) for own in cells] == texts
     after = tmp_path / "after.csv"
     with after.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=table.csv.delimiter)

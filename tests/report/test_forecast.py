@@ -3,6 +3,7 @@
 import csv
 import io
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from timellm_cli.config import DataConfig
+from timellm_cli.data.csv_format import open_csv
 from timellm_cli.report.charts import families_for
 from timellm_cli.report.forecast import (
     MOST_PANELS,
@@ -18,9 +21,9 @@ from timellm_cli.report.forecast import (
     draw_bars,
     plot_forecast,
     render,
-    to_csv,
     to_json,
 )
+from timellm_cli.report.forecast_file import Layout
 
 HOURS = np.datetime64("2024-01-01T00:00", "us") + np.arange(72) * np.timedelta64(3600, "s")
 
@@ -33,9 +36,13 @@ def make_forecast(columns: tuple[str, ...] = ("load", "OT"), known: int = 0) -> 
     resolution_C = 1e-5 * np.logspace(0, 3, len(columns))
     dates = [f"{hour:%d.%m.%Y %H:%M}" for hour in HOURS.tolist()]
     texts = dates[47], dates[48:]
-    return Forecast(
-        "when", columns, HOURS[:48], ramp_NC[:48], HOURS[48:], ramp_NC[48:], actual_HC, resolution_C, *texts
-    )
+    return Forecast(columns, HOURS[:48], ramp_NC[:48], HOURS[48:], ramp_NC[48:], actual_HC, resolution_C, *texts)
+
+
+def laid_out(header: str, row: str = "x;1;1", **changes: object) -> Layout:
+    """The layout of a CSV with this header and row."""
+    csv_format = open_csv(io.BytesIO(f"{header}\n{row}\n".encode()), None, DataConfig(date_column="when"))
+    return Layout(replace(csv_format, **changes), ("when",))  # type: ignore[arg-type]
 
 
 def show(forecast: Forecast, width: int) -> str:
@@ -45,7 +52,7 @@ def show(forecast: Forecast, width: int) -> str:
 
 
 def test_the_csv_has_dates_columns_and_digits_of_the_input() -> None:
-    text = to_csv(make_forecast(), ";")
+    text = laid_out("when;load;OT").text(make_forecast())
     rows = list(csv.reader(io.StringIO(text), delimiter=";"))
     assert rows[0] == ["when", "load", "OT"]
     assert rows[1] == ["03.01.2024 00:00", "48.00000", "48000.00"]
@@ -54,7 +61,7 @@ def test_the_csv_has_dates_columns_and_digits_of_the_input() -> None:
 
 
 def test_names_with_delimiters_are_quoted() -> None:
-    assert to_csv(make_forecast(("a,b", 'say "x"')), ",").splitlines()[0] == 'when,"a,b","say ""x"""'
+    assert laid_out("when,x").text(make_forecast(("a,b", 'say "x"'))).splitlines()[0] == 'when,"a,b","say ""x"""'
 
 
 def test_json_holds_the_figures_of_the_csv_and_what_is_known() -> None:

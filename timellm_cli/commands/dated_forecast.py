@@ -35,7 +35,6 @@ def date_forecast(
     style, stamps = given.table.style, given.dates(len(values_HC))
     bands = _bands(given, trained, scaler, history_TC, values_HC, levels)
     return Forecast(
-        date_column=trained.config.data.date_column,
         columns=given.order,
         history_dates_T=_walls(style, given.table.stamps.to_list()),
         history_TC=given.table.values[:, positions],
@@ -45,6 +44,7 @@ def date_forecast(
         resolution_C=scaler.std_C[positions] * _DIGITS,
         last_known=style.write(given.table.stamps[-1]),
         dates=[style.write(stamp) for stamp in stamps],
+        is_naive=not style.offset,
         bands=tuple(
             Band(level, (values_HC - half_HC)[:, positions], (values_HC + half_HC)[:, positions])
             for level, half_HC in bands

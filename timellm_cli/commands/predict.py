@@ -12,6 +12,7 @@ from timellm_cli.commands.predict_panel import Request
 from timellm_cli.commands.predict_panel import run as run_panel
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note
+from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import read_input
 from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.datasets import csv_named
@@ -20,7 +21,8 @@ from timellm_cli.evaluation.bands import choose_levels
 from timellm_cli.files import check_target, replacing, writing
 from timellm_cli.model.runner import gpu_memory_errors
 from timellm_cli.planning.hardware import look_at_machine
-from timellm_cli.report.forecast import Forecast, render, to_csv, to_json
+from timellm_cli.report.forecast import Forecast, render, to_json
+from timellm_cli.report.forecast_file import Layout
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 
 _FEW_CALLS = 3
@@ -73,7 +75,7 @@ def run(
     forecast = date_forecast(given, trained, trained.scaler, history_TC, future_HC, shown_levels)
     _show(
         forecast,
-        given.table.csv.delimiter,
+        Layout(given.table.csv, date_columns(given.table.csv, config.data)),
         output,
         plot,
         {**_about(checkpoint, source, config, steps), **to_json(forecast)} if as_json else None,
@@ -90,17 +92,17 @@ def _forecast(trained: Checkpoint, config: Config, history_TC: Floats, steps: in
 
 
 def _show(
-    forecast: Forecast, delimiter: str, output: Path | None, plot: Path | None, as_json: dict[str, Any] | None
+    forecast: Forecast, layout: Layout, output: Path | None, plot: Path | None, as_json: dict[str, Any] | None
 ) -> None:
     if output is not None:
         with writing(output), replacing(output) as file:
-            file.write(to_csv(forecast, delimiter).encode())
+            file.writelines(layout.pieces([forecast], output))
     if plot is not None:
         draw(forecast, plot)
     if as_json is not None:
         print_json(as_json)
     elif output is None:
-        print_data(to_csv(forecast, delimiter))
+        print_data(layout.text(forecast))
     if output is not None or (sys.stdout.isatty() and as_json is None):
         err.print(render(forecast, err.width))
 

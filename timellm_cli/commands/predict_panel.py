@@ -11,6 +11,7 @@ from timellm_cli.commands.dated_forecast import date_forecast, draw
 from timellm_cli.commands.open_checkpoint import open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note
+from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import ForecastInput, continue_rows, read_known_rows, split_panel
 from timellm_cli.data.rows import Rows
 from timellm_cli.data.scale import Floats, Scaler, require_computable
@@ -19,7 +20,8 @@ from timellm_cli.errors import DataError
 from timellm_cli.files import replacing, writing
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.hardware import look_at_machine
-from timellm_cli.report.forecast import Forecast, join_forecasts, render, to_csv, to_json, to_wide_csv
+from timellm_cli.report.forecast import Forecast, join_forecasts, render, to_json
+from timellm_cli.report.forecast_file import Layout
 from timellm_cli.report.progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint
 
@@ -63,7 +65,8 @@ def run(trained: Checkpoint, config: Config, content: Path | bytes, request: Req
         gpu_memory_errors(),
         scoring_progress(config.run.name, count, "Forecasting", "series") as add,
     ):
-        shown = _write(batches.forecasts(rows, add), rows.csv.delimiter, request, batches.skipped)
+        layout = Layout(rows.csv, date_columns(rows.csv, config.data), request.wide)
+        shown = _write(batches.forecasts(rows, add), layout, request, batches.skipped)
     _print_skipped(batches.skipped, count)
     if request.plot is not None and shown:
         draw(join_forecasts(shown), request.plot)
@@ -142,32 +145,26 @@ class _Batches:
 
 
 def _write(
-    forecasts: Iterator[Forecast], delimiter: str, request: Request, skipped: Mapping[str, str]
+    forecasts: Iterator[Forecast], layout: Layout, request: Request, skipped: Mapping[str, str]
 ) -> list[Forecast]:
     """Write the forecasts where they go; returns the first ones. Raises DataError where there are none."""
     shown: list[Forecast] = []
 
-    def texts() -> Iterator[str]:
-        for number, forecast in enumerate(forecasts):
-            if number < _SHOWN:
-                shown.append(forecast)
-            yield (to_wide_csv if request.wide else to_csv)(forecast, delimiter, header=number == 0)
-        _require_some(shown, skipped)
-
-    if request.about is not None:
-        series = {}
+    def noted() -> Iterator[Forecast]:
         for forecast in forecasts:
             if len(shown) < _SHOWN:
                 shown.append(forecast)
-            series[forecast.series] = to_json(forecast)
+            yield forecast
         _require_some(shown, skipped)
+
+    if request.about is not None:
+        series = {forecast.series: to_json(forecast) for forecast in noted()}
         print_json({**request.about, "series": series, "skipped": dict(skipped)})
     elif request.output is not None:
         with writing(request.output), replacing(request.output) as file:
-            for text in texts():
-                file.write(text.encode())
+            file.writelines(layout.pieces(noted(), request.output))
     else:
-        print_data("".join(texts()))
+        print_data("".join(layout.text(one, header=not number) for number, one in enumerate(noted())))
     return shown
 
 

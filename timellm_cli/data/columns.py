@@ -26,17 +26,20 @@ def date_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     return parts if data.date_column not in csv.header and set(parts) <= set(csv.header) else (data.date_column,)
 
 
-def split_stamps(csv: CsvFormat, dates: Sequence[str], texts: Sequence[str]) -> list[list[str]] | None:
-    """Timestamps as the cells of the columns `dates`, whose texts they join; None where they cannot be told apart."""
+def words_of(csv: CsvFormat, dates: Sequence[str]) -> tuple[int, ...]:
+    """How many words a cell of each of the date columns has, as the first row shows; none where there is one column."""
     if len(dates) == 1:
-        return [[text] for text in texts]
+        return ()
     _, first = csv.find(0)
-    words = [len(first[csv.header.index(name)].split()) for name in dates]
-    stops = list(accumulate(words))
-    split = [text.split() for text in texts]
-    if any(len(parts) != stops[-1] for parts in split):
-        return None
-    return [[" ".join(parts[stop - count : stop]) for stop, count in zip(stops, words, strict=True)] for parts in split]
+    return tuple(len(first[csv.header.index(name)].split()) for name in dates)
+
+
+def split_stamp(text: str, words: Sequence[int]) -> tuple[str, ...]:
+    """A timestamp as the cells of the date columns with so many words; whole where it has another number of words."""
+    parts = text.split()
+    if not words or sum(words) != len(parts):
+        return (text,)
+    return tuple(" ".join(parts[stop - count : stop]) for stop, count in zip(accumulate(words), words, strict=True))
 
 
 def whole_names(names: Sequence[str], header: Sequence[str]) -> tuple[str, ...]:

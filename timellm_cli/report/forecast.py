@@ -1,7 +1,8 @@
-"""A dated forecast and its four forms: CSV, JSON, a table for the terminal, and a picture. All in the CSV's units."""
+"""A dated forecast as JSON, a table for the terminal, and a picture. All in the CSV's units.
 
-import csv
-import io
+As a file it is laid out as the input (`forecast_file.py`).
+"""
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -43,10 +44,9 @@ class Forecast:
     `columns` are in the order of the input. Dates are wall times; `last_known` and `dates` (H) are theirs as the input
     writes them. `actual_HC` holds what the input knows of the forecast's time, NaN beyond
     its end. `resolution_C` is the step below which a channel's digits mean nothing. `bands` are the narrowest first.
-    `series` is the id of one of many series, and `id_column` names their column.
+    `series` is the id of one of many series, and `id_column` names their column. `is_naive`: dates have no offset.
     """
 
-    date_column: str
     columns: tuple[str, ...]
     history_dates_T: Stamps
     history_TC: Floats
@@ -59,65 +59,12 @@ class Forecast:
     bands: tuple[Band, ...] = ()
     id_column: str | None = None
     series: str = ""
+    is_naive: bool = True
 
     @property
     def known_steps(self) -> int:
         """How many of the forecast's steps the input already holds."""
         return int(np.isfinite(self.actual_HC).all(axis=1).sum())
-
-
-def to_csv(forecast: Forecast, delimiter: str, *, header: bool = True) -> str:
-    """A header and H rows: the date, every channel in the order of the input, then each channel's bands.
-
-    Their columns are named as other forecasting tools do: `OT-lo-95`, `OT-lo-80`, `OT-hi-80`, `OT-hi-95`. The id of
-    one of many series comes first.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    columns = [*_value_columns(forecast), *_band_columns(forecast)]
-    ids = [] if forecast.id_column is None else [forecast.id_column]
-    if header:
-        writer.writerow([*ids, forecast.date_column, *(name for name, _, _ in columns)])
-    own = [] if forecast.id_column is None else [forecast.series]
-    cells = [_cells(values_H, resolution) for _, values_H, resolution in columns]
-    writer.writerows([*own, date, *row] for date, *row in zip(forecast.dates, *cells, strict=True))
-    return text.getvalue()
-
-
-def to_wide_csv(forecast: Forecast, delimiter: str, *, header: bool = True) -> str:
-    """A header and one line: the id, then H values F1, F2, ... of the one column, then the ends of its bands."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    columns = [*_value_columns(forecast), *_band_columns(forecast)]
-    steps = range(1, len(forecast.dates) + 1)
-    endings = [name.removeprefix(forecast.columns[0]) for name, _, _ in columns]
-    if header:
-        writer.writerow([forecast.id_column, *(f"F{step}{ending}" for ending in endings for step in steps)])
-    cells = (cell for _, values_H, resolution in columns for cell in _cells(values_H, resolution))
-    writer.writerow([forecast.series, *cells])
-    return text.getvalue()
-
-
-_Column = tuple[str, Floats, float]
-"""Name, values, and the step below which their digits mean nothing."""
-
-
-def _value_columns(forecast: Forecast) -> list[_Column]:
-    return list(zip(forecast.columns, forecast.values_HC.T, forecast.resolution_C.tolist(), strict=True))
-
-
-def _band_columns(forecast: Forecast) -> list[_Column]:
-    columns = []
-    for channel, (name, resolution) in enumerate(zip(forecast.columns, forecast.resolution_C.tolist(), strict=True)):
-        lows = [(f"{name}-lo-{band.level}", band.low_HC[:, channel], resolution) for band in reversed(forecast.bands)]
-        highs = [(f"{name}-hi-{band.level}", band.high_HC[:, channel], resolution) for band in forecast.bands]
-        columns += [column for column in (*lows, *highs) if np.isfinite(column[1]).any()]
-    return columns
-
-
-def _cells(values_H: Floats, resolution: float) -> list[str]:
-    form = f"{{:.{decimals_of(resolution)}f}}".format
-    return [form(value) if math.isfinite(value) else "" for value in values_H.tolist()]
 
 
 def to_json(forecast: Forecast) -> dict[str, Any]:
@@ -141,9 +88,15 @@ def decimals_of(resolution: float) -> int:
     return max(0, math.ceil(-math.log10(resolution)))
 
 
+def rounded(values: Floats, resolution: float) -> list[float | None]:
+    """The values with the decimals that mean something; None for what is not finite."""
+    decimals = decimals_of(resolution)
+    return [round(value, decimals) if math.isfinite(value) else None for value in values.tolist()]
+
+
 def _by_channel(forecast: Forecast, values: Floats) -> dict[str, list[float | None]]:
     return {
-        name: [round(float(value), decimals_of(resolution)) if math.isfinite(value) else None for value in channel]
+        name: rounded(channel, resolution)
         for name, channel, resolution in zip(forecast.columns, values.T, forecast.resolution_C, strict=True)
     }
 
