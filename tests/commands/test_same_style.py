@@ -133,3 +133,27 @@ def test_a_forecast_of_a_csv_goes_to_parquet_with_times_bands_and_all(cli: Cli, 
     assert forecast.columns == ["when", "load", "load-lo-80", "load-hi-80"]
     assert forecast["when"].to_list() == HOURS[ROWS : ROWS + AHEAD]
     assert (forecast["load-lo-80"] < forecast["load"]).all()
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], [7, 8]], ids=["texts", "integers"])
+def test_a_forecast_of_many_series_in_parquet_has_the_types_of_its_input(
+    cli: Cli, tmp_path: Path, ids: list[object]
+) -> None:
+    days = [at.date() for at in (HOURS[0] + timedelta(days=row) for row in range(ROWS + AHEAD))]
+    parts = [
+        pl.DataFrame(
+            {"unique_id": [own] * len(days), "ds": days, "y": [value(row) * scale for row in range(len(days))]}
+        )
+        for own, scale in zip(ids, (1, 3), strict=True)
+    ]
+    path, written = tmp_path / "own.parquet", tmp_path / "forecast.parquet"
+    pl.concat([part[:ROWS] for part in parts]).write_parquet(path)
+    trained = cli("train", path, *SMALL, "--id-column", "unique_id")
+    assert trained.returncode == 0, trained.stderr
+    best = tmp_path / "checkpoints" / "run" / "best.pt"
+    done = cli("predict", best, path, "-o", written)
+    assert done.returncode == 0, done.stderr
+    expected = pl.concat([part[ROWS:] for part in parts])
+    forecast = pl.read_parquet(written)
+    assert forecast.schema == expected.schema
+    assert forecast.select("unique_id", "ds").equals(expected.select("unique_id", "ds"))

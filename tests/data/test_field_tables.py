@@ -130,7 +130,7 @@ def test_what_follows_a_file_is_read_back_in_its_style_to_the_letter(
         ("jena_dup", "70 rows repeat a timestamp", "--duplicates first, last or mean"),
         ("jitter", "irregular timestamps", "--snap 10min"),
         ("fiscal", "a gap", "--fill linear"),
-        ("nixtla_long", "'H0' is no number", "--exclude unique_id"),
+        ("nixtla_long", "'H0' is no number", "--id-column unique_id, as timestamps repeat"),
     ],
 )
 def test_a_file_that_needs_a_word_is_refused_with_that_word(tables: Path, name: str, words: str, remedy: str) -> None:

@@ -378,3 +378,19 @@ def test_the_same_file_is_the_same_table_from_a_stream(small_csv: Path, tmp_path
     broken = write_csv(tmp_path / "broken.csv", "date,OT", ["2024-01-01,1", "2024-01-02,?"])
     with broken.open("rb") as stream, pytest.raises(DataError, match=r"^standard input, line 3, column 'OT'"):
         read_table(stream, CUSTOM, name="standard input")
+
+
+def test_several_series_are_named_with_the_column_that_tells_them_apart() -> None:
+    rows = [f"2024-01-{day:02},{store},{day * store}.5" for store in (11, 12) for day in range(1, 21)]
+    with pytest.raises(DataError) as caught:
+        read_table(io.BytesIO("\n".join(["date,store,OT", *rows]).encode()), CUSTOM)
+    assert "--id-column store: it tells rows of one timestamp apart" in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        read_table(io.BytesIO("\n".join(["date,store,OT", *rows, rows[0]]).encode()), CUSTOM)
+    assert "name their column with --id-column" in caught.value.hint
+    named = "\n".join(["date,store,OT", *rows]).replace(",11,", ",Paris,").replace(",12,", ",Lyon,")
+    with pytest.raises(DataError) as caught:
+        read_table(io.BytesIO(named.encode()), CUSTOM)
+    assert caught.value.hint.startswith("--id-column store, as timestamps repeat")
+    excluded = CUSTOM.model_copy(update={"id_column": "store"})
+    assert read_table(io.BytesIO(named.encode()), excluded).channels == ("Paris", "Lyon")

@@ -91,8 +91,11 @@ def _ambiguous_dots(csv: CsvFormat, sample: pl.DataFrame) -> Iterator[tuple[str,
                 yield column.name, str(dotted[0])
 
 
-def no_number(csv: CsvFormat, row: int, numbers: pl.Series) -> DataError:
-    """The error of a cell in data row `row` that is text (NaN) or infinite. `numbers` is its whole column, named."""
+def no_number(csv: CsvFormat, row: int, numbers: pl.Series, repeats: bool) -> DataError:
+    """The error of a cell in data row `row` that is text (NaN) or infinite. `numbers` is its whole column, named.
+
+    `repeats`: timestamps repeat, so a column of texts may hold the ids of several series.
+    """
     name = numbers.name
     line, cells = csv.find(row)
     where = f"{csv.name}, line {line}, column '{name}'"
@@ -100,10 +103,14 @@ def no_number(csv: CsvFormat, row: int, numbers: pl.Series) -> DataError:
         return DataError(f"{where}: the value is infinite", "leave the cell empty")
     cell, count = cells[csv.header.index(name)].strip(), int(numbers.is_nan().sum())
     more = f" ({count:,} such cells in the column)" if count > 1 else ""
-    return DataError(f"{where}: '{cell}' is no number{more}", _hint(cell, name, numbers.drop_nulls().is_nan().all()))
+    is_text = bool(numbers.drop_nulls().is_nan().all())
+    if is_text and repeats:
+        remedy = f"--id-column {quote(name)}, as timestamps repeat, so it may say which series a row is of"
+        return DataError(f"{where}: '{cell}' is no number{more}", f"{remedy}; --exclude {quote(name)} leaves it out")
+    return DataError(f"{where}: '{cell}' is no number{more}", _hint(cell, name))
 
 
-def _hint(cell: str, name: str, is_text: bool) -> str:
+def _hint(cell: str, name: str) -> str:
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell):
         return "--thousands , where commas part groups of digits, or --decimal , where they are decimal commas"
     if re.fullmatch(r"[+-]?[\d.]*,\d+", cell):
@@ -111,10 +118,8 @@ def _hint(cell: str, name: str, is_text: bool) -> str:
     if re.fullmatch(r"[+-]?\d{1,3}(['\u00a0\u202f ]\d{3})+([.,]\d*)?", cell):
         sign = "'" if "'" in cell else " "
         return f'--thousands "{sign}" reads groups of digits' + (", --decimal , decimal commas" if "," in cell else "")
-    if re.fullmatch(r"[^\d+-]{0,3}[+-]?\d[\d.,]*[^\d]{0,4}", cell) and re.search(r"[^\d.,+-]", cell):
+    if re.fullmatch(r"[$€£¥(]{0,2}[+-]?\d[\d.,]* ?[%A-Za-z°€)]{0,4}", cell) and not re.fullmatch(r"[\d.,+-]+", cell):
         return f"write numbers without units; --exclude {quote(name)} leaves the column out"
-    if is_text:
-        return f"--exclude {quote(name)} leaves it out; --id-column {quote(name)}, if it says which series a row is of"
     return f"--na {quote(cell)} --fill linear, if it means 'no value'; --exclude {quote(name)} leaves the column out"
 
 

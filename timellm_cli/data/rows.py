@@ -80,7 +80,8 @@ class Rows:
             faults = column.is_nan().fill_null(False)
             faults = faults if faults.any() else column.is_infinite().fill_null(False)
             if faults.any():
-                raise no_number(self.csv, self.place(int(faults.arg_true()[0])), column)
+                repeats = self.series is None and self.stamps.n_unique() < len(self.stamps)
+                raise no_number(self.csv, self.place(int(faults.arg_true()[0])), column, repeats)
 
 
 def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from timellm_cli.data.cadence import Cadence, Every, show_length
+from timellm_cli.data.numbers import quote
 from timellm_cli.data.rows import Rows
 from timellm_cli.errors import DataError
 
@@ -50,8 +51,22 @@ def repeated(rows: Rows, is_repeat: pl.Series, count: int, same: bool) -> DataEr
         f"{line}: the timestamp {rows.style.write(rows.stamps[row])} is that of another row{more}",
         f"{remedy}{_zone_hint(rows, row)}"
         + ("; the rows are equal, so --fill linear drops them too" if same else "")
-        + ("; if the file holds several series, name their column with --id-column" if rows.series is None else ""),
+        + (f"; {_ids(rows)}" if rows.series is None else ""),
     )
+
+
+def _ids(rows: Rows) -> str:
+    """What to say where rows may be of several series: the columns that tell rows of one timestamp apart."""
+    pairs = [name for name in rows.frame.columns if _is_id(rows.frame[name], rows.stamps)]
+    if not pairs:
+        return "if the file holds several series, name their column with --id-column"
+    return f"if the file holds several series, --id-column {quote(pairs[0])}: it tells rows of one timestamp apart"
+
+
+def _is_id(column: pl.Series, stamps: pl.Series) -> bool:
+    """Whether a column has few whole numbers, none of them twice at a timestamp."""
+    is_few = column.n_unique() * 2 <= len(column) and bool((column.drop_nulls() % 1 == 0).all())
+    return is_few and pl.DataFrame({"at": stamps, "id": column}).n_unique() == len(column)
 
 
 def irregular_steps(rows: Rows) -> DataError:
