@@ -109,6 +109,22 @@ def test_one_bad_series_is_named_and_skipped_and_strict_stops_at_it(cli: Cli, tm
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_series_read_together_and_one_by_one_are_forecast_alike(cli: Cli, tmp_path: Path, long: Path) -> None:
+    """`--at` reads each series alone; with a gap in one of them, so does a plain call."""
+    together = cli("predict", long / "best.pt", "long.csv", "--levels", "80")
+    alone = cli("predict", long / "best.pt", "long.csv", "--levels", "80", "--at", stamp(399))
+    assert together.stdout == alone.stdout
+    lines = (tmp_path / "long.csv").read_text(encoding="utf-8").splitlines()
+    del lines[1 + 400 + 380]
+    (tmp_path / "gap.csv").write_text("\n".join(lines), encoding="utf-8")
+    gap = cli("predict", long / "best.pt", "gap.csv", "--levels", "80")
+    kept = [line for line in together.stdout.splitlines() if not line.startswith("K Road")]
+    assert gap.stdout.splitlines() == kept
+    assert "'K Road': " in gap.stderr
+    filled = cli("predict", long / "best.pt", "gap.csv", "--levels", "80", "--fill", "linear")
+    assert len(filled.stdout.splitlines()) == len(together.stdout.splitlines())
+
+
 def test_at_takes_the_row_of_every_series_and_a_picture_shows_them(cli: Cli, tmp_path: Path, long: Path) -> None:
     at = cli("predict", long / "best.pt", "long.csv", "--at", stamp(350), "-o", "out.csv", "--plot", "out.png")
     assert at.returncode == 0, at.stderr

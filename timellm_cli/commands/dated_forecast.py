@@ -1,5 +1,6 @@
 """From the model's output to a dated forecast in the CSV's units: the part that every kind of `predict` shares."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +19,22 @@ _DIGITS = 1e-5
 """Digits of a forecast that mean something, as a share of a channel's standard deviation: about float32's."""
 
 
+@dataclass(frozen=True, eq=False)
+class Times:
+    """Wall times of a history (T) and a forecast (H), and the forecast's timestamps as the file writes them."""
+
+    history_T: Stamps
+    forecast_H: Stamps
+    texts: list[str]
+
+
+def times_of(given: ForecastInput, steps: int) -> Times:
+    """The times of a forecast of so many steps after `given`."""
+    style, stamps = given.table.style, given.dates(steps)
+    history_T, forecast_H = _walls(style, given.table.stamps.to_list()), _walls(style, stamps)
+    return Times(history_T, forecast_H, [style.write(stamp) for stamp in stamps])
+
+
 def date_forecast(
     given: ForecastInput,
     trained: Checkpoint,
@@ -25,26 +42,27 @@ def date_forecast(
     history_TC: Floats,
     future_HC: Floats,
     levels: tuple[int, ...],
+    times: Times | None = None,
 ) -> Forecast:
     """The forecast after `given`: values and bands in the CSV's units, dates, and columns in the order of the input.
 
-    `history_TC` and `future_HC` are standardised by `scaler`.
+    `history_TC` and `future_HC` are standardised by `scaler`. `times` are `times_of` this forecast, where known.
     """
     values_HC = scaler.restore(future_HC)
     positions = [trained.columns.index(column) for column in given.order]
-    style, stamps = given.table.style, given.dates(len(values_HC))
+    times = times or times_of(given, len(values_HC))
     bands = _bands(given, trained, scaler, history_TC, values_HC, levels)
     return Forecast(
         columns=given.order,
-        history_dates_T=_walls(style, given.table.stamps.to_list()),
+        history_dates_T=times.history_T,
         history_TC=given.table.values[:, positions],
-        dates_H=_walls(style, stamps),
+        dates_H=times.forecast_H,
         values_HC=values_HC[:, positions],
         actual_HC=given.actual(len(values_HC))[:, positions],
         resolution_C=scaler.std_C[positions] * _DIGITS,
-        last_known=style.write(given.table.stamps[-1]),
-        dates=[style.write(stamp) for stamp in stamps],
-        is_naive=not style.offset,
+        last_known=given.table.style.write(given.table.stamps[-1]),
+        dates=times.texts,
+        is_naive=not given.table.style.offset,
         bands=tuple(
             Band(level, (values_HC - half_HC)[:, positions], (values_HC + half_HC)[:, positions])
             for level, half_HC in bands

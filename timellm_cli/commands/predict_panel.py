@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from timellm_cli.commands.dated_forecast import date_forecast, draw
+from timellm_cli.commands.dated_forecast import Times, date_forecast, draw, times_of
 from timellm_cli.commands.open_checkpoint import open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note
 from timellm_cli.data.columns import date_columns
-from timellm_cli.data.forecast_input import ForecastInput, continue_rows, read_known_rows, split_panel
+from timellm_cli.data.dates import DateStyle
+from timellm_cli.data.forecast_input import ForecastInput, continue_panel, continue_rows, read_known_rows, split_panel
 from timellm_cli.data.rows import Rows
 from timellm_cli.data.scale import Floats, Scaler, require_computable
 from timellm_cli.data.sources import FILE_COLUMN
@@ -84,14 +87,15 @@ class _Batches:
         self._batch_size, self._request = batch_size, request
         self._id_column = config.data.id_column or FILE_COLUMN
         self._places = {name: place for place, name in enumerate(trained.ids)}
+        self._times: dict[tuple[datetime, datetime, DateStyle], Times] = {}
         self.skipped: dict[str, str] = {}
 
     def forecasts(self, rows: Rows, add: Callable[[int], None]) -> Iterator[Forecast]:
         """The forecasts in the order of the series; `add` is called with how many series are done."""
         waiting: list[tuple[str, ForecastInput]] = []
-        for name, own in split_panel(rows):
-            if (given := self._read(name, own)) is not None:
-                waiting.append((name, given))
+        for name, own, given in self._inputs(rows):
+            if (checked := self._check(name, own, given)) is not None:
+                waiting.append((name, checked))
             else:
                 add(1)
             if len(waiting) == _SERIES_AT_ONCE:
@@ -101,11 +105,25 @@ class _Batches:
         yield from self._run(waiting)
         add(len(waiting))
 
-    def _read(self, name: str, rows: Rows) -> ForecastInput | None:
-        """What a series' forecast continues; None where it has to be skipped."""
+    def _inputs(self, rows: Rows) -> Iterator[tuple[str, Rows, ForecastInput | None]]:
+        """Id, rows, and what is continued: of all series at once where all are sound, which is faster."""
+        trained, at_once = self._trained, None
+        if self._request.at is None:
+            at_once = continue_panel(rows, self._config, trained.columns, trained.cadence)
+        if at_once is None:
+            yield from ((name, own, None) for name, own in split_panel(rows))
+            return
+        assert rows.series is not None
+        ids = rows.series.unique(maintain_order=True).cast(pl.String)
+        yield from ((name, rows, given) for name, given in zip(ids, at_once, strict=True))
+
+    def _check(self, name: str, rows: Rows, given: ForecastInput | None) -> ForecastInput | None:
+        """What a series' forecast continues; None where it has to be skipped. `given` is read from `rows` if absent."""
+        trained = self._trained
         try:
-            rows.require_numbers()
-            given = continue_rows(rows, self._config, self._trained.columns, self._trained.cadence, self._request.at)
+            if given is None:
+                rows.require_numbers()
+                given = continue_rows(rows, self._config, trained.columns, trained.cadence, self._request.at)
             given.dates(self._request.steps)
             scaler = self._scaler(name, given)
             history_TC = scaler.standardise(given.table.values)
@@ -140,7 +158,11 @@ class _Batches:
         )
         parts = np.split(future_HC, len(waiting), axis=1)
         for (name, given), scaler, history_TC, part_HC in zip(waiting, scalers, histories, parts, strict=True):
-            forecast = date_forecast(given, self._trained, scaler, history_TC, part_HC, self._request.levels)
+            ends = given.table.stamps[0], given.table.stamps[-1], given.table.style
+            times = self._times.get(ends)
+            if times is None:
+                times = self._times[ends] = times_of(given, self._request.steps)
+            forecast = date_forecast(given, self._trained, scaler, history_TC, part_HC, self._request.levels, times)
             yield replace(forecast, id_column=self._id_column, series=name)
 
 

@@ -17,6 +17,7 @@ from timellm_cli.data.cadence import Cadence, Every, WeekTimes, closed_at, conti
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.csv_format import CsvFormat, open_csv
 from timellm_cli.data.dates import parse_moment
+from timellm_cli.data.panel import make_panel
 from timellm_cli.data.rows import Rows
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.sources import read_source
@@ -24,6 +25,7 @@ from timellm_cli.data.table import Table, fill_history, make_table
 from timellm_cli.data.table_errors import irregular
 from timellm_cli.datasets import data_files
 from timellm_cli.errors import DataError, did_you_mean, quoted
+from timellm_cli.splits import Series
 from timellm_cli.units import format_count
 
 
@@ -53,6 +55,8 @@ class ForecastInput:
 
     def actual(self, steps: int) -> Floats:
         """The file's values (H, C) of the `steps` rows to forecast, raw; NaN where it has none."""
+        if not len(self.later.stamps):
+            return np.full((steps, len(self.table.columns)), np.nan)
         wanted = pl.DataFrame({"stamp": pl.Series(self.dates(steps), dtype=pl.Datetime("us"))})
         known = self.later.frame.select(self.table.columns).with_columns(self.later.stamps.alias("stamp"))
         found = wanted.join(known.unique("stamp", keep="first"), on="stamp", how="left", maintain_order="left")
@@ -99,6 +103,41 @@ def split_panel(rows: Rows) -> Iterator[tuple[str, Rows]]:
         first += count
 
 
+def continue_panel(rows: Rows, config: Config, columns: tuple[str, ...], cadence: str) -> list[ForecastInput] | None:
+    """What `continue_rows` gives for each series, in one go; None where one of them has to be looked at alone."""
+    learned = _learned_cadence(cadence, rows, config.data.closed_on)
+    if isinstance(learned, Every):
+        learned = replace(learned, anchor=rows.stamps[0])
+    try:
+        table = make_panel(rows, config.data, learned).select(columns)
+    except DataError:
+        return None
+    series, needed, fill = table.series, config.window.seq_len, config.data.fill
+    assert rows.series is not None
+    if len(series.ids) != rows.series.n_unique() or min(series.rows) < needed:
+        return None
+    later, order = rows.cut(0, 0), _order_of(rows, columns)
+    found = []
+    for first, offset, count in zip(series.first, series.offsets, series.rows, strict=True):
+        frame = table.frame[offset + count - needed : offset + count]
+        empty = frame.null_count().row(0)
+        if max(empty) == needed:
+            return None
+        own = replace(
+            table,
+            stamps=table.stamps[first + count - needed : first + count],
+            frame=fill_history(frame, fill) if any(empty) else frame,
+            series=Series.single(needed),
+        )
+        found.append(ForecastInput(own, later, order, ()))
+    return found
+
+
+def _order_of(rows: Rows, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The checkpoint's columns in the file's order."""
+    return tuple(column for column in rows.csv.header if column in columns) or columns
+
+
 def continue_rows(rows: Rows, config: Config, columns: tuple[str, ...], cadence: str, at: str | None) -> ForecastInput:
     """As `read_input`, of rows that `read_known_rows` has read."""
     stop = len(rows.stamps) if at is None else _find_row(rows, at) + 1
@@ -112,7 +151,7 @@ def continue_rows(rows: Rows, config: Config, columns: tuple[str, ...], cadence:
     return ForecastInput(
         table=table,
         later=rows.cut(stop, len(rows.stamps)),
-        order=columns if data.is_wide else tuple(column for column in csv.header if column in columns),
+        order=_order_of(rows, columns),
         notes=tuple(notes),
     )
 

@@ -9,11 +9,12 @@ from timellm_cli.data.cadence import Cadence, WeekTimes, find_cadence
 from timellm_cli.data.rows import Rows
 from timellm_cli.data.table import Table, describe_holes, drop_repeats, stamps_of
 from timellm_cli.data.table_errors import empty_cell, gap, irregular, irregular_steps
+from timellm_cli.data.week_times import describe_holidays
 from timellm_cli.errors import DataError, listed
 from timellm_cli.splits import Series
 
 
-def make_panel(rows: Rows, data: DataConfig) -> Table:
+def make_panel(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> Table:
     """As `make_table`, of several series on one time axis. Series that do not fit its cadence are left out and named.
 
     Raises DataError as `make_table`, and where most series are irregular.
@@ -26,7 +27,8 @@ def make_panel(rows: Rows, data: DataConfig) -> Table:
     own = rows.stamps.filter(rows.series == longest)
     if len(own) < 2:
         raise DataError(f"{rows.csv.name}: no series has two rows, so there is no cadence", "is the id column right?")
-    cadence = find_cadence(axis, data.calendar, data.closed_on) or find_cadence(own, data.calendar, data.closed_on)
+    calendar, closed_on = data.calendar, data.closed_on
+    cadence = cadence or find_cadence(axis, calendar, closed_on) or find_cadence(own, calendar, closed_on)
     if cadence is None:
         raise irregular_steps(_only(rows, rows.series == longest))
     numbers = cadence.numbers(axis)
@@ -34,6 +36,8 @@ def make_panel(rows: Rows, data: DataConfig) -> Table:
     if closed:
         numbers = pl.int_range(len(axis), eager=True)
     notes = list(rows.notes)
+    if isinstance(cadence, WeekTimes) and cadence.closed_on:
+        notes += describe_holidays(cadence, axis)
     number = rows.stamps.replace_strict(axis, numbers, return_dtype=pl.Int64)
     if number.null_count():
         rows, number, note = _without_irregular(rows, number, cadence)

@@ -33,7 +33,7 @@ from timellm_cli.training.run_directory import nearby_checkpoints, require_check
 from timellm_cli.training.state import RunState, TrainingState
 
 FORMAT = "timellm checkpoint"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True)
