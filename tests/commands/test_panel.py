@@ -27,6 +27,14 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+def assert_alike(ours: str, theirs: str) -> None:
+    """Equal rows, up to the rounding of batches of another size."""
+    for mine, other in zip(rows_of(ours), rows_of(theirs), strict=True):
+        assert (mine["unique_id"], mine["ds"]) == (other["unique_id"], other["ds"])
+        for name in mine.keys() - {"unique_id", "ds"}:
+            assert float(mine[name]) == pytest.approx(float(other[name]), abs=3e-5)
+
+
 def losses(folder: Path) -> list[dict[str, float]]:
     lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     return [{key: line[key] for key in line if "loss" in key or key.startswith(("val_", "test_"))} for line in lines]
@@ -113,13 +121,13 @@ def test_series_read_together_and_one_by_one_are_forecast_alike(cli: Cli, tmp_pa
     """`--at` reads each series alone; with a gap in one of them, so does a plain call."""
     together = cli("predict", long / "best.pt", "long.csv", "--levels", "80")
     alone = cli("predict", long / "best.pt", "long.csv", "--levels", "80", "--at", stamp(399))
-    assert together.stdout == alone.stdout
+    assert_alike(alone.stdout, together.stdout)
     lines = (tmp_path / "long.csv").read_text(encoding="utf-8").splitlines()
     del lines[1 + 400 + 380]
     (tmp_path / "gap.csv").write_text("\n".join(lines), encoding="utf-8")
     gap = cli("predict", long / "best.pt", "gap.csv", "--levels", "80")
     kept = [line for line in together.stdout.splitlines() if not line.startswith("K Road")]
-    assert gap.stdout.splitlines() == kept
+    assert_alike(gap.stdout, "\n".join(kept))
     assert "'K Road': " in gap.stderr
     filled = cli("predict", long / "best.pt", "gap.csv", "--levels", "80", "--fill", "linear")
     assert len(filled.stdout.splitlines()) == len(together.stdout.splitlines())
