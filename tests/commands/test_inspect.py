@@ -83,7 +83,7 @@ def test_the_llm_is_described_from_a_local_folder(cli: Cli, tiny_llm: Path) -> N
 def test_the_code_path_of_a_run_is_shown(cli: Cli) -> None:
     ours, theirs = inspected(cli, "--vram", "6GiB"), inspected(cli, "--llm", "gpt2")
     assert ours["path"] == {"code": "decoder", "reason": None, "captured": True, "recompute": False}
-    reason = "gpt2 is none of llama, mistral, qwen2"
+    reason = "gpt2 is none of llama, mistral, qwen2, qwen3"
     assert theirs["path"] == {
         "code": "transformers_two_passes", "reason": reason, "captured": False, "recompute": False,
     }  # fmt: skip
