@@ -5,7 +5,7 @@
 `choose` trains every recipe on the first 4, 6 and 8 months of ETTh1 and ETTh2, lets the 4 months after them keep an
 epoch, and scores the 4 months after those. `quickstart` does likewise with the first 60, 70 and 80 % of the
 pedestrians' rows. No row of a published test set is read. `final` trains recipes on all eight tasks of ETTh1 and ETTh2
-under three seeds and scores the test set. A row a training: the figures of every epoch, of which epoch 0 is the linear
+under three seeds and scores the test set. A row a training: the figures of every epoch; epoch 0 is the linear
 map itself.
 """
 
@@ -101,7 +101,7 @@ def final(llm: str, recipes: Iterable[str]) -> Iterator[Trial]:
 
 
 def run(trial: Trial, data: Path, device: str) -> Row:
-    """The row of one trial: the figures of its epochs, the first of which may be epoch 0."""
+    """The row of one trial: the figures of its epochs, which may begin with epoch 0."""
     import torch
 
     from timellm_cli.data.ridge import fit_linear
@@ -274,7 +274,7 @@ def start_worker(gpus: Any) -> None:
 
 
 def run_until(deadline: float, trial: Trial, data: Path, device: str) -> Row | None:
-    """None for a trial for which no time is left, and for one that fails, which is told."""
+    """None for a trial without time left, and for one that fails, whose error is printed."""
     if time.monotonic() > deadline:
         return None
     try:

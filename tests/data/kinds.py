@@ -98,7 +98,7 @@ def bad(name: str, text: str | bytes, words: str, ending: str = ".csv", **option
 
 
 def edited(row: int, line: str | None) -> str:
-    """The hourly file with another line, or with none, in the place of a row."""
+    """The hourly file with a row replaced by another line, or left out."""
     lines = LINES[:]
     lines[row + 1 : row + 2] = [] if line is None else [line]
     return "\n".join(lines) + "\n"

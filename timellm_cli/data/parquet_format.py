@@ -1,4 +1,4 @@
-"""A Parquet file in the place of a CSV: the same header, rows and cells, with the types that the file has.
+"""A Parquet file read as a CSV is: the same header, rows and cells, with the types that the file has.
 
 A line of it is a row, counted from 1. polars reads it, so no package of its own is needed.
 """

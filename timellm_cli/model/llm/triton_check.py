@@ -1,4 +1,4 @@
-"""What keeps Triton from compiling kernels here, as far as it can be known without importing it. Light.
+"""What keeps Triton from compiling kernels here, found without importing it. Light.
 
 `inspect` asks this before a run. Loading asks it too, and then tries one kernel (`ops.choose_ops`).
 """
