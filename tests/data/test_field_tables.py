@@ -118,6 +118,14 @@ def test_what_follows_a_file_is_read_back_in_its_style_to_the_letter(
     assert rows.frame[table.columns[-1]].to_list() == [row + 0.5 for row in range(40)]
 
 
+@pytest.mark.parametrize("name", ["nixtla_long", "nixtla_y_only"])
+def test_a_long_table_is_a_panel(tables: Path, name: str) -> None:
+    table = read(tables / f"{name}.csv", id_column="unique_id")
+    assert (table.series.ids, table.series.rows) == (("H0", "H1", "H2"), (400,) * 3)
+    assert table.columns == ("y",)
+    assert table.style.write(continue_stamps(table.stamps[-1], table.cadence, 1)[0]) == "2020-01-17 16:00:00"
+
+
 @pytest.mark.parametrize(
     ("name", "words", "remedy"),
     [

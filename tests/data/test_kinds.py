@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kinds import NEEDLESS, READ, REFUSED, UNCLEAR, WRONG, outcome
+from benchmarks.kinds import NEEDLESS, READ, REFUSED, WRONG, outcome
 from tests.data.kinds import KINDS, Kind
 
 OPEN = {
     "aligned with blanks": NEEDLESS,
-    "a web page": UNCLEAR,
-    "JSON": UNCLEAR,
     "the typographic minus": NEEDLESS,
     "midnights without a time": WRONG,
 }

@@ -18,6 +18,10 @@ _FOREIGN = {
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"\x89HDF": "an HDF5 file",
 }
+_FOREIGN_TEXTS = {
+    b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML",
+    b"{": "JSON", b"[{": "JSON", b"[[": "JSON",
+}  # fmt: skip
 
 
 def detect_encoding(head: bytes, name: str) -> str:
@@ -26,8 +30,9 @@ def detect_encoding(head: bytes, name: str) -> str:
     GB18030 decodes nearly any bytes: one degree sign of a Western file becomes a rare Chinese character. So it is
     chosen only where most of the characters are common ones (GB2312). Raises DataError for a file that is not text.
     """
-    for magic, kind in _FOREIGN.items():
-        if head.startswith(magic):
+    start = head[:256].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for magic, kind in (*_FOREIGN.items(), *_FOREIGN_TEXTS.items()):
+        if head.startswith(magic) or (magic in _FOREIGN_TEXTS and start.startswith(magic)):
             raise DataError(f"{name} is {kind}, not a CSV", "export it as CSV text, then use that file")
     for bom, encoding in _BOMS:
         if head.startswith(bom):
