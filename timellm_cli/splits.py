@@ -215,6 +215,7 @@ def identify(
 
     Absent values are equal.
     """
+    values = {column.name: column.fill_null(float("nan")).to_numpy() for column in frame}  # once: series may be many
     found = {}
     for split in SPLITS:
         digest, count, first, stop = sha256(), 0, len(stamps), 0
@@ -224,11 +225,9 @@ def identify(
                 continue
             count, first, stop = count + own.rows, min(first, start + own.start), max(stop, start + own.stop)
             digest.update(f"{name} {start + own.start}".encode())
-            for column in frame:
-                digest.update(column.name.encode())
-                digest.update(
-                    column[offset + own.start : offset + own.stop].fill_null(float("nan")).to_numpy().tobytes()
-                )
+            for column, values_N in values.items():
+                digest.update(column.encode())
+                digest.update(values_N[offset + own.start : offset + own.stop].tobytes())
         digest.update(stamps[first:stop].to_physical().to_numpy().tobytes())
         ends = (str(stamps[first]), str(stamps[stop - 1])) if count else ("", "")
         found[split] = RowsIdentity(count, *ends, digest.hexdigest()[:16])
