@@ -202,7 +202,7 @@ DATES = [
     good("year, month, day and hour in columns", write((f"{at.year},{at.month},{at.day},{at.hour}" for at in moments()), header="year,month,day,hour,OT"), "2024 1 9 8"),
     bad("a pattern that does not fit", HOURLY, "--date-format %d.%m.%Y", date_format="%d.%m.%Y"),
     bad("a date that does not exist", edited(50, "2024-02-30 02:00:00,1"), "line 52"),
-    bad("row numbers in the place of dates", write(map(str, range(ROWS))), "no timestamp"),
+    bad("row numbers instead of dates", write(map(str, range(ROWS))), "no timestamp"),
     bad("times without dates", write(f"{at:%H:%M}" for at in moments(rows=24)), "no timestamp"),
     bad("German month names", write(f"{day}. Januar 2024" for day in range(1, 29)), "no timestamp"),
 ]  # fmt: skip

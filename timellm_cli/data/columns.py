@@ -11,6 +11,9 @@ from timellm_cli.datasets import known_dataset
 from timellm_cli.errors import DataError, did_you_mean, quoted
 from timellm_cli.units import split_names
 
+INDEX_NAMES = re.compile(r"(Unnamed: \d+|index|row|id|no\.?|#|)", re.IGNORECASE)
+"""Names of columns that may number the rows."""
+
 
 def target_of(data: DataConfig) -> str:
     """The target's name as configured; where it is the default, a known dataset's own."""

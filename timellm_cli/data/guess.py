@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.columns import date_columns, whole_names
+from timellm_cli.data.columns import INDEX_NAMES, date_columns, whole_names
 from timellm_cli.data.csv_format import DELIMITERS, CsvFormat, data_starts_at, open_csv
 from timellm_cli.datasets import data_files
 from timellm_cli.errors import DataError, quoted
@@ -26,7 +26,6 @@ _NAMES_OF_DATES = re.compile(
     r"date|time|stamp|year|month|day|week|quarter|period|unix|epoch|^ds$|datum|zeit|fecha|日期|时间|年", re.IGNORECASE
 )
 _TARGET_NAMES = ("y", "ot", "target", "value")
-_INDEX_NAMES = re.compile(r"(Unnamed: \d+|index|row|id|no\.?|#|)", re.IGNORECASE)
 _PARTS = (
     ("year", "yr", "yyyy", "年"), ("month", "mon", "mnth", "mm", "月"), ("day", "dd", "dom", "日"),
     ("hour", "hr", "hh", "he", "hour ending", "hour_ending", "时"), ("minute", "min", "分"), ("second", "sec", "秒"),
@@ -205,7 +204,7 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 def _is_index(name: str, cells: Sequence[str]) -> bool:
     """Whether a column counts the rows from 0 or 1."""
     counted = [[str(number + start) for number in range(len(cells))] for start in (0, 1)]
-    return bool(_INDEX_NAMES.fullmatch(name)) and list(cells) in counted
+    return bool(INDEX_NAMES.fullmatch(name)) and list(cells) in counted
 
 
 def _is_rising(numbers: Sequence[float]) -> bool:

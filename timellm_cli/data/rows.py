@@ -3,7 +3,6 @@
 The steps between the rows are not looked at here. Light: no array library.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import polars as pl
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import find_cadence
-from timellm_cli.data.columns import date_columns, select_columns, target_of
+from timellm_cli.data.columns import INDEX_NAMES, date_columns, select_columns, target_of
 from timellm_cli.data.csv_format import BEYOND, CsvFormat, too_wide
 from timellm_cli.data.dates import HINT, DateFormat, DateStyle, find_formats, no_timestamp
 from timellm_cli.data.numbers import decimal_sign, find_signs, no_number, numbers_of, numbers_rows, one_text
@@ -24,7 +23,6 @@ from timellm_cli.units import format_count
 
 _HEAD_ROWS = 200
 _DATED, _OFFSET, SERIES = "\0dated", "\0offset", "\0series"
-_INDEX_NAMES = re.compile(r"(Unnamed: \d+|index|row|id|no\.?|#|)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +235,7 @@ def _channels(
     kept, notes = [], []
     for name in columns:
         if name != target_of(data) and name not in data.columns:
-            if _INDEX_NAMES.fullmatch(name) and numbers_rows(frame[name]):
+            if INDEX_NAMES.fullmatch(name) and numbers_rows(frame[name]):
                 what = f"column '{name}'" if name else "the column without a name"
                 notes.append(f"{what} numbers the rows and is no channel")
                 continue

@@ -70,7 +70,7 @@ def calendar_periods(cadence: Cadence, longest: int) -> list[Period]:
 
 
 _MOST_CHANNELS = 500
-"""So many channels, evenly chosen, show the period of all, and are fitted window by window."""
+"""So many channels at most, at equal distances, show the period of all."""
 
 
 def autocorrelation(channels: Sequence[NDArray[np.floating]], lags: int) -> Floats:
