@@ -30,7 +30,7 @@ def test_help_lists_every_verb_and_each_verb_has_help(cli: Cli) -> None:
         ("eval", "eval"),
         ("predict", "predict"),
         ("fetch", "fetch"),
-        ("import", "import_original"),
+        ("import", "import_any"),
     ],
 )
 def test_a_command_declares_what_its_run_takes(verb: str, module: str) -> None:

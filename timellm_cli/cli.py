@@ -1,12 +1,10 @@
-"""The command line: verbs, their options, and the one place that turns errors into exit codes. Light.
+"""The command line: verbs and their options. Light.
 
 Every heavy import lives in a command's body, so that `--help` answers at once.
 """
 
 import os
-import shlex
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
@@ -15,15 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.text import Text
-from typer.core import TyperGroup
 
 from timellm_cli import __version__
-from timellm_cli.console import doing, err, fault_of_results, guard_streams, print_lines, say
+from timellm_cli.console import doing, guard_streams
 from timellm_cli.data.csv_format import check_file
 from timellm_cli.data.guess import settle
 from timellm_cli.datasets import csv_named, data_files, holds_several
-from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
 from timellm_cli.options import (
     Assignments,
     ConfigFile,
@@ -33,32 +28,7 @@ from timellm_cli.options import (
 )
 from timellm_cli.settings import Settings, resolve
 from timellm_cli.training.run_directory import require_checkpoint
-
-
-class Verbs(TyperGroup):
-    """The commands, in the order they are written here, behind one handler of errors."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command. Whatever goes wrong becomes one message and an exit code; `--debug` adds the traceback."""
-        try:
-            done = super().invoke(ctx)
-            # A training leaves its results in files; what it prints may be lost.
-            if ctx.invoked_subcommand != "train" and (fault := fault_of_results()):
-                raise ConfigError(f"the results cannot be written to stdout: {fault.strerror}")
-            return done
-        except (typer.Exit, typer.Abort):
-            raise
-        except KeyboardInterrupt:
-            say("interrupted")
-            raise SystemExit(ExitCode.INTERRUPTED) from None
-        except Exception as error:
-            if hasattr(error, "format_message"):  # a usage error of Typer, which prints it
-                error.message = visible(error.message)  # type: ignore[attr-defined]
-                raise
-            if ctx.params.get("debug"):
-                say(traceback.format_exc())
-            raise SystemExit(_show(error)) from None
-
+from timellm_cli.verbs import Verb, Verbs
 
 app = typer.Typer(
     cls=Verbs,
@@ -116,7 +86,7 @@ def _require_files(arguments: dict[str, Any]) -> None:
     from timellm_cli.planning.readiness import check_readiness, require_ready
 
     Path.cwd()  # raises where the folder is gone, before PyTorch's library ends the process for it
-    named = (*arguments.get("checkpoints", ()), *map(arguments.get, ("checkpoint", "original", "resume")))
+    named = (*arguments.get("checkpoints", ()), *map(arguments.get, ("checkpoint", "resume")))
     for checkpoint in named:
         if checkpoint and checkpoint != "auto":
             require_checkpoint(Path(checkpoint))
@@ -143,7 +113,7 @@ def version_or_help(
         raise typer.Exit
 
 
-@app.command("inspect")
+@app.command("inspect", cls=Verb)
 @with_file_and_config_flags
 @runs("inspect")
 def inspect_command(
@@ -164,7 +134,7 @@ def inspect_command(
     """Say what a run will be before it starts: samples, steps, tokens, memory, what is missing. Loads no weights."""
 
 
-@app.command("train")
+@app.command("train", cls=Verb)
 @with_file_and_config_flags
 def train_command(
     settings: Settings,
@@ -186,14 +156,14 @@ def train_command(
     _import("train" if seeds is None else "train_seeds", True, True).run(*arguments, resume=resume, offline=offline)
 
 
-@app.command("eval")
+@app.command("eval", cls=Verb)
 @with_checkpoint_flags
 @runs("eval", is_heavy=True)
 def eval_command(
     changes: dict[str, Any],
     checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
     data_path: Annotated[
-        Path | None, typer.Option("--data", help="Score on this CSV instead of the trained one.")
+        Path | None, typer.Option("--csv", metavar="FILE.csv", help="Score on this CSV instead of the trained one.")
     ] = None,
     zero_shot: Annotated[
         str | None,
@@ -219,7 +189,7 @@ def eval_command(
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
 
 
-@app.command("predict")
+@app.command("predict", cls=Verb)
 @with_checkpoint_flags
 @runs("predict", is_heavy=True)
 def predict_command(
@@ -275,18 +245,24 @@ def fetch_command(
     """Download datasets and LLMs into the cache, verified before they replace anything."""
 
 
-@app.command("import")
+@app.command("import", cls=Verb)
 @with_config_flags
-@runs("import_original", is_heavy=True)
+@runs("import_any")
 def import_command(
     settings: Settings,
-    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="A checkpoint of the original implementation.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write our checkpoint.")] = Path(
-        "imported.pt"
-    ),
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="COMMAND|SCRIPT|CHECKPOINT",
+            help="A command in quotation marks, '-' (standard input), a .sh, .ps1 or .bat file, or a checkpoint.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The profile, a folder for several, or our checkpoint.")
+    ] = None,
     offline: Offline = False,
 ) -> None:
-    """Turn a checkpoint of the original Time-LLM code into one of ours, with the settings it was trained with."""
+    """Take over from the original: a `python run_main.py ...` becomes a profile, a checkpoint becomes one of ours."""
 
 
 @profiles_app.callback(invoke_without_command=True)
@@ -309,20 +285,6 @@ def profiles_show_command(
     from timellm_cli.commands import profiles
 
     profiles.show(resolve(name, config_file, {}, assignments or ()), as_json=as_json)
-
-
-def _show(error: Exception) -> ExitCode:
-    """Print an error and its hint; returns the exit code. What no user can mend is a bug, to be reported."""
-    known = as_users_error(error)
-    if known is None:
-        what, command = f"{type(error).__name__}: {error}", shlex.join(["timellm", "--debug", *sys.argv[1:]])
-        say(f"error: this is a bug of timellm {__version__}; please report what this prints: {command} ({what})")
-        return ExitCode.BUG
-    title = ("interrupted: ", "bold yellow") if known.exit_code == ExitCode.INTERRUPTED else ("error: ", "bold red")
-    print_lines(err, Text.assemble(title, known.message))
-    if known.hint:
-        print_lines(err, Text.assemble(("hint: ", "bold cyan"), known.hint))
-    return known.exit_code
 
 
 _ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")

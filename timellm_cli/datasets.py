@@ -15,7 +15,8 @@ class Dataset:
     """What is known of a dataset without opening its file.
 
     `rows` counts the rows after filling. `sha256` is that of the CSV file. `month_rows` are the rows of a 30-day month
-    where the split of 12, 4 and 4 months applies; None where ratios do.
+    where the split of 12, 4 and 4 months applies; None where ratios do. `where` says how the user comes by a file that
+    timellm does not fetch; its columns have garbled names in some copies, so that they are only counted.
     """
 
     name: str
@@ -26,11 +27,35 @@ class Dataset:
     month_rows: int | None = None
     sha256: str | None = None
     url: str | None = None
+    where: str = ""
+
+    @property
+    def can_be_fetched(self) -> bool:
+        """Whether `timellm fetch` gets it."""
+        return not self.where
+
+
+@dataclass(frozen=True)
+class M4Part:
+    """A part of the M4 competition: the rows to forecast, and those of a season (Makridakis et al., 2020)."""
+
+    horizon: int
+    season: int
+
+
+M4_PARTS = {
+    "Yearly": M4Part(6, 1), "Quarterly": M4Part(8, 4), "Monthly": M4Part(18, 12), "Weekly": M4Part(13, 1),
+    "Daily": M4Part(14, 1), "Hourly": M4Part(48, 24),
+}  # fmt: skip
 
 
 def _read_known() -> dict[str, Dataset]:
     table = tomllib.loads(Path(__file__).with_name("known_datasets.toml").read_text(encoding="utf-8"))
-    return {entry["name"]: Dataset(**entry | {"columns": tuple(entry["columns"])}) for entry in table["dataset"]}
+    known = {}
+    for entry in table["dataset"]:
+        numbered = map(str, range(entry.pop("numbered", 0)))
+        known[entry["name"]] = Dataset(**entry | {"columns": (*numbered, *entry["columns"])})
+    return known
 
 
 DATASETS = _read_known()
@@ -108,5 +133,10 @@ def fetch_command(*names: str) -> str:
 def remedy_for_data(data: DataConfig) -> str:
     """What to do when the CSV of a configuration is absent: the command that fetches it, or what to give instead."""
     if data.path is None and data.dataset in DATASETS:
-        return fetch_command(data.dataset)
+        dataset = DATASETS[data.dataset]
+        return (
+            fetch_command(dataset.name)
+            if dataset.can_be_fetched
+            else f"{dataset.where}; then --data-path FILE.csv, or put it there"
+        )
     return "give the path of an existing CSV: --data-path FILE.csv"

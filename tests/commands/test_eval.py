@@ -119,7 +119,7 @@ def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) 
     for words in ("first 3 windows", "val split"):
         assert words in notes
 
-    second = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--data", other, "--json"))
+    second = last_json(cli("eval", checkpoint, "--split", "val", "--limit", 3, "--csv", other, "--json"))
     assert second["csv"] == str(other)
     assert second["notes"][0].startswith("other.csv replaces the trained CSV")
     ours, theirs = (plain["entries"][1]["mae_raw"] for plain in (first, second))
@@ -130,7 +130,7 @@ def test_split_limit_and_another_csv(cli: Cli, small_csv: Path, tmp_path: Path) 
 def test_a_csv_without_the_columns_is_refused_naming_both_sides(cli: Cli, run_a: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("date,Load\n2024-01-01,1\n2024-01-02,2\n", encoding="utf-8")
-    finished = cli("eval", run_a, "--data", other)
+    finished = cli("eval", run_a, "--csv", other)
     assert finished.returncode == 3
     for words in ("no column 'load', 'OT'", "its columns are 'date', 'Load'", "did you mean 'Load'?"):
         assert words in finished.stderr
@@ -149,8 +149,8 @@ def test_a_csv_that_is_gone_is_named_with_the_remedy(cli: Cli, run_a: Path, smal
     finished = cli("eval", run_a)
     assert finished.returncode == 3
     assert f"{small_csv}" in finished.stderr
-    assert "--data FILE.csv" in finished.stderr
-    assert cli("eval", run_a, "--data", small_csv.with_name("moved.csv"), "--limit", 1).returncode == 0
+    assert "--csv FILE.csv" in finished.stderr
+    assert cli("eval", run_a, "--csv", small_csv.with_name("moved.csv"), "--limit", 1).returncode == 0
 
 
 def test_a_missing_llm_and_a_wrong_file_name_their_remedies(
@@ -204,9 +204,9 @@ def test_zero_shot_scores_every_channel_of_another_dataset_by_its_own_scale(
     for entry, known in zip(plain["entries"][:3], trained["entries"][:3], strict=True):
         for name, source in (("负荷", "load"), ("油温", "OT"), ("copy", "OT")):
             assert entry["channels"][name]["mse"] == pytest.approx(known["channels"][source]["mse"], rel=1e-3)
-    refused = cli("eval", run_a, "--zero-shot", other, "--data", other)
+    refused = cli("eval", run_a, "--zero-shot", other, "--csv", other)
     assert refused.returncode == 2
-    assert "--data and --zero-shot cannot go together" in refused.stderr
+    assert "--csv and --zero-shot cannot go together" in refused.stderr
     absent = cli("eval", run_a, "--zero-shot", "ETTh2")
     assert absent.returncode == 3
     assert "timellm fetch ETTh2" in absent.stderr

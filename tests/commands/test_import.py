@@ -55,7 +55,8 @@ def test_wrong_settings_and_wrong_files_are_one_clear_error_each(
     other_llm = [tiny_llm if flag == folder / "llm" else flag for flag in flags]
     wrong_llm = cli("import", folder / "checkpoint", *other_llm)
     assert wrong_llm.returncode == 4 and "another LLM" in wrong_llm.stderr
-    no_checkpoint = cli("import", folder / "args.json", *flags)
+    (tmp_path / "no.pt").write_bytes(b"nothing")
+    no_checkpoint = cli("import", "no.pt", *flags)
     assert no_checkpoint.returncode == 4 and "no checkpoint" in no_checkpoint.stderr
     absent = cli("import", "nowhere/checkpoint", *flags)
     assert absent.returncode == 4 and "not found" in absent.stderr

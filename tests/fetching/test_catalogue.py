@@ -9,8 +9,12 @@ from timellm_cli.datasets import DATASETS, remedy_for_data
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id, remedy_for_llm
 
 
-def test_every_known_dataset_can_be_fetched() -> None:
-    assert set(DATASETS) == {name for name, asset in CATALOGUE.items() if asset.kind == "data"}
+def test_every_known_dataset_can_be_fetched_or_says_where_it_is() -> None:
+    fetched = {name for name, dataset in DATASETS.items() if dataset.can_be_fetched}
+    assert fetched == {name for name, asset in CATALOGUE.items() if asset.kind == "data"}
+    assert len(DATASETS) - len(fetched) == 5
+    assert [name for name, dataset in DATASETS.items() if dataset.url and dataset.where] == []
+    assert "weather.csv" in remedy_for_data(DataConfig(dataset="Weather"))
 
 
 def test_everything_has_one_origin_a_licence_with_a_link_and_a_credit() -> None:

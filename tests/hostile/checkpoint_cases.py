@@ -129,7 +129,7 @@ CHECKPOINT_CASES = [
     Case("an optimizer state that runs code", RESUME, 4, _REFUSED, _change(lambda content: content.update(training={"optimizer": _Bomb()}))),
     Case("a bomb among the weights", EVAL, 4, _REFUSED, _change(lambda content: content["weights"].update({"a": _Bomb()}))),
     Case("a bomb for an imported tensor", IMPORT, 4, _REFUSED, lambda folder: torch.save({"mapping_layer.weight": _Bomb()}, folder / "best.pt")),
-    Case("the CSV of a checkpoint is gone", EVAL, 3, ("data.csv", "--data"), remove("data.csv")),
+    Case("the CSV of a checkpoint is gone", EVAL, 3, ("data.csv", "--csv"), remove("data.csv")),
 ]  # fmt: skip
 
 

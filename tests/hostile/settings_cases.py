@@ -111,7 +111,7 @@ SETTINGS_CASES = [
     Case("a NUL in a path", _FILE, 2, ("data.path", "NUL"), write("my.toml", '[data]\npath = "a\\u0000b"')),
     Case("a number that no float holds", (*INSPECT, "--d-ff", "1" + "0" * 400), 2, ("d_ff", "at most")),
     Case("a fetch of nothing known", ("fetch", "nothing-like-it"), 2, ("nothing-like-it",)),
-    Case("data that are not there", ("eval", "best.pt", "--data", "away.csv"), 3, ("'away.csv' not found",)),
+    Case("data that are not there", ("eval", "best.pt", "--csv", "away.csv"), 3, ("'away.csv' not found",)),
     Case("a zone that nobody has", (*INSPECT, "--timezone", "Mars/Base"), 2, ("timezone", "Europe/Berlin")),
     Case("an encoding that nobody has", (*INSPECT, "--encoding", "utf-99"), 2, ("encoding", "utf-99")),
     Case("a length that is none", (*INSPECT, "--snap", "3weeks"), 2, ("snap", "10min")),

@@ -6,7 +6,7 @@ from tests.hostile.case import INSPECT, SHORT, SMALL, TRAIN, Case, Spoil
 
 _TRAIN = (*TRAIN, *SMALL, *SHORT, "--target", "OT")
 _INSPECT = (*INSPECT, "--seq-len", "48", "--pred-len", "12", "--layers", "2", "--target", "OT")
-_EVAL = ("eval", "best.pt", "--data", "data.csv", "--device", "cpu")
+_EVAL = ("eval", "best.pt", "--csv", "data.csv", "--device", "cpu")
 
 
 def _middle(*lines: str) -> Spoil:

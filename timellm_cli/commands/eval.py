@@ -118,8 +118,8 @@ def _distinct(paths: list[Path]) -> list[Path]:
 def _check_arguments(paths: list[Path], task: Task, report: Path | None) -> None:
     if task.csv is not None and task.zero_shot is not None:
         raise ConfigError(
-            "--data and --zero-shot cannot go together",
-            "--data FILE.csv has the trained columns and is standardised as in training; --zero-shot takes any dataset",
+            "--csv and --zero-shot cannot go together",
+            "--csv FILE.csv has the trained columns and is standardised as in training; --zero-shot takes any dataset",
         )
     if report is not None:
         others = [Path(name) for name in (task.csv, task.zero_shot) if name is not None]
@@ -165,7 +165,7 @@ def _require_trained_columns(model: Evaluated, config: Config, task: Task) -> No
     elif not path.is_file() and not holds_several(path):
         raise DataError(
             f"the CSV that {model.name} was trained on is not at {path}",
-            "give it with --data FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
+            "give it with --csv FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
         )
 
 
@@ -214,7 +214,7 @@ def _write_report(path: Path, leaderboard: Leaderboard, models: list[Evaluated],
 def _command(paths: list[Path], task: Task, report: Path) -> str:
     """The command line, with the options that decide the figures."""
     words = ["timellm eval", *map(quote, paths)]
-    words += ["--data", quote(task.csv)] if task.csv else []
+    words += ["--csv", quote(task.csv)] if task.csv else []
     words += ["--zero-shot", quote(Path(task.zero_shot))] if task.zero_shot else []
     words += ["--split", task.split] if task.split != "test" else []
     words += ["--limit", str(task.limit)] if task.limit else []

@@ -120,6 +120,8 @@ def _match_dataset(csv: CsvFormat, data: DataConfig, values: Sequence[str]) -> N
     dataset = known_dataset(data)
     if dataset is None or set(values) == set(dataset.columns):
         return
+    if not dataset.can_be_fetched and len(values) == len(dataset.columns) and dataset.target in values:
+        return
     missing = [name for name in dataset.columns if name not in values]
     extra = [name for name in values if name not in dataset.columns]
     faults = [f"no {quoted(missing, 6)}"] if missing else []

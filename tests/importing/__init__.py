@@ -1,0 +1,1 @@
+"""Tests of what reads commands of the original."""
