@@ -1,12 +1,12 @@
 """Trains with a fitted shortcut and without, chooses on rolling spans, and compares with the linear map in closed form.
 
-    python benchmarks/fitted_shortcut.py choose|quickstart|final --data FOLDER [--llm NAME] [--json FILE]
+    python benchmarks/fitted_shortcut.py choose|quickstart|final|pedestrians --data FOLDER [--llm NAME] [--json FILE]
 
 `choose` trains every recipe on the first 4, 6 and 8 months of ETTh1 and ETTh2, lets the 4 months after them keep an
 epoch, and scores the 4 months after those. `quickstart` does likewise with the first 60, 70 and 80 % of the
 pedestrians' rows. No row of a published test set is read. `final` trains recipes on all eight tasks of ETTh1 and ETTh2
-under three seeds and scores the test set. A row a training: the figures of every epoch; epoch 0 is the linear
-map itself.
+under three seeds and scores the test set; `pedestrians` does so for the profile of the quickstart. A row a training:
+the figures of every epoch; epoch 0 is the linear map itself.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,11 +84,18 @@ def choosing(llm: str, recipes: Iterable[str], months: Iterable[int]) -> Iterato
                 yield Trial(name, dataset, pred_len, span, SEEDS[0], llm, ETT[name])
 
 
-def choosing_pedestrians(llm: str) -> Iterator[Trial]:
+def choosing_pedestrians(llm: str, recipes: Iterable[str]) -> Iterator[Trial]:
     """The same for the profile of the quickstart."""
     for span in (80, 70, 60):
-        for name, values in PEDESTRIANS.items():
-            yield Trial(name, "auckland-pedestrians", 24, span, SEEDS[0], llm, values)
+        for name in recipes:
+            yield Trial(name, "auckland-pedestrians", 24, span, SEEDS[0], llm, PEDESTRIANS[name])
+
+
+def final_pedestrians(llm: str, recipes: Iterable[str]) -> Iterator[Trial]:
+    """The quickstart on all rows, all recipes under a seed before the next."""
+    for seed in SEEDS:
+        for name in recipes:
+            yield Trial(name, "auckland-pedestrians", 24, 0, seed, llm, PEDESTRIANS[name])
 
 
 def final(llm: str, recipes: Iterable[str]) -> Iterator[Trial]:
@@ -221,11 +228,13 @@ def main() -> None:
     """Train, and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "what", choices=["choose", "quickstart", "final", "show"], help="show: the tables of rows in --json"
+        "what",
+        choices=["choose", "quickstart", "final", "pedestrians", "show"],
+        help="show: the tables of rows in --json",
     )
     parser.add_argument("--data", type=Path, help="folder with ETTh1.csv, ETTh2.csv and auckland-pedestrians.csv")
     parser.add_argument("--llm", nargs="+", default=["smollm2-135m"], help="names or folders; 'none' trains without")
-    parser.add_argument("--recipes", nargs="+", choices=ETT, default=list(ETT), help="of `choose` and `final`")
+    parser.add_argument("--recipes", nargs="+", choices=[*ETT, *PEDESTRIANS], help="by default all")
     parser.add_argument("--months", type=int, nargs="+", choices=[8, 6, 4], default=[8, 6, 4], help="of `choose`")
     parser.add_argument("--seconds", type=float, default=500, help="no trial starts after that")
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
@@ -242,7 +251,7 @@ def main() -> None:
     trials = [
         trial for llm in arguments.llm for trial in trials_of(arguments.what, llm, arguments.recipes, arguments.months)
     ]
-    os.environ["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // arguments.workers, 1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // arguments.workers, 1)))
     context = multiprocessing.get_context("spawn")
     gpus = context.Queue()
     for worker in range(arguments.workers):
@@ -257,13 +266,14 @@ def main() -> None:
             if arguments.json:
                 with arguments.json.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    (print_final if arguments.what == "final" else print_choice)(rows)
+    (print_final if arguments.what in ("final", "pedestrians") else print_choice)(rows)
 
 
-def trials_of(what: str, llm: str, recipes: Iterable[str], months: Iterable[int]) -> Iterator[Trial]:
+def trials_of(what: str, llm: str, recipes: Sequence[str] | None, months: Iterable[int]) -> Iterator[Trial]:
     """The trials of a command."""
-    if what == "quickstart":
-        return choosing_pedestrians(llm)
+    if what in ("quickstart", "pedestrians"):
+        return (choosing_pedestrians if what == "quickstart" else final_pedestrians)(llm, recipes or list(PEDESTRIANS))
+    recipes = recipes or list(ETT)
     return choosing(llm, recipes, months) if what == "choose" else final(llm, recipes)
 
 

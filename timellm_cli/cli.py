@@ -152,8 +152,10 @@ def train_command(
     _require_files({"settings": settings, "resume": resume if seeds is None else None})
     if resume is None:
         settings = settle(settings)
-    arguments = (settings,) if seeds is None else (settings, seeds)
-    _import("train" if seeds is None else "train_seeds", True, True).run(*arguments, resume=resume, offline=offline)
+    data = settings.config.data
+    is_one = seeds is None and (data.folds == 1 or data.fold is not None or resume not in (None, "auto"))
+    arguments = (settings,) if is_one else (settings, seeds)
+    _import("train" if is_one else "train_many", True, True).run(*arguments, resume=resume, offline=offline)
 
 
 @app.command("eval", cls=Verb)
@@ -185,6 +187,9 @@ def eval_command(
         Path | None,
         typer.Option("--report", metavar="FILE.html", help="Write one page with verdict, table, charts and forecasts."),
     ] = None,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Show RMSE, WQL, sMAPE and errors in the CSV's units as well.")
+    ] = False,
 ) -> None:
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
 

@@ -47,6 +47,10 @@ class DataConfig(Section):
     )
     train_ratio: float = option(0.7, "Share of the rows to train on ('custom' datasets).", gt=0, lt=1)
     test_ratio: float = option(0.2, "Share of the rows to test on; the rest validates ('custom' datasets).", gt=0, lt=1)
+    folds: int = option(
+        1, "Backtest: cut the test rows into so many parts, and train a run on what lies before each of them.", ge=1
+    )
+    fold: int | None = option(None, "Which of the folds a run is, from 1. Default: `train` makes a run for each.", ge=1)
     percent: int = option(100, "Train on the first so many percent of the training span (few-shot).", ge=1, le=100)
     window_stride: int = option(
         1, "Rows from the start of one window to the next while training; `timellm eval` scores every window.", ge=1
@@ -100,6 +104,12 @@ class DataConfig(Section):
         if value is not None and not re.fullmatch(r"[1-9]\d*(ms|s|min|h|d)", value):
             raise ValueError("write a number and a unit: 500ms, 30s, 10min, 1h, 1d")
         return value
+
+    @model_validator(mode="after")
+    def _number_the_folds(self) -> Self:
+        if self.fold is not None and self.fold > self.folds:
+            raise ValueError(f"fold {self.fold} is above the number of folds, which is {self.folds}")
+        return self
 
     @model_validator(mode="after")
     def _leave_rows_to_validate(self) -> Self:

@@ -102,16 +102,18 @@ def split_series(series: Series, dataset: Dataset | None, data: DataConfig, wind
 
     The series of a panel are cut at the same dates: then no later row of one trains the forecast of another. The dates
     are those before which the wanted shares of all rows lie. With `split_by` 'ratio' each is cut at its own rows.
+    With `folds`, the test rows are one part of them, and the rows before it train and validate (`_of_fold`).
     Raises DataError where no series has a window in a split.
     """
     if not series.is_panel:
         return [_split(series.rows[0], dataset, data, window)]
     if data.split_by == "ratio" or data.is_wide:
-        borders = [(*_cut(rows, data), rows) for rows in series.rows]
+        borders = [_of_fold(*_cut(rows, data), rows, data) for rows in series.rows]
     else:
         train, val = _common_borders(series, data)
-        ends = (max(first + rows for first, rows in zip(series.first, series.rows, strict=True)),)
-        borders = [tuple(border - first for border in (train, val, *ends)) for first in series.first]  # type: ignore[misc]
+        end = max(first + rows for first, rows in zip(series.first, series.rows, strict=True))
+        common = _of_fold(train, val, end, data)
+        borders = [tuple(border - first for border in common) for first in series.first]  # type: ignore[misc]
     spans = [_spans(rows, *one, data, window) for rows, one in zip(series.rows, borders, strict=True)]
     needs = window.seq_len + window.pred_len
     for split in SPLITS:
@@ -120,7 +122,8 @@ def split_series(series: Series, dataset: Dataset | None, data: DataConfig, wind
             raise DataError(
                 f"too few rows: one window needs {needs:,} (seq_len {window.seq_len} + pred_len {window.pred_len}), "
                 f"but in the {split} split the longest of {len(spans):,} series has {longest:,}",
-                "use longer series, a smaller --seq-len or --pred-len, or cut each series by itself: --split-by ratio",
+                "use longer series, a smaller --seq-len or --pred-len, or cut each series by itself: --split-by ratio"
+                + _or_fewer_folds(data),
             )
     return spans
 
@@ -140,6 +143,22 @@ def note_on_short(series: Series, spans: Sequence[Spans], window: WindowConfig) 
 def _cut(rows: int, data: DataConfig) -> tuple[int, int]:
     """After how many of `rows` rows training and validation end."""
     return int(rows * data.train_ratio), rows - int(rows * data.test_ratio)
+
+
+def _of_fold(train_stop: int, val_stop: int, test_stop: int, data: DataConfig) -> tuple[int, int, int]:
+    """The borders of a fold (the last one where none is named): rolling origins, trained on a growing past.
+
+    The test rows are cut into equal parts. A fold is scored on its part, validated on as many rows as without folds,
+    those right before it, and trained on all rows before these. So the first fold has the training rows of a run
+    without folds.
+    """
+    number, tested = data.fold or data.folds, test_stop - val_stop
+    start, stop = (val_stop + tested * part // data.folds for part in (number - 1, number))
+    return train_stop + start - val_stop, start, stop
+
+
+def _or_fewer_folds(data: DataConfig) -> str:
+    return f", or fewer --folds than {data.folds}" if data.folds > 1 else ""
 
 
 def _common_borders(series: Series, data: DataConfig) -> tuple[int, int]:
@@ -170,6 +189,7 @@ def _split(rows: int, dataset: Dataset | None, data: DataConfig, window: WindowC
             f"{data.dataset} needs {test_stop:,} rows for its 12/4/4-month borders, but the file has {rows:,}",
             "fetch the whole file, or use --dataset custom to split by ratio",
         )
+    train_stop, val_stop, test_stop = _of_fold(train_stop, val_stop, test_stop, data)
     spans = _spans(rows, train_stop, val_stop, test_stop, data, window)
     needs = window.seq_len + window.pred_len
     for split in SPLITS:
@@ -177,7 +197,7 @@ def _split(rows: int, dataset: Dataset | None, data: DataConfig, window: WindowC
             raise DataError(
                 f"too few rows: one window needs {needs:,} (seq_len {window.seq_len} + pred_len {window.pred_len}), "
                 f"but the {split} split has {max(has, 0):,} of the file's {rows:,}",
-                "use a longer file, or a smaller --seq-len or --pred-len",
+                "use a longer file, or a smaller --seq-len or --pred-len" + _or_fewer_folds(data),
             )
     return spans
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from timellm_cli.evaluation.evaluated import LeaderboardEntry, RunErrors
+from timellm_cli.evaluation.evaluated import FoldErrors, LeaderboardEntry, RunErrors
+from timellm_cli.evaluation.folds import FoldRows
 from timellm_cli.evaluation.leaderboard import Leaderboard, Published, to_json
+from timellm_cli.evaluation.metrics import Metrics
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.report.score_table import render
@@ -53,14 +55,18 @@ def leaderboard(
     )
 
 
-def show(shown: Leaderboard, width: int = 100) -> str:
+def show(shown: Leaderboard, width: int = 100, *, with_metrics: bool = False) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(render(shown))
+    console.print(render(shown, with_metrics))
     return console.file.getvalue()
 
 
 def line_with(text: str, word: str) -> str:
     return next(line for line in text.splitlines() if word in line)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│").split("│")]
 
 
 def test_it_says_what_was_scored_and_marks_the_best() -> None:
@@ -98,14 +104,32 @@ def test_published_figures_stand_below_with_their_source() -> None:
     assert "Jin et al." in text
 
 
-def test_units_are_summed_up_only_where_there_is_one_channel() -> None:
+def test_units_of_the_csv_stand_by_channel_and_among_the_further_metrics() -> None:
     several, single = show(leaderboard(0.3)), show(leaderboard(0.3, ("OT",)))
-    assert "by channel" in several
-    assert "by channel" not in single
-    assert {"9", "2.5"} <= set(line_with(single, "run [x] ").split())
+    assert "by channel" in several and "CSV units" in several
+    assert "by channel" not in single and "CSV" not in single
     assert {"900", "20"} <= set(line_with(several, "load ").split())
-    for text in (several, single):
-        assert "CSV units" in text
+    first = leaderboard(0.3, ("OT",))
+    known = Metrics(rmse=0.5, mase=1.25, smape=12.5, wql=None, mse_raw=9.0, mae_raw=2.5, rmse_raw=3.0, wql_raw=0.125)
+    counted = replace(first, entries=(replace(first.entries[0], metrics=known), first.entries[1]))
+    assert "1.2500" in line_with(show(counted), "run [x] ") and "sMAPE" not in show(counted)
+    further = show(counted, with_metrics=True).split("further metrics")[1]
+    assert cells(line_with(further, "run [x] "))[1:] == ["0.5000", "-", "12.5", "9", "2.5", "3", "0.1250"]
+    assert "linear" not in further.split("The LLM")[0], "what was not counted has no line"
+
+
+def test_folds_stand_below_each_other_with_mean_and_deviation() -> None:
+    first = leaderboard(0.3)
+    folds = (FoldErrors(0.2, 0.3), FoldErrors(0.4, 0.5))
+    joined = replace(
+        first,
+        entries=tuple(replace(one, folds=folds) for one in first.entries),
+        folds=(FoldRows(1, "2024-01-01 00:00:00", "2024-01-31 23:00:00"), FoldRows(2, "2024-02-01", "2024-02-29")),
+    )
+    text = show(joined).split("MSE by fold")[1]
+    assert cells(line_with(text, "2024-01-01")) == ["1", "2024-01-01 to 2024-01-31", "0.2000", "0.2000"]
+    assert cells(line_with(text, "mean")) == ["mean", "", "0.3000", "0.3000"]
+    assert cells(line_with(text, "deviation")) == ["deviation", "", "0.1414", "0.1414"]
 
 
 def test_every_part_of_the_horizon_has_a_line_and_every_note_stands_there() -> None:
@@ -116,9 +140,9 @@ def test_every_part_of_the_horizon_has_a_line_and_every_note_stands_there() -> N
 
 def test_it_fits_eighty_columns() -> None:
     for channels in (("load", "OT"), ("OT",)):
-        lines = show(leaderboard(0.3, channels), 80).splitlines()
+        lines = show(leaderboard(0.3, channels), 80, with_metrics=True).splitlines()
         assert max(map(len, lines)) <= 80
-        assert sum(line.count("CSV units") for line in lines) == 2
+        assert sum(line.count("CSV units") for line in lines) == (3 if len(channels) > 1 else 1)
 
 
 def test_json_names_the_best_and_holds_no_nan() -> None:

@@ -15,6 +15,7 @@ from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import Coverage, mean_coverage
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.examples import Example
+from timellm_cli.evaluation.metrics import Metrics, mean_metrics, metrics_of_channels
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors, Scores, mean_scores, parts_of
 from timellm_cli.evaluation.seeds import spread_of
 from timellm_cli.evaluation.task import Task
@@ -30,7 +31,8 @@ class Evaluated:
     column of every series (`ids`). `training_id` is the same in every file of one training, `stage` says which of its
     weights these are, after `epoch` epochs (None where that is not known). `data` is what it is scored on, with the
     configuration for this machine. `coverage` is empty where the bands do not apply.
-    `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint.
+    `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint. Where the folds of a
+    backtest are joined, `folds` are these, in their order, and the rest is that of the first with joined scores.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Evaluated:
     coverage: tuple[Coverage, ...] = ()
     examples: tuple[Example, ...] = ()
     training_log: list[dict[str, Any]] = field(default_factory=list)
+    folds: "tuple[Evaluated, ...]" = ()
 
 
 def name_checkpoints(paths: Sequence[Path]) -> list[str]:
@@ -114,7 +117,10 @@ def _same_scale(first: Evaluated, other: Evaluated) -> bool:
 
 @dataclass(frozen=True)
 class RunErrors:
-    """The errors of one checkpoint, in standardised units, and after how many epochs it was kept (None: not known)."""
+    """The errors of one checkpoint, in standardised units, and after how many epochs it was kept (None: not known).
+
+    Of joined folds, `path` and `epoch` are those of the first, and `fold_epochs` those of all.
+    """
 
     name: str
     path: str
@@ -122,6 +128,20 @@ class RunErrors:
     mse: float
     mae: float
     epoch: int | None = None
+    fold_epochs: tuple[int | None, ...] = ()
+
+    @property
+    def epochs(self) -> tuple[int | None, ...]:
+        """After how many epochs each checkpoint was kept."""
+        return self.fold_epochs or (self.epoch,)
+
+
+@dataclass(frozen=True)
+class FoldErrors:
+    """The errors of one fold of a backtest, a mean over seeds, in the standardised units of the first fold."""
+
+    mse: float
+    mae: float
 
 
 @dataclass(frozen=True)
@@ -132,7 +152,8 @@ class LeaderboardEntry:
     None for a single run. `mse` and `mae` are standardised. The errors in the CSV's units are None if there are several
     channels, whose units may differ. `steps` has one part for every step of the horizon, `parts` its quarters.
     `coverage` is empty for a model without bands. `channel_mean` are MSE and MAE as the mean of the channels', so that
-    each series weighs the same.
+    each series weighs the same. `metrics` are further figures, of the whole and by channel, None where they were not
+    counted. `folds` are the errors of each fold of a backtest, over which `mse` and `mae` are joined.
     """
 
     name: str
@@ -151,6 +172,9 @@ class LeaderboardEntry:
     runs: tuple[RunErrors, ...] = ()
     coverage: tuple[Coverage, ...] = ()
     channel_mean: tuple[float, float] = (math.nan, math.nan)
+    metrics: Metrics | None = None
+    channel_metrics: dict[str, Metrics] = field(default_factory=dict)
+    folds: tuple[FoldErrors, ...] = ()
 
     @property
     def rank(self) -> float:
@@ -171,10 +195,20 @@ def entry_of_model(name: str, seeds: Sequence[Evaluated]) -> LeaderboardEntry:
     """The mean errors over the seeds of a model."""
     config = seeds[0].config
     runs = tuple(
-        RunErrors(seed.name, str(seed.path), seed.config.train.seed, seed.scores.mse, seed.scores.mae, epoch=seed.epoch)
+        RunErrors(
+            seed.name,
+            str(seed.path),
+            seed.config.train.seed,
+            seed.scores.mse,
+            seed.scores.mae,
+            epoch=seed.epoch,
+            fold_epochs=tuple(fold.epoch for fold in seed.folds),
+        )
         for seed in seeds
     )
     explanation = f"{describe_llm(config)}, seq_len {config.window.seq_len}"
+    if seeds[0].folds:
+        explanation += f"; {len(seeds[0].folds)} folds joined"
     if len(runs) > 1:
         explanation += f"; mean ± deviation of {len(runs)} seeds"
     coverage = mean_coverage([seed.coverage for seed in seeds])
@@ -194,6 +228,11 @@ def _entry(
     coverage: tuple[Coverage, ...] = (),
 ) -> LeaderboardEntry:
     channels = {channel: scores.of_channel(position) for position, channel in enumerate(scores.channels)}
+    metrics, channel_metrics = None, {}
+    if scores.metrics is not None:
+        of_channels = metrics_of_channels(scores.metrics, [errors.mse for errors in channels.values()])
+        metrics = mean_metrics(scores.metrics, of_channels, scores.mse)
+        channel_metrics = dict(zip(channels, of_channels, strict=True))
     single = channels[scores.channels[0]] if len(channels) == 1 else None
     return LeaderboardEntry(
         name=name,
@@ -212,6 +251,9 @@ def _entry(
         runs=runs,
         coverage=coverage,
         channel_mean=_mean_of(list(channels.values())),
+        metrics=metrics,
+        channel_metrics=channel_metrics,
+        folds=tuple(FoldErrors(one.mse, one.mae) for one in scores.folds),
     )
 
 

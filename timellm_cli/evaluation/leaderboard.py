@@ -16,6 +16,8 @@ from timellm_cli.errors import listed
 from timellm_cli.evaluation.bands import drift_note
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry, entry_of_baseline, entry_of_model
+from timellm_cli.evaluation.folds import FoldRows, fold_of
+from timellm_cli.evaluation.metrics import note_on_left_out
 from timellm_cli.evaluation.score import Scores, mean_scores
 from timellm_cli.evaluation.seeds import group_seeds, name_groups, recipe
 from timellm_cli.evaluation.task import Task
@@ -64,7 +66,7 @@ def published_for(configs: Sequence[Config], other_dataset: str | None = None) -
 def _task(config: Config, other_dataset: str | None) -> tuple[str, int] | None:
     """The name of the task in `published.toml`, and the horizon. None for a task that no source has."""
     data, window = config.data, config.window
-    if window.seq_len != _PUBLISHED_SEQ_LEN or data.features != "M" or data.columns:
+    if window.seq_len != _PUBLISHED_SEQ_LEN or data.features != "M" or data.columns or data.folds > 1:
         return None
     name = data.dataset if data.percent == 100 else f"{data.dataset}, {data.percent} %"
     return (f"{name} -> {other_dataset}" if other_dataset else name), window.pred_len
@@ -76,6 +78,7 @@ class Leaderboard:
 
     `windows` are those of one column, in all series; `series` counts these, None for a table without an id column.
     `published` are results of papers on the same task. `notes` say what a reader has to know about the figures.
+    `folds` are the rows of each fold of a backtest, in the order of the entries' `folds`; empty without one.
     """
 
     data: str
@@ -91,6 +94,7 @@ class Leaderboard:
     published: tuple[Published, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    folds: tuple[FoldRows, ...] = ()
 
     @property
     def best(self) -> LeaderboardEntry:
@@ -119,11 +123,16 @@ class Leaderboard:
 
 
 def make_leaderboard(
-    data: ForecastData, task: Task, checkpoints: Sequence[Evaluated], baselines: Sequence[tuple[Baseline, Scores]]
+    data: ForecastData,
+    task: Task,
+    checkpoints: Sequence[Evaluated],
+    baselines: Sequence[tuple[Baseline, Scores]],
+    folds: Sequence[FoldRows] = (),
 ) -> Leaderboard:
     """Group the checkpoints to models and compare these with each other and with the baselines.
 
-    All were scored on the same windows of `data`. Seeds of one model become one entry with their mean errors.
+    All were scored on the same windows of `data`, or of several folds, which are joined; `data` are then those of the
+    first, and `folds` name all of them. Seeds of one model become one entry with their mean errors.
     """
     checkpoints = _with_one_name_an_llm(checkpoints)
     grouped = group_seeds([one.config for one in checkpoints], [one.stage for one in checkpoints])
@@ -134,6 +143,8 @@ def make_leaderboard(
     baseline_entries = [entry_of_baseline(baseline, scores) for baseline, scores in baselines]
     published = _published(checkpoints, task, data)
     notes = [*data.warnings, *notes_on(checkpoints, data, task), *_notes_on_repeats(checkpoints)]
+    if baseline_entries and (channels := list(baseline_entries[0].channel_metrics.values())):
+        notes += note_on_left_out(data.scored_channels, channels)
     if task.split == "test" and task.limit is None:
         notes += filter(None, (drift_note(entry.name, entry.coverage) for entry in models))
     _, best_seeds = min(zip(models, groups, strict=True), key=lambda pair: pair[0].rank)
@@ -153,6 +164,7 @@ def make_leaderboard(
         published=published,
         verdicts=tuple(judge(models, configs, _lowest(baseline_entries))),
         notes=tuple(notes),
+        folds=tuple(folds) if len(folds) > 1 else (),
     )
 
 
@@ -176,16 +188,11 @@ def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -
             f"zero-shot: trained on {trained_on} and scored on {name_of(data.config.data)}, standardised by its own "
             "training rows; the baselines are fitted on those rows, which the models never saw"
         )
-    percents = [one.config.data.percent for one in checkpoints]
-    if set(percents) != {100}:
-        part = f"first {percents[0]}% of the training rows"
-        if len(set(percents)) > 1:
-            each = ", ".join(f"{one.name} {one.config.data.percent}%" for one in checkpoints)
-            part = f"first part of the training rows ({each})"
-        yield f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%"
+    yield from _notes_on_few_shots(checkpoints, data)
     if task.csv is None and task.zero_shot is None:
         for checkpoint in checkpoints:
-            yield from notes_on_rows(checkpoint, task.split)
+            for one in checkpoint.folds or (checkpoint,):
+                yield from notes_on_rows(one, task.split)
     trained_cadence = checkpoints[0].cadence
     trained, scored = str(parse_cadence(trained_cadence)), str(data.table.cadence)
     if trained != scored:
@@ -199,8 +206,33 @@ def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -
         )
     if task.limit is not None:
         yield f"only the first {task.limit:,} windows of each channel were scored: not comparable with papers"
+    yield from _notes_on_folds(checkpoints, task)
     if task.split != "test":
         yield f"this is the {task.split} split; papers report the test split"
+
+
+def _notes_on_few_shots(checkpoints: Sequence[Evaluated], data: ForecastData) -> Iterator[str]:
+    """Where not all training rows were trained on."""
+    percents = [one.config.data.percent for one in checkpoints]
+    if set(percents) != {100}:
+        part = f"first {percents[0]}% of the training rows"
+        if len(set(percents)) > 1:
+            each = ", ".join(f"{one.name} {one.config.data.percent}%" for one in checkpoints)
+            part = f"first part of the training rows ({each})"
+        yield f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%"
+
+
+def _notes_on_folds(checkpoints: Sequence[Evaluated], task: Task) -> Iterator[str]:
+    """What joined folds are, or that a fold stands alone."""
+    if checkpoints[0].folds:
+        first = fold_of(checkpoints[0].config)
+        yield (
+            f"each fold was trained on all rows before its part of the {task.split} rows but those that validated; "
+            f"errors of all folds are in the standardised units of fold {first}"
+        )
+    elif fold_of(checkpoints[0].config) and task.zero_shot is None:
+        fold, count = fold_of(checkpoints[0].config), checkpoints[0].config.data.folds
+        yield f"this is fold {fold} of {count} alone: give the checkpoints of all folds to join them"
 
 
 def notes_on_rows(checkpoint: Evaluated, split: str) -> Iterator[str]:

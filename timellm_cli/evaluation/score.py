@@ -19,6 +19,7 @@ from torch.nn.functional import huber_loss
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData
+from timellm_cli.evaluation.metric_sums import MetricSums, mean_sums
 
 Forecaster = Callable[[Batch], Tensor]
 """From a batch of B samples to their forecasts, B x H, standardised. It may read the histories, never the futures."""
@@ -56,7 +57,8 @@ class Scores:
     of Huber's: half the square up to one standard deviation, linear beyond. `channels` names the scored channels (with
     features MS those of the target alone), `windows_C` counts their windows, and `std_C` is their standard deviation in
     the CSV's units. `window_mse_W` and `window_mae_W` are the errors of single windows, channel by channel, NaN for one
-    without a known target.
+    without a known target. `metrics` are sums for further metrics, where these were counted. `folds` are the scores of
+    each fold where these are joined.
     """
 
     channels: tuple[str, ...]
@@ -66,6 +68,8 @@ class Scores:
     std_C: Floats
     window_mse_W: Floats
     window_mae_W: Floats
+    metrics: MetricSums | None = None
+    folds: "tuple[Scores, ...]" = ()
 
     @property
     def windows(self) -> int:
@@ -129,7 +133,13 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     """The mean errors of several models on the same windows. Errors are averaged, not forecasts."""
     fields = ("sums_4C", "sums_4H", "window_mse_W", "window_mae_W")
     means = {field: np.mean([getattr(one, field) for one in scores], axis=0) for field in fields}
-    return replace(scores[0], **means)
+    metrics = [one.metrics for one in scores if one.metrics is not None]
+    return replace(
+        scores[0],
+        **means,
+        metrics=mean_sums(metrics) if len(metrics) == len(scores) else None,
+        folds=tuple(map(mean_scores, zip(*(one.folds for one in scores), strict=True))),
+    )
 
 
 def parts_of(pred_len: int) -> list[tuple[int, int]]:
@@ -148,14 +158,19 @@ def score(
     limit: int | None = None,
     on_batch: Callable[[int], None] | None = None,
     on_errors: Callable[[Batch, Tensor], None] | None = None,
+    std_C: Floats | None = None,
 ) -> Scores:
     """Score a forecaster on every window of a split, or on the first `limit` windows of every channel.
 
-    After each batch, `on_errors` is called with the batch and its errors (B x H, forecast less future, standardised;
-    NaN for an absent target), and `on_batch` with its number of samples. Samples come channel by channel. No gradients
-    are computed.
+    Errors are in units of `std_C`, a raw deviation for each scored channel: by default that of the scaler.
+    After each batch, `on_errors` is called with the batch and its errors (B x H, forecast less future, in units of the
+    scaler; NaN for an absent target), and `on_batch` with its number of samples. Samples come channel by channel. No
+    gradients are computed.
     """
     samples = data.windows(split)
+    own_std_C = data.scaler.std_C[-samples.channels :]
+    std_C = own_std_C if std_C is None else std_C
+    unit_C = torch.from_numpy(own_std_C / std_C)
     window_means: list[Tensor] = []
     sums_4C = torch.zeros(4, samples.channels, dtype=torch.float64)
     sums_4H = torch.zeros(4, data.config.window.pred_len, dtype=torch.float64)
@@ -164,9 +179,11 @@ def score(
             batch = samples.batch(number_B.tolist())
             forecast_BH = forecaster(batch).double()
             error_BH = forecast_BH - batch.future_BH.to(forecast_BH)
-            errors_4BH = _errors(error_BH, batch.known_BH)
+            position_B = samples.position(number_B)
+            unit_B1 = unit_C[position_B, None].to(error_BH.device)
+            errors_4BH = _errors(error_BH * unit_B1, batch.known_BH)
             of_window_4B = errors_4BH.sum(dim=2)
-            position_B = samples.position(number_B).to(error_BH.device)
+            position_B = position_B.to(error_BH.device)
             sums_4C = sums_4C.to(error_BH.device).index_add_(1, position_B, of_window_4B)
             sums_4H = sums_4H.to(error_BH.device).add_(errors_4BH.sum(dim=1))
             window_means.append(of_window_4B[_SQUARED : _ABSOLUTE + 1] / of_window_4B[_KNOWN])
@@ -181,7 +198,7 @@ def score(
         windows_C=windows_C.numpy(),
         sums_4C=sums_4C.cpu().numpy(),
         sums_4H=sums_4H.cpu().numpy(),
-        std_C=data.scaler.std_C[-samples.channels :],
+        std_C=std_C,
         window_mse_W=window_mse_W,
         window_mae_W=window_mae_W,
     )

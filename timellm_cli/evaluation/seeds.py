@@ -19,7 +19,8 @@ Control = Literal["no LLM", "random LLM", "fewer layers"]
 
 _FREE_SECTIONS = ("run", "hardware")
 _FREE_KEYS = (
-    "train.seed", "train.workers", "train.batch_size", "train.accumulate", "llm.implementation", "data.path",
+    "train.seed", "data.fold", "train.workers", "train.batch_size", "train.accumulate", "llm.implementation",
+    "data.path",
 )  # fmt: skip
 """Keys that say where and how a model was trained, not what it learned."""
 _LLM_SECTIONS = ("llm", "prompt")
@@ -88,7 +89,7 @@ def _first_of(names: Sequence[str]) -> str:
 def _in_common(names: Sequence[str]) -> str:
     letters = (set(column) for column in zip(*names, strict=False))
     prefix = "".join(column.pop() for column in takewhile(lambda column: len(column) == 1, letters))
-    return re.sub(r"[-_ ./\\]+(seed|s)?[-_ ]?\d*$", "", prefix)
+    return re.sub(r"[-_ ./\\]+(seed|fold|s)?[-_ ]?\d*$", "", prefix)
 
 
 def control_of(ours: Config, theirs: Config) -> Control | None:
@@ -128,6 +129,7 @@ class Difference:
 
     `relative` is the difference as a share of theirs. `ours` and `theirs` count the runs of each side; 0 means a method
     without seeds. Standard error and interval are None if a side has a single run, whose spread is unknown.
+    With `folds`, they are over the differences of so many folds of a backtest instead.
     """
 
     mean: float
@@ -137,6 +139,7 @@ class Difference:
     standard_error: float | None
     low: float | None
     high: float | None
+    folds: int = 0
 
     @property
     def is_rounding(self) -> bool:
@@ -179,3 +182,13 @@ def differ(ours: Sequence[float], theirs: Sequence[float] | float) -> Difference
     freedom = int(sum(variances) ** 2 / weights + 1e-9) if weights else len(T_975)  # 6.999... is 7
     reach = T_975[min(max(freedom, 1), len(T_975)) - 1] * error
     return Difference(difference, relative, len(ours), count, error, difference - reach, difference + reach)
+
+
+def differ_by_fold(ours: Sequence[float], theirs: Sequence[float], seeds: tuple[int, int]) -> Difference:
+    """Compare two methods on the same folds by a paired t-test. `seeds` count the runs behind each side's figures."""
+    pairs = [our - their for our, their in zip(ours, theirs, strict=True)]
+    difference, reference = mean(pairs), mean(theirs)
+    relative = difference / reference if reference > 0 else 0.0
+    error = stdev(pairs) / sqrt(len(pairs))
+    reach = T_975[min(len(pairs) - 1, len(T_975)) - 1] * error
+    return Difference(difference, relative, *seeds, error, difference - reach, difference + reach, len(pairs))

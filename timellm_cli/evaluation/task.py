@@ -61,7 +61,7 @@ def transfer(config: Config, other: str) -> Config:
     interpolated and counted. Raises DataError for a CSV that cannot be read.
     """
     path = Path(other)
-    shared = {"data.columns": (), "data.percent": 100, "data.fill": "linear"}
+    shared = {"data.columns": (), "data.percent": 100, "data.fill": "linear", "data.folds": 1, "data.fold": None}
     if other in DATASETS and not path.exists():
         date_column = _DEFAULTS["data.date_column"]
         return config.with_values({**shared, **_known(other), "data.path": None, "data.date_column": date_column})

@@ -1,6 +1,7 @@
 """What the scores show, in plain sentences: against the best baseline, and about the LLM.
 
-A difference counts only if its 95 % interval over seeds excludes zero. One seed decides nothing.
+A difference counts only if its 95 % interval over seeds excludes zero, or in a backtest that over its folds. One seed
+without folds decides nothing.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import Literal
 
 from timellm_cli.config import Config
 from timellm_cli.evaluation.evaluated import LeaderboardEntry, describe_llm
-from timellm_cli.evaluation.seeds import Control, Difference, Outcome, control_of, differ
+from timellm_cli.evaluation.seeds import Control, Difference, Outcome, control_of, differ, differ_by_fold
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.units import format_count
 
@@ -76,7 +77,7 @@ def judge(
 
 
 def _against_baseline(entry: LeaderboardEntry, baseline: LeaderboardEntry) -> Verdict:
-    difference = differ([run.mse for run in entry.runs], baseline.mse)
+    difference = _differ(entry, baseline)
     rival = f"the best baseline, {baseline.name}"
     if difference.is_rounding:
         sentence = f"The MSE of {entry.name} equals that of {rival}."
@@ -89,12 +90,21 @@ def _against_baseline(entry: LeaderboardEntry, baseline: LeaderboardEntry) -> Ve
     return Verdict("baseline", entry.name, baseline.name, outcome, difference, sentence, evidence)
 
 
+def _differ(ours: LeaderboardEntry, theirs: LeaderboardEntry) -> Difference:
+    """The difference of the MSE: by fold where both have folds, else by seed."""
+    if len(ours.folds) > 1 and len(theirs.folds) == len(ours.folds):
+        seeds = len(ours.runs), len(theirs.runs)
+        return differ_by_fold([one.mse for one in ours.folds], [one.mse for one in theirs.folds], seeds)
+    return differ([run.mse for run in ours.runs], [run.mse for run in theirs.runs] if theirs.runs else theirs.mse)
+
+
 def _untrained(entry: LeaderboardEntry) -> Verdict | None:
     """Where runs were best before their first step, and so are the linear map that they started from."""
-    kept = [run.epoch for run in entry.runs]
+    kept = [epoch for run in entry.runs for epoch in run.epochs]
     if 0 not in kept:
         return None
-    runs = "" if set(kept) == {0} else f" in {kept.count(0)} of {len(kept)} seeds"
+    what = "runs" if len(kept) > len(entry.runs) else "seeds"
+    runs = "" if set(kept) == {0} else f" in {kept.count(0)} of {len(kept)} {what}"
     sentence = f"Training added nothing to {entry.name}{runs}: epoch 0, the linear map it started from, was the best."
     return Verdict("training", entry.name, "epoch 0", "same", None, sentence)
 
@@ -102,7 +112,7 @@ def _untrained(entry: LeaderboardEntry) -> Verdict | None:
 def _about_llm(
     ours: LeaderboardEntry, theirs: LeaderboardEntry, control: Control, configs: Mapping[str, Config]
 ) -> Verdict:
-    difference = differ([run.mse for run in ours.runs], [run.mse for run in theirs.runs])
+    difference = _differ(ours, theirs)
     our_llm, their_llm = describe_llm(configs[ours.name]), describe_llm(configs[theirs.name])
     part, less = {
         "no LLM": (f"The LLM ({our_llm})", "without it"),
@@ -128,7 +138,9 @@ def _change(difference: Difference, other: str) -> str:
 
 def _evidence(difference: Difference) -> str:
     seeds = format_count(difference.ours, "seed")
-    if difference.theirs:
+    if difference.folds:
+        seeds = f"{difference.folds} folds"
+    elif difference.theirs:
         seeds += f" against {difference.theirs}"
     if difference.standard_error is None:
         return f"{difference.mean:+.4f}; {seeds}, so the spread is not known"

@@ -10,6 +10,7 @@ from rich.text import Text
 from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
+from timellm_cli.report.metric_tables import optional_figure, render_folds, render_metrics
 from timellm_cli.report.tables import describe_samples, titled_table
 from timellm_cli.units import format_change, format_count, format_figure
 
@@ -19,8 +20,8 @@ _WORST = 10
 
 
 @group()
-def render(leaderboard: Leaderboard) -> Iterator[RenderableType]:
-    """The leaderboard with its verdicts, notes and tables."""
+def render(leaderboard: Leaderboard, with_metrics: bool = False) -> Iterator[RenderableType]:
+    """The leaderboard with its verdicts, notes and tables, and with a table of all metrics where that is wanted."""
     channels = len(leaderboard.channels)
     yield Text.assemble(
         (f"{leaderboard.data}, {leaderboard.split} split: ", "bold"),
@@ -28,6 +29,10 @@ def render(leaderboard: Leaderboard) -> Iterator[RenderableType]:
         f"{format_count(leaderboard.pred_len, 'step')} each",
     )
     yield _models(leaderboard)
+    if with_metrics:
+        yield render_metrics(leaderboard)
+    if leaderboard.folds:
+        yield render_folds(leaderboard)
     for verdict in leaderboard.verdicts:
         yield Text(str(verdict))
     for entry in leaderboard.models:
@@ -47,21 +52,19 @@ def render(leaderboard: Leaderboard) -> Iterator[RenderableType]:
 
 
 def _models(leaderboard: Leaderboard) -> Table:
-    has_raw = leaderboard.best.mae_raw is not None
-    table = titled_table("errors" if has_raw else "errors, standardised")
+    table = titled_table("errors, standardised")
     table.add_column("model", overflow="fold")
-    _add_figures(table, ("MSE", "MAE", *(_RAW if has_raw else ())))
+    _add_figures(table, ("MSE", "MAE", "MASE"))
     _add_figures(table, ("MSE against\nbest baseline", ""))
     best = [entry for entry in leaderboard.entries if _shown(entry.mse) == _shown(leaderboard.best.mse)]
     lowest_mae = min((_shown(entry.mae) for entry in leaderboard.entries if isfinite(entry.mae)), default=0.0)
     for entry in leaderboard.entries:
         is_best = entry in best
-        cells = [
+        cells: list[Text | str] = [
             _figure(entry.mse, is_best, entry.mse_std),
             _figure(entry.mae, _shown(entry.mae) == lowest_mae, entry.mae_std),
+            optional_figure(entry.metrics.mase if entry.metrics else None),
         ]
-        if entry.mse_raw is not None and entry.mae_raw is not None:
-            cells += [Text(format_figure(entry.mse_raw)), Text(format_figure(entry.mae_raw))]
         table.add_row(
             Text.assemble((entry.name, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
             *cells,
@@ -74,6 +77,7 @@ def _models(leaderboard: Leaderboard) -> Table:
             Text.assemble(method.name, "\n", (method.source, "dim")),
             f"{method.mse:.3f}",
             f"{method.mae:.3f}",
+            "",
             format_change(method.mse, leaderboard.best_baseline.mse),
             Text("published", style="dim"),
         )

@@ -1,4 +1,4 @@
-"""The lines before a training, the best epoch's errors after it, and the table of several seeds. Light."""
+"""The lines before a training, the best epoch's errors after it, and the table of several runs. Light."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ from timellm_cli.console import print_command, print_lines
 from timellm_cli.counts import RunCounts
 from timellm_cli.report.tables import describe_samples, titled_table
 from timellm_cli.training.records import MemoryMeasured, RunFinished
-from timellm_cli.units import format_duration, format_memory
+from timellm_cli.units import format_count, format_duration, format_memory
 
 
 def print_start(
@@ -106,37 +106,47 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def summarise_seeds(best: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
-    """The best epoch of each seed as plain data: `runs`, their `mean` and sample standard deviation `std`.
+def summarise_runs(variants: Sequence[Mapping[str, int]], best: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The best epoch of each run as plain data: `runs`, their `mean` and sample standard deviation `std`.
 
-    Errors are in standardised units. One seed has no `std`.
+    `variants` say what each run is: its seed, its fold, or both. Runs of several folds and seeds scatter by fold: `std`
+    is that of the folds, each a mean over its seeds. Errors are in standardised units, of a fold in those of its own
+    training rows. One run has no `std`.
     """
     runs = [
-        {"seed": seed, "epoch": int(figures["epoch"]), **{key: figures[key] for key in _COLUMNS}}
-        for seed, figures in best.items()
+        {**variant, "epoch": int(figures["epoch"]), **{key: figures[key] for key in _COLUMNS}}
+        for variant, figures in zip(variants, best, strict=True)
     ]
-    columns = {key: [run[key] for run in runs] for key in _COLUMNS}
+    by: dict[float, list[dict[str, Any]]] = {}
+    for place, run in enumerate(runs):
+        by.setdefault(run.get("fold", place), []).append(run)
+    columns = {key: [mean(run[key] for run in group) for group in by.values()] for key in _COLUMNS}
     return {
         "runs": runs,
         "mean": {key: mean(values) for key, values in columns.items()},
-        "std": {key: stdev(values) for key, values in columns.items()} if len(runs) > 1 else None,
+        "std": {key: stdev(values) for key, values in columns.items()} if len(by) > 1 else None,
     }
 
 
-def print_seeds(console: Console, summary: Mapping[str, Any], path: Path, checkpoints: Sequence[Path]) -> None:
-    """The table, the file that holds it, and the command that compares all seeds with the baselines."""
-    table = titled_table(f"{len(summary['runs'])} seeds, the best epoch of each")
-    table.add_column("seed", no_wrap=True)
+def print_runs(console: Console, summary: Mapping[str, Any], path: Path, checkpoints: Sequence[Path]) -> None:
+    """The table, the file that holds it, and the command that compares all runs with the baselines."""
+    words = [word for word in ("seed", "fold") if word in summary["runs"][0]]
+    counts = [format_count(len({run[word] for run in summary["runs"]}), word) for word in words]
+    table = titled_table(f"{' and '.join(counts)}, the best epoch of each run")
+    for word in words:
+        table.add_column(word, no_wrap=True)
     for name in ("epoch", *(name.replace(" ", "\n") for name in _COLUMNS.values())):
         table.add_column(name, justify="right")
     for run in summary["runs"]:
-        table.add_row(str(run["seed"]), str(run["epoch"]), *_format(run))
+        table.add_row(*(str(run[word]) for word in words), str(run["epoch"]), *_format(run))
     table.add_section()
-    table.add_row("mean", "", *_format(summary["mean"]))
+    blanks = [""] * len(words)
+    table.add_row("mean", *blanks, *_format(summary["mean"]))
     if summary["std"]:
-        table.add_row("deviation", "", *_format(summary["std"]))
+        table.add_row("deviation", *blanks, *_format(summary["std"]))
     console.print(table)
-    print_lines(console, Text(f"In standardised units, and in {path}\nNext:"))
+    own = ", of each fold's own training rows" if "fold" in words else ""
+    print_lines(console, Text(f"In standardised units{own}, and in {path}\nNext:"))
     print_command(console, "timellm", "eval", *map(quote, checkpoints))
 
 

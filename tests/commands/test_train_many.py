@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands.conftest import Arguments
-from tests.conftest import Cli
-from timellm_cli.commands import train, train_seeds
+from tests.conftest import Cli, last_json
+from timellm_cli.commands import train, train_many
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.settings import Settings, resolve
 from timellm_cli.training.checkpoint import load_checkpoint
@@ -115,6 +115,42 @@ def test_all_seeds_are_planned_for_the_machine_as_it_was_before_the_first(
 
     monkeypatch.setattr(train, "run", run)
     settings = resolve(flags={"run.directory": str(tmp_path), "run.name": "run", "train.seed": "4"})
-    train_seeds.run(settings, 3, resume=None, offline=True)
+    train_many.run(settings, 3, resume=None, offline=True)
     assert list(planned) == [4, 5, 6]
     assert planned[4] is planned[5] is planned[6]
+
+
+def test_folds_are_trained_one_after_another_and_eval_joins_them(
+    cli: Cli, arguments: Arguments, small_csv: Path, tmp_path: Path
+) -> None:
+    command = arguments("--folds=2", "--seeds=2", "--epochs=1", "--seq-len=24", "--llm=none", "--max-steps=3")
+    finished = cli(*command)
+    assert finished.returncode == 0, finished.stderr
+    assert "Seed 2021, fold 1, run 1 of 4" in finished.stderr
+    checkpoints = tmp_path / "checkpoints"
+    summary = json.loads((checkpoints / "run-seeds2021-2022-folds1-2.json").read_text(encoding="utf-8"))
+    assert [(run["seed"], run["fold"]) for run in summary["runs"]] == [(2021, 1), (2021, 2), (2022, 1), (2022, 2)]
+    of_folds = [statistics.mean(run["test_mse"] for run in summary["runs"] if run["fold"] == fold) for fold in (1, 2)]
+    assert summary["std"]["test_mse"] == pytest.approx(statistics.stdev(of_folds))
+    before = (checkpoints / "run-seed2022-fold2" / "last.pt").stat().st_mtime_ns
+    assert cli(*command, "--resume=auto").returncode == 0
+    assert (checkpoints / "run-seed2022-fold2" / "last.pt").stat().st_mtime_ns == before
+
+    paths = sorted(checkpoints.glob("*/best.pt"))
+    joined = last_json(cli("eval", *paths, "--json"))
+    ours = joined["entries"][0]
+    assert (ours["name"], len(ours["runs"]), len(ours["folds"])) == ("run", 2, 2)
+    assert [fold["fold"] for fold in joined["folds"]] == [1, 2] and joined["folds"][1]["last"] == "2024-01-17 15:00:00"
+    assert joined["windows"] == 2 * (40 - 12 + 1)
+    assert ours["mse"] == pytest.approx(statistics.mean(fold["mse"] for fold in ours["folds"]))
+    assert joined["verdicts"][0]["difference"]["folds"] == 2
+    shown = cli("eval", *paths)
+    assert "MSE by fold" in shown.stdout and "2 folds joined" in shown.stdout
+    assert "in the standardised units of fold 1" in " ".join(shown.stdout.split())
+
+    alone = cli("eval", paths[0])
+    assert "this is fold 1 of 2 alone" in " ".join(alone.stdout.split())
+    torn = cli("eval", *paths[:-1])
+    assert torn.returncode == 2 and "fold 2 is missing beside run-seed2022-fold1" in torn.stderr
+    single = cli(*arguments("--folds=2", "--fold=1", "--run-name=one", "--epochs=1", "--seq-len=24", "--max-steps=1"))
+    assert single.returncode == 0 and load_checkpoint(checkpoints / "one" / "best.pt").config.data.fold == 1

@@ -1,0 +1,162 @@
+"""The part of `timellm eval` that loads data, and scores models and baselines on the windows of one fold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from rich.text import Text
+from torch import Tensor
+
+from timellm_cli.commands.fetch import console_reporter
+from timellm_cli.commands.open_checkpoint import open_checkpoint
+from timellm_cli.config import Config
+from timellm_cli.console import err
+from timellm_cli.data.batch import Batch
+from timellm_cli.data.columns import date_columns
+from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.forecast_input import require_columns
+from timellm_cli.data.scale import Floats
+from timellm_cli.data.windows import ForecastData, load_data
+from timellm_cli.datasets import data_files, holds_several, remedy_for_data
+from timellm_cli.datasets import data_path as path_of
+from timellm_cli.errors import DataError
+from timellm_cli.evaluation.bands import CoverageCount, Intervals, ValidationErrors
+from timellm_cli.evaluation.baselines import Baseline, fit_baselines, period_of
+from timellm_cli.evaluation.evaluated import Evaluated, require_comparable
+from timellm_cli.evaluation.examples import make_examples
+from timellm_cli.evaluation.folds import Round
+from timellm_cli.evaluation.metrics import MetricCount, seasonal_errors
+from timellm_cli.evaluation.score import Forecaster, Scores, score
+from timellm_cli.evaluation.task import Task, stand_in, transfer
+from timellm_cli.fetching.fetch import provide
+from timellm_cli.model.runner import free_gpu_memory, gpu_memory_errors
+from timellm_cli.planning.hardware import Machine
+from timellm_cli.report.progress import scoring_progress
+from timellm_cli.training.checkpoint import Checkpoint
+
+_BASELINE_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is the same for every fold. `machine` is as it was before any model was loaded."""
+
+    task: Task
+    machine: Machine
+    batch_size: int | None
+    offline: bool
+    with_bands_of_baselines: bool
+
+    def score_fold(
+        self, fold: int, models: Sequence[tuple[Evaluated, Checkpoint, Config]], std_C: Floats | None
+    ) -> Round:
+        """Score models and baselines on the data of these models; fills in what `Evaluated` leaves open.
+
+        Errors are in units of `std_C`, the raw deviations of the scored channels, by default those of the data.
+        Raises ConfigError where the models cannot be compared, DataError for the CSV, ModelError for the LLM.
+        """
+        self._load_data([model for model, _, _ in models], [config for _, _, config in models])
+        data = max((model.data for model, _, _ in models), key=lambda data: data.config.window.seq_len)
+        period = period_of(data)
+        seasonal_C = seasonal_errors(data, period.rows if period else 1)
+        for model, checkpoint, _ in models:
+            self._score_model(model, checkpoint, seasonal_C, std_C)
+        baselines = [(one, self._score_baseline(one, data, seasonal_C, std_C)) for one in fit_baselines(data)]
+        return Round(fold, tuple(model for model, _, _ in models), data, tuple(baselines))
+
+    def _load_data(self, models: Sequence[Evaluated], configs: Sequence[Config]) -> None:
+        """Load what each model is scored on. Raises ConfigError where the models cannot be compared."""
+        task = self.task
+        if task.zero_shot is None:
+            require_comparable(models, task)
+        for model, config in zip(models, configs, strict=True):
+            if task.zero_shot is not None:
+                other = transfer(config, task.zero_shot)
+                provide(other, self.offline, console_reporter())
+                model.data = load_data(other)
+            else:
+                trained = config if task.csv is None else stand_in(config, task.csv)
+                provide(trained, self.offline, console_reporter())
+                _require_trained_columns(model, trained, task)
+                model.data = load_data(trained, model.scaler, model.columns, model.ids)
+        if task.zero_shot is not None:
+            on_other_data = [
+                replace(
+                    model,
+                    config=model.data.config,
+                    columns=model.data.table.columns,
+                    ids=model.data.table.series.ids,
+                    scaler=model.data.scaler,
+                )
+                for model in models
+            ]
+            require_comparable(on_other_data, Task(split=task.split))
+
+    def _score_model(self, model: Evaluated, checkpoint: Checkpoint, seasonal_C: Floats, std_C: Floats | None) -> None:
+        """Load the model, score it, make the examples, and free it: only one LLM at a time is in memory."""
+        # Bands belong to the dataset and the channels that were validated.
+        intervals = checkpoint.intervals if self.task.zero_shot is None else None
+        rows_C = intervals.rows_of(model.data.table) if intervals else None
+        if rows_C is not None and (rows_C[-len(model.data.scored_channels) :] < 0).any():
+            intervals = None
+        count = CoverageCount(intervals, model.data) if intervals else None
+        try:
+            with err.status(Text(f"Loading {model.name}")):
+                runner, samples_at_once = open_checkpoint(checkpoint, model.data.config, self.machine, self.offline)
+            with gpu_memory_errors():
+                batch_size, also = self.batch_size or samples_at_once, [count.add] if count else []
+                model.scores = self._score(
+                    model.name, runner, model.data, batch_size, seasonal_C, intervals, std_C, also
+                )
+                model.examples = make_examples(runner, model.data, self.task.split, model.scores, intervals)
+        finally:
+            free_gpu_memory()  # recorded CUDA graphs would keep their memory while the next model is loaded
+        model.coverage = count.result() if count else ()
+
+    def _score_baseline(
+        self, baseline: Baseline, data: ForecastData, seasonal_C: Floats, std_C: Floats | None
+    ) -> Scores:
+        """The scores of a baseline; where bands of baselines are wanted, validation errors make them as a model's."""
+        intervals = None
+        if self.with_bands_of_baselines:
+            errors = ValidationErrors(data)
+            score(baseline.forecaster, data, "val", _BASELINE_BATCH, on_errors=errors.add)
+            intervals = errors.intervals()
+        return self._score(baseline.name, baseline.forecaster, data, _BASELINE_BATCH, seasonal_C, intervals, std_C, [])
+
+    def _score(
+        self,
+        name: str,
+        forecaster: Forecaster,
+        data: ForecastData,
+        batch_size: int,
+        seasonal_C: Floats,
+        intervals: Intervals | None,
+        std_C: Floats | None,
+        also: Sequence[Callable[[Batch, Tensor], None]],
+    ) -> Scores:
+        """Score with a progress bar; what is in `also` gets the errors as well."""
+        split, limit = self.task.split, self.task.limit
+        count = MetricCount(data, seasonal_C, intervals)
+
+        def add(batch: Batch, error_BH: Tensor) -> None:
+            for one in (count.add, *also):
+                one(batch, error_BH)
+
+        with scoring_progress(name, len(data.windows(split).numbers(limit))) as advance:
+            scores = score(
+                forecaster, data, split, batch_size, limit=limit, on_batch=advance, on_errors=add, std_C=std_C
+            )
+        return replace(scores, metrics=count.result())
+
+
+def _require_trained_columns(model: Evaluated, config: Config, task: Task) -> None:
+    path = path_of(config.data)
+    if task.csv is not None:
+        for file in [] if config.data.is_wide else data_files(task.csv):
+            csv = open_csv(file, None, config.data)
+            require_columns(csv, date_columns(csv, config.data), model.columns)
+    elif not path.is_file() and not holds_several(path):
+        raise DataError(
+            f"the CSV that {model.name} was trained on is not at {path}",
+            "give it with --csv FILE.csv" + ("" if config.data.path else f", or: {remedy_for_data(config.data)}"),
+        )

@@ -1,0 +1,59 @@
+"""Tables of `timellm eval` that are shown on demand: all metrics of each line, and the folds of a backtest."""
+
+from statistics import mean, stdev
+
+from rich.table import Table
+from rich.text import Text
+
+from timellm_cli.evaluation.leaderboard import Leaderboard
+from timellm_cli.report.tables import titled_table
+from timellm_cli.units import format_figure
+
+
+def optional_figure(value: float | None) -> str:
+    """A figure without a unit; '-' where there is none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _raw(value: float | None) -> str:
+    return "-" if value is None else format_figure(value)
+
+
+def render_metrics(leaderboard: Leaderboard) -> Table:
+    """RMSE and WQL in standardised units, sMAPE, and what has the CSV's units."""
+    several = "" if len(leaderboard.channels) == 1 else ", means of the channels"
+    table = titled_table(f"further metrics; in CSV units{several}, on the right")
+    table.add_column("model", overflow="fold")
+    for heading in ("RMSE", "WQL", "sMAPE\n%", "CSV:\nMSE", "MAE", "RMSE", "WQL"):
+        table.add_column(heading, justify="right")
+    for entry in leaderboard.entries:
+        if (one := entry.metrics) is None:
+            continue
+        table.add_row(
+            Text(entry.name),
+            optional_figure(one.rmse),
+            optional_figure(one.wql),
+            "-" if one.smape is None else f"{one.smape:.1f}",
+            *map(_raw, (one.mse_raw, one.mae_raw, one.rmse_raw)),
+            optional_figure(one.wql_raw),
+            end_section=entry is leaderboard.models[-1],
+        )
+    return table
+
+
+def render_folds(leaderboard: Leaderboard) -> Table:
+    """The MSE of every line on every fold, and its mean and deviation over the folds."""
+    entries = [entry for entry in leaderboard.entries if entry.folds]
+    table = titled_table("MSE by fold, standardised")
+    table.add_column("fold")
+    table.add_column("scored rows")
+    for entry in entries:
+        table.add_column(Text(entry.name, overflow="fold"), justify="right")
+    for place, rows in enumerate(leaderboard.folds):
+        figures = [f"{entry.folds[place].mse:.4f}" for entry in entries]
+        table.add_row(str(rows.fold), f"{rows.first[:10]} to {rows.last[:10]}", *figures)
+    table.add_section()
+    values = [[one.mse for one in entry.folds] for entry in entries]
+    table.add_row("mean", "", *(f"{mean(own):.4f}" for own in values))
+    table.add_row("deviation", "", *(f"{stdev(own):.4f}" for own in values))
+    return table
