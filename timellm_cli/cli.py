@@ -19,6 +19,7 @@ from timellm_cli.console import doing, guard_streams
 from timellm_cli.data.csv_format import check_file
 from timellm_cli.data.guess import settle
 from timellm_cli.datasets import csv_named, data_files, holds_several
+from timellm_cli.errors import ConfigError
 from timellm_cli.options import (
     Assignments,
     ConfigFile,
@@ -86,10 +87,12 @@ def _require_files(arguments: dict[str, Any]) -> None:
     from timellm_cli.planning.readiness import check_readiness, require_ready
 
     Path.cwd()  # raises where the folder is gone, before PyTorch's library ends the process for it
-    named = (*arguments.get("checkpoints", ()), *map(arguments.get, ("checkpoint", "resume")))
-    for checkpoint in named:
-        if checkpoint and checkpoint != "auto":
+    for checkpoint in (*arguments.get("checkpoints", ()), arguments.get("checkpoint")):
+        if checkpoint:
             require_checkpoint(Path(checkpoint))
+    resume = arguments.get("resume")
+    if resume and resume != "auto" and not Path(resume).is_dir():
+        require_checkpoint(Path(resume))
     source = arguments.get("data_path") or arguments.get("source")
     if source and source != "-" and not (path := csv_named(source)).is_file() and not path.is_fifo():
         data_files(path) if holds_several(path) else check_file(path)
@@ -142,6 +145,14 @@ def train_command(
         str | None,
         typer.Option("--resume", metavar="PATH|auto", help="Continue a checkpoint; auto: this run's last one."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Begin with its weights; data, epochs and rates are free."),
+    ] = None,
+    scaler: Annotated[
+        Literal["auto", "old", "new"],
+        typer.Option("--scaler", help="With --from: the checkpoint's scaler, a new one, or the one that scores lower."),
+    ] = "auto",
     seeds: Annotated[
         int | None,
         typer.Option("--seeds", min=1, help="Train under so many seeds, one run each, and report mean and spread."),
@@ -149,13 +160,19 @@ def train_command(
     offline: Offline = False,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
-    _require_files({"settings": settings, "resume": resume if seeds is None else None})
+    if start and (resume or seeds or settings.config.data.folds > 1):
+        other = "resume" if resume else "seeds" if seeds else "folds"
+        raise ConfigError(f"--from begins one training, and --{other} others", "give one of them")
+    named = {"resume": resume if seeds is None else None, "checkpoint": start}
+    _require_files(named if start else {"settings": settings, **named})
     if resume is None:
-        settings = settle(settings)
+        settings = settle(settings, strict=start is None)
     data = settings.config.data
     is_one = seeds is None and (data.folds == 1 or data.fold is not None or resume not in (None, "auto"))
     arguments = (settings,) if is_one else (settings, seeds)
-    _import("train" if is_one else "train_many", True, True).run(*arguments, resume=resume, offline=offline)
+    started = {"start": start, "scaler": scaler} if start else {}
+    run = _import("train" if is_one else "train_many", True, True).run
+    run(*arguments, resume=resume, offline=offline, **started)
 
 
 @app.command("eval", cls=Verb)

@@ -12,6 +12,7 @@ from timellm_cli.config import Config
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.load import load_model
 from timellm_cli.model.original import read_original
+from timellm_cli.model.original_file import open_original
 from timellm_cli.model.prompt_tokens import window_statistics
 from timellm_cli.model.runner import Runner
 from timellm_cli.model.time_llm import cut_patches, normalise, vocabulary_factor
@@ -59,7 +60,7 @@ def golden(request: pytest.FixtureRequest, golden_llama: Path) -> Golden:
     )
     runner = load_model(config, torch.device("cpu"))
     assert isinstance(runner.model.llm, Decoder) == ((name, implementation) == ("llama", "auto"))
-    runner.model.load_own_state(read_original(folder / "checkpoint", runner.model))
+    runner.model.load_own_state(read_original(open_original(folder / "checkpoint"), runner.model))
     runner.model.eval()
     numbers = {name: torch.from_numpy(values) for name, values in np.load(folder / "golden.npz").items()}
     prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))["samples"]

@@ -30,7 +30,7 @@ def run(settings: Settings, source: str, output: Path | None, *, offline: bool) 
     require_checkpoint_or_folder(Path(source))
     with doing("Loading PyTorch", also_in_logs=False):
         from timellm_cli.commands import import_original
-    import_original.run(settings, Path(source), output or Path("imported.pt"), offline=offline)
+    import_original.run(settings, Path(source), output, offline=offline)
 
 
 def read_text(source: str) -> tuple[str, str] | None:

@@ -1,12 +1,14 @@
 """`timellm train`: from a configuration to a folder with checkpoints, metrics and curves."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.text import Text
 
 from timellm_cli.commands.fetch import console_reporter
+from timellm_cli.commands.warm_start import ScalerChoice, choose_scaler
 from timellm_cli.config import Config
 from timellm_cli.console import doing, err, out, print_lines, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
@@ -25,20 +27,30 @@ from timellm_cli.report.progress import memory_reader, watch
 from timellm_cli.report.train_summary import print_end, print_start, quote
 from timellm_cli.report.training_log import MetricsLog, draw_curves, read_metrics
 from timellm_cli.settings import Settings
-from timellm_cli.training.checkpoint import Checkpoint, load_runner
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, load_runner
 from timellm_cli.training.interruption import Interruption, stopped_before_training
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted
 from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable, require_same_data
 from timellm_cli.training.run_directory import RunDirectory, locked
 from timellm_cli.training.state import RunState, seed_everything
+from timellm_cli.training.warm_start import warm_config
 
 
-def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machine | None = None) -> RunFinished:
+def run(
+    settings: Settings,
+    *,
+    resume: str | None,
+    offline: bool,
+    machine: Machine | None = None,
+    start: Path | None = None,
+    scaler: ScalerChoice = "auto",
+) -> RunFinished:
     """Train, and leave everything in the run's folder; returns how it ended.
 
-    `machine` is as it was before this process took any of its memory; by default it is looked at now. Raises
-    Interrupted once an interrupted run is saved.
+    `start` is a checkpoint whose weights a new training begins with, and `scaler` whose scaler it has. `machine` is as
+    it was before this process took any of its memory; by default it is looked at now. Raises Interrupted once an
+    interrupted run is saved.
     """
     _require_one_process()
     path = find_checkpoint(resume, settings.config) if resume else None
@@ -46,6 +58,10 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
     if resume:  # else it was done before anything heavy was imported
         settings = settle(settings, strict=checkpoint is None)
     config = continue_config(settings, checkpoint, path) if checkpoint and path else settings.config
+    source = load_checkpoint(start) if start else None
+    if source and start:
+        config = warm_config(settings, source, start)
+        settings = replace(settings, config=config)
 
     machine = machine or look_at_machine()
     config, checks = resolve_here(config, machine, offline, console_reporter())
@@ -60,13 +76,15 @@ def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machi
             say(f"Nothing is saved in '{directory.path}' yet: starting from the beginning")
         with gpu_memory_errors():
             with stopped_before_training(), doing(f"Loading the LLM {config.llm.name}"):
-                runner = _load_model(config, checkpoint)
-            if config.model.shortcut == "fitted" and checkpoint is None:
+                runner = _load_model(config, checkpoint or source)
+            if source:
+                data = choose_scaler(data, source, runner, scaler, scoring_batch(config, machine))
+            elif config.model.shortcut == "fitted" and checkpoint is None:
                 with stopped_before_training(), doing("Fitting the linear map"):
                     runner.model.start_from(fit_linear(data).weights_TH)
             _announce(config, data, runner, directory, settings.notes)
             _prepare_folder(directory, config, checkpoint, path)
-            return _train(config, data, runner, directory, checkpoint, machine)
+            return _train(config, data, runner, directory, checkpoint, machine, is_warm=source is not None)
 
 
 def _require_one_process() -> None:
@@ -86,6 +104,8 @@ def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check
             data = load_data(config)
         if checkpoint:
             require_same_data(data, checkpoint)
+            if not checkpoint.scaler.equals(data.scaler):  # of a training that began with another checkpoint's
+                data = load_data(config, checkpoint.scaler, checkpoint.columns, checkpoint.ids)
         steps_per_epoch(len(data.training_windows()), config.train)
     except DataError as error:
         fault = Check("data", False, error.message, error.hint)
@@ -166,6 +186,7 @@ def _train(
     directory: RunDirectory,
     checkpoint: Checkpoint | None,
     machine: Machine,
+    is_warm: bool,
 ) -> RunFinished:
     on_gpu = runner.device.type == "cuda"
     progress = watch(err, memory_reader(f"GPU-{torch.cuda.get_device_properties().uuid}" if on_gpu else None))
@@ -173,6 +194,7 @@ def _train(
     scoring = scoring_batch(config, machine, in_training=True)
     bill = predict(config, machine)
     trainer = Trainer(config, data, runner, directory, interruption, progress.scored, scoring, bill)
+    trainer.scores_start |= is_warm
     if checkpoint and checkpoint.training:
         trainer.resume(checkpoint.training)
     metrics = MetricsLog(directory.metrics)

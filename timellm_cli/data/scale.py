@@ -62,6 +62,10 @@ class Scaler:
                     mean_C[ours], std_C[ours] = known.mean_C[theirs], known.std_C[theirs]
         return type(self)(mean_C, std_C)
 
+    def equals(self, other: Self) -> bool:
+        """Whether both have the same means and deviations, to the last bit."""
+        return np.array_equal(self.mean_C, other.mean_C) and np.array_equal(self.std_C, other.std_C, equal_nan=True)
+
     def standardise(self, values_NC: Floats) -> Floats:
         """Raw to standardised values, (..., C)."""
         standardised_NC = values_NC - self.mean_C

@@ -98,6 +98,8 @@ class Trainer:
         self._times = StepTimes(scored_batches=scored / train.batch)
         self._memory = PeakMemory(runner.device, bill)
         self.state = RunState()
+        self.scores_start = config.model.shortcut == "fitted"
+        """Whether what training starts from is scored, as epoch 0."""
 
     def resume(self, saved: TrainingState) -> None:
         """Continue from a checkpoint's state. The model has its weights already."""
@@ -115,7 +117,7 @@ class Trainer:
         if not state.finished:
             yield RunStarted(state.step, state.epoch, self._config.train.epochs, self._steps, self._total)
         try:
-            if self._config.model.shortcut == "fitted" and not state.step and not state.best_figures:
+            if self.scores_start and not state.step and not state.best_figures:
                 yield from self._score_untrained()
             while not state.finished:
                 yield from self._train_epoch()
