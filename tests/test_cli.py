@@ -18,7 +18,7 @@ from timellm_cli.config import FIELDS, flag_of
 def test_help_lists_every_verb_and_each_verb_has_help(cli: Cli) -> None:
     overview = cli("--help")
     assert overview.returncode == 0
-    for verb in ("inspect", "train", "eval", "predict", "fetch", "import", "profiles"):
+    for verb in ("inspect", "train", "eval", "predict", "fetch", "import", "init", "runs", "doctor", "profiles"):
         assert verb in overview.stdout
         assert cli(verb, "--help").returncode == 0
 
@@ -31,6 +31,9 @@ def test_help_lists_every_verb_and_each_verb_has_help(cli: Cli) -> None:
         ("predict", "predict"),
         ("fetch", "fetch"),
         ("import", "import_any"),
+        ("init", "init"),
+        ("runs", "runs"),
+        ("doctor", "doctor"),
     ],
 )
 def test_a_command_declares_what_its_run_takes(verb: str, module: str) -> None:

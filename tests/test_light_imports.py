@@ -38,6 +38,9 @@ sys.exit(code)
         ("train", "--help"),
         ("fetch", "--help"),
         ("fetch",),
+        ("doctor",),
+        ("runs", "."),
+        ("import", "--help"),
     ],
     ids=" ".join,
 )

@@ -5,20 +5,14 @@ Every heavy import lives in a command's body, so that `--help` answers at once.
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import wraps
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from timellm_cli import __version__
-from timellm_cli.console import doing, guard_streams
-from timellm_cli.data.csv_format import check_file
+from timellm_cli.console import guard_streams
 from timellm_cli.data.guess import settle
-from timellm_cli.datasets import csv_named, data_files, holds_several
 from timellm_cli.errors import ConfigError
 from timellm_cli.options import (
     Assignments,
@@ -28,8 +22,7 @@ from timellm_cli.options import (
     with_file_and_config_flags,
 )
 from timellm_cli.settings import Settings, resolve
-from timellm_cli.training.run_directory import require_checkpoint
-from timellm_cli.verbs import Verb, Verbs
+from timellm_cli.verbs import Verb, Verbs, load_command, require_files, runs
 
 app = typer.Typer(
     cls=Verbs,
@@ -50,58 +43,6 @@ MovedLLM = Annotated[
     str | None, typer.Option("--llm", metavar="FOLDER", help="The checkpoint's LLM, where it is not where it was.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
-
-
-def runs(module: str, *, is_heavy: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """What is decorated declares a command: `run` of that module in `commands/`, imported when the command is called.
-
-    Both have the same parameters (a test compares them). A heavy module takes seconds to import: files that are not
-    there are named before.
-    """
-
-    def decorate(declaration: Callable[..., None]) -> Callable[..., None]:
-        @wraps(declaration)
-        def command(**arguments: Any) -> None:
-            if is_heavy:
-                _require_files(arguments)
-            _import(module, is_heavy).run(**arguments)
-
-        return command
-
-    return decorate
-
-
-def _import(module: str, is_heavy: bool, also_in_logs: bool = False) -> Any:
-    with doing("Loading PyTorch", also_in_logs) if is_heavy else nullcontext():
-        return import_module(f"timellm_cli.commands.{module}")
-
-
-def _require_files(arguments: dict[str, Any]) -> None:
-    """Raise for checkpoints and CSVs that are not there or are folders, as their readers would.
-
-    Of a training, everything else that is missing is named as well.
-    """
-    from timellm_cli.planning.automatic import resolve_auto
-    from timellm_cli.planning.hardware import look_at_machine
-    from timellm_cli.planning.llm_shape import look_up_llm
-    from timellm_cli.planning.readiness import check_readiness, require_ready
-
-    Path.cwd()  # raises where the folder is gone, before PyTorch's library ends the process for it
-    for checkpoint in (*arguments.get("checkpoints", ()), arguments.get("checkpoint")):
-        if checkpoint:
-            require_checkpoint(Path(checkpoint))
-    resume = arguments.get("resume")
-    if resume and resume != "auto" and not Path(resume).is_dir():
-        require_checkpoint(Path(resume))
-    source = arguments.get("data_path") or arguments.get("source")
-    if source and source != "-" and not (path := csv_named(source)).is_file() and not path.is_fifo():
-        data_files(path) if holds_several(path) else check_file(path)
-    settings: Settings | None = arguments.get("settings")
-    data = settings.config.data.path if settings else None
-    if settings and data and not data.exists() and not (holds_several(data) and data_files(data)):
-        machine = look_at_machine()
-        config = resolve_auto(settings.config, machine, look_up_llm(settings.config.llm.name))
-        require_ready(check_readiness(config, machine))
 
 
 @app.callback(invoke_without_command=True)
@@ -164,14 +105,14 @@ def train_command(
         other = "resume" if resume else "seeds" if seeds else "folds"
         raise ConfigError(f"--from begins one training, and --{other} others", "give one of them")
     named = {"resume": resume if seeds is None else None, "checkpoint": start}
-    _require_files(named if start else {"settings": settings, **named})
+    require_files(named if start else {"settings": settings, **named})
     if resume is None:
         settings = settle(settings, strict=start is None)
     data = settings.config.data
     is_one = seeds is None and (data.folds == 1 or data.fold is not None or resume not in (None, "auto"))
     arguments = (settings,) if is_one else (settings, seeds)
     started = {"start": start, "scaler": scaler} if start else {}
-    run = _import("train" if is_one else "train_many", True, True).run
+    run = load_command("train" if is_one else "train_many", True, True).run
     run(*arguments, resume=resume, offline=offline, **started)
 
 
@@ -285,6 +226,33 @@ def import_command(
     offline: Offline = False,
 ) -> None:
     """Take over from the original: a `python run_main.py ...` becomes a profile, a checkpoint becomes one of ours."""
+
+
+@app.command("init", cls=Verb)
+@with_file_and_config_flags
+@runs("init")
+def init_command(
+    settings: Settings,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.toml", help="Where to write the profile.")
+    ] = None,
+) -> None:
+    """Write a commented profile for your CSV, with what was understood of it and a description to fill in."""
+
+
+@app.command("runs")
+@runs("runs")
+def runs_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs are.")] = Path("checkpoints"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in checkpoints/ with their scores."""
+
+
+@app.command("doctor")
+@runs("doctor")
+def doctor_command(as_json: Json = False) -> None:
+    """Say what this computer has for timellm (versions, GPU, kernels, caches), and what to mend with which command."""
 
 
 @profiles_app.callback(invoke_without_command=True)

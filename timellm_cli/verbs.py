@@ -1,8 +1,13 @@
-"""The group of commands and the command: where errors become exit codes, and old flags options. Light."""
+"""How a command is declared and run: its module is loaded late, errors become exit codes. Light."""
 
 import shlex
 import sys
 import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -10,8 +15,64 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from timellm_cli import __version__
-from timellm_cli.console import err, fault_of_results, print_lines, print_note, say
+from timellm_cli.console import doing, err, fault_of_results, print_lines, print_note, say
+from timellm_cli.data.csv_format import check_file
+from timellm_cli.datasets import csv_named, data_files, holds_several
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
+from timellm_cli.settings import Settings
+from timellm_cli.training.run_directory import require_checkpoint
+
+
+def runs(module: str, *, is_heavy: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What is decorated declares a command: `run` of that module in `commands/`, imported when the command is called.
+
+    Both have the same parameters (a test compares them). A heavy module takes seconds to import: files that are not
+    there are named before.
+    """
+
+    def decorate(declaration: Callable[..., None]) -> Callable[..., None]:
+        @wraps(declaration)
+        def command(**arguments: Any) -> None:
+            if is_heavy:
+                require_files(arguments)
+            load_command(module, is_heavy).run(**arguments)
+
+        return command
+
+    return decorate
+
+
+def load_command(module: str, is_heavy: bool, also_in_logs: bool = False) -> Any:
+    with doing("Loading PyTorch", also_in_logs) if is_heavy else nullcontext():
+        return import_module(f"timellm_cli.commands.{module}")
+
+
+def require_files(arguments: dict[str, Any]) -> None:
+    """Raise for checkpoints and CSVs that are not there or are folders, as their readers would.
+
+    Of a training, everything else that is missing is named as well.
+    """
+    from timellm_cli.planning.automatic import resolve_auto
+    from timellm_cli.planning.hardware import look_at_machine
+    from timellm_cli.planning.llm_shape import look_up_llm
+    from timellm_cli.planning.readiness import check_readiness, require_ready
+
+    Path.cwd()  # raises where the folder is gone, before PyTorch's library ends the process for it
+    for checkpoint in (*arguments.get("checkpoints", ()), arguments.get("checkpoint")):
+        if checkpoint:
+            require_checkpoint(Path(checkpoint))
+    resume = arguments.get("resume")
+    if resume and resume != "auto" and not Path(resume).is_dir():
+        require_checkpoint(Path(resume))
+    source = arguments.get("data_path") or arguments.get("source")
+    if source and source != "-" and not (path := csv_named(source)).is_file() and not path.is_fifo():
+        data_files(path) if holds_several(path) else check_file(path)
+    settings: Settings | None = arguments.get("settings")
+    data = settings.config.data.path if settings else None
+    if settings and data and not data.exists() and not (holds_several(data) and data_files(data)):
+        machine = look_at_machine()
+        config = resolve_auto(settings.config, machine, look_up_llm(settings.config.llm.name))
+        require_ready(check_readiness(config, machine))
 
 
 class Verbs(TyperGroup):
