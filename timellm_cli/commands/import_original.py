@@ -37,12 +37,13 @@ def run(settings: Settings, original: Path, output: Path | None, *, offline: boo
     and cadence, which the original does not store. Raises ConfigError where `output` exists, ModelError where the file
     cannot be read safely or its weights do not fit the settings.
     """
+    if output:
+        _require_absent(output)
     found = open_original(original)
     require_original(found)
     settings = _with_settings_of(found, settings)
     target = output or (RunDirectory.of(settings.config).last if found.step else Path("imported.pt"))
-    if target.exists():
-        raise ConfigError(f"'{target}' exists already", "name another file with -o, or move this one away")
+    _require_absent(target)
     config, checks = resolve_here(settings.config, look_at_machine(), offline, console_reporter())
     require_ready(checks)
     data = load_data(config)
@@ -56,6 +57,11 @@ def run(settings: Settings, original: Path, output: Path | None, *, offline: boo
     err.print(f"wrote {target}; score it with: timellm eval {quote(target)}", soft_wrap=True)
     if training:
         err.print(f"it continues at step {found.step:,} with: timellm train --resume {quote(target)}", soft_wrap=True)
+
+
+def _require_absent(target: Path) -> None:
+    if target.exists():
+        raise ConfigError(f"'{target}' exists already", "name another file with -o, or move this one away")
 
 
 def _with_settings_of(found: OriginalFile, settings: Settings) -> Settings:
