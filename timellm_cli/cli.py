@@ -121,7 +121,7 @@ def train_command(
 @runs("eval", is_heavy=True)
 def eval_command(
     changes: dict[str, Any],
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="One or more checkpoints.")],
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Checkpoints, or a forecast.")],
     data_path: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE.csv", help="Score on this CSV instead of the trained one.")
     ] = None,
@@ -148,6 +148,10 @@ def eval_command(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Show RMSE, WQL, sMAPE and errors in the CSV's units as well.")
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="ACTUAL.csv", help="Score a file of forecasts on what happened."),
+    ] = None,
 ) -> None:
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
 
@@ -181,6 +185,13 @@ def predict_command(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Of many series, stop at the first that cannot be forecast.")
+    ] = False,
+    lowest: Annotated[
+        float | None,
+        typer.Option("--min", metavar="NUMBER", help="No value or band goes below this, such as 0 for counts."),
+    ] = None,
+    is_sum: Annotated[
+        bool, typer.Option("--sum", help="One row with the sum of all steps, such as next week's total, and its bands.")
     ] = False,
     device: Device = "auto",
     llm: MovedLLM = None,

@@ -58,7 +58,10 @@ def require_files(arguments: dict[str, Any]) -> None:
     from timellm_cli.planning.readiness import check_readiness, require_ready
 
     Path.cwd()  # raises where the folder is gone, before PyTorch's library ends the process for it
-    for checkpoint in (*arguments.get("checkpoints", ()), arguments.get("checkpoint")):
+    against = arguments.get("against")
+    for table in (*arguments["checkpoints"], against) if against else ():
+        data_files(table) if holds_several(table) else check_file(table)
+    for checkpoint in (*(() if against else arguments.get("checkpoints", ())), arguments.get("checkpoint")):
         if checkpoint:
             require_checkpoint(Path(checkpoint))
     resume = arguments.get("resume")

@@ -85,3 +85,50 @@ def test_beyond_pred_len_there_is_a_forecast_but_no_band(cli: Cli, trained: Path
     assert [row[3] == "" for row in rows[1:]] == [False] * 12 + [True] * 3
     assert all(row[1] for row in rows)
     assert "bands end with step 12" in " ".join(finished.stderr.split())
+
+
+def test_the_bands_of_a_sum_come_from_whole_paths_of_errors(cli: Cli, trained: Path, small_csv: Path) -> None:
+    single = last_json(cli("predict", trained, small_csv, "--levels", "80", "--json"))
+    total = last_json(cli("predict", trained, small_csv, "--levels", "80", "--sum", "--json"))
+    assert (total["summed_steps"], total["summed_from"]) == (12, single["dates"][0])
+    assert total["dates"] == single["dates"][-1:]
+    kept = load_checkpoint(trained).intervals
+    assert kept is not None and kept.sums_LCH is not None
+    assert kept.sums_LCH[:, :, 0] == pytest.approx(kept.halves_LCH[:, :, 0], rel=1e-6), "a sum of one step"
+    level, ends = kept.levels.index(80), total["bands"]["80"]
+    for place, channel in enumerate(kept.channels):
+        assert total["forecast"][channel][0] == pytest.approx(sum(single["forecast"][channel]), abs=2e-3)
+        half = (ends["hi"][channel][0] - ends["lo"][channel][0]) / 2
+        of_last = (single["bands"]["80"]["hi"][channel][-1] - single["bands"]["80"]["lo"][channel][-1]) / 2
+        assert half / of_last == pytest.approx(
+            kept.sums_LCH[level, place, -1] / kept.halves_LCH[level, place, -1], rel=0.01
+        )
+        of_all = sum(
+            hi - lo
+            for hi, lo in zip(single["bands"]["80"]["hi"][channel], single["bands"]["80"]["lo"][channel], strict=True)
+        )
+        assert 0 < half < of_all / 2, "errors of steps partly cancel"
+    table = cli("predict", trained, small_csv, "--sum").stdout.splitlines()
+    assert len(table) == 2 and table[0] == "date,OT,load"
+    for arguments, words in (
+        (("--steps", 13, "--levels", "80"), "steps up to 12 (pred_len) were validated"),
+        (("--plot", "sum.png"), "--plot draws single steps"),
+    ):
+        refused = cli("predict", trained, small_csv, "--sum", *arguments)
+        assert refused.returncode == 2 and words in " ".join(refused.stderr.split())
+    assert cli("predict", trained, small_csv, "--sum", "--steps", 13).returncode == 0, "without bands it rolls forward"
+
+
+def test_nothing_goes_below_the_least_value(cli: Cli, trained: Path, small_csv: Path) -> None:
+    free = last_json(cli("predict", trained, small_csv, "--levels", "80", "--json"))
+    floor = sorted(free["forecast"]["OT"])[6]
+    held = last_json(cli("predict", trained, small_csv, "--levels", "80", "--min", floor, "--json"))
+    for where in (("forecast",), ("bands", "80", "lo"), ("bands", "80", "hi")):
+        before, after = free, held
+        for key in where:
+            before, after = before[key], after[key]
+        assert after["OT"] == pytest.approx([max(value, floor) for value in before["OT"]], abs=1e-3)
+    assert min(held["forecast"]["OT"]) == pytest.approx(floor, abs=1e-3)
+    total = last_json(cli("predict", trained, small_csv, "--levels", "80", "--min", floor, "--sum", "--json"))
+    assert total["forecast"]["OT"][0] == pytest.approx(sum(held["forecast"]["OT"]), abs=2e-3)
+    assert total["bands"]["80"]["lo"]["OT"][0] >= 12 * floor - 1e-3

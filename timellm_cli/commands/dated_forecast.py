@@ -11,6 +11,7 @@ from timellm_cli.console import print_note
 from timellm_cli.data.dates import DateStyle
 from timellm_cli.data.forecast_input import ForecastInput
 from timellm_cli.data.scale import Floats, Scaler
+from timellm_cli.errors import ConfigError
 from timellm_cli.files import writing
 from timellm_cli.report.forecast import Band, Forecast, Stamps, plot_forecast
 from timellm_cli.training.checkpoint import Checkpoint
@@ -28,6 +29,35 @@ class Times:
     texts: list[str]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What becomes of a forecast: bands of these levels, no value below `lowest`, with `is_sum` the sum of all steps.
+
+    `lowest` is in the CSV's units.
+    """
+
+    levels: tuple[int, ...] = ()
+    lowest: float | None = None
+    is_sum: bool = False
+
+    def require_bands(self, trained: Checkpoint, steps: int) -> None:
+        """Raise ConfigError where the checkpoint has no bands of the sum of so many steps."""
+        intervals, pred_len = trained.intervals, trained.config.window.pred_len
+        if not self.is_sum or not self.levels or intervals is None:
+            return
+        if steps > pred_len:
+            raise ConfigError(
+                f"--levels with --sum: steps up to {pred_len} (pred_len) were validated, and the sum is of {steps:,}",
+                f"--steps {pred_len}, or leave --levels out",
+            )
+        if intervals.sums_LCH is None:
+            raise ConfigError(
+                "this checkpoint has no bands of sums: it is older than they are, or too few of its validation windows "
+                "are without a gap",
+                "train again, or leave --levels out",
+            )
+
+
 def times_of(given: ForecastInput, steps: int) -> Times:
     """The times of a forecast of so many steps after `given`."""
     style, stamps = given.table.style, given.dates(steps)
@@ -41,32 +71,45 @@ def date_forecast(
     scaler: Scaler,
     history_TC: Floats,
     future_HC: Floats,
-    levels: tuple[int, ...],
+    shape: Shape,
     times: Times | None = None,
 ) -> Forecast:
     """The forecast after `given`: values and bands in the CSV's units, dates, and columns in the order of the input.
 
     `history_TC` and `future_HC` are standardised by `scaler`. `times` are `times_of` this forecast, where known.
     """
-    values_HC = scaler.restore(future_HC)
+    restored_HC = scaler.restore(future_HC)
+    floor = -np.inf if shape.lowest is None else shape.lowest
+    values_HC, actual_HC, summed = np.maximum(restored_HC, floor), given.actual(len(restored_HC)), 0
     positions = [trained.columns.index(column) for column in given.order]
     times = times or times_of(given, len(values_HC))
-    bands = _bands(given, trained, scaler, history_TC, values_HC, levels)
+    bands = _bands(given, trained, scaler, history_TC, restored_HC, shape)
+    if shape.is_sum:
+        summed, floor = len(values_HC), floor * len(values_HC)
+        restored_HC, values_HC, actual_HC = (one.sum(axis=0)[None] for one in (restored_HC, values_HC, actual_HC))
+        bands = tuple((level, half_HC[-1:]) for level, half_HC in bands)
+    last = slice(-1, None) if shape.is_sum else slice(None)
     return Forecast(
         columns=given.order,
         history_dates_T=times.history_T,
         history_TC=given.table.values[:, positions],
-        dates_H=times.forecast_H,
+        dates_H=times.forecast_H[last],
         values_HC=values_HC[:, positions],
-        actual_HC=given.actual(len(values_HC))[:, positions],
+        actual_HC=actual_HC[:, positions],
         resolution_C=scaler.std_C[positions] * _DIGITS,
         last_known=given.table.style.write(given.table.stamps[-1]),
-        dates=times.texts,
+        dates=times.texts[last],
         is_naive=not given.table.style.offset,
         bands=tuple(
-            Band(level, (values_HC - half_HC)[:, positions], (values_HC + half_HC)[:, positions])
+            Band(
+                level,
+                np.maximum(restored_HC - half_HC, floor)[:, positions],
+                np.maximum(restored_HC + half_HC, floor)[:, positions],
+            )
             for level, half_HC in bands
         ),
+        summed=summed,
+        first_date=times.texts[0],
     )
 
 
@@ -76,10 +119,13 @@ def _bands(
     scaler: Scaler,
     history_TC: Floats,
     values_HC: Floats,
-    levels: tuple[int, ...],
+    shape: Shape,
 ) -> tuple[tuple[int, Floats], ...]:
-    """Level and half-widths (H, C) in the CSV's units; NaN beyond pred_len and for channels that were not validated."""
-    if not levels:
+    """Level and half-widths (H, C) in the CSV's units; NaN beyond pred_len and for channels that were not validated.
+
+    For a sum, row h is that of the first h + 1 steps.
+    """
+    if not shape.levels:
         return ()
     intervals, window = trained.intervals, trained.config.window
     assert intervals is not None
@@ -88,9 +134,10 @@ def _bands(
     history_BT = torch.from_numpy(history_TC[-window.seq_len :, validated].T.copy())
     known = min(len(values_HC), window.pred_len)
     bands = []
-    for level in levels:
+    around = intervals.around_sums if shape.is_sum else intervals.around
+    for level in shape.levels:
         half_HC = np.full_like(values_HC, np.nan)
-        half_BH = intervals.around(level, history_BT, row_C[validated]).numpy()
+        half_BH = around(level, history_BT, row_C[validated]).numpy()
         half_HC[:known, validated] = half_BH.T[:known] * scaler.std_C[validated]
         bands.append((level, half_HC))
     return tuple(bands)

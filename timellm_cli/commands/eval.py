@@ -5,10 +5,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from timellm_cli.commands.eval_file import is_table
+from timellm_cli.commands.eval_file import run as score_file
 from timellm_cli.commands.open_checkpoint import config_for
 from timellm_cli.commands.score_fold import Scoring
 from timellm_cli.console import out, print_json, print_note, say
-from timellm_cli.errors import ConfigError
+from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.evaluation.evaluated import Evaluated, name_checkpoints
 from timellm_cli.evaluation.folds import Round, fold_of, join_rounds, require_whole_folds
 from timellm_cli.evaluation.leaderboard import Leaderboard, make_leaderboard, to_json
@@ -20,7 +22,7 @@ from timellm_cli.report.score_table import render
 from timellm_cli.report.train_summary import quote
 from timellm_cli.report.training_log import read_metrics
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
-from timellm_cli.training.run_directory import RunDirectory
+from timellm_cli.training.run_directory import RunDirectory, nearby_checkpoints
 
 
 def run(
@@ -37,13 +39,24 @@ def run(
     as_json: bool,
     report: Path | None,
     metrics: bool = False,
+    against: Path | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Score every checkpoint and the baselines on every window of a split, and show the leaderboard.
 
+    With `against`, score a file of forecasts on that one instead.
+
     Raises ConfigError for checkpoints that cannot be compared and for a report that cannot be written, DataError for
     the CSV, ModelError for the LLM and the hardware.
     """
+    if against is not None:
+        score_file(checkpoints, against, changes or {}, as_json=as_json, metrics=metrics)
+        return
+    if tables := [path for path in checkpoints if is_table(path)]:
+        raise ModelError(
+            f"'{tables[0]}' is no timellm checkpoint but a table",
+            f"{nearby_checkpoints(tables[0])}; a forecast is scored with: {tables[0]} --against ACTUAL.csv",
+        )
     paths, task = _distinct(checkpoints), Task(data_path, zero_shot, split, limit)
     _check_arguments(paths, task, report)
     loaded = [load_checkpoint(path) for path in paths]

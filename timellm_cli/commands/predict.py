@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from timellm_cli.commands.dated_forecast import date_forecast, draw
+from timellm_cli.commands.dated_forecast import Shape, date_forecast, draw
 from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.commands.predict_panel import Request
 from timellm_cli.commands.predict_panel import run as run_panel
@@ -43,6 +43,8 @@ def run(
     offline: bool,
     as_json: bool,
     strict: bool = False,
+    lowest: float | None = None,
+    is_sum: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Forecast what follows the CSV's last row, or the row `at`, and write, print and draw it.
@@ -50,17 +52,19 @@ def run(
     Raises DataError for the CSV, ConfigError for where to write, ModelError for checkpoint, LLM and hardware.
     """
     path = None if source == "-" else csv_named(source)
+    if is_sum and plot is not None:
+        raise ConfigError("--plot draws single steps, and --sum makes one value of them", "leave one of them out")
     _check_targets([checkpoint, *([path] if path else [])], output, plot)
     trained = load_checkpoint(checkpoint)
     shown_levels = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
+    shape = Shape(shown_levels, lowest, is_sum)
+    shape.require_bands(trained, steps or trained.config.window.pred_len)
     config = config_for(trained, device, path or Path(source), llm, changes)
     content = sys.stdin.buffer.read() if path is None else path
     if trained.ids != ("",):
         about = _about(checkpoint, source, config, steps) if as_json else None
         _print_notes([], config.window.pred_len, steps or config.window.pred_len, bool(shown_levels))
-        request = Request(
-            at, steps or config.window.pred_len, shown_levels, strict, output, plot, about, config.data.is_wide
-        )
+        request = Request(at, steps or config.window.pred_len, shape, strict, output, plot, about, config.data.is_wide)
         run_panel(trained, config, content, request, offline=offline)
         return
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
@@ -72,7 +76,7 @@ def run(
     for channel, column in enumerate(given.table.columns):
         require_computable(history_TC[:, channel], column, source if path else "standard input")
     future_HC = _forecast(trained, config, history_TC, steps, offline)
-    forecast = date_forecast(given, trained, trained.scaler, history_TC, future_HC, shown_levels)
+    forecast = date_forecast(given, trained, trained.scaler, history_TC, future_HC, shape)
     _show(
         forecast,
         Layout(given.table.csv, date_columns(given.table.csv, config.data)),

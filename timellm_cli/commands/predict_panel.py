@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from timellm_cli.commands.dated_forecast import Times, date_forecast, draw, times_of
+from timellm_cli.commands.dated_forecast import Shape, Times, date_forecast, draw, times_of
 from timellm_cli.commands.open_checkpoint import open_checkpoint
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note
@@ -43,7 +43,7 @@ class Request:
 
     at: str | None
     steps: int
-    levels: tuple[int, ...]
+    shape: Shape
     strict: bool
     output: Path | None
     plot: Path | None
@@ -162,7 +162,7 @@ class _Batches:
             times = self._times.get(ends)
             if times is None:
                 times = self._times[ends] = times_of(given, self._request.steps)
-            forecast = date_forecast(given, self._trained, scaler, history_TC, part_HC, self._request.levels, times)
+            forecast = date_forecast(given, self._trained, scaler, history_TC, part_HC, self._request.shape, times)
             yield replace(forecast, id_column=self._id_column, series=name)
 
 

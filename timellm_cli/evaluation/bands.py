@@ -6,7 +6,8 @@ a band of level q is the ceil((n + 1) q)-th smallest of them (Lei et al., Distri
 Regression, 2018). Each error is first divided by a scale of its own window's history, because errors are larger where a
 series moves more (ibid., section 5.2). A band holds its share of the values if later errors are distributed as those of
 validation. Where the data drift they are not; `timellm eval` measures the difference as coverage. A band is for one
-step, not for several steps at once.
+step, not for several steps at once: the bands of a sum of steps are made alike from the sums of whole paths of errors,
+in which steps that err together stay together.
 """
 
 import math
@@ -62,7 +63,8 @@ class Intervals:
     `errors` are the standard errors of each level's coverage in percent, for the validation windows are a sample.
     `channels` name the rows: the validated channels (with features MS the target alone); if `pooled`, the value columns
     of a panel, or '*' for all channels of one series. `period` belongs to the scale: 0 for the standard
-    deviation. `windows` of each row were ranked. `levels` are in percent.
+    deviation. `windows` of each row were ranked. `levels` are in percent. `sums_LCH` are half-widths for the sum of the
+    first 1 to H steps; None where too few windows are without a gap.
     """
 
     channels: tuple[str, ...]
@@ -72,6 +74,7 @@ class Intervals:
     halves_LCH: Float32
     errors: tuple[float, ...]
     pooled: bool = False
+    sums_LCH: Float32 | None = None
 
     def rows_of(self, table: Table) -> Tensor:
         """For each channel of a table, the place of its row in `channels`; -1 for one that was not validated."""
@@ -81,7 +84,15 @@ class Intervals:
 
     def around(self, level: int, history_BT: Tensor, row_B: Tensor) -> Tensor:
         """Half-widths (B x H, standardised) after standardised histories; `row_B` are places in `channels`."""
-        halves_CH = torch.from_numpy(self.halves_LCH[self.levels.index(level)])
+        return self._scaled(self.halves_LCH, level, history_BT, row_B)
+
+    def around_sums(self, level: int, history_BT: Tensor, row_B: Tensor) -> Tensor:
+        """The same (B x H) for the sum of the first 1 to H steps. `sums_LCH` must be there."""
+        assert self.sums_LCH is not None
+        return self._scaled(self.sums_LCH, level, history_BT, row_B)
+
+    def _scaled(self, halves_LCH: Float32, level: int, history_BT: Tensor, row_B: Tensor) -> Tensor:
+        halves_CH = torch.from_numpy(halves_LCH[self.levels.index(level)])
         return halves_CH[row_B].double() * window_scale(history_BT, self.period).unsqueeze(1)
 
 
@@ -109,7 +120,7 @@ class ValidationErrors:
         """Add the standardised errors of a batch. Samples must come channel by channel."""
         kept_B = (torch.arange(len(batch)) + self._seen) % self._windows % self._every == 0
         self._seen += len(batch)
-        self._errors.append(error_BH[kept_B.to(error_BH.device)].abs().float().cpu())
+        self._errors.append(error_BH[kept_B.to(error_BH.device)].float().cpu())
         self._starts.append(batch.start_B[kept_B])
         history_BT = batch.history_BT[kept_B]
         self._scales.append(torch.stack([window_scale(history_BT, period) for period in self._periods], dim=1))
@@ -121,7 +132,7 @@ class ValidationErrors:
         order_W = start_W.argsort(stable=True)
         errors_CWH = torch.cat(self._errors).reshape(rows, -1, steps)[:, order_W].numpy()
         scales_CWk = torch.cat(self._scales).reshape(rows, len(start_W), -1)[:, order_W].numpy()
-        ratios = [(errors_CWH / scales_CWk[:, :, [k]]).astype(np.float32) for k in range(len(self._periods))]
+        ratios = [(np.abs(errors_CWH) / scales_CWk[:, :, [k]]).astype(np.float32) for k in range(len(self._periods))]
         best = min(range(len(ratios)), key=lambda k: _miss_between_halves(ratios[k])) if len(ratios) > 1 else 0
         windows = int(_known(ratios[best]).min())
         levels = tuple(level for level in LEVELS if _rank(windows, level) <= windows)
@@ -131,7 +142,17 @@ class ValidationErrors:
         blocks_W = start_W[order_W].numpy() // self._block
         errors = tuple(_sampling_error(ratios[best], half_CH, blocks_W) for half_CH in halves_LCH)
         period = self._periods[best]
-        return Intervals(self._rows, period, windows, levels, halves_LCH, errors, self._pooled)
+        sums_LCH = _halves_of_sums(errors_CWH, scales_CWk[:, :, [best]], levels)
+        return Intervals(self._rows, period, windows, levels, halves_LCH, errors, self._pooled, sums_LCH)
+
+
+def _halves_of_sums(errors_CWH: Float32, scale_CW1: Float32, levels: Sequence[int]) -> Float32 | None:
+    """Half-widths (L x C x H) for the sums of the first 1 to H steps; None where too few windows have all of them."""
+    ratios_CWH = (np.abs(errors_CWH.cumsum(axis=2, dtype=np.float64)) / scale_CW1).astype(np.float32)
+    windows = int(_known(ratios_CWH).min())
+    if _rank(windows, max(levels)) > windows:
+        return None
+    return np.stack([_half(ratios_CWH, level) for level in levels])
 
 
 def _sampling_error(ratios_CWH: Float32, half_CH: Float32, blocks_W: npt.NDArray[np.int64]) -> float:

@@ -29,7 +29,7 @@ _PUBLISHED_SEQ_LEN = 512
 
 @dataclass(frozen=True)
 class Published:
-    """A method's test errors as its source prints them, in standardised units.
+    """A method's test errors as its source prints them, in standardised units; `mae` is None where it has none.
 
     If `dropped_batch` is set, the source did not score the last windows that do not fill a batch of that size.
     """
@@ -37,7 +37,7 @@ class Published:
     name: str
     source: str
     mse: float
-    mae: float
+    mae: float | None
     dropped_batch: int | None = None
 
     def windows_left_out(self, windows: int) -> int:
@@ -57,7 +57,13 @@ def published_for(configs: Sequence[Config], other_dataset: str | None = None) -
     name, pred_len = task
     text = (Path(__file__).parent / "published.toml").read_text(encoding="utf-8")
     return tuple(
-        Published(method["name"], method["source"], figures[0], figures[1], method.get("dropped_batch"))
+        Published(
+            name=method["name"],
+            source=method["source"],
+            mse=figures[0],
+            mae=figures[1] if len(figures) > 1 else None,
+            dropped_batch=method.get("dropped_batch"),
+        )
         for method in tomllib.loads(text)["method"]
         if (figures := method["figures"].get(name, {}).get(str(pred_len)))
     )

@@ -27,7 +27,7 @@ from timellm_cli.errors import listed
 from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.evaluation.metric_sums import MetricSums
 
-_HIGHEST_LEVEL = 90
+HIGHEST_LEVEL = 90
 """Of the bands whose ends are quantiles, in percent: .05 to .95."""
 
 
@@ -81,7 +81,7 @@ class MetricCount:
         """Twice the pinball loss of each value, a mean over the quantiles; of the median it is the absolute error."""
         if self._intervals is None or self._row_C is None:
             return torch.full_like(error_BH, torch.nan)
-        levels = [level for level in self._intervals.levels if level <= _HIGHEST_LEVEL]
+        levels = [level for level in self._intervals.levels if level <= HIGHEST_LEVEL]
         loss_BH = error_BH.abs()
         for level in levels:
             half_BH = self._intervals.around(level, batch.history_BT, self._row_C[batch.channel_B])

@@ -45,6 +45,7 @@ class Forecast:
     writes them. `actual_HC` holds what the input knows of the forecast's time, NaN beyond
     its end. `resolution_C` is the step below which a channel's digits mean nothing. `bands` are the narrowest first.
     `series` is the id of one of many series, and `id_column` names their column. `is_naive`: dates have no offset.
+    Where `summed` is not 0, the one value is the sum of so many steps, from `first_date` to the one in `dates`.
     """
 
     columns: tuple[str, ...]
@@ -60,6 +61,8 @@ class Forecast:
     id_column: str | None = None
     series: str = ""
     is_naive: bool = True
+    summed: int = 0
+    first_date: str = ""
 
     @property
     def known_steps(self) -> int:
@@ -73,6 +76,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     return {
         "last_known": forecast.last_known,
         "steps": len(forecast.dates_H),
+        **({"summed_steps": forecast.summed, "summed_from": forecast.first_date} if forecast.summed else {}),
         "dates": forecast.dates,
         "forecast": _by_channel(forecast, forecast.values_HC),
         "bands": {
@@ -183,6 +187,8 @@ def _sparkline(history_T: Floats, values_H: Floats, half: int) -> Text:
 def _title(forecast: Forecast) -> str:
     dates, known = forecast.dates, forecast.known_steps
     title = f"Forecast of {format_count(len(dates), 'step')}, {dates[0]} to {dates[-1]}"
+    if forecast.summed:
+        title = f"Sum of {format_count(forecast.summed, 'step')}, {forecast.first_date} to {dates[-1]}"
     return f"{title}; the input already knows the first {known}" if known else title
 
 

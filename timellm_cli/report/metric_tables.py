@@ -15,7 +15,8 @@ def optional_figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _raw(value: float | None) -> str:
+def raw_figure(value: float | None) -> str:
+    """A figure in the units of the CSV; '-' where there is none."""
     return "-" if value is None else format_figure(value)
 
 
@@ -34,7 +35,7 @@ def render_metrics(leaderboard: Leaderboard) -> Table:
             optional_figure(one.rmse),
             optional_figure(one.wql),
             "-" if one.smape is None else f"{one.smape:.1f}",
-            *map(_raw, (one.mse_raw, one.mae_raw, one.rmse_raw)),
+            *map(raw_figure, (one.mse_raw, one.mae_raw, one.rmse_raw)),
             optional_figure(one.wql_raw),
             end_section=entry is leaderboard.models[-1],
         )

@@ -76,7 +76,7 @@ def _models(leaderboard: Leaderboard) -> Table:
         table.add_row(
             Text.assemble(method.name, "\n", (method.source, "dim")),
             f"{method.mse:.3f}",
-            f"{method.mae:.3f}",
+            "-" if method.mae is None else f"{method.mae:.3f}",
             "",
             format_change(method.mse, leaderboard.best_baseline.mse),
             Text("published", style="dim"),

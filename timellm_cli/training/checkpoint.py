@@ -178,7 +178,7 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "llm_fingerprint": checkpoint.llm_fingerprint,
         "training_id": checkpoint.training_id,
         "training": training and {"run": asdict(training.run), "step": training.step, "random": training.random},
-        "intervals": bands and {**vars(bands), "halves_LCH": torch.from_numpy(bands.halves_LCH)},
+        "intervals": bands and {**vars(bands), **_tensors_of(bands)},
     }
 
 
@@ -218,7 +218,20 @@ def _intervals_from(plain: Mapping[str, Any], columns: Sequence[str], pred_len: 
     if len(errors) != len(levels):
         raise ValueError(f"{len(errors)} standard errors of {len(levels)} bands")
     halves = _sound("bands", halves_LCH).float().numpy()
-    return Intervals(channels, plain["period"], plain["windows"], levels, halves, errors, bool(plain["pooled"]))
+    sums = plain.get("sums_LCH")
+    if sums is not None and sums.shape != halves_LCH.shape:
+        raise ValueError(f"bands of sums of shape {tuple(sums.shape)}")
+    sums = None if sums is None else _sound("bands of sums", sums).float().numpy()
+    pooled = bool(plain["pooled"])
+    return Intervals(channels, plain["period"], plain["windows"], levels, halves, errors, pooled, sums)
+
+
+def _tensors_of(bands: Intervals) -> dict[str, torch.Tensor | None]:
+    sums = bands.sums_LCH
+    return {
+        "halves_LCH": torch.from_numpy(bands.halves_LCH),
+        "sums_LCH": None if sums is None else torch.from_numpy(sums),
+    }
 
 
 def _text(plain: Mapping[str, Any], key: str) -> str:
