@@ -69,7 +69,7 @@ def read(path: Path, options: dict[str, Any]) -> tuple[str, float, str]:
     try:
         from timellm_cli.data.read_table import read_table
     except ImportError:  # where it stood before
-        from timellm_cli.data.read_table import read_table
+        from timellm_cli.data.table import read_table
 
     flags = {f"data.{key}": str(value) for key, value in options.items()}
     settings = resolve(None, None, {"data.dataset": "custom", "data.path": path, **flags})
@@ -84,7 +84,7 @@ def read(path: Path, options: dict[str, Any]) -> tuple[str, float, str]:
     data = settings.config.data
     table = read_table(path, data)
     after = table.style.write(continue_stamps(table.stamps[-1], table.cadence, 1)[0])
-    return after, table.frame[data.target][-1], "\n".join((*notes, *table.notes))
+    return after, table.frame[table.columns[-1]][-1], "\n".join((*notes, *table.notes))
 
 
 def count_all() -> dict[str, tuple[str, str]]:

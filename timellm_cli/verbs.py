@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from timellm_cli import __version__
 from timellm_cli.console import doing, err, fault_of_results, print_lines, print_note, say
-from timellm_cli.data.csv_format import check_file
+from timellm_cli.data.open_csv import check_file
 from timellm_cli.datasets import csv_named, data_files, holds_several
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
 from timellm_cli.settings import Settings

@@ -30,6 +30,7 @@ STYLES: dict[str, tuple[str, str, Write, tuple[str, ...]]] = {
         ",", "date,HE,load", lambda row, at: f"{at:%m/%d/%Y},{at.hour + 1}", ("--date-column", "date,HE"),
     ),
     "months by name apart": ("\t", "day\ttime\tload", lambda row, at: f"{at:%d %b %Y}\t{at:%I:%M %p}", ()),
+    "midnights without a time": (";", "date;load", lambda row, at: f"{at:%d.%m.%Y %H:%M}".removesuffix(" 00:00"), ()),
     "ranges": (",", "MTU,load", lambda row, at: f"{at:%d.%m.%Y %H:%M} - {at + timedelta(hours=1):%d.%m.%Y %H:%M}", ()),
     "Chinese": (",", "日期,负荷", lambda row, at: f"{at.year}年{at.month}月{at.day}日 {at.hour}时", ()),
     "offsets": (",", "time,load", lambda row, at: f"{at:%Y-%m-%dT%H:%M:%S}.000Z", ()),

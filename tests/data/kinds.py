@@ -129,6 +129,7 @@ TEXT = [
     good("tabs", hourly(header="date\tOT", separator="\t")),
     good("bars", hourly(header="date|OT", separator="|")),
     good("aligned with blanks", hourly("%Y-%m-%dT%H:%M", header="date              OT", separator="  "), "2024-01-09T08:00"),
+    good("date and time aligned with blanks, and blanks at the end", write((f"{at:%Y-%m-%d}   {at:%H:%M}" for at in moments()), "day   clock  OT", "{}  ", " "), "2024-01-09 08:00", date_column="day,clock"),
     good("a first line sep=;", "sep=;\n" + hourly(header="date;OT", separator=";")),
     good("every cell quoted", "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in LINES) + "\n"),
     good("blanks after the comma", hourly(header="date, OT", separator=", ")),
@@ -195,6 +196,7 @@ DATES = [
     good("day of the year, told", daily("%Y-%j"), "2024-201", date_format="%Y-%j"),
     good("AM and PM", hourly("%m/%d/%Y %I:%M %p"), "01/09/2024 08:00 AM"),
     good("the hour 24", write(f"{(at - HOUR):%Y-%m-%d} 24:00" if not at.hour else f"{at:%Y-%m-%d %H:%M}" for at in moments(start=_START + HOUR)), "2024-01-09 09:00"),
+    good("midnights without a time, in ISO 8601", write(f"{at:%Y-%m-%d}" if not at.hour else f"{at:%Y-%m-%d %H:%M:%S}" for at in moments())),
     good("midnights without a time", write(f"{at:%d.%m.%Y}" if not at.hour else f"{at:%d.%m.%Y %H:%M}" for at in moments()), "09.01.2024 08:00", None),
     good("ranges", write(f"{at:%d.%m.%Y %H:%M} - {at + HOUR:%d.%m.%Y %H:%M}" for at in moments()), "09.01.2024 08:00 - 09.01.2024 09:00"),
     good("fractions after a comma", hourly('"%Y-%m-%d %H:%M:%S,000"'), "2024-01-09 08:00:00,000"),
@@ -335,6 +337,31 @@ def parquet() -> bytes:
     return buffer.getvalue()
 
 
+def long(ids: str = "ab", starts: tuple[int, ...] = (0, 0), by_time: bool = False) -> list[str]:
+    """The hourly rows of several series, each with its id before them, from its own first row on."""
+    rows = [(name, row) for name, start in zip(ids, starts, strict=True) for row in range(start, ROWS)]
+    rows = sorted(rows, key=lambda pair: pair[1]) if by_time else rows
+    return ["id,date,OT", *(f"{name},{LINES[row + 1]}" for name, row in rows)]
+
+
+def lines(*series: str) -> str:
+    return "\n".join(["id,1,2,3,4", *series]) + "\n"
+
+
+PANELS = [
+    good("series one after the other", "\n".join(long()), id_column="id"),
+    good("series row by row in turn", "\n".join(long(by_time=True)), id_column="id"),
+    good("series that begin at different times", "\n".join(long(starts=(0, 50))), id_column="id"),
+    bad("series whose ids are not named", "\n".join(long()), "--id-column"),
+    bad("a row without an id", "\n".join([*long()[:-1], f",{LINES[-1]}"]), "line 401: the row has no 'id'", id_column="id"),
+    bad("a timestamp twice in one series", "\n".join([*long(), long()[-1]]), "2024-01-09 07:00:00", id_column="id"),
+    bad("a gap in one series", "\n".join([*long()[:250], *long()[251:]]), "--fill", id_column="id"),
+    good("a gap in one series, filled", "\n".join([*long()[:250], *long()[251:]]), id_column="id", fill="linear", note="absent timestamps 1"),
+    good("a series a line", lines("a,5,6,7,8", "b,1,2,3,4.5"), "2000-01-05", 4.5, date_column="none"),
+    good("a series a line, of unequal lengths", lines("a,5,6,7,8", "b,1,2,,"), "2000-01-05", 2, date_column="none"),
+    bad("an id in two lines", lines("a,5,6,7,8", "a,1,2,3,4"), "the id 'a' stands in several lines", date_column="none"),
+]  # fmt: skip
+
 CONTAINERS = [good("Parquet", parquet(), "2024-01-09 08:00:00", ending=".parquet")]
 
-KINDS = [*TEXT, *NUMBERS, *DATES, *ZONES, *STEPS, *CLOSED, *REPAIRS, *HEADERS, *CELLS, *CONTAINERS]
+KINDS = [*TEXT, *NUMBERS, *DATES, *ZONES, *STEPS, *CLOSED, *REPAIRS, *HEADERS, *CELLS, *PANELS, *CONTAINERS]

@@ -6,7 +6,7 @@ import pytest
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.columns import select_columns, target_of
-from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import DataError
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.data.csv_files import CUSTOM, daily_lines, hourly, write_csv
 from timellm_cli.config import DataConfig
-from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.csv_format import blocks, numbered_rows
 from timellm_cli.data.encoding import HEAD_BYTES, detect_encoding
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.read_table import read_table
 from timellm_cli.errors import DataError
 
@@ -250,3 +251,30 @@ def test_any_bytes_are_a_table_or_a_data_error(tmp_path: Path, lines: bytes, hea
         data = DataConfig(dataset="custom", fill=fill)
         with contextlib.suppress(DataError):
             read_table(path, data)
+
+
+@given(
+    cells=st.lists(st.sampled_from(["7", '"a,b"', '"two\nlines"', '"a ""word"""', "", '"\n\n"', "é"]), min_size=1),
+    size=st.integers(1, 40),
+)
+def test_blocks_of_a_file_end_where_lines_end_and_nothing_is_lost(cells: list[str], size: int) -> None:
+    content = "".join(f"{number},{cell}\n" for number, cell in enumerate(cells)).encode()
+    found = list(blocks(io.BytesIO(content), size))
+    assert b"".join(found) == content
+    lines = [row for block in found for _, row in numbered_rows(io.StringIO(block.decode(), newline=""), ",")]
+    assert lines == [row for _, row in numbered_rows(io.StringIO(content.decode(), newline=""), ",")]
+
+
+def test_a_table_read_in_blocks_is_the_table_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f'{stamp},"{number % 3}, text\nof two lines",{number / 7}' for number, stamp in enumerate(hourly(300))]
+    path = write_csv(tmp_path / "x.csv", "date,note,OT", lines)
+    data = CUSTOM.model_copy(update={"exclude": ("note",)})
+    whole = read_table(path, data)
+    monkeypatch.setattr("timellm_cli.data.csv_format.BLOCK_BYTES", 200)
+    table = read_table(path, data)
+    assert table.frame.equals(whole.frame)
+    assert table.stamps.equals(whole.stamps)
+    assert (table.style, table.cadence, table.notes) == (whole.style, whole.cadence, whole.notes)
+    wrong = write_csv(tmp_path / "y.csv", "date,note,OT", [*lines[:200], "yesterday,a,1", *lines[201:]])
+    with pytest.raises(DataError, match=r"line 402, column 'date': 'yesterday' is no timestamp"):
+        read_table(wrong, data)

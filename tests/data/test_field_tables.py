@@ -8,7 +8,7 @@ import pytest
 from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import continue_stamps
 from timellm_cli.data.columns import date_columns, split_stamp, words_of
-from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.read_table import read_table
 from timellm_cli.data.rows import read_rows
 from timellm_cli.data.table import Table

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.report.charts import families_for
 from timellm_cli.report.forecast import (
     MOST_PANELS,

@@ -76,7 +76,7 @@ def _read(path: Path, changes: Mapping[str, Any], wanted: tuple[str, ...]) -> tu
 
 
 def _header(path: Path, data: DataConfig) -> tuple[str, ...]:
-    from timellm_cli.data.csv_format import open_csv
+    from timellm_cli.data.open_csv import open_csv
     from timellm_cli.datasets import data_files
 
     return tuple(open_csv(data_files(path)[0], None, data).header)

@@ -12,8 +12,8 @@ from timellm_cli.config import Config
 from timellm_cli.console import err
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.columns import date_columns
-from timellm_cli.data.csv_format import open_csv
 from timellm_cli.data.forecast_input import require_columns
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_files, holds_several, remedy_for_data

@@ -6,7 +6,6 @@ Only the first megabyte is used for this, so that a file of any size is describe
 """
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,22 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.encoding import GUESSED_ENCODINGS, HEAD_BYTES, decode_head, detect_encoding
-from timellm_cli.errors import DataError, did_you_mean, listed
-from timellm_cli.units import format_count
+from timellm_cli.data.encoding import HEAD_BYTES
+from timellm_cli.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+BLANKS = " "
+"""The delimiter of columns that are aligned with any number of blanks."""
 BEYOND = "\0beyond"
 QUOTES_HINT = "look for a quotation mark without a partner"
-_DATUM = re.compile(r"[+-]?\d[\d.,:/T +Z-]*")
-_MOST_LINES_ABOVE = 50
+MOST_LINES_ABOVE = 50
 _BLANKS = " \t\n\r\v\f\x85\xa0"
 """Python also counts the control characters 1C to 1F as blanks, polars does not."""
-_PARQUET = b"PAR1"
-_GZIP = b"\x1f\x8b"
+BLOCK_BYTES = 2**24
+_COLUMNS, _LINES, _CELL_BYTES = 1000, 1000, 8
+"""So many columns are read at once; a block has at least so many lines, as each of its columns takes a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,17 @@ class CsvFormat:
 
     def scan(self) -> "pl.LazyFrame":
         """The cells as text, the columns named by position. What stands beyond the header's columns is in `BEYOND`."""
+        return self._scan(self._utf8(), self.body)
+
+    def _scan(self, source: Path | bytes, skipped: int = 0) -> "pl.LazyFrame":
         import polars as pl
 
         return pl.scan_csv(
-            self._utf8(),
+            source,
             schema={**{str(index): pl.String for index in range(len(self.header))}, BEYOND: pl.String},
             separator=self.delimiter,
             has_header=False,
-            skip_lines=self.body,
+            skip_lines=skipped,
             encoding="utf8-lossy",
             missing_columns="insert",
             extra_columns="ignore",
@@ -122,13 +125,45 @@ class CsvFormat:
                     pass
             raise DataError(f"{self.name} is no valid CSV: {str(error).splitlines()[0][:120]}", QUOTES_HINT) from None
 
+    def read(self, columns: Sequence["pl.Expr"], rows: Sequence[int] | None = None) -> "pl.DataFrame":
+        """Columns of `scan` where each value is made from its own row alone: of all rows, or of those numbered `rows`.
+
+        A large file is read in blocks of lines, and many columns some at a time: the texts of a cell need several times
+        the memory of its number. Raises DataError for a file that is no CSV.
+        """
+        import polars as pl
+
+        parts, first = [], 0
+        for block in self._blocks():
+            groups = [block.select(columns[at : at + _COLUMNS]) for at in range(0, len(columns), _COLUMNS)]
+            most = None if self.most_rows is None else self.most_rows - first
+            frames = [self.collect(group if most is None else group.head(most)) for group in groups]
+            part = pl.concat(frames, how="horizontal") if len(frames) > 1 else frames[0]
+            parts.append(part if rows is None else part[[row - first for row in rows if 0 <= row - first < len(part)]])
+            first += len(part)
+            if first == self.most_rows:
+                break
+        return pl.concat(parts)
+
+    def _blocks(self) -> Iterator["pl.LazyFrame"]:
+        """`scan` in one piece, or, of a large file that polars can read from its path, in pieces."""
+        source = self._utf8()
+        size = max(BLOCK_BYTES, _LINES * len(self.header) * _CELL_BYTES)
+        if isinstance(source, bytes) or source.stat().st_size < 2 * size:
+            yield self._scan(source, self.body)
+            return
+        with source.open("rb") as stream:
+            for _ in range(self.body):
+                stream.readline()
+            yield from (self._scan(block) for block in blocks(stream, size))
+
     def _utf8(self) -> Path | bytes:
         """The CSV as UTF-8 with lines that end in a line feed: its path where it is like that, else its bytes."""
         with self.open() as stream:
             head = stream.read(HEAD_BYTES)
-            spaced = re.search(re.escape(self.delimiter.encode()) + b' +"', head)
+            spaced = self.delimiter == BLANKS or re.search(re.escape(self.delimiter.encode()) + b' +"', head)
             plain = self.encoding in ("utf-8", "utf-8-sig") and (b"\n" in head or b"\r" not in head)
-            if self.path is not None and plain and not spaced and not _is_gzip(self.path):
+            if self.path is not None and plain and not spaced and not is_gzip(self.path):
                 return self.path
             text = (head + stream.read()).decode(self.encoding, errors="replace")
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -140,80 +175,22 @@ class CsvFormat:
         return text.encode()
 
 
-def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> CsvFormat:
-    """Find out how to read a file, or a binary stream, which is read to its end.
-
-    Raises DataError where it is missing, empty, not text or without rows, or has a first row longer than the header.
-    """
-    name = name or (str(source) if isinstance(source, Path) else "the input")
-    try:
-        opener, path = _opener(source)
-        with opener() as stream:
-            head = stream.read(HEAD_BYTES)
-    except (OSError, EOFError) as error:
-        raise DataError(f"{name} cannot be read: {error}", "check the file") from None
-    if head.startswith(_PARQUET):
-        from timellm_cli.data.parquet_format import open_parquet
-
-        with opener() as stream:
-            return open_parquet(path or stream.read(), name)
-    encoding = data.encoding or detect_encoding(head, name)
-    text = decode_head(head, encoding)
-    if not text.strip():
-        fault = "has no line end in its first megabyte" if len(head) == HEAD_BYTES else "is empty"
-        raise DataError(f"{name} {fault}", "the first line must name the columns, each line after it is a timestamp")
-    skipped = data.skip_rows
-    named = re.match(r"sep=(.)\r?\n", text)
-    if not skipped:
-        skipped = 1 if named else _count_comments(text)
-    delimiter = named[1] if named else detect_delimiter(text, data.date_column, skipped)
-    rows = numbered_rows(io.StringIO(text, newline=""), delimiter, skipped)
-    body, names = next(rows, (1, [""]))
-    header = tuple(cell.strip() for cell in names)
-    _, first = next(rows, (0, None))
-    if first is None:
-        raise DataError(f"{name} has a header but no rows", "each row below the header is one timestamp")
-    notes = (
-        [f"the text is read as {GUESSED_ENCODINGS[encoding]} (--encoding)"]
-        if encoding in GUESSED_ENCODINGS and not data.encoding
-        else []
-    )
-    if skipped and not named and not data.skip_rows:
-        notes.append(f"{format_count(skipped, 'line')} above the header left out, as '#' marks comments (--skip-rows)")
-    found = CsvFormat(name, path, opener, encoding, delimiter, header, skipped, body, notes=tuple(notes))
-    if len(first) > len(header) and any(cell.strip() for cell in first[len(header) :]):
-        raise too_wide(found, 0, data)
-    return found
-
-
-def _count_comments(text: str) -> int:
-    """How many lines above the header are comments, which begin with '#'.
-
-    The last of them is the header where as many cells as it has stand below it, and one of them is a number or a date.
-    """
-    lines = [line.strip() for line in islice(io.StringIO(text), _MOST_LINES_ABOVE)]
-    end = next((number for number, line in enumerate(lines) if line and not line.startswith("#")), 0)
-    last = max((number for number in range(end) if lines[number]), default=0)
-    for delimiter in DELIMITERS:
-        cells = [cell.strip(' "') for cell in lines[end].split(delimiter)]
-        if end and 1 < len(cells) == len(lines[last].split(delimiter)) and any(map(_DATUM.fullmatch, cells)):
-            return last
-    return end
-
-
-def _opener(source: Path | BinaryIO) -> tuple[Callable[[], BinaryIO], Path | None]:
-    if isinstance(source, Path):
-        check_file(source)
-        is_gzip = _is_gzip(source)
-        return (lambda: gzip.open(source) if is_gzip else source.open("rb")), source  # type: ignore[return-value]
-    content = source.read()
-    content = gzip.decompress(content) if content.startswith(_GZIP) else content
-    return (lambda: io.BytesIO(content)), None
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(2) == _GZIP
+def blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """The lines of a file in blocks of about `size` bytes. No block ends between quotation marks."""
+    rest = b""
+    while block := stream.read(size):
+        rest += block
+        end = rest.rfind(b"\n") + 1
+        quotes = rest.count(b'"', 0, end)
+        while end and quotes % 2:
+            previous = rest.rfind(b"\n", 0, end - 1) + 1
+            quotes -= rest.count(b'"', previous, end)
+            end = previous
+        if end:
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
 
 
 def too_wide(csv_format: CsvFormat, row: int, data: DataConfig) -> DataError:
@@ -229,7 +206,7 @@ def too_wide(csv_format: CsvFormat, row: int, data: DataConfig) -> DataError:
 def lines_above_header(csv_format: CsvFormat, names: Sequence[str]) -> int:
     """How many lines to skip so that the header has these names; 0 where no line near the start has them."""
     with csv_format.open() as stream:
-        lines = stream.read(HEAD_BYTES).decode(csv_format.encoding, errors="replace").splitlines()[:_MOST_LINES_ABOVE]
+        lines = stream.read(HEAD_BYTES).decode(csv_format.encoding, errors="replace").splitlines()[:MOST_LINES_ABOVE]
     for number, line in enumerate(lines):
         if any(set(names) <= {cell.strip(' "') for cell in line.split(delimiter)} for delimiter in DELIMITERS):
             return number
@@ -244,7 +221,7 @@ def data_starts_at(csv_format: CsvFormat) -> int:
         return any(re.search(r"\d\D+\d", cell) and find_formats([cell]) for cell in cells)
 
     with csv_format.open() as stream:
-        lines = stream.read(HEAD_BYTES).decode(csv_format.encoding, errors="replace").splitlines()[:_MOST_LINES_ABOVE]
+        lines = stream.read(HEAD_BYTES).decode(csv_format.encoding, errors="replace").splitlines()[:MOST_LINES_ABOVE]
     for delimiter in (csv_format.delimiter, *DELIMITERS):
         rows = [[cell.strip(' "') for cell in line.split(delimiter)] for line in lines]
         for number, (header, first) in enumerate(pairwise(rows)):
@@ -270,35 +247,6 @@ def numbered_rows(lines: Iterable[str], delimiter: str, skipped: int = 0) -> Ite
         ) from None
 
 
-def detect_delimiter(text: str, date_column: str, skipped: int = 0) -> str:
-    """The delimiter with which the header names `date_column`, else the one that gives the most columns."""
-    headers = {
-        delimiter: [cell.strip() for cell in next(rows, (0, [""]))[1]]
-        for delimiter in DELIMITERS
-        for rows in [numbered_rows(io.StringIO(text, newline=""), delimiter, skipped)]
-    }
-    return max(headers, key=lambda delimiter: (date_column in headers[delimiter], len(headers[delimiter])))
-
-
-def check_file(path: Path) -> None:
-    """Raise DataError where there is no file of that name, or none that can be opened."""
-    if path.is_dir():
-        raise DataError(f"'{path}' is a folder, not a CSV file", _list_nearby(path))
-    if not path.exists():
-        folder = path.parent
-        if not folder.is_dir():
-            raise DataError(f"file '{path}' not found: there is no folder '{folder}'", "check the path")
-        names = [other.name for other in folder.glob("*.csv")]
-        raise DataError(f"file '{path}' not found{did_you_mean(path.name, names)}", _list_nearby(folder))
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be opened: {error.strerror}", "check its permissions") from None
-
-
-def _list_nearby(folder: Path) -> str:
-    names = sorted(other.name for other in folder.glob("*.csv"))
-    if not names:
-        return f"there is no CSV file in '{folder}'"
-    return f"CSV files in '{folder}': {listed(names, 8)}"
+def is_gzip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"

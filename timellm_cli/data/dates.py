@@ -207,8 +207,8 @@ class DateStyle:
     `form` is a pattern. `date_digits` and `hour_digits` are the fewest digits of day and month and of the hour,
     `fraction` the digits of a fraction of a second. `offset` is the text of the last offset, `ahead` its length; a
     timestamp is in UTC where `is_utc`, and gets the offset of `zone` where there is one. `late` writes midnight as the
-    hour 24 of the day before. `length` is that of a range 'start - end', which has the last `end` characters of
-    its end. Seconds since 1970 end in `between`.
+    hour 24 of the day before, `midnight` is the pattern of midnights that are written without a time. `length` is that
+    of a range 'start - end', which has the last `end` characters of its end. Seconds since 1970 end in `between`.
     """
 
     form: str
@@ -220,6 +220,7 @@ class DateStyle:
     is_utc: bool = False
     zone: str | None = None
     late: bool = False
+    midnight: str = ""
     between: str = ""
     length: timedelta | None = None
     end: int = 0
@@ -251,8 +252,8 @@ class DateStyle:
     def _write(self, moment: datetime) -> str:
         if self.form in _UNIX:
             return f"{(moment - datetime(1970, 1, 1)) // timedelta(microseconds=_UNIX[self.form])}{self.between}"
-        hour = moment.hour
-        if self.late and moment.time() == datetime.min.time():
+        hour, is_midnight = moment.hour, moment.time() == datetime.min.time()
+        if self.late and is_midnight:
             moment, hour = moment - timedelta(days=1), 24
         year, week, day = moment.isocalendar()
         parts = {
@@ -277,7 +278,8 @@ class DateStyle:
             "%p": "AM" if hour < 12 else "PM",
         }
         # strftime has no portable fields without leading zeros, and its %p depends on the locale.
-        return _DIRECTIVE.sub(lambda directive: parts.get(directive[0], directive[0]), self.form)
+        form = self.midnight if self.midnight and is_midnight else self.form
+        return _DIRECTIVE.sub(lambda directive: parts.get(directive[0], directive[0]), form)
 
 
 def find_style(texts: Sequence[str], stamps: Sequence[datetime], form: DateFormat, base: DateStyle) -> DateStyle:
@@ -299,9 +301,11 @@ def find_style(texts: Sequence[str], stamps: Sequence[datetime], form: DateForma
         return replace(style, between=match[0], length=length, end=len(end) if len(end) < len(start) else 0)
     digits = max((len(found[1]) for text in texts if (found := re.search(r":\d\d\.(\d+)", text))), default=6)
     late = any(re.search(_LATE, text) for text in texts)
-    for pattern, day, hour in product(form.patterns, (2, 1), (2, 1)):
+    bare = next((pattern for pattern in form.patterns if pattern in _DATES), "")
+    for pattern, midnight, day, hour in product(form.patterns, dict.fromkeys(("", bare)), (2, 1), (2, 1)):
         is_late = late and "%H" in pattern
         style = replace(base, form=pattern, date_digits=day, hour_digits=hour, fraction=digits, late=is_late)
+        style = replace(style, midnight=midnight)
         if all(style.write(stamp) == text for stamp, text in zip(stamps, texts, strict=True)):
             return style
     whole_seconds = not any(stamp.microsecond for stamp in stamps)

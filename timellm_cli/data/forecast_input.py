@@ -15,8 +15,9 @@ import polars as pl
 from timellm_cli.config import Config, DataConfig
 from timellm_cli.data.cadence import Cadence, Every, WeekTimes, closed_at, continue_stamps, find_cadence, parse_cadence
 from timellm_cli.data.columns import date_columns
-from timellm_cli.data.csv_format import CsvFormat, open_csv
+from timellm_cli.data.csv_format import CsvFormat
 from timellm_cli.data.dates import parse_moment
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.panel import make_panel
 from timellm_cli.data.rows import Rows
 from timellm_cli.data.scale import Floats

@@ -12,7 +12,8 @@ from itertools import islice, pairwise
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.columns import INDEX_NAMES, date_columns, whole_names
-from timellm_cli.data.csv_format import DELIMITERS, CsvFormat, data_starts_at, open_csv
+from timellm_cli.data.csv_format import DELIMITERS, CsvFormat, data_starts_at
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.datasets import data_files
 from timellm_cli.errors import DataError, quoted
 from timellm_cli.settings import Settings

@@ -36,6 +36,7 @@ def decimal_sign(data: DataConfig) -> str:
 def to_number(text: pl.Expr, data: DataConfig) -> pl.Expr:
     """Texts as numbers: null for a cell without a value, NaN for any other text."""
     known: pl.Expr = pl.when(text.is_in([*NO_VALUE, *data.na]).not_()).then(text)
+    known = known.str.replace("\u2212", "-", literal=True)
     if data.thousands == " ":
         known = known.str.replace_all(f"[{_SPACES}]", " ")
     plain = known if data.thousands == "none" else known.str.replace_all(data.thousands, "", literal=True)
@@ -147,7 +148,7 @@ def sentinels(frame: pl.DataFrame, when: Callable[[int], str]) -> Sequence[str]:
     notes = []
     for column in frame:
         known = column.drop_nulls()
-        for value in sorted(_SENTINELS & set(known.sort()[[0, -1]].to_list() if len(known) else [])):
+        for value in sorted(_SENTINELS & {known.min(), known.max()}):
             count, others = int((known == value).sum()), known.filter(known != value)
             if count * 2 < len(known) and _is_far(value, others):
                 first = when(int((column == value).fill_null(False).arg_true()[0]))

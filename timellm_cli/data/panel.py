@@ -13,6 +13,8 @@ from timellm_cli.data.week_times import describe_holidays
 from timellm_cli.errors import DataError, listed
 from timellm_cli.splits import Series
 
+_SLICE = 2**20
+
 
 def make_panel(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> Table:
     """As `make_table`, of several series on one time axis. Series that do not fit its cadence are left out and named.
@@ -38,13 +40,14 @@ def make_panel(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> 
     notes = list(rows.notes)
     if isinstance(cadence, WeekTimes) and cadence.closed_on:
         notes += describe_holidays(cadence, axis)
-    number = rows.stamps.replace_strict(axis, numbers, return_dtype=pl.Int64)
+    zero = int(numbers.min())  # type: ignore[arg-type]
+    number = _look_up(rows.stamps, axis, numbers - zero)
     if number.null_count():
         rows, number, note = _without_irregular(rows, number, cadence)
         notes.append(note)
-    first = int(number.min())  # type: ignore[arg-type]
-    stamps = axis if closed else stamps_of(cadence, range(first, int(number.max()) + 1))  # type: ignore[arg-type]
-    frame, series, absent = _lay_out(rows, number - first, data, cadence)
+    first, last = int(number.min()), int(number.max())  # type: ignore[arg-type]
+    stamps = axis if closed else stamps_of(cadence, range(zero + first, zero + last + 1))
+    frame, series, absent = _lay_out(rows, number - first if first else number, data, cadence)
     empty = sum(frame.null_count().row(0))
     if empty and data.fill == "none":
         raise empty_cell(rows, empty)
@@ -58,6 +61,12 @@ def series_of(rows: Rows) -> Series:
     assert rows.series is not None
     counts = rows.series.rle().struct.unnest()
     return Series(tuple(counts["value"].cast(pl.String)), (0,) * len(counts), tuple(counts["len"]))
+
+
+def _look_up(stamps: pl.Series, axis: pl.Series, numbers: pl.Series) -> pl.Series:
+    """The number of each stamp on the axis, in 32 bits, made in slices to save memory."""
+    slices = (stamps.slice(first, _SLICE) for first in range(0, len(stamps), _SLICE))
+    return pl.concat([part.replace_strict(axis, numbers, return_dtype=pl.Int32) for part in slices])
 
 
 def _only(rows: Rows, mask: pl.Series) -> Rows:
@@ -91,19 +100,17 @@ def _lay_out(rows: Rows, place: pl.Series, data: DataConfig, cadence: Cadence) -
     `place` (N) is each row's on the time axis. Raises DataError for a gap where `data.fill` is none.
     """
     assert rows.series is not None
-    found = (
-        pl.DataFrame({"id": rows.series, "place": place})
-        .group_by("id", maintain_order=True)
-        .agg(first=pl.col("place").first(), last=pl.col("place").last(), rows=pl.len())
-    )
-    lengths = found["last"] - found["first"] + 1
+    runs = rows.series.rle().struct.unnest()
+    starts = runs["len"].cum_sum() - runs["len"]
+    first = place.gather(starts).cast(pl.Int64)
+    lengths = place.gather(starts + runs["len"] - 1).cast(pl.Int64) - first + 1
     absent = int(lengths.sum()) - len(place)
-    series = Series(tuple(found["id"].cast(pl.String)), tuple(found["first"]), tuple(lengths))
+    series = Series(tuple(runs["value"].cast(pl.String)), tuple(first), tuple(lengths))
     if not absent:
         return rows.frame, series, 0
     if data.fill == "none":
         raise gap(rows, cadence, absent, place)
-    offsets = pl.Series(series.offsets, dtype=pl.Int64) - found["first"]
+    offsets = pl.Series(series.offsets, dtype=pl.Int64) - first
     target = place + offsets.gather(rows.series.rle_id())
     whole = pl.DataFrame({"row": pl.int_range(series.total, eager=True)})
     full = whole.join(rows.frame.with_columns(target.alias("row")), on="row", how="left", maintain_order="left")

@@ -79,6 +79,9 @@ class ParquetFormat(CsvFormat):
         frame = self._frame().select(*named, pl.lit(None, pl.String).alias(BEYOND))
         return frame if self.most_rows is None else frame.head(self.most_rows)
 
+    def _blocks(self) -> Iterator["pl.LazyFrame"]:
+        yield self.scan()
+
     def _frame(self) -> "pl.LazyFrame":
         import polars as pl
 

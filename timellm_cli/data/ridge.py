@@ -13,7 +13,7 @@ from torch import Tensor
 
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.windows import ForecastData, fill_histories
+from timellm_cli.data.windows import ForecastData, WindowDataset, fill_histories
 
 _RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
 """Strengths of the ridge that are tried, as shares of the mean second moment of the centred history."""
@@ -42,11 +42,11 @@ def fit_linear(data: ForecastData) -> Linear:
     A stride that leaves out windows in training leaves out none here. Where values are absent, the known targets count;
     there, and of very many channels, at most `_MOST_VALUES` values of windows at equal distances.
     """
-    if data.windows("train").has_gaps or len(data.scored_channels) > _MOST_CHANNELS:
+    if data.windows("train").has_gaps:
         return _fit_linear_to_known(data)
     seq_len = data.config.window.seq_len
-    training, samples = _centred_moments(data, "train")
-    validation, _ = _centred_moments(data, "val")
+    moments = _centred_moments if len(data.scored_channels) <= _MOST_CHANNELS else _moments_of_some
+    (training, samples), (validation, _) = moments(data, "train"), moments(data, "val")
     scale = float(np.trace(training[:seq_len, :seq_len])) / seq_len or 1.0
     fits = [_solve(training, seq_len, ridge * scale) for ridge in _RIDGES]
     best = min(fits, key=lambda weights_TH: _squared_error(validation, weights_TH))
@@ -55,6 +55,7 @@ def fit_linear(data: ForecastData) -> Linear:
 
 _MOST_CHANNELS = 500
 _MOST_VALUES = 2**24
+_VALUES_AT_ONCE = 2**20
 _FILLS = 20
 
 
@@ -84,13 +85,35 @@ def _fit_linear_to_known(data: ForecastData) -> Linear:
 
 def _some_windows(data: ForecastData, split: str) -> tuple[Tensor, Tensor, Tensor]:
     """Histories and futures less the history's mean, and which targets are known, of windows at equal distances."""
-    every = replace(data, config=data.config.with_values({"data.window_stride": 1}))
-    samples, window = every.windows(split), data.config.window
-    most = max(_MOST_VALUES // (window.seq_len + window.pred_len), 1)
-    batch = samples.batch(range(0, len(samples), -(-len(samples) // most)))
-    past_NT, known_NH = batch.history_BT.double(), ~batch.future_BH.isnan()
-    mean_N1 = past_NT.mean(dim=1, keepdim=True)
-    return past_NT - mean_N1, (batch.future_BH.double() - mean_N1).nan_to_num(0.0), known_NH
+    samples, numbers = _samples_apart(data, split)
+    batch = samples.batch(numbers)
+    past_NT, future_NH = _centred(batch)
+    return past_NT, future_NH.nan_to_num(0.0), ~batch.future_BH.isnan()
+
+
+def _moments_of_some(data: ForecastData, split: str) -> tuple[Floats, int]:
+    """As `_centred_moments`, of windows at equal distances."""
+    samples, numbers = _samples_apart(data, split)
+    width = data.config.window.seq_len + data.config.window.pred_len
+    moments, at_once = torch.zeros(width, width, dtype=torch.float64), max(_VALUES_AT_ONCE // width, 1)
+    for first in range(0, len(numbers), at_once):
+        windows_NW = torch.cat(_centred(samples.batch(numbers[first : first + at_once])), dim=1)
+        moments += windows_NW.T @ windows_NW
+    return moments.numpy(), len(numbers)
+
+
+def _samples_apart(data: ForecastData, split: str) -> tuple[WindowDataset, range]:
+    """The samples of a split, with stride 1, and the numbers of those at equal distances that may be used."""
+    samples = replace(data, config=data.config.with_values({"data.window_stride": 1})).windows(split)
+    most = max(_MOST_VALUES // (data.config.window.seq_len + data.config.window.pred_len), 1)
+    return samples, range(0, len(samples), max(-(-len(samples) // most), 1))
+
+
+def _centred(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Histories (B x T) and futures (B x H), both less the history's mean, in float64."""
+    past_BT = batch.history_BT.double()
+    mean_B1 = past_BT.mean(dim=1, keepdim=True)
+    return past_BT - mean_B1, batch.future_BH.double() - mean_B1
 
 
 def second_moments(values_N: Floats, width: int) -> Floats:

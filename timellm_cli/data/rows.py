@@ -4,7 +4,7 @@ The steps between the rows are not looked at here. Light: no array library.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Self
@@ -22,6 +22,7 @@ from timellm_cli.errors import DataError
 from timellm_cli.units import format_count
 
 _HEAD_ROWS = 200
+_SLICE = 2**20
 _DATED, _OFFSET, SERIES = "\0dated", "\0offset", "\0series"
 
 
@@ -89,17 +90,16 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
     sense in two ways. Cells that hold text are NaN; `require_numbers` refuses them.
     """
     columns, text = list(select_columns(csv, data)), _timestamp_text(csv, data)
-    head = csv.collect(csv.scan().select(text, *(csv.cell(name).alias(name) for name in columns)).head(_HEAD_ROWS))
-    signs = find_signs(csv, head.select(columns), data)
+    first_texts, signs = _look_at_head(csv, text, columns, data)
     csv = replace(csv, decimal=decimal_sign(signs))
     notes = [*csv.notes, *([] if signs == data else [_describe_signs(signs)])]
-    frame, form = _read(csv, text, head["text"].drop_nulls().to_list(), columns, signs)
+    frame, form = _read(csv, text, first_texts, columns, signs)
     samples = _sample(csv, text, form, len(frame))
     frame, dropped = _drop_empty_rows(csv, frame, columns, data)
     columns, more = _channels(csv, frame, columns, data)
     walls = frame["wall0"]
     stamps, style = find_axis(csv, walls, frame.get_column(_OFFSET, default=None), form, samples, data)
-    values, order = frame.select(columns), None
+    values, order = frame[columns], None
     series = _series(csv, frame, data)
     if not (stamps.is_sorted() if series is None else _is_in_order(series, stamps)):
         order = stamps.arg_sort()
@@ -110,6 +110,13 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
         series = None if series is None else series.gather(order)
         more += ["the rows were sorted by time"] if series is None else []
     return Rows(csv, stamps, walls, values, style, form.name, order, (*notes, *dropped, *more), series)
+
+
+def _look_at_head(csv: CsvFormat, text: pl.Expr, columns: list[str], data: DataConfig) -> tuple[list[str], DataConfig]:
+    """The first timestamps, and the configuration with the signs that the first numbers show."""
+    cells = [csv.cell(name).alias(name) for name in columns]
+    head = replace(csv, most_rows=min(_HEAD_ROWS, csv.most_rows or _HEAD_ROWS)).read([text, *cells])
+    return head["text"].drop_nulls().to_list(), find_signs(csv, head[columns], data)
 
 
 def _series(csv: CsvFormat, frame: pl.DataFrame, data: DataConfig) -> pl.Series | None:
@@ -124,8 +131,15 @@ def _series(csv: CsvFormat, frame: pl.DataFrame, data: DataConfig) -> pl.Series 
 
 
 def _is_in_order(series: pl.Series, stamps: pl.Series) -> bool:
-    steps = series.to_physical().cast(pl.Int64).diff()
-    return bool(((steps > 0) | ((steps == 0) & (stamps.diff().cast(pl.Int64) >= 0)))[1:].all())
+    return all(((steps > 0) | ((steps == 0) & (times >= 0))).all() for steps, times in steps_between(series, stamps))
+
+
+def steps_between(series: pl.Series, stamps: pl.Series) -> Iterator[tuple[pl.Series, pl.Series]]:
+    """How far number of series and stamp rise from each row to the next, some rows at a time, to save memory."""
+    numbers = series.to_physical()
+    for first in range(0, max(len(stamps) - 1, 1), _SLICE):
+        steps, times = (column.slice(first, _SLICE + 1).cast(pl.Int64).diff()[1:] for column in (numbers, stamps))
+        yield steps, times
 
 
 def _describe_signs(data: DataConfig) -> str:
@@ -165,8 +179,9 @@ def _read(
     if len(fitting) > 1 and SERIES in frame.columns:  # only within a series do timestamps rise
         compared = {form: walls.filter(frame[SERIES] == frame[SERIES][0]) for form, walls in fitting.items()}
     best = _most_plausible(csv, compared, data, head[0])
-    others = [name for name in frame.columns if name.startswith("wall")]
-    return frame.drop(others).with_columns(fitting[best].alias("wall0")), best
+    for index in range(len(formats)):
+        frame.drop_in_place(f"wall{index}")
+    return frame.insert_column(0, fitting[best].alias("wall0")), best
 
 
 def _parse(
@@ -177,7 +192,7 @@ def _parse(
     walls = [form.wall(text).alias(f"wall{i}") for i, form in enumerate(formats)]
     offsets = [formats[0].offset(text).alias(_OFFSET)] if formats[0].has_offset else []
     is_beyond = (beyond.is_not_null() & (beyond != "")).alias(BEYOND)
-    frame = csv.collect(csv.scan().select(text.is_not_null().alias(_DATED), is_beyond, *walls, *offsets, *values))
+    frame = csv.read([text.is_not_null().alias(_DATED), is_beyond, *walls, *offsets, *values])
     return frame, [(frame[_DATED] & frame[wall.meta.output_name()].is_null()).arg_true() for wall in walls]
 
 
@@ -186,8 +201,10 @@ def _most_plausible(csv: CsvFormat, fitting: dict[DateFormat, pl.Series], data: 
 
     Raises DataError where several formats are equally plausible.
     """
+    if len(fitting) == 1:
+        return next(iter(fitting))
     rising = [form for form, walls in fitting.items() if (walls.drop_nulls().diff()[1:].cast(pl.Int64) > 0).all()]
-    regular = [form for form in rising if len(fitting) > 1 and _is_whole(fitting[form].drop_nulls())]
+    regular = [form for form in rising if _is_whole(fitting[form].drop_nulls())]
     best = regular or rising or list(fitting)[:1]
     if any(not fitting[best[0]].equals(fitting[other]) for other in best):
         raise DataError(
@@ -205,6 +222,9 @@ def _is_whole(stamps: pl.Series) -> bool:
 
 def _is_empty(frame: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
     """Which rows have neither a timestamp nor a value: blank lines, and what spreadsheets leave at the end."""
+    undated = ~frame[_DATED]
+    if not undated.any():
+        return undated
     return frame.select(~pl.col(_DATED) & pl.all_horizontal(pl.col(columns).is_null())).to_series()
 
 
@@ -270,6 +290,6 @@ def _require_empty(csv: CsvFormat) -> None:
 def _sample(csv: CsvFormat, text: pl.Expr, form: DateFormat, count: int) -> Samples:
     """Texts and wall times of the first and the last rows and of some between: they show how the file writes dates."""
     rows = sorted({*range(min(count, 100)), *range(max(count - 100, 0), count), *range(0, count, max(count // 500, 1))})
-    chosen = csv.scan().with_row_index("row").filter(pl.col("row").is_in(rows))
-    found = csv.collect(chosen.select(text, form.wall(text).alias("wall"))).drop_nulls()
+    found = csv.read([text], rows).drop_nulls()
+    found = found.with_columns(form.wall(pl.col("text")).alias("wall")).drop_nulls()
     return Samples(found["text"].to_list(), found["wall"].to_list())

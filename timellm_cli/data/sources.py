@@ -13,9 +13,10 @@ from typing import BinaryIO
 import polars as pl
 
 from timellm_cli.config import DataConfig
-from timellm_cli.data.csv_format import CsvFormat, open_csv
+from timellm_cli.data.csv_format import CsvFormat
 from timellm_cli.data.dates import DateStyle
 from timellm_cli.data.numbers import to_number
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.rows import Rows, read_rows
 from timellm_cli.datasets import data_files, holds_several
 from timellm_cli.errors import DataError, quoted

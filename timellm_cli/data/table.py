@@ -13,7 +13,7 @@ from timellm_cli.config import DataConfig
 from timellm_cli.data.cadence import Cadence, WeekTimes, find_cadence
 from timellm_cli.data.csv_format import CsvFormat
 from timellm_cli.data.dates import DateStyle
-from timellm_cli.data.rows import SERIES, Rows
+from timellm_cli.data.rows import SERIES, Rows, steps_between
 from timellm_cli.data.table_errors import empty_cell, gap, irregular_steps, repeated
 from timellm_cli.data.week_times import describe_holidays
 from timellm_cli.errors import DataError, did_you_mean
@@ -67,7 +67,7 @@ class Table:
                     f"column '{name}' is not in the table{did_you_mean(name, self.columns)}",
                     f"its columns are {', '.join(self.columns)}",
                 )
-        return replace(self, frame=self.frame.select(columns))
+        return replace(self, frame=self.frame[list(columns)])
 
 
 def make_table(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> Table:
@@ -125,13 +125,13 @@ def constant_columns(frame: pl.DataFrame) -> list[str]:
 
 def drop_repeats(rows: Rows, data: DataConfig) -> Rows:
     """One row for each timestamp. Rows that are equal throughout are dropped where cells may be filled."""
-    is_repeat = (rows.stamps.diff().cast(pl.Int64) == 0).fill_null(False)
-    if rows.series is not None:
-        is_repeat &= (rows.series.to_physical().cast(pl.Int64).diff() == 0).fill_null(False)
+    series = rows.series if rows.series is not None else pl.repeat(0, len(rows.stamps), dtype=pl.UInt32, eager=True)
+    is_repeat = pl.Series([False]).append(
+        pl.concat([(steps == 0) & (times == 0) for steps, times in steps_between(series, rows.stamps)])
+    )
     if not is_repeat.any():
         return rows
     count = int(is_repeat.sum())
-    series = rows.series if rows.series is not None else pl.repeat(0, len(rows.stamps), eager=True)
     frame = rows.frame.with_columns(rows.stamps.alias(_STAMP), rows.walls.alias(_WALL), series.alias(SERIES))
     if data.duplicates == "refuse":
         same = len(frame.unique()) == len(frame.select(SERIES, _STAMP).unique())

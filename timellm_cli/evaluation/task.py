@@ -11,7 +11,7 @@ from typing import Any
 
 from timellm_cli.config import Config, DataConfig
 from timellm_cli.data.columns import target_of
-from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.rows import read_rows
 from timellm_cli.datasets import DATASETS, Dataset, description_of, known_dataset
 from timellm_cli.splits import BORDERS

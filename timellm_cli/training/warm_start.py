@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from timellm_cli.config import Config
-from timellm_cli.data.csv_format import open_csv
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.datasets import data_files, data_path
 from timellm_cli.errors import ConfigError
 from timellm_cli.settings import Settings
