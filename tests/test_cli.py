@@ -47,7 +47,7 @@ def test_a_command_declares_what_its_run_takes(verb: str, module: str) -> None:
 
 def test_every_configuration_key_is_a_flag_of_inspect_and_train(cli: Cli) -> None:
     for verb in ("inspect", "train"):
-        text = cli(verb, "--help", COLUMNS="200").stdout
+        text = cli(verb, "--help-all", COLUMNS="200").stdout
         for key in FIELDS:
             assert flag_of(key) in text, key
 

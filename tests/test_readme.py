@@ -40,7 +40,7 @@ def test_every_command_and_option_of_the_readme_exists(words: list[str]) -> None
     if hasattr(command, "commands") and words[1:2] and words[1] in command.commands:
         command = command.commands[words[1]]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    known |= {"--help", "-h"}
+    known |= {"--help", "-h", "--help-all"}
     for word in words:
         if word.startswith("-") and word != "-":
             assert word.split("=")[0] in known, f"{words[0]} has no option {word}"

@@ -10,18 +10,21 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from timellm_cli import __version__
+from timellm_cli import __version__, completion
 from timellm_cli.console import guard_streams
 from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.options import (
-    Assignments,
-    ConfigFile,
+    Device,
+    Json,
+    MovedLLM,
+    Offline,
     with_checkpoint_flags,
     with_config_flags,
     with_file_and_config_flags,
 )
-from timellm_cli.settings import Settings, resolve
+from timellm_cli.profile_verbs import profiles_app
+from timellm_cli.settings import Settings
 from timellm_cli.verbs import Verb, Verbs, load_command, require_files, runs
 
 app = typer.Typer(
@@ -32,17 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-profiles_app = typer.Typer(
-    help="List the shipped profiles, or print one with the origin of every value.", no_args_is_help=False
-)
 app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
-MovedLLM = Annotated[
-    str | None, typer.Option("--llm", metavar="FOLDER", help="The checkpoint's LLM, where it is not where it was.")
-]
-Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -63,7 +56,13 @@ def version_or_help(
 def inspect_command(
     settings: Settings,
     card: Annotated[
-        str | None, typer.Option("--gpu", metavar="NAME", help="Plan for this card, such as 'RTX 4060' or T4.")
+        str | None,
+        typer.Option(
+            "--gpu",
+            metavar="NAME",
+            autocompletion=completion.cards,
+            help="Plan for this card, such as 'RTX 4060'.",
+        ),
     ] = None,
     swept: Annotated[
         str | None,
@@ -84,11 +83,21 @@ def train_command(
     settings: Settings,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", metavar="PATH|auto", help="Continue a checkpoint; auto: this run's last one."),
+        typer.Option(
+            "--resume",
+            metavar="PATH|auto",
+            autocompletion=completion.resumable,
+            help="Continue a checkpoint; auto: this run's last one.",
+        ),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", metavar="CHECKPOINT", help="Begin with its weights; data, epochs and rates are free."),
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            autocompletion=completion.checkpoints,
+            help="Begin with its weights; data, epochs and rates are free.",
+        ),
     ] = None,
     scaler: Annotated[
         Literal["auto", "old", "new"],
@@ -121,13 +130,29 @@ def train_command(
 @runs("eval", is_heavy=True)
 def eval_command(
     changes: dict[str, Any],
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Checkpoints, or a forecast.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CHECKPOINT...", autocompletion=completion.checkpoints, help="Checkpoints, or a forecast."
+        ),
+    ],
     data_path: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE.csv", help="Score on this CSV instead of the trained one.")
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE.csv",
+            autocompletion=completion.tables,
+            help="Score on this CSV, not the trained one.",
+        ),
     ] = None,
     zero_shot: Annotated[
         str | None,
-        typer.Option("--zero-shot", metavar="FILE.csv|DATASET", help="Score on another dataset than the trained one."),
+        typer.Option(
+            "--zero-shot",
+            metavar="FILE.csv|DATASET",
+            autocompletion=completion.tables,
+            help="Score on another dataset than the trained one.",
+        ),
     ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Which rows to score.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first so many windows.")] = None,
@@ -161,11 +186,20 @@ def eval_command(
 @runs("predict", is_heavy=True)
 def predict_command(
     changes: dict[str, Any],
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as checkpoints/RUN/best.pt.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            autocompletion=completion.checkpoints,
+            help="Such as checkpoints/RUN/best.pt.",
+        ),
+    ],
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT.CSV", help="History to continue: a CSV, a fetched dataset's name, or '-' (standard input)."
+            metavar="INPUT.CSV",
+            autocompletion=completion.tables,
+            help="History to continue: a CSV, a fetched dataset's name, or '-' (standard input).",
         ),
     ],
     output: Annotated[
@@ -201,11 +235,12 @@ def predict_command(
     """Forecast the rows after a CSV's last one, in the CSV's own units."""
 
 
-@app.command("fetch")
+@app.command("fetch", cls=Verb)
 @runs("fetch")
 def fetch_command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="What to fetch; nothing: list what there is.")
+        list[str] | None,
+        typer.Argument(metavar="NAME...", autocompletion=completion.fetchable, help="What to fetch. None: list all."),
     ] = None,
     mirror: Annotated[
         str | None,
@@ -228,6 +263,7 @@ def import_command(
         str,
         typer.Argument(
             metavar="COMMAND|SCRIPT|CHECKPOINT",
+            autocompletion=completion.scripts,
             help="A command in quotation marks, '-' (standard input), a .sh, .ps1 or .bat file, or a checkpoint.",
         ),
     ],
@@ -251,7 +287,7 @@ def init_command(
     """Write a commented profile for your CSV, with what was understood of it and a description to fill in."""
 
 
-@app.command("runs")
+@app.command("runs", cls=Verb)
 @runs("runs")
 def runs_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs are.")] = Path("checkpoints"),
@@ -260,32 +296,10 @@ def runs_command(
     """List the runs in checkpoints/ with their scores."""
 
 
-@app.command("doctor")
+@app.command("doctor", cls=Verb)
 @runs("doctor")
 def doctor_command(as_json: Json = False) -> None:
     """Say what this computer has for timellm (versions, GPU, kernels, caches), and what to mend with which command."""
-
-
-@profiles_app.callback(invoke_without_command=True)
-def profiles_command(ctx: typer.Context, as_json: Json = False) -> None:
-    """List the shipped profiles, or print one with the origin of every value."""
-    if ctx.invoked_subcommand is None:
-        from timellm_cli.commands import profiles
-
-        profiles.list_all(as_json=as_json)
-
-
-@profiles_app.command("show")
-def profiles_show_command(
-    name: Annotated[str, typer.Argument(help="A shipped profile.")],
-    config_file: ConfigFile = None,
-    assignments: Assignments = None,
-    as_json: Json = False,
-) -> None:
-    """Print the resolved configuration and where each value came from."""
-    from timellm_cli.commands import profiles
-
-    profiles.show(resolve(name, config_file, {}, assignments or ()), as_json=as_json)
 
 
 _ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from timellm_cli.completion import OF_KEYS, configurations, llms, profiles_that, tables
 from timellm_cli.config import FIELDS, flag_of
 from timellm_cli.errors import ConfigError
-from timellm_cli.settings import name_file, profile_names, resolve
+from timellm_cli.settings import name_file, resolve
 
 Profile = Annotated[
     str | None,
@@ -18,18 +19,35 @@ Profile = Annotated[
         "--profile",
         "-p",
         help="Start from a shipped profile; `timellm profiles` lists them.",
-        autocompletion=lambda incomplete: [name for name in profile_names() if name.startswith(incomplete)],
+        metavar="NAME",
+        autocompletion=profiles_that,
     ),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Start from your own TOML file.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE.toml", autocompletion=configurations, help="Start from your own TOML file."),
+]
 File = Annotated[
     str | None,
     typer.Argument(
         metavar="FILE.csv",
+        autocompletion=tables,
         show_default=False,
         help="Your CSV, under profile `custom` unless another is named; or a known dataset's name.",
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
+MovedLLM = Annotated[
+    str | None,
+    typer.Option(
+        "--llm",
+        metavar="FOLDER",
+        autocompletion=llms,
+        help="The checkpoint's LLM, where it has moved.",
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set any key; wins over everything else.")
 ]
@@ -159,15 +177,31 @@ def _flag(key: str) -> Any:
         help=f"{field.description} \\[{_default(field)}]",
         rich_help_panel=key.split(".", maxsplit=1)[0],
         show_default=False,
+        autocompletion=None if is_switch else OF_KEYS.get(key) or _offer(_choices(field)),
     )
     return Annotated[bool | None if is_switch else str | None, option]
 
 
+def _offer(choices: tuple[str, ...]) -> Callable[[str], list[str]] | None:
+    if not choices:
+        return None
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    """The fixed values that a field may have, beside others or alone."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return tuple(str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind))
+
+
 def _metavar(field: FieldInfo) -> str:
+    """What the value is: the choices, a number, a file; or several of them."""
+    choices, kinds = "|".join(_choices(field)), str(field.annotation)
     if get_origin(field.annotation) is Literal:
-        return "|".join(map(str, get_args(field.annotation)))
-    kinds = {"int": "INT", "float": "NUMBER", "Path": "PATH"}
-    return next((shown for kind, shown in kinds.items() if kind in str(field.annotation)), "TEXT")
+        return choices
+    shown = {"int": "NUMBER", "float": "NUMBER", "Path": "FILE", "tuple": "NAME,NAME"}
+    taken = next((value for kind, value in shown.items() if kind in kinds), "TEXT")
+    return f"{choices}|{taken}" if choices else taken
 
 
 def _default(field: FieldInfo) -> str:

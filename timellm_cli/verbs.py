@@ -15,7 +15,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from timellm_cli import __version__
-from timellm_cli.console import doing, err, fault_of_results, print_lines, print_note, say
+from timellm_cli.console import doing, err, fault_of_results, out, print_lines, print_note, say
 from timellm_cli.data.open_csv import check_file
 from timellm_cli.datasets import csv_named, data_files, holds_several
 from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
@@ -78,7 +78,30 @@ def require_files(arguments: dict[str, Any]) -> None:
         require_ready(check_readiness(config, machine))
 
 
-class Verbs(TyperGroup):
+class _Helpful:
+    """A command or a group with our own help page, and all of its options by --help-all."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words, unless they ask for every option."""
+        is_group = hasattr(self, "commands")  # whose other words are another command's
+        if "--help-all" in (args[:1] if is_group else args):
+            self.print_help(ctx, shows_all=True)
+            raise typer.Exit
+        return super().parse_args(ctx, args)  # type: ignore[misc]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  Typer's own signature
+        """Print the page with the options that matter first."""
+        self.print_help(ctx, shows_all=False)
+
+    def print_help(self, ctx: Any, *, shows_all: bool) -> None:
+        """Print the page."""
+        from timellm_cli.report.help_page import help_page
+
+        path = " ".join(("timellm", *ctx.command_path.removeprefix(ctx.find_root().info_name or "").split()))
+        out.print(help_page(self, path, shows_all=shows_all))
+
+
+class Verbs(_Helpful, TyperGroup):
     """The commands, in the order they are written here, behind one handler of errors."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -103,12 +126,16 @@ class Verbs(TyperGroup):
             raise SystemExit(_show(error)) from None
 
 
-class Verb(TyperCommand):
+class Group(_Helpful, TyperGroup):
+    """A verb with verbs of its own."""
+
+
+class Verb(_Helpful, TyperCommand):
     """A command that reads the original's flags, too, and says what became of them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Replace old flags before options are parsed; a usage error without suggestions that point elsewhere."""
-        if any(word.startswith("--") and not word.startswith("--help") for word in args):
+        """Replace old flags before options are parsed."""
+        if any(word.startswith("--") for word in args) and "--help-all" not in args:
             from timellm_cli.importing.answers import modernise
 
             known = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}

@@ -136,12 +136,16 @@ def find_card(name: str) -> Card:
     """A card by a name that people or the driver give it. Raises ConfigError that lists those there are."""
     card = recognise(name)
     if card is None:
-        every = dict.fromkeys(known.name for known in _cards().values())
         raise ConfigError(
             f"card '{name}' is not known{did_you_mean(name, _cards())}",
-            f"known cards are: {', '.join(every)}; of any other, give its memory: --vram 6GiB",
+            f"known cards are: {', '.join(card_names())}; of any other, give its memory: --vram 6GiB",
         )
     return card
+
+
+def card_names() -> tuple[str, ...]:
+    """The first name of each known card."""
+    return tuple(dict.fromkeys(known.name for known in _cards().values()))
 
 
 def recognise(name: str) -> Card | None:
