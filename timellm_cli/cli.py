@@ -177,6 +177,15 @@ def eval_command(
         Path | None,
         typer.Option("--against", metavar="ACTUAL.csv", help="Score a file of forecasts on what happened."),
     ] = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            "--baselines", metavar="auto_ets,auto_arima,theta", help="Fit these as well, on windows at equal distances."
+        ),
+    ] = None,
+    baseline_minutes: Annotated[
+        float, typer.Option("--baseline-minutes", min=0, help="Time for all of --baselines together.")
+    ] = 10.0,
 ) -> None:
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
 

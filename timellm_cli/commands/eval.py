@@ -11,6 +11,7 @@ from timellm_cli.commands.open_checkpoint import config_for
 from timellm_cli.commands.score_fold import Scoring
 from timellm_cli.console import out, print_json, print_note, say
 from timellm_cli.errors import ConfigError, ModelError
+from timellm_cli.evaluation.classical import choose_classical
 from timellm_cli.evaluation.evaluated import Evaluated, name_checkpoints
 from timellm_cli.evaluation.folds import Round, fold_of, join_rounds, require_whole_folds
 from timellm_cli.evaluation.leaderboard import Leaderboard, make_leaderboard, to_json
@@ -40,6 +41,8 @@ def run(
     report: Path | None,
     metrics: bool = False,
     against: Path | None = None,
+    baselines: str | None = None,
+    baseline_minutes: float = 10.0,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Score every checkpoint and the baselines on every window of a split, and show the leaderboard.
@@ -57,6 +60,7 @@ def run(
             f"'{tables[0]}' is no timellm checkpoint but a table",
             f"{nearby_checkpoints(tables[0])}; a forecast is scored with: {tables[0]} --against ACTUAL.csv",
         )
+    classical = choose_classical(baselines)
     paths, task = _distinct(checkpoints), Task(data_path, zero_shot, split, limit)
     _check_arguments(paths, task, report)
     loaded = [load_checkpoint(path) for path in paths]
@@ -67,16 +71,23 @@ def run(
     if zero_shot is None:
         require_whole_folds([one.config for one in models], [one.name for one in models], [one.stage for one in models])
     folds = [fold_of(model.config) if zero_shot is None else 0 for model in models]
-    scoring = Scoring(task, look_at_machine(), batch_size, offline, with_bands_of_baselines=metrics)
+    scoring = Scoring(
+        task,
+        look_at_machine(),
+        batch_size,
+        offline,
+        with_bands_of_baselines=metrics,
+        classical=classical,
+        minutes=baseline_minutes / max(len(set(folds)), 1),
+    )
     rounds: list[Round] = []
     for fold in sorted(set(folds)):
         of_fold = [position for position, own in enumerate(folds) if own == fold]
         own = [(models[position], loaded[position], configs[position]) for position in of_fold]
         rounds.append(scoring.score_fold(fold, own, rounds[0].std_C if rounds else None))
     joined = join_rounds(rounds)
-    leaderboard = make_leaderboard(
-        joined.data, task, joined.models, joined.baselines, [one.rows(split) for one in rounds]
-    )
+    rows, spaced = [one.rows(split) for one in rounds], [one.spaced for one in rounds if one.spaced]
+    leaderboard = make_leaderboard(joined.data, task, joined.models, joined.baselines, rows, spaced)
     if as_json:
         print_json(to_json(leaderboard))
     else:

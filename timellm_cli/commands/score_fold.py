@@ -21,11 +21,13 @@ from timellm_cli.datasets import data_path as path_of
 from timellm_cli.errors import DataError
 from timellm_cli.evaluation.bands import CoverageCount, Intervals, ValidationErrors
 from timellm_cli.evaluation.baselines import Baseline, fit_baselines, period_of
+from timellm_cli.evaluation.classical import Classical
 from timellm_cli.evaluation.evaluated import Evaluated, require_comparable
 from timellm_cli.evaluation.examples import make_examples
 from timellm_cli.evaluation.folds import Round
 from timellm_cli.evaluation.metrics import MetricCount, seasonal_errors
 from timellm_cli.evaluation.score import Forecaster, Scores, score
+from timellm_cli.evaluation.spaced import SpacedErrors, errors_of_classical, histories_of, spaced_grids
 from timellm_cli.evaluation.task import Task, stand_in, transfer
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.model.runner import free_gpu_memory, gpu_memory_errors
@@ -38,13 +40,18 @@ _BASELINE_BATCH = 1024
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is the same for every fold. `machine` is as it was before any model was loaded."""
+    """What is the same for every fold. `machine` is as it was before any model was loaded.
+
+    `classical` are slow baselines, which have `minutes` for one fold in all.
+    """
 
     task: Task
     machine: Machine
     batch_size: int | None
     offline: bool
     with_bands_of_baselines: bool
+    classical: tuple[str, ...] = ()
+    minutes: float = 0.0
 
     def score_fold(
         self, fold: int, models: Sequence[tuple[Evaluated, Checkpoint, Config]], std_C: Floats | None
@@ -61,7 +68,24 @@ class Scoring:
         for model, checkpoint, _ in models:
             self._score_model(model, checkpoint, seasonal_C, std_C)
         baselines = [(one, self._score_baseline(one, data, seasonal_C, std_C)) for one in fit_baselines(data)]
-        return Round(fold, tuple(model for model, _, _ in models), data, tuple(baselines))
+        season = period.rows if period and 2 * period.rows <= data.config.window.seq_len else 1
+        spaced = self._score_classical(data, season, seasonal_C, std_C) if self.classical else None
+        return Round(fold, tuple(model for model, _, _ in models), data, tuple(baselines), spaced)
+
+    def _score_classical(
+        self, data: ForecastData, season: int, seasonal_C: Floats, std_C: Floats | None
+    ) -> SpacedErrors:
+        """Slow baselines on windows at equal distances, as many as time allows."""
+        split, limit = self.task.split, self.task.limit
+        grids = list(spaced_grids(data, split, limit))
+        runner = Classical(self.classical, season, data.config.window.pred_len, 60 * self.minutes)
+        with scoring_progress(" ".join(self.classical), len(grids[0]) * len(self.classical)) as advance:
+            places, found = runner.run(
+                grids,
+                lambda places: histories_of(data, split, limit, places),
+                lambda _, count: advance(count),
+            )
+        return errors_of_classical(data, split, limit, places, found, seasonal_C, std_C)
 
     def _load_data(self, models: Sequence[Evaluated], configs: Sequence[Config]) -> None:
         """Load what each model is scored on. Raises ConfigError where the models cannot be compared."""

@@ -21,6 +21,7 @@ from timellm_cli.evaluation.evaluated import Evaluated
 from timellm_cli.evaluation.metric_sums import join_sums
 from timellm_cli.evaluation.score import Scores
 from timellm_cli.evaluation.seeds import name_groups, recipe
+from timellm_cli.evaluation.spaced import SpacedErrors
 
 
 def fold_of(config: Config) -> int:
@@ -39,12 +40,16 @@ class FoldRows:
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """Models and baselines, scored on the data of one fold; `fold` is 0 without folds, and where they are joined."""
+    """Models and baselines, scored on the data of one fold; `fold` is 0 without folds, and where they are joined.
+
+    `spaced` are the errors of slow baselines on some windows, where these are wanted.
+    """
 
     fold: int
     models: tuple[Evaluated, ...]
     data: ForecastData
     baselines: tuple[tuple[Baseline, Scores], ...]
+    spaced: SpacedErrors | None = None
 
     @property
     def std_C(self) -> Floats:

@@ -20,6 +20,7 @@ from timellm_cli.evaluation.folds import FoldRows, fold_of
 from timellm_cli.evaluation.metrics import note_on_left_out
 from timellm_cli.evaluation.score import Scores, mean_scores
 from timellm_cli.evaluation.seeds import group_seeds, name_groups, recipe
+from timellm_cli.evaluation.spaced import SpacedErrors, SpacedTable, spaced_table
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import Verdict, judge
 from timellm_cli.splits import differences
@@ -85,6 +86,7 @@ class Leaderboard:
     `windows` are those of one column, in all series; `series` counts these, None for a table without an id column.
     `published` are results of papers on the same task. `notes` say what a reader has to know about the figures.
     `folds` are the rows of each fold of a backtest, in the order of the entries' `folds`; empty without one.
+    `spaced` has all lines and slow baselines on windows at equal distances.
     """
 
     data: str
@@ -101,6 +103,7 @@ class Leaderboard:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     folds: tuple[FoldRows, ...] = ()
+    spaced: SpacedTable | None = None
 
     @property
     def best(self) -> LeaderboardEntry:
@@ -134,11 +137,13 @@ def make_leaderboard(
     checkpoints: Sequence[Evaluated],
     baselines: Sequence[tuple[Baseline, Scores]],
     folds: Sequence[FoldRows] = (),
+    spaced: Sequence[SpacedErrors] = (),
 ) -> Leaderboard:
     """Group the checkpoints to models and compare these with each other and with the baselines.
 
     All were scored on the same windows of `data`, or of several folds, which are joined; `data` are then those of the
-    first, and `folds` name all of them. Seeds of one model become one entry with their mean errors.
+    first, and `folds` name all of them. `spaced` are the errors of slow baselines on each fold. Seeds of one model
+    become one entry with their mean errors.
     """
     checkpoints = _with_one_name_an_llm(checkpoints)
     grouped = group_seeds([one.config for one in checkpoints], [one.stage for one in checkpoints])
@@ -156,6 +161,10 @@ def make_leaderboard(
     _, best_seeds = min(zip(models, groups, strict=True), key=lambda pair: pair[0].rank)
     notes += _notes_on_published(published, mean_scores([seed.scores for seed in best_seeds]))
     any_scores = checkpoints[0].scores
+    every_line = [
+        *((name, mean_scores([seed.scores for seed in group])) for name, group in zip(names, groups, strict=True)),
+        *((baseline.name, scores) for baseline, scores in baselines),
+    ]
     return Leaderboard(
         data=name_of(data.config.data),
         csv=str(data_path(data.config.data)),
@@ -171,6 +180,7 @@ def make_leaderboard(
         verdicts=tuple(judge(models, configs, _lowest(baseline_entries))),
         notes=tuple(notes),
         folds=tuple(folds) if len(folds) > 1 else (),
+        spaced=spaced_table(spaced, every_line) if spaced else None,
     )
 
 

@@ -1,11 +1,14 @@
 """Tables of `timellm eval` that are shown on demand: all metrics of each line, and the folds of a backtest."""
 
+from collections.abc import Iterator
 from statistics import mean, stdev
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.evaluation.leaderboard import Leaderboard
+from timellm_cli.evaluation.spaced import SpacedTable
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_figure
 
@@ -58,3 +61,21 @@ def render_folds(leaderboard: Leaderboard) -> Table:
     table.add_row("mean", "", *(f"{mean(own):.4f}" for own in values))
     table.add_row("deviation", "", *(f"{stdev(own):.4f}" for own in values))
     return table
+
+
+def render_spaced(spaced: SpacedTable) -> Iterator[RenderableType]:
+    """All lines on the windows of the slow baselines, the lowest MSE first, and what was left out."""
+    title = f"on {spaced.origins:,} evenly spaced windows of each channel, {spaced.windows:,} in all, standardised"
+    table = titled_table(title)
+    table.add_column("model", overflow="fold")
+    for heading in ("MSE", "MAE", "MASE"):
+        table.add_column(heading, justify="right")
+    for line in sorted(spaced.lines, key=lambda line: line.mse):
+        table.add_row(Text(line.name), f"{line.mse:.4f}", f"{line.mae:.4f}", optional_figure(line.mase))
+    yield table
+    for name, reason in spaced.left_out.items():
+        yield Text(f"note: {name} is left out, its time ran out: {reason} (--baseline-minutes)", style="yellow")
+    for name, count in spaced.failed.items():
+        yield Text(
+            f"note: {name} could not be fitted on {count:,} windows; there it repeats the last value", style="yellow"
+        )
