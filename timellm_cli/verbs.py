@@ -59,7 +59,7 @@ def require_files(arguments: dict[str, Any]) -> None:
 
     Path.cwd()  # raises where the folder is gone, before PyTorch's library ends the process for it
     against = arguments.get("against")
-    for table in (*arguments["checkpoints"], against) if against else ():
+    for table in (*arguments["checkpoints"], csv_named(against)) if against else ():
         data_files(table) if holds_several(table) else check_file(table)
     for checkpoint in (*(() if against else arguments.get("checkpoints", ())), arguments.get("checkpoint")):
         if checkpoint:

@@ -10,6 +10,7 @@ from timellm_cli.commands.eval_file import run as score_file
 from timellm_cli.commands.open_checkpoint import config_for
 from timellm_cli.commands.score_fold import Scoring
 from timellm_cli.console import out, print_json, print_note, say
+from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.evaluation.classical import choose_classical
 from timellm_cli.evaluation.evaluated import Evaluated, name_checkpoints
@@ -53,7 +54,7 @@ def run(
     the CSV, ModelError for the LLM and the hardware.
     """
     if against is not None:
-        score_file(checkpoints, against, changes or {}, as_json=as_json, metrics=metrics)
+        score_file(checkpoints, csv_named(against), changes or {}, as_json=as_json, metrics=metrics)
         return
     if tables := [path for path in checkpoints if is_table(path)]:
         raise ModelError(
