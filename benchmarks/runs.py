@@ -4,7 +4,7 @@ Not a script: `throughput.py`, `memory.py`, `out_of_memory.py`, `same_model.py` 
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,6 +27,7 @@ from timellm_cli.model.load import load_model
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder, load_tokenizer
 from timellm_cli.model.runner import Runner
+from timellm_cli.processes.group import Group
 from timellm_cli.settings import resolve
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import StepFinished
@@ -122,9 +123,9 @@ class WatchedEncoder:
         self.inner, self.prefix = encoder, encoder.prefix
         self.prompts: list[tuple[int, int]] = []
 
-    def encode(self, history_BT: Tensor) -> PromptTokens:
+    def encode(self, history_BT: Tensor, series: Sequence[str] = ()) -> PromptTokens:
         """The other encoder's prompts."""
-        prompt = self.inner.encode(history_BT)
+        prompt = self.inner.encode(history_BT, series)
         self.prompts.append((len(prompt.prefix), prompt.length))
         return prompt
 
@@ -132,10 +133,10 @@ class WatchedEncoder:
 class ProjectTraining:
     """The project's own loop: its loader, its step, its optimizer. A step ends when its record comes."""
 
-    def __init__(self, config: Config, data: ForecastData, runner: Runner) -> None:
+    def __init__(self, config: Config, data: ForecastData, runner: Runner, group: Group | None = None) -> None:
         self.runner, self.data = runner, data
         self._watched = runner.encoder = WatchedEncoder(runner.encoder)
-        self.trainer = Trainer(config, data, runner, RunDirectory.of(config))
+        self.trainer = Trainer(config, data, runner, RunDirectory.of(config), group=group)
         self._records = iter(self.trainer.run())
 
     def watch_prompts(self) -> "WatchedEncoder":
@@ -177,13 +178,17 @@ class Workplace:
         return resolve("ettm1-qwen3b-6gb").config.with_values(values)
 
     @contextmanager
-    def running(self, job: Job) -> Iterator[Run]:
-        """The run of a job, on the device while inside."""
+    def running(self, job: Job, group: Group | None = None) -> Iterator[Run]:
+        """The run of a job, on the device while inside. Of several processes each calls it."""
         seed_everything(0)
         torch.set_float32_matmul_precision("highest")  # torch's default, which the project changes for its own runs
         config, variant = self.config(job), VARIANTS[job.variant]
         data = _load_data(config.data.path, config.window.seq_len)
-        run = self._start_plain(config, variant, data, job) if variant.is_plain else self._start_ours(config, data, job)
+        run = (
+            self._start_plain(config, variant, data, job)
+            if variant.is_plain
+            else self._start_ours(config, data, job, group)
+        )
         try:
             yield run
         finally:
@@ -208,9 +213,9 @@ class Workplace:
         ).to(self.device)
         return PlainTraining(config, model, data.training_windows(), make_encoder(config))
 
-    def _start_ours(self, config: Config, data: ForecastData, job: Job) -> Run:
+    def _start_ours(self, config: Config, data: ForecastData, job: Job, group: Group | None) -> Run:
         with nullcontext() if config.llm.name == NO_LLM else standing_in_for_files(self.llm(job.shape)):
-            return ProjectTraining(config, data, load_model(config, self.device))
+            return ProjectTraining(config, data, load_model(config, self.device), group)
 
 
 def give_memory_back(device: torch.device) -> None:

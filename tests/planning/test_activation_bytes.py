@@ -102,7 +102,7 @@ def test_the_trainable_parts_keep_what_autograd_saves(dropout: float, shortcut: 
     window = WindowConfig(seq_len=SEQ_LEN, pred_len=PRED_LEN)
     forecaster = TimeLLM(window, model, backbone, mapping).train()
     with SavedByAutograd(forecaster) as saved:
-        forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8))
+        forecaster(torch.randn(BATCH, SEQ_LEN), prompt(head_len=8), torch.arange(BATCH, dtype=torch.int32))
     case = step(
         tiny_shape("llama"), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, seq_len=SEQ_LEN, pred_len=PRED_LEN,
         model=model, quantization="none", precision="fp32", on_gpu=False,

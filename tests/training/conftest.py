@@ -141,13 +141,13 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> Fail:
     def arm(most: int, after: int = 0, in_scoring: bool = False) -> None:
         calls = 0
 
-        def limited(self: nn.Module, patches_BPL: Tensor) -> Tensor:
+        def limited(self: nn.Module, patches_BPL: Tensor, key_B: Tensor | None = None) -> Tensor:
             nonlocal calls
             calls += 1
             short = calls > after and len(patches_BPL) > most and in_scoring != self.training
             if short and in_scoring:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            embedded_BPD = forward(self, patches_BPL)
+            embedded_BPD = forward(self, patches_BPL, key_B)
             if short:
                 embedded_BPD.register_hook(_fail)
             return embedded_BPD

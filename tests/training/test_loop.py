@@ -243,7 +243,7 @@ def test_a_history_that_hardly_moves_does_not_outweigh_the_others_in_window_unit
     step = TrainingStep(config.train, Schedule("constant", 0.01, 10, 10), runner)
     torch.manual_seed(0)
     flat = Batch(torch.zeros(8, 48), torch.randn(8, 12), torch.zeros(8), torch.zeros(8))
-    step.start(runner.encode(flat), 0, share=1.0, completes=False)
+    step.start(runner.encode(flat), 0, share=1.0, step=1, completes=False)
     # A flat history has a deviation of EPSILON ** 0.5, and counts as if it were 0.1.
     signs = 8 * 12 * step.weights["head.projection.bias"].grad / (1e-5**0.5 / 0.1)
     torch.testing.assert_close(signs, signs.round(), rtol=0, atol=1e-3)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,9 +206,9 @@ def test_a_run_that_ended_amid_an_accumulation_begins_a_new_one_where_it_is_prol
     parts: list[tuple[float, bool]] = []
     launch = TrainingStep.start
 
-    def spy(self: TrainingStep, batch: Batch, update: int, share: float, completes: bool) -> StepResult:
+    def spy(self: TrainingStep, batch: Batch, update: int, share: float, completes: bool, **named: Any) -> StepResult:
         parts.append((share, completes))
-        return launch(self, batch, update, share, completes)
+        return launch(self, batch, update, share, completes=completes, **named)
 
     monkeypatch.setattr(TrainingStep, "start", spy)
     third = pytest.approx(1 / 3)

@@ -48,7 +48,8 @@ class Batch:
 
     Histories are filled. `known_BH` says which targets have a value; None where no value of the table is absent. The
     other targets are NaN: they are neither trained on nor scored. `prompt` is None until the model's runner has encoded
-    it. `series` names each sample's channel, where the prompt does.
+    it. `series` names each sample's channel, where the prompt does. Where these are a process's part of a batch,
+    `known_share` is the share of the whole batch's targets that have a value.
     """
 
     history_BT: Tensor
@@ -58,6 +59,7 @@ class Batch:
     prompt: PromptTokens | None = None
     known_BH: Tensor | None = None
     series: tuple[str, ...] = ()
+    known_share: float | None = None
 
     def __len__(self) -> int:
         return len(self.history_BT)

@@ -20,6 +20,7 @@ from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.evaluation.metric_sums import MetricSums, mean_sums
+from timellm_cli.processes.group import Group
 
 Forecaster = Callable[[Batch], Tensor]
 """From a batch of B samples to their forecasts, B x H, standardised. It may read the histories, never the futures."""
@@ -159,15 +160,18 @@ def score(
     on_batch: Callable[[int], None] | None = None,
     on_errors: Callable[[Batch, Tensor], None] | None = None,
     std_C: Floats | None = None,
+    group: Group | None = None,
 ) -> Scores:
     """Score a forecaster on every window of a split, or on the first `limit` windows of every channel.
 
     Errors are in units of `std_C`, a raw deviation for each scored channel: by default that of the scaler.
     After each batch, `on_errors` is called with the batch and its errors (B x H, forecast less future, in units of the
     scaler; NaN for an absent target), and `on_batch` with its number of samples. Samples come channel by channel. No
-    gradients are computed.
+    gradients are computed. The processes of a `group` score a part each, and all return the scores of all windows.
     """
-    samples = data.windows(split)
+    samples, group = data.windows(split), group or Group()
+    number_N = samples.numbers(limit)
+    own = group.place.part(len(number_N))
     own_std_C = data.scaler.std_C[-samples.channels :]
     std_C = own_std_C if std_C is None else std_C
     unit_C = torch.from_numpy(own_std_C / std_C)
@@ -175,7 +179,7 @@ def score(
     sums_4C = torch.zeros(4, samples.channels, dtype=torch.float64)
     sums_4H = torch.zeros(4, data.config.window.pred_len, dtype=torch.float64)
     with torch.inference_mode():
-        for number_B in samples.numbers(limit).split(batch_size):
+        for number_B in number_N[own.start : own.stop].split(batch_size) if own else ():
             batch = samples.batch(number_B.tolist())
             forecast_BH = forecaster(batch).double()
             error_BH = forecast_BH - batch.future_BH.to(forecast_BH)
@@ -191,17 +195,29 @@ def score(
                 on_errors(batch, error_BH)
             if on_batch is not None:
                 on_batch(len(batch))
-    window_mse_W, window_mae_W = torch.cat(window_means, dim=1).cpu().numpy()
+    window_mse_W, window_mae_W = _of_all(group, window_means)
     windows_C = samples.windows_C if limit is None else samples.windows_C.clamp(max=limit)
     return Scores(
         channels=data.scored_channels,
         windows_C=windows_C.numpy(),
-        sums_4C=sums_4C.cpu().numpy(),
-        sums_4H=sums_4H.cpu().numpy(),
+        sums_4C=_sum_of_all(group, sums_4C),
+        sums_4H=_sum_of_all(group, sums_4H),
         std_C=std_C,
         window_mse_W=window_mse_W,
         window_mae_W=window_mae_W,
     )
+
+
+def _sum_of_all(group: Group, sums: Tensor) -> Floats:
+    on_cpu = sums.cpu()
+    group.sum_(on_cpu)
+    return on_cpu.numpy()
+
+
+def _of_all(group: Group, window_means: list[Tensor]) -> Floats:
+    """The mean errors of all windows, 2 x W, of this process's batches and the others'."""
+    own_W2 = torch.cat([torch.zeros(2, 0, dtype=torch.float64), *(part.cpu() for part in window_means)], dim=1).T
+    return group.join(own_W2).T.numpy()
 
 
 def _errors(error_BH: Tensor, known_BH: Tensor | None) -> Tensor:

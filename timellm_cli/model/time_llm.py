@@ -25,6 +25,7 @@ from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.counts import count_patches
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
+from timellm_cli.model.dropout import EMBEDDING, HEAD, attend, drop
 
 EPSILON = 1e-5
 """Added to the variance of a window, so that a constant window can be normalised."""
@@ -69,10 +70,11 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.convolution = nn.Conv1d(patch_len, d_model, kernel_size=3, padding=1, padding_mode="circular", bias=False)
         nn.init.kaiming_normal_(self.convolution.weight, mode="fan_in", nonlinearity="leaky_relu")
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
-    def forward(self, patches_BPL: Tensor) -> Tensor:
-        return self.dropout(self.convolution(patches_BPL.transpose(1, 2)).transpose(1, 2))
+    def forward(self, patches_BPL: Tensor, key_B: Tensor | None = None) -> Tensor:
+        embedded_BPD = self.convolution(patches_BPL.transpose(1, 2)).transpose(1, 2)
+        return drop(embedded_BPD, key_B, self.dropout, EMBEDDING) if self.training else embedded_BPD
 
 
 class VocabularyPrototypes(nn.Module):
@@ -155,13 +157,13 @@ class Reprogramming(nn.Module):
         self.out = nn.Linear(inner, hidden_size)
         self.attention_dtype = torch.float32
 
-    def forward(self, embedded_BPD: Tensor, prototypes_UE: Tensor) -> Tensor:
+    def forward(self, embedded_BPD: Tensor, prototypes_UE: Tensor, key_B: Tensor | None = None) -> Tensor:
         batch, patches, _ = embedded_BPD.shape
         # All patches of all samples attend to the same prototypes, so they are the queries of one attention.
         query = self._heads(self.query(embedded_BPD.flatten(0, 1)))
         key, value = self._heads(self.key(prototypes_UE)), self._heads(self.value(prototypes_UE))
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout).float()
+        mixed = attend(query, key, value, key_B, dropout).float()
         return self.out(mixed.squeeze(0).transpose(0, 1).flatten(1)).unflatten(0, (batch, patches))
 
     def _heads(self, rows: Tensor) -> Tensor:
@@ -176,11 +178,12 @@ class ForecastHead(nn.Module):
         super().__init__()
         self.d_ff = d_ff
         self.projection = nn.Linear(d_ff * patch_nums, pred_len)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
-    def forward(self, hidden_BPE: Tensor) -> Tensor:
+    def forward(self, hidden_BPE: Tensor, key_B: Tensor | None = None) -> Tensor:
         features_BFP = hidden_BPE[:, :, : self.d_ff].transpose(1, 2)
-        return self.dropout(self.projection(features_BFP.flatten(1)))
+        scaled_BH: Tensor = self.projection(features_BFP.flatten(1))
+        return drop(scaled_BH, key_B, self.dropout, HEAD) if self.training else scaled_BH
 
 
 class Shortcut(nn.Module):
@@ -290,18 +293,19 @@ class TimeLLM(nn.Module):
         for weight in self.head.parameters():
             weight.zero_()
 
-    def forward(self, history_BT: Tensor, prompt: PromptTokens) -> Tensor:
+    def forward(self, history_BT: Tensor, prompt: PromptTokens, key_B: Tensor | None = None) -> Tensor:
         """Standardised history, B x T, to standardised forecast, B x H, both float32.
 
+        In training, `key_B` are the samples' keys for dropout (`dropout.make_keys`); without them torch draws.
         The trained parts compute in float32 (on a GPU beside an LLM in 16 bits: in TF32) and the LLM in its own format,
         in training and in evaluation. An autocast around the model changes nothing.
         """
         with torch.autocast(history_BT.device.type, enabled=False):
             scaled_BT, moments = normalise(history_BT)
             patches_BPL = cut_patches(scaled_BT, self.model.patch_len, self.model.patch_stride)
-            tokens_BPE = self.reprogramming(self.patch_embedding(patches_BPL), self.prototypes())
+            tokens_BPE = self.reprogramming(self.patch_embedding(patches_BPL, key_B), self.prototypes(), key_B)
             hidden_BPE = self.llm(prompt, tokens_BPE)
-            scaled_BH = self.head(hidden_BPE)
+            scaled_BH = self.head(hidden_BPE, key_B)
             if self.shortcut is not None:
                 scaled_BH = scaled_BH + self.shortcut(scaled_BT)
             return moments.restore(scaled_BH)

@@ -47,19 +47,20 @@ def scoring_parts(case: Case) -> list[Part]:
 def reprogramming_activations(case: Case) -> Part:
     """Patch embedding, reprogramming attention and head, in float32; on a GPU attention in the LLM's numbers.
 
-    A patch keeps its embedding, its query, what the attention gives (once more in float32 where it is in 16 bits) and
-    what the head reads; the prototypes, their keys and values are kept once for the batch. The fused attention of a GPU
-    keeps no attention weights; a CPU has none with dropout, and keeps B x P x heads x U of them three times (softmax,
-    dropout mask, product). A shortcut keeps its history, and once more the whole periods of it if it has a period.
+    A patch keeps its embedding, its query, what the attention gives in float32 and what the head reads; the prototypes,
+    their keys and values are kept once for the batch. Fused attention keeps its output in its own numbers as well, and
+    a sum for each head. With dropout the attention weights are computed again in the backward pass, and each number
+    that can be dropped keeps a byte. A shortcut keeps its history, and once more the whole periods of it if it has a
+    period.
     """
     model, drops = case.model, case.model.dropout > 0
-    mask = (1 if case.on_gpu else 4) if drops else 0
-    fused = case.on_gpu or not drops
-    weights = 4 * model.n_heads if fused else 3 * 4 * model.n_heads * model.num_prototypes
+    mask = 1 if drops else 0
     size = case.number_bytes if case.on_gpu else 4
-    attention = case.inner * (2 * size + (4 if size < 4 else 0))
-    patch = 4 * model.d_model + mask * model.d_model + attention + weights + 4 * model.d_ff
-    sample = case.patches * patch + 4 * model.patch_len * (case.patches + 2) + mask * case.pred_len
+    attention = case.inner * (size + 4)
+    if not drops:
+        attention += 4 * model.n_heads + (case.inner * size if size < 4 else 0)
+    patch = 4 * model.d_model + mask * model.d_model + attention + 4 * model.d_ff
+    sample = case.patches * patch + 4 * model.patch_len * (case.patches + 2) + mask * (case.pred_len + 4)
     if model.shortcut != "none":
         sample += 4 * case.seq_len
     if model.shortcut_period:

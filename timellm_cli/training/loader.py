@@ -17,6 +17,7 @@ from timellm_cli.config import TrainConfig
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import WindowDataset
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder
+from timellm_cli.processes.place import Place
 from timellm_cli.training.interruption import ignore_interruptions
 
 _AHEAD = 3
@@ -26,15 +27,22 @@ class Loader:
     """Makes the batches of a run. Worker processes are started once and kept from epoch to epoch."""
 
     def __init__(
-        self, samples: WindowDataset, train: TrainConfig, encoder: PromptEncoder | NoPromptEncoder, pin: bool
+        self,
+        samples: WindowDataset,
+        train: TrainConfig,
+        encoder: PromptEncoder | NoPromptEncoder,
+        pin: bool,
+        place: Place | None = None,
     ) -> None:
-        """`pin`: batches are prepared by a thread, in pinned memory, from which a GPU copies by itself."""
+        """`pin`: batches are prepared by a thread, in pinned memory, from which a GPU copies by itself. `place` says
+        which part of every batch is wanted.
+        """
         if train.workers:  # the tokenisers' threads and forked processes do not go together
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._order = EpochOrder(len(samples), train.batch, train.seed)
         self._pin = pin
         self._batches: DataLoader[Batch] = DataLoader(
-            _EncodedBatches(samples, encoder),
+            _EncodedBatches(samples, encoder, place or Place()),
             batch_size=None,
             sampler=self._order,
             num_workers=train.workers,
@@ -71,13 +79,18 @@ class EpochOrder(Sampler[list[int]]):
 
 
 class _EncodedBatches(Dataset[Batch]):
-    """A whole batch for a list of sample numbers, as a loader's process makes it."""
+    """This process's part of the batch for a list of sample numbers, as a loader's process makes it."""
 
-    def __init__(self, samples: WindowDataset, encoder: PromptEncoder | NoPromptEncoder) -> None:
-        self._samples, self._encoder = samples, encoder
+    def __init__(self, samples: WindowDataset, encoder: PromptEncoder | NoPromptEncoder, place: Place) -> None:
+        self._samples, self._encoder, self._place = samples, encoder, place
 
     def __getitem__(self, numbers: list[int]) -> Batch:
-        batch = self._samples.batch(numbers)
+        own = self._place.part(len(numbers))
+        batch = self._samples.batch(numbers[own.start : own.stop])
+        if self._place.size > 1 and batch.known_BH is not None:
+            known_BH = self._samples.batch(numbers).known_BH
+            assert known_BH is not None
+            batch = replace(batch, known_share=max(float(known_BH.sum()), 1.0) / known_BH.numel())
         return replace(batch, prompt=self._encoder.encode(batch.history_BT, batch.series))
 
 

@@ -22,6 +22,7 @@ from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.model.runner import Runner, free_gpu_memory
 from timellm_cli.planning.memory_bill import Bill
+from timellm_cli.processes.group import Group
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loader import Loader
@@ -74,15 +75,16 @@ class Trainer:
         on_scored: Callable[[int], None] = lambda _: None,
         scoring_batch: int = 32,
         bill: Bill | None = None,
+        group: Group | None = None,
     ) -> None:
         """`on_scored` is called with the number of samples scored since its last call. `scoring_batch` samples are
-        scored at a time, which changes no figure. `bill` is the memory bill of a step. Raises DataError for too few
-        samples.
+        scored at a time, which changes no figure. `bill` is the memory bill of a step. `group` are the processes that
+        share the run: all take every step, only the first one writes. Raises DataError for too few samples.
         """
         train = config.train
         self._config, self._data, self._runner, self._directory = config, data, runner, directory
         self._interruption, self._on_scored = interruption or Interruption(), on_scored
-        self._scoring_batch = scoring_batch
+        self._scoring_batch, self._group = scoring_batch, group or Group()
         samples = data.training_windows()
         self._steps = steps_per_epoch(len(samples), train)
         self._total = count_total_steps(self._steps, train)
@@ -92,8 +94,10 @@ class Trainer:
             total_updates=count_updates(self._steps, self._total, train),
             updates_per_epoch=count_updates(self._steps, self._steps, train),
         )
-        self.training_step = TrainingStep(train, self._schedule, runner)
-        self._loader = Loader(samples, train, runner.encoder, pin=self.training_step.runs_ahead)
+        self.training_step = TrainingStep(train, self._schedule, runner, self._group)
+        self._loader = Loader(
+            samples, train, runner.encoder, pin=self.training_step.runs_ahead, place=self._group.place
+        )
         scored = len(data.windows("val")) + len(data.windows("test"))
         self._times = StepTimes(scored_batches=scored / train.batch)
         self._memory = PeakMemory(runner.device, bill)
@@ -150,26 +154,41 @@ class Trainer:
                 seconds = time.perf_counter() - begun
                 self._times.add_step(seconds)
                 state.seconds += seconds
-                unread, saves = started, save_steps and state.step % save_steps == 0
-                if saves or self._interruption.requested or not self.training_step.runs_ahead:
+                read, unread, saves = unread, started, save_steps and state.step % save_steps == 0
+                if saves or not self.training_step.runs_ahead:
                     yield from self._report(started)
-                    unread = None
+                    read, unread = started, None
                 if saves:
                     yield from self._save_step()
-                if self._interruption.requested:
+                if self._must_stop(read):
                     if unread:
                         yield from self._report(unread)
                     raise _Stopped
                 begun = time.perf_counter()
         if unread:
             yield from self._report(unread)
+            if self._must_stop(unread):
+                raise _Stopped
+
+    def _must_stop(self, read: _StartedStep | None) -> bool:
+        """Whether to stop after the newest step. Processes stop together: a step that all have read decides."""
+        if self._group.size == 1:
+            return self._interruption.requested
+        return read is not None and read.result.stop_requested
 
     def _start(self, batch: Batch, stop: int) -> _StartedStep:
         state, accumulate = self.state, self._config.train.accumulate
         last = min(state.update_start + accumulate, stop) - 1
         update = state.epoch * self._schedule.updates_per_epoch + state.position // accumulate
         share = 1 / (last - state.update_start + 1)
-        result = self.training_step.start(batch, update, share, completes=state.position == last)
+        result = self.training_step.start(
+            batch,
+            update,
+            share,
+            step=state.step,
+            completes=state.position == last,
+            stops=self._interruption.requested,
+        )
         state.step, state.position = state.step + 1, state.position + 1
         if state.position > last:
             state.update_start = state.position

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from timellm_cli.config import TrainConfig
 from timellm_cli.data.batch import Batch, PromptTokens
+from timellm_cli.model.dropout import make_keys
 from timellm_cli.model.runner import ModelCall, Runner
 from timellm_cli.model.time_llm import normalise
+from timellm_cli.processes.group import Group
 from timellm_cli.training.measure import GpuTime
 from timellm_cli.training.optimizer import LOSSES, Schedule, WeightAverage, make_optimizer, set_rates
 
@@ -34,23 +36,39 @@ class NotFiniteError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """A step that may still be running on the GPU.
+    """A step that may still be running on the GPU. What is read of it waits for the GPU and for the other processes.
 
-    `halved_to` is set where the step ran out of memory and was repeated in pieces of so many samples.
+    `news`: the loss, for each sample of the whole batch whether it is faulty, for each process the size of its pieces
+    where it ran out of memory in this step (else 0), and how many processes request a stop.
     """
 
-    loss_and_faults: Tensor
+    news: Tensor
     done: torch.cuda.Event | None
-    halved_to: int | None
+    group: Group
 
     def loss(self) -> float:
-        """The loss in standardised units; waits for the GPU. Raises NotFiniteError where it is not a finite number."""
-        if self.done is not None:
-            self.done.synchronize()
-        loss, *faulty_B = self.loss_and_faults.tolist()
+        """The loss in standardised units. Raises NotFiniteError where it is not a finite number."""
+        loss, *faulty_B = self._read()[: -self.group.size - 1]
         if not math.isfinite(loss):
             raise NotFiniteError(loss, [position for position, faulty in enumerate(faulty_B) if faulty])
-        return float(loss)
+        return loss
+
+    @property
+    def halved_to(self) -> int | None:
+        """Set where the step ran out of memory and was repeated in pieces of so many samples."""
+        sizes = [size for size in self._read()[-self.group.size - 1 : -1] if size]
+        return int(min(sizes)) if sizes else None
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a process had been requested to stop when it began the step: the same for all processes."""
+        return self._read()[-1] > 0
+
+    def _read(self) -> list[float]:
+        if self.done is not None:
+            self.group.wait_for(self.done)
+        numbers: list[float] = self.news.tolist()
+        return numbers
 
 
 class TrainingStep:
@@ -60,14 +78,17 @@ class TrainingStep:
 
     A step that runs out of memory is repeated in halves, whose gradients add up to the same. Batches, their order and
     the updates do not change.
+
+    Processes of a group each take a part of the batch. Their gradients are summed before the weights change.
     """
 
-    def __init__(self, train: TrainConfig, schedule: Schedule, runner: Runner) -> None:
+    def __init__(self, train: TrainConfig, schedule: Schedule, runner: Runner, group: Group | None = None) -> None:
         """Raises ModelError for an optimizer that needs a GPU where there is none."""
         self.weights = runner.model.trainable_weights()
         self.runs_ahead = runner.device.type == "cuda"
         self.gpu_time = GpuTime(runner.device)
-        self._runner, self._schedule = runner, schedule
+        self._runner, self._schedule, self._group = runner, schedule, group or Group()
+        self._seed, self._whole_batch = train.seed, train.batch
         self._loss, self._clip, self._in_window_units = LOSSES[train.loss], train.clip, train.loss_units == "window"
         self._optimizer = make_optimizer(train, self.weights.values(), runner.device)
         self._scaler = torch.amp.GradScaler(runner.device.type, enabled=train.precision == "fp16")
@@ -77,30 +98,36 @@ class TrainingStep:
         )
         self._between_updates = True
         self._before: dict[str, Tensor] = {}
+        self._flat: Tensor | None = None
 
     @property
     def samples_at_once(self) -> int | None:
         """Set once a step ran out of memory: so many samples are run at a time."""
         return self._call.samples_at_once
 
-    def start(self, batch: Batch, update: int, share: float, completes: bool) -> StepResult:
-        """Start a step with an encoded batch; on a GPU it may still be running on return.
+    def start(
+        self, batch: Batch, update: int, share: float, *, step: int, completes: bool, stops: bool = False
+    ) -> StepResult:
+        """Start a step with this process's part of an encoded batch; on a GPU it may still be running on return.
 
-        The step is part `share` of weight update number `update`; `completes` says that it is the last part. Raises
-        torch.OutOfMemoryError, or what CUDA raises in its place, where one sample does not fit.
+        Step number `step` is part `share` of weight update number `update`; `completes` says that it is the last part,
+        `stops` that this process is requested to stop. Raises torch.OutOfMemoryError, or what CUDA raises in its place,
+        where one sample does not fit, and ProcessLostError.
         """
         with self.gpu_time:
             before = self._call.samples_at_once
             self._before = {} if self._between_updates else self._gradients(clone=True)
-            pieces = self._call(batch, _inputs(batch), share)
+            keys_B = make_keys(self._seed, step, batch.channel_B, batch.start_B)
+            pieces = self._call(batch, _inputs(batch, keys_B), share * (len(batch) / self._whole_batch))
             self._before, self._between_updates = {}, False
-            result = self._result(pieces, self._call.samples_at_once if self._call.samples_at_once != before else None)
+            halved_to = self._call.samples_at_once if self._call.samples_at_once != before else None
+            news = self._share_out(self._news(pieces, halved_to, stops), completes)
             if completes:
                 self.update_weights(update)
-        return result
+            return self._result(news)
 
     def _forward_and_backward(
-        self, prompt: PromptTokens, history_BT: Tensor, future_BH: Tensor, *weight_and_share: Tensor
+        self, prompt: PromptTokens, history_BT: Tensor, future_BH: Tensor, key_B: Tensor, *weight_and_share: Tensor
     ) -> Tensor:
         """The loss, then for each sample whether its error is not finite (1) or is (0): 1 + B numbers.
 
@@ -108,7 +135,7 @@ class TrainingStep:
         weights' gradients.
         """
         *weight_BH, share = weight_and_share
-        forecast_BH = self._runner.model(history_BT, prompt)
+        forecast_BH = self._runner.model(history_BT, prompt, key_B)
         loss = minimised = self._mean_loss(forecast_BH, future_BH, *weight_BH)
         if self._in_window_units:
             unit_B1 = normalise(history_BT)[1].std_B1.clamp_min(_LEAST_DEVIATION)
@@ -123,19 +150,51 @@ class TrainingStep:
             return self._loss(forecast_BH, future_BH)
         return (self._loss(forecast_BH, future_BH, reduction="none") * weight_BH).mean()
 
-    def _result(self, pieces: list[Tensor], halved_to: int | None) -> StepResult:
-        """Joins the pieces' losses, each weighted by its samples, and starts the copy to the CPU."""
-        joined = pieces[0]
-        if len(pieces) > 1:
-            samples = sum(len(piece) - 1 for piece in pieces)
-            losses = torch.stack([piece[0] * ((len(piece) - 1) / samples) for piece in pieces])
-            joined = torch.cat([losses.sum().unsqueeze(0), *(piece[1:] for piece in pieces)])
-        if joined.device.type == "cpu":
-            return StepResult(joined, None, halved_to)
-        on_cpu = torch.empty(joined.shape, pin_memory=True).copy_(joined, non_blocking=True)
+    def _news(self, pieces: list[Tensor], halved_to: int | None, stops: bool) -> Tensor:
+        """What this process adds to `StepResult.news`: the losses of its pieces, each weighted by its samples."""
+        losses = torch.stack([piece[0] * ((len(piece) - 1) / self._whole_batch) for piece in pieces])
+        faulty = torch.cat([piece[1:] for piece in pieces])
+        place, news = self._group.place, losses.new_zeros(1 + self._whole_batch + self._group.size + 1)
+        own = place.part(self._whole_batch)
+        news[0] = losses.sum()
+        news[1 + own.start : 1 + own.stop] = faulty
+        if halved_to is not None:
+            news[1 + self._whole_batch + place.rank] = halved_to
+        if stops:
+            news[-1] = 1
+        return news
+
+    def _share_out(self, news: Tensor, completes: bool) -> Tensor:
+        """The news of all processes. With the last part of an update, all gradients are summed too, in one go."""
+        if self._group.size == 1:
+            return news
+        if not completes:
+            self._group.sum_(news)
+            return news
+        gradients = self._gradients()
+        flat, parts = self._flatten(gradients, news)
+        self._group.sum_(flat)
+        torch._foreach_copy_([*gradients.values(), news], parts)
+        return news
+
+    def _flatten(self, gradients: Mapping[str, Tensor], *others: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One row with all these numbers, and its parts in their shapes. The row is kept and used again."""
+        tensors = [*gradients.values(), *others]
+        sizes = [tensor.numel() for tensor in tensors]
+        if self._flat is None or len(self._flat) != sum(sizes):
+            self._flat = torch.empty(sum(sizes), device=tensors[0].device)
+        parts = [part.view(tensor.shape) for part, tensor in zip(self._flat.split(sizes), tensors, strict=True)]
+        torch._foreach_copy_(parts, tensors)
+        return self._flat, parts
+
+    def _result(self, news: Tensor) -> StepResult:
+        """Starts the copy to the CPU."""
+        if news.device.type == "cpu":
+            return StepResult(news, None, self._group)
+        on_cpu = torch.empty(news.shape, pin_memory=True).copy_(news, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
-        return StepResult(on_cpu, done, halved_to)
+        return StepResult(on_cpu, done, self._group)
 
     def _warm_up(self, call: Callable[[], object]) -> None:
         """Run a step, and undo what it did to the gradients, which it may create, and to the random numbers.
@@ -148,11 +207,7 @@ class TrainingStep:
         self._restore(gradients)
 
     def update_weights(self, update: int) -> None:
-        """Change the weights by their gradients.
-
-        This is the one place between the gradients and the weights: where several processes share a batch, their
-        gradients are to be summed here.
-        """
+        """Change the weights by their gradients, which are those of all processes by now."""
         if self._clip:
             self._scaler.unscale_(self._optimizer)
             torch.nn.utils.clip_grad_norm_(self.weights.values(), self._clip)
@@ -173,10 +228,18 @@ class TrainingStep:
         return all(bool(weight.isfinite().all()) for weight in self.weights.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs besides the weights that a checkpoint keeps. Tensors may be on the GPU."""
+        """What `load_state_dict` needs besides the weights that a checkpoint keeps. Tensors may be on the GPU.
+
+        All processes call it together, for the gradients of a begun update are summed.
+        """
+        gradients = {} if self._between_updates else self._gradients()
+        if gradients and self._group.size > 1:
+            flat, parts = self._flatten(gradients)
+            self._group.sum_(flat)
+            gradients = {name: part.clone() for name, part in zip(gradients, parts, strict=True)}
         return {
             "optimizer": self._optimizer.state_dict(),
-            "gradients": {} if self._between_updates else self._gradients(),
+            "gradients": gradients,
             "gradient_scaler": self._scaler.state_dict(),
             "learning": self._runner.model.own_state() if self._average else {},
         }
@@ -184,8 +247,11 @@ class TrainingStep:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint's state. The model has the checkpoint's weights already."""
         self._optimizer.load_state_dict(state["optimizer"])
-        self._restore(state["gradients"])
-        self._between_updates = not state["gradients"]
+        gradients = state["gradients"]
+        if not self._group.place.is_first:  # they are a sum, which the processes add up again
+            gradients = {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
+        self._restore(gradients)
+        self._between_updates = not gradients
         self._scaler.load_state_dict(state["gradient_scaler"])
         if self._average:
             self._average.load(state["learning"])
@@ -205,14 +271,15 @@ class TrainingStep:
                 weight.grad.zero_()
 
 
-def _inputs(batch: Batch) -> tuple[Tensor, ...]:
-    """Histories and futures; where targets are absent, 0 in their place, and the weights with which targets count.
+def _inputs(batch: Batch, key_B: Tensor) -> tuple[Tensor, ...]:
+    """Histories, futures and keys; where targets are absent, 0, and the weights with which targets count.
 
-    The weights' mean over the batch is 1. So the loss is the mean over the known targets of the batch, also where it is
-    cut into pieces.
+    The weights' mean over the whole batch is 1. So the loss is the mean over its known targets, also where it is cut
+    into pieces or shared by processes.
     """
     if batch.known_BH is None:
-        return batch.history_BT, batch.future_BH
+        return batch.history_BT, batch.future_BH, key_B
     known_BH = batch.known_BH.to(batch.future_BH)
-    weight_BH = known_BH * (known_BH.numel() / known_BH.sum().clamp(min=1))
-    return batch.history_BT, batch.future_BH.nan_to_num(0.0), weight_BH
+    share = batch.known_share
+    weight_BH = known_BH / (known_BH.mean().clamp(min=1 / known_BH.numel()) if share is None else share)
+    return batch.history_BT, batch.future_BH.nan_to_num(0.0), key_B, weight_BH

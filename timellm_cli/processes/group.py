@@ -1,0 +1,125 @@
+"""What processes that train or score together exchange, through torch.distributed.
+
+Each holds a whole model. They exchange sums and errors, never buffers or the LLM's weights. One process alone uses the
+same code, which then exchanges nothing.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from timellm_cli.errors import ModelError
+from timellm_cli.processes.place import Place
+
+PATIENCE = timedelta(minutes=10)
+"""So long a process waits for another one before it gives up: longer than any scoring differs between processes."""
+
+
+class ProcessLostError(Exception):
+    """Another process has ended, or does not answer."""
+
+
+class Group:
+    """One process alone: a group of one."""
+
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place or Place()
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return self.place.size
+
+    def sum_(self, numbers: Tensor) -> None:
+        """Replace the numbers by their sum over all processes, the same bits in each."""
+
+    def join(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, those of the first one first. They may have any number of rows, also none."""
+        return rows
+
+    def any(self, fact: bool) -> bool:
+        """Whether it is so in one process at least."""
+        return fact
+
+    def copy_from_first(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the first process's numbers into these tensors of every process."""
+
+    def require_same(self, what: str, value: str) -> None:
+        """Raise ModelError where the first process has another value."""
+
+    def wait_for(self, event: torch.cuda.Event) -> None:
+        """Wait until the GPU is there."""
+        event.synchronize()
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class SeveralProcesses(Group):
+    """Processes that torch.distributed connects: tensors on a GPU through NCCL, those on a CPU through gloo."""
+
+    def __init__(self, place: Place, device: torch.device, patience: timedelta = PATIENCE) -> None:
+        """Meets the others. Raises ModelError where they do not come."""
+        super().__init__(place)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        try:
+            dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=patience)
+        except (RuntimeError, ValueError) as error:
+            where = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
+            raise ModelError(
+                f"process {place.rank} of {place.size} could not meet the others at {where}: {_first_line(error)}",
+                "start all processes at the same time, with the same MASTER_ADDR and MASTER_PORT, which every machine "
+                "must be able to reach",
+            ) from None
+
+    def sum_(self, numbers: Tensor) -> None:
+        self._exchange(dist.all_reduce, numbers)
+
+    def join(self, rows: Tensor) -> Tensor:
+        sizes = torch.zeros(self.size, dtype=torch.int64)
+        sizes[self.place.rank] = len(rows)
+        self._exchange(dist.all_reduce, sizes)
+        padded = rows.new_zeros(int(sizes.max()), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        self._exchange(dist.all_gather, parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes.tolist(), strict=True)])
+
+    def any(self, fact: bool) -> bool:
+        count = torch.tensor([int(fact)])
+        self._exchange(dist.all_reduce, count)
+        return bool(count > 0)
+
+    def copy_from_first(self, tensors: Mapping[str, Tensor]) -> None:
+        for tensor in tensors.values():
+            self._exchange(dist.broadcast, tensor, 0)
+
+    def require_same(self, what: str, value: str) -> None:
+        values: list[Any] = [None] * self.size
+        self._exchange(dist.all_gather_object, values, value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                raise ModelError(
+                    f"process {rank} has another {what} than process 0: {other}, not {values[0]}",
+                    "give every process the same configuration, the same files and the same version of timellm",
+                )
+
+    def _exchange(self, function: Any, *arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except RuntimeError as error:
+            if "out of memory" in str(error):
+                raise
+            raise ProcessLostError(_first_line(error)) from None
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else repr(error)
