@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from timellm_cli import __version__, completion
-from timellm_cli.console import guard_streams
+from timellm_cli.console import guard_streams, quiet_stderr
 from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.options import (
@@ -108,6 +108,12 @@ def train_command(
         typer.Option("--seeds", min=1, help="Train under so many seeds, one run each, and report mean and spread."),
     ] = None,
     offline: Offline = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes, errors alone.")] = False,
+    report_to: Annotated[
+        Literal["tensorboard", "swanlab", "wandb", "mlflow"] | None,
+        typer.Option("--report-to", help="Send losses and scores there as well, where it is installed."),
+    ] = None,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
     if start and (resume or seeds or settings.config.data.folds > 1):
@@ -121,8 +127,10 @@ def train_command(
     is_one = seeds is None and (data.folds == 1 or data.fold is not None or resume not in (None, "auto"))
     arguments = (settings,) if is_one else (settings, seeds)
     started = {"start": start, "scaler": scaler} if start else {}
-    run = load_command("train" if is_one else "train_many", True, True).run
-    run(*arguments, resume=resume, offline=offline, **started)
+    with quiet_stderr(quiet):
+        run = load_command("train" if is_one else "train_many", True, True).run
+        shown = load_command("train", True).Shown("json" if as_json else "tables", report_to)
+        run(*arguments, resume=resume, offline=offline, shown=shown, **started)
 
 
 @app.command("eval", cls=Verb)

@@ -142,6 +142,16 @@ def print_command(console: Console, *words: str) -> None:
 
 
 @contextmanager
+def quiet_stderr(quiet: bool = True) -> Iterator[None]:
+    """While inside, progress and notes are not printed. An error is printed outside, by whoever handles it."""
+    err.quiet = quiet
+    try:
+        yield
+    finally:
+        err.quiet = False
+
+
+@contextmanager
 def doing(what: str, also_in_logs: bool = True) -> Iterator[None]:
     """Says what takes a while: a line that goes away on a terminal; elsewhere one that stays, where logs want it."""
     if err.is_terminal:

@@ -15,12 +15,19 @@ profiles_app = typer.Typer(
 
 
 @profiles_app.callback(invoke_without_command=True)
-def profiles_command(ctx: typer.Context, as_json: Json = False) -> None:
+def profiles_command(
+    ctx: typer.Context,
+    as_json: Json = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON Schema of a profile, for editors."),
+    ] = False,
+) -> None:
     """List the shipped profiles, or print one with the origin of every value."""
     if ctx.invoked_subcommand is None:
         from timellm_cli.commands import profiles
 
-        profiles.list_all(as_json=as_json)
+        profiles.print_schema() if schema else profiles.list_all(as_json=as_json)
 
 
 @profiles_app.command("show", cls=Verb)

@@ -109,7 +109,7 @@ def test_all_seeds_are_planned_for_the_machine_as_it_was_before_the_first(
     """Else what the first one leaves on a card, its CUDA context at least, is missing in the plan of the second."""
     planned: dict[int, Machine] = {}
 
-    def run(settings: Settings, *, resume: str | None, offline: bool, machine: Machine) -> RunFinished:
+    def run(settings: Settings, *, machine: Machine, **_: object) -> RunFinished:
         planned[settings.config.train.seed] = machine
         return RunFinished("done", 1, 1, {"epoch": 1.0, **dict.fromkeys(KEYS, 0.5)}, 1.0, None)
 

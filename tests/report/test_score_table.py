@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import re
 from dataclasses import replace
 
 from rich.console import Console
@@ -66,7 +67,7 @@ def line_with(text: str, word: str) -> str:
 
 
 def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("│").split("│")]
+    return re.split(r"\s{2,}", line.strip())
 
 
 def test_it_says_what_was_scored_and_marks_the_best() -> None:
@@ -128,8 +129,8 @@ def test_folds_stand_below_each_other_with_mean_and_deviation() -> None:
     )
     text = show(joined).split("MSE by fold")[1]
     assert cells(line_with(text, "2024-01-01")) == ["1", "2024-01-01 to 2024-01-31", "0.2000", "0.2000"]
-    assert cells(line_with(text, "mean")) == ["mean", "", "0.3000", "0.3000"]
-    assert cells(line_with(text, "deviation")) == ["deviation", "", "0.1414", "0.1414"]
+    assert cells(line_with(text, "mean")) == ["mean", "0.3000", "0.3000"]
+    assert cells(line_with(text, "deviation")) == ["deviation", "0.1414", "0.1414"]
 
 
 def test_every_part_of_the_horizon_has_a_line_and_every_note_stands_there() -> None:

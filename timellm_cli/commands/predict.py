@@ -11,7 +11,7 @@ from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.commands.predict_panel import Request
 from timellm_cli.commands.predict_panel import run as run_panel
 from timellm_cli.config import Config
-from timellm_cli.console import err, print_data, print_json, print_note
+from timellm_cli.console import err, print_data, print_json, print_note, say
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import read_input
 from timellm_cli.data.scale import Floats, require_computable
@@ -24,6 +24,7 @@ from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.report.forecast import Forecast, render, to_json
 from timellm_cli.report.forecast_file import Layout
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
+from timellm_cli.units import format_count
 
 _FEW_CALLS = 3
 """So many calls of the model are faster without recording a CUDA graph first."""
@@ -101,14 +102,21 @@ def _show(
     if output is not None:
         with writing(output), replacing(output) as file:
             file.writelines(layout.pieces([forecast], output))
+        say(f"wrote {output}: {format_count(len(forecast.dates), 'row')}, {_bands(forecast)}")
     if plot is not None:
         draw(forecast, plot)
+        say(f"drew {plot}")
     if as_json is not None:
         print_json(as_json)
     elif output is None:
         print_data(layout.text(forecast))
     if output is not None or (sys.stdout.isatty() and as_json is None):
         err.print(render(forecast, err.width))
+
+
+def _bands(forecast: Forecast) -> str:
+    levels = " and ".join(str(band.level) for band in forecast.bands)
+    return f"with bands of {levels} %" if levels else "without bands (--levels 80,95 adds them)"
 
 
 def _check_targets(inputs: list[Path], output: Path | None, plot: Path | None) -> None:

@@ -25,6 +25,16 @@ def list_all(*, as_json: bool) -> None:
     say("`timellm profiles show NAME` prints all of one; `timellm fetch NAME` gets data and LLMs")
 
 
+def print_schema() -> None:
+    """Print the JSON Schema of a configuration file. Each key's description is that of its flag."""
+    schema = Config.model_json_schema()
+    for section in schema["$defs"].values():
+        for key in section["properties"].values():
+            key.pop("flag", None)
+            key.pop("title", None)
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "A profile of timellm"})
+
+
 def show(settings: Settings, *, as_json: bool) -> None:
     """Print every key with its value and where that came from."""
     plain = settings.config.model_dump(mode="json")

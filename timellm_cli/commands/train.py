@@ -1,8 +1,10 @@
 """`timellm train`: from a configuration to a folder with checkpoints, metrics and curves."""
 
 import os
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.text import Text
@@ -10,7 +12,7 @@ from rich.text import Text
 from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.commands.warm_start import ScalerChoice, choose_scaler
 from timellm_cli.config import Config
-from timellm_cli.console import doing, err, out, print_lines, print_note, say
+from timellm_cli.console import doing, err, out, print_json, print_lines, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
 from timellm_cli.data.guess import settle
 from timellm_cli.data.ridge import fit_linear
@@ -24,7 +26,8 @@ from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.planning.memory_bill import predict
 from timellm_cli.planning.readiness import Check, require_ready, resolve_here
 from timellm_cli.report.progress import memory_reader, watch
-from timellm_cli.report.train_summary import print_end, print_start, quote
+from timellm_cli.report.trackers import Tracker, TrackerName, require_tracker
+from timellm_cli.report.train_summary import end_record, print_end, print_start, quote
 from timellm_cli.report.training_log import MetricsLog, draw_curves, read_metrics
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, load_runner
@@ -37,6 +40,17 @@ from timellm_cli.training.state import RunState, seed_everything
 from timellm_cli.training.warm_start import warm_config
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What goes to stdout at the end of a run, and the tracker that gets its figures."""
+
+    results: Literal["tables", "json", "nothing"] = "tables"
+    report_to: TrackerName | None = None
+
+
+TABLES = Shown()
+
+
 def run(
     settings: Settings,
     *,
@@ -45,14 +59,17 @@ def run(
     machine: Machine | None = None,
     start: Path | None = None,
     scaler: ScalerChoice = "auto",
+    shown: Shown = TABLES,
 ) -> RunFinished:
     """Train, and leave everything in the run's folder; returns how it ended.
 
     `start` is a checkpoint whose weights a new training begins with, and `scaler` whose scaler it has. `machine` is as
-    it was before this process took any of its memory; by default it is looked at now. Raises Interrupted once an
-    interrupted run is saved.
+    it was before this process took any of its memory; by default it is looked at now. `shown` says what goes to stdout
+    and to a tracker. Raises Interrupted once an interrupted run is saved.
     """
     _require_one_process()
+    if shown.report_to:
+        require_tracker(shown.report_to)
     path = find_checkpoint(resume, settings.config) if resume else None
     checkpoint = load_resumable(path) if path else None
     if resume:  # else it was done before anything heavy was imported
@@ -84,7 +101,7 @@ def run(
                     runner.model.start_from(fit_linear(data).weights_TH)
             _announce(config, data, runner, directory, settings.notes)
             _prepare_folder(directory, config, checkpoint, path)
-            return _train(config, data, runner, directory, checkpoint, machine, is_warm=source is not None)
+            return _train(config, data, runner, directory, checkpoint, machine, shown, is_warm=source is not None)
 
 
 def _require_one_process() -> None:
@@ -186,6 +203,7 @@ def _train(
     directory: RunDirectory,
     checkpoint: Checkpoint | None,
     machine: Machine,
+    shown: Shown,
     is_warm: bool,
 ) -> RunFinished:
     on_gpu = runner.device.type == "cuda"
@@ -198,14 +216,19 @@ def _train(
     if checkpoint and checkpoint.training:
         trainer.resume(checkpoint.training)
     metrics = MetricsLog(directory.metrics)
-    with interruption.listening(), progress:
+    tracker = Tracker(shown.report_to, directory.path.resolve().name, config.values(), directory.path)
+    with interruption.listening(), progress, closing(tracker):
         for record in trainer.run():
             metrics.write(record)
             progress.show(record)
+            tracker.show(record)
             if isinstance(record, EpochFinished | RunInterrupted | RunFinished):
                 draw_curves(directory.metrics, directory.curves, directory.path.resolve().name, config.train.loss)
     if isinstance(record, RunFinished):
-        print_end(out, record, config, directory.path, data_path(config.data))
+        if shown.results == "tables":
+            print_end(out, record, config, directory.path, data_path(config.data))
+        elif shown.results == "json":
+            print_json(end_record(record, directory.path))
         return record
     assert isinstance(record, RunInterrupted)
     raise Interrupted(

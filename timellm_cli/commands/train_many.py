@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from timellm_cli.commands import train
-from timellm_cli.console import err, out, say
+from timellm_cli.console import err, out, print_json, say
 from timellm_cli.errors import ConfigError, Interrupted
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.runner import free_gpu_memory
@@ -28,7 +28,9 @@ _VARIED = {"seed": "train.seed", "fold": "data.fold"}
 """What the runs differ in, and its key."""
 
 
-def run(settings: Settings, seeds: int | None, *, resume: str | None, offline: bool) -> None:
+def run(
+    settings: Settings, seeds: int | None, *, resume: str | None, offline: bool, shown: train.Shown = train.TABLES
+) -> None:
     """Train under `train.seed` and the seeds after it, and on every fold of `data.folds`, each run in its own folder.
 
     All are planned for the machine as it is before the first, since each run frees its memory at its end.
@@ -52,12 +54,15 @@ def run(settings: Settings, seeds: int | None, *, resume: str | None, offline: b
     for number, (variant, one) in enumerate(zip(variants, runs, strict=True), 1):
         title = ", ".join(f"{name} {value}" for name, value in variant.items()).capitalize()
         err.print(Text(f"\n{title}, run {number} of {len(runs)}", style="bold"))
-        best.append((_finished(one) if resume else None) or _train(one, resume, offline, machine))
+        best.append((_finished(one) if resume else None) or _train(one, resume, offline, machine, shown))
     summary = summarise_runs(variants, best)
     path = _summary_path(settings, varied)
     with disk_faults_of(path), replacing(path) as file:
         file.write(json.dumps(summary, indent=2).encode())
-    print_runs(out, summary, path, [folder.best for folder in folders])
+    if shown.results == "json":
+        print_json({"file": str(path), **summary})
+    else:
+        print_runs(out, summary, path, [folder.best for folder in folders])
 
 
 def _values_of_runs(settings: Settings, seeds: int | None) -> dict[str, list[int]]:
@@ -109,9 +114,12 @@ def _finished(settings: Settings) -> dict[str, float] | None:
     return checkpoint.metrics
 
 
-def _train(settings: Settings, resume: str | None, offline: bool, machine: Machine) -> dict[str, float]:
+def _train(
+    settings: Settings, resume: str | None, offline: bool, machine: Machine, shown: train.Shown
+) -> dict[str, float]:
+    one = replace(shown, results="nothing" if shown.results == "json" else shown.results)
     try:
-        return train.run(settings, resume=resume, offline=offline, machine=machine).best
+        return train.run(settings, resume=resume, offline=offline, machine=machine, shown=one).best
     except Interrupted as stop:
         raise Interrupted(stop.message, "continue with the same command and --resume auto") from None
     finally:

@@ -153,7 +153,9 @@ def render(forecast: Forecast, width: int) -> RenderableType:
     table.add_column("history and\nforecast", no_wrap=True)
     headings = ["first\nstep", "last\nstep", *(() if is_narrow else ("lowest", "highest"))]
     known = forecast.known_steps
-    for heading in [*headings, *(("MAE where\nknown",) if known else ())]:
+    bands = forecast.bands[-1:] if is_narrow else forecast.bands[-2:]
+    of_bands = [f"{band.level} % band,\nlast step" for band in bands]
+    for heading in [*headings, *of_bands, *(("MAE where\nknown",) if known else ())]:
         table.add_column(heading, justify="right", no_wrap=True)
     for channel, name in enumerate(forecast.columns[:_MOST_CHANNELS]):
         history_T, values_H = forecast.history_TC[:, channel], forecast.values_HC[:, channel]
@@ -162,6 +164,10 @@ def render(forecast: Forecast, width: int) -> RenderableType:
             figures.append(np.abs(values_H[:known] - forecast.actual_HC[:known, channel]).mean())
         decimals = decimals_of(forecast.resolution_C[channel] * _COARSER)
         last, *cells = (f"{figure:,.{decimals}f}" for figure in (history_T[-1], *figures))
+        ends = [(band.low_HC[-1, channel], band.high_HC[-1, channel]) for band in bands]
+        shown = [f"{low:,.{decimals}f} to\n{high:,.{decimals}f}" if np.isfinite(low) else "-" for low, high in ends]
+        place = len(headings)
+        cells[place:place] = shown
         table.add_row(Text(name), last, _sparkline(history_T, values_H, half), *cells)
     rest = len(forecast.columns) - _MOST_CHANNELS
     return Group(table, Text(f"and {rest} more channels", style="dim")) if rest > 0 else table

@@ -8,11 +8,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.console import out
 from timellm_cli.units import format_count
 
 
 def titled_table(title: str, **options: Any) -> Table:
-    """An empty table under a bold title on the left."""
+    """An empty table under a bold title on the left. In a pipe it has no lines, so that other programs can read it."""
+    if not out.is_terminal:
+        options |= {"box": None, "padding": (0, 2, 0, 0), "pad_edge": False}
     return Table(title=Text(title, style="bold"), title_justify="left", **options)
 
 

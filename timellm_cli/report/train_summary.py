@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -81,6 +82,21 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
     print_lines(console, Text("\n".join(lines)))
     print_command(console, "timellm", "eval", quote(checkpoint))
     print_command(console, "timellm", "predict", quote(checkpoint), quote(source), "--plot forecast.png")
+
+
+def end_record(record: RunFinished, folder: Path) -> dict[str, Any]:
+    """What `print_end` shows, as plain data. Errors are in standardised units."""
+    checkpoint = folder / "best.pt"
+    return {
+        "folder": str(folder),
+        "checkpoint": str(checkpoint if checkpoint.is_file() else folder / "last.pt"),
+        "ended": record.reason,
+        "step": record.step,
+        "epochs": record.epochs,
+        "best": record.best,
+        "seconds": record.seconds,
+        "memory": None if record.memory is None else asdict(record.memory),
+    }
 
 
 def memory_line(memory: MemoryMeasured) -> str:
