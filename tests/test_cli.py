@@ -31,6 +31,7 @@ def test_help_lists_every_verb_and_each_verb_has_help(cli: Cli) -> None:
         ("predict", "predict"),
         ("fetch", "fetch"),
         ("import", "import_any"),
+        ("m4", "m4"),
         ("init", "init"),
         ("runs", "runs"),
         ("doctor", "doctor"),

@@ -25,6 +25,7 @@ from timellm_cli.options import (
 )
 from timellm_cli.profile_verbs import profiles_app
 from timellm_cli.settings import Settings
+from timellm_cli.small_verbs import add_small_verbs
 from timellm_cli.verbs import Verb, Verbs, load_command, require_files, runs
 
 app = typer.Typer(
@@ -35,7 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -292,31 +292,8 @@ def import_command(
     """Take over from the original: a `python run_main.py ...` becomes a profile, a checkpoint becomes one of ours."""
 
 
-@app.command("init", cls=Verb)
-@with_file_and_config_flags
-@runs("init")
-def init_command(
-    settings: Settings,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE.toml", help="Where to write the profile.")
-    ] = None,
-) -> None:
-    """Write a commented profile for your CSV, with what was understood of it and a description to fill in."""
-
-
-@app.command("runs", cls=Verb)
-@runs("runs")
-def runs_command(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs are.")] = Path("checkpoints"),
-    as_json: Json = False,
-) -> None:
-    """List the runs in checkpoints/ with their scores."""
-
-
-@app.command("doctor", cls=Verb)
-@runs("doctor")
-def doctor_command(as_json: Json = False) -> None:
-    """Say what this computer has for timellm (versions, GPU, kernels, caches), and what to mend with which command."""
+add_small_verbs(app)
+app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
 
 
 _ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")

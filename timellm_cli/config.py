@@ -209,7 +209,9 @@ class TrainConfig(Section):
     average: bool = option(
         False, "Score and keep an average of the weights, in which newer ones weigh more, instead of the last ones."
     )
-    loss: Literal["mse", "mae", "huber"] = option("mse", "What training minimises, in the units of loss_units.")
+    loss: Literal["mse", "mae", "huber", "smape"] = option(
+        "mse", "What training minimises, in loss_units. smape: of raw values; MAE then selects the best epoch."
+    )
     loss_units: Literal["standardised", "window"] = option(
         "standardised",
         "Units of the errors that training minimises. window: each divided by its history's standard deviation.",
@@ -230,6 +232,8 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _choose_one_way_to_accumulate(self) -> Self:
+        if self.loss == "smape" and self.loss_units == "window":
+            raise ValueError("loss 'smape' is relative already: leave out loss_units 'window'")
         if self.batch_size == "auto" and self.accumulate > 1:
             raise ValueError(
                 f"accumulate {self.accumulate} cannot be kept with batch_size 'auto', which chooses it: "

@@ -118,7 +118,7 @@ def test_a_file_that_is_here_is_named_and_a_windows_path_has_slashes(tmp_path: P
 def test_m4_has_the_windows_and_the_loss_of_run_m4() -> None:
     found = translated("python run_m4.py --data m4 --seasonal_patterns Hourly --root_path ./dataset/m4 --loss SMAPE")
     assert found.values["window.pred_len"] == M4_PARTS["Hourly"].horizon == 48
-    assert found.values["window.seq_len"] == 96
+    assert (found.values["window.seq_len"], found.values["train.loss"]) == (96, "smape")
     assert Path(found.values["data.path"]) == Path("dataset/m4/Hourly-train.csv")
 
 

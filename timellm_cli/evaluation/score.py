@@ -98,8 +98,11 @@ class Scores:
         return self.loss("mae")
 
     def loss(self, kind: str) -> float:
-        """Mean over all known targets of a loss for training: 'mse', 'mae' or 'huber'. NaN where none is known."""
-        return _mean(self.sums_4H, {"mse": _SQUARED, "mae": _ABSOLUTE, "huber": _HUBER}[kind])
+        """Mean over all known targets of a loss for training: 'mse', 'mae' or 'huber'. NaN where none is known.
+
+        For 'smape', which is relative to raw values, it is that of 'mae'.
+        """
+        return _mean(self.sums_4H, {"mse": _SQUARED, "mae": _ABSOLUTE, "huber": _HUBER, "smape": _ABSOLUTE}[kind])
 
     def of_channel(self, channel: int) -> ChannelErrors:
         """Errors of the channel at this position in `channels`. Raw error = standardised error x `std_C`."""

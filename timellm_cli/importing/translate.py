@@ -214,11 +214,12 @@ class _Translator:
         path = here(f"{self._given.get('root_path', './dataset/m4')}/{part}-train.csv")
         self.result.values |= {
             "data.dataset": "custom", "data.path": path, "data.date_column": "none", "data.split_by": "ratio",
-            "window.pred_len": horizon, "window.seq_len": 2 * horizon,
+            "data.train_ratio": 0.6, "data.test_ratio": 0.2,
+            "window.pred_len": horizon, "window.seq_len": 2 * horizon, "train.loss": "smape",
         }  # fmt: skip
         what: What = "renamed" if Path(path).exists() else "wrong"
         missing = "" if what == "renamed" else ", which is not here"
-        said = f"--data-path {path}{missing}; score with `timellm eval CHECKPOINT --m4 {part}-test.csv`"
+        said = f"--data-path {path}{missing}; `timellm m4` scores its forecast"
         self._say(argument, what, said, "data.path")
 
     def _root_path(self, argument: Argument, _value: str) -> None:

@@ -46,6 +46,7 @@ EXAMPLES = {
     "predict": "timellm predict checkpoints/RUN/best.pt sales.csv",
     "fetch": "timellm fetch ETTh1 smollm2-135m",
     "import": "timellm import run.ps1",
+    "m4": "timellm m4 f.csv --train Monthly-train.csv --test Monthly-test.csv",
     "init": "timellm init sales.csv",
     "runs": "timellm runs",
     "doctor": "timellm doctor",

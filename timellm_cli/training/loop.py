@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from timellm_cli.config import Config
@@ -94,7 +95,8 @@ class Trainer:
             total_updates=count_updates(self._steps, self._total, train),
             updates_per_epoch=count_updates(self._steps, self._steps, train),
         )
-        self.training_step = TrainingStep(train, self._schedule, runner, self._group)
+        offset_C = torch.from_numpy(data.scaler.mean_C / data.scaler.std_C).float()
+        self.training_step = TrainingStep(train, self._schedule, runner, self._group, offset_C)
         self._loader = Loader(
             samples, train, runner.encoder, pin=self.training_step.runs_ahead, place=self._group.place
         )

@@ -16,12 +16,23 @@ from torch.nn import functional
 from timellm_cli.config import TrainConfig
 from timellm_cli.errors import ModelError
 
+
+def smape_loss(forecast_BH: Tensor, future_BH: Tensor, reduction: str = "mean") -> Tensor:
+    """2|f - y| / (|f| + |y|), from 0 to 2, as in the M4 competition; 0 where both are 0."""
+    size_BH = forecast_BH.abs() + future_BH.abs()
+    loss_BH = 2 * (forecast_BH - future_BH).abs() / size_BH.clamp_min(torch.finfo(size_BH.dtype).tiny)
+    return loss_BH.mean() if reduction == "mean" else loss_BH
+
+
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
     "huber": functional.huber_loss,
+    "smape": smape_loss,
 }
-"""From forecast and future, both B x H in the same units, to the mean loss. Huber's is linear beyond an error of 1."""
+"""From forecast and future, both B x H in the same units, to the mean loss. Huber's is linear beyond an error of 1.
+smape wants raw values, or standardised ones moved by their channel's raw mean over its deviation.
+"""
 
 LENGTH_BOUND = ("onecycle", "cosine")
 """Schedules whose learning rates depend on the length of the run, from its first update on."""

@@ -82,14 +82,25 @@ class TrainingStep:
     Processes of a group each take a part of the batch. Their gradients are summed before the weights change.
     """
 
-    def __init__(self, train: TrainConfig, schedule: Schedule, runner: Runner, group: Group | None = None) -> None:
-        """Raises ModelError for an optimizer that needs a GPU where there is none."""
+    def __init__(
+        self,
+        train: TrainConfig,
+        schedule: Schedule,
+        runner: Runner,
+        group: Group | None = None,
+        offset_C: Tensor | None = None,
+    ) -> None:
+        """`offset_C` are the channels' raw means over their deviations, for a loss that is relative to raw values.
+
+        Raises ModelError for an optimizer that needs a GPU where there is none.
+        """
         self.weights = runner.model.trainable_weights()
         self.runs_ahead = runner.device.type == "cuda"
         self.gpu_time = GpuTime(runner.device)
         self._runner, self._schedule, self._group = runner, schedule, group or Group()
         self._seed, self._whole_batch = train.seed, train.batch
         self._loss, self._clip, self._in_window_units = LOSSES[train.loss], train.clip, train.loss_units == "window"
+        self._offset_C = offset_C if train.loss == "smape" else None
         self._optimizer = make_optimizer(train, self.weights.values(), runner.device)
         self._scaler = torch.amp.GradScaler(runner.device.type, enabled=train.precision == "fp16")
         self._average = WeightAverage(self.weights) if train.average else None
@@ -118,7 +129,7 @@ class TrainingStep:
             before = self._call.samples_at_once
             self._before = {} if self._between_updates else self._gradients(clone=True)
             keys_B = make_keys(self._seed, step, batch.channel_B, batch.start_B)
-            pieces = self._call(batch, _inputs(batch, keys_B), share * (len(batch) / self._whole_batch))
+            pieces = self._call(batch, _inputs(batch, keys_B, self._offset_C), share * (len(batch) / self._whole_batch))
             self._before, self._between_updates = {}, False
             halved_to = self._call.samples_at_once if self._call.samples_at_once != before else None
             news = self._share_out(self._news(pieces, halved_to, stops), completes)
@@ -127,16 +138,20 @@ class TrainingStep:
             return self._result(news)
 
     def _forward_and_backward(
-        self, prompt: PromptTokens, history_BT: Tensor, future_BH: Tensor, key_B: Tensor, *weight_and_share: Tensor
+        self, prompt: PromptTokens, history_BT: Tensor, future_BH: Tensor, key_B: Tensor, *others: Tensor
     ) -> Tensor:
         """The loss, then for each sample whether its error is not finite (1) or is (0): 1 + B numbers.
 
         The loss is in standardised units, whatever units are minimised. The share of its gradient is added to the
         weights' gradients.
         """
-        *weight_BH, share = weight_and_share
+        *weight_BH, share = others
         forecast_BH = self._runner.model(history_BT, prompt, key_B)
-        loss = minimised = self._mean_loss(forecast_BH, future_BH, *weight_BH)
+        if self._offset_C is None:
+            loss = minimised = self._mean_loss(forecast_BH, future_BH, *weight_BH)
+        else:
+            offset_B1 = weight_BH.pop()[:, None]
+            loss = minimised = self._mean_loss(forecast_BH + offset_B1, future_BH + offset_B1, *weight_BH)
         if self._in_window_units:
             unit_B1 = normalise(history_BT)[1].std_B1.clamp_min(_LEAST_DEVIATION)
             minimised = self._mean_loss(forecast_BH / unit_B1, future_BH / unit_B1, *weight_BH)
@@ -271,15 +286,18 @@ class TrainingStep:
                 weight.grad.zero_()
 
 
-def _inputs(batch: Batch, key_B: Tensor) -> tuple[Tensor, ...]:
+def _inputs(batch: Batch, key_B: Tensor, offset_C: Tensor | None = None) -> tuple[Tensor, ...]:
     """Histories, futures and keys; where targets are absent, 0, and the weights with which targets count.
+
+    With `offset_C`, each sample's own offset (B) comes last.
 
     The weights' mean over the whole batch is 1. So the loss is the mean over its known targets, also where it is cut
     into pieces or shared by processes.
     """
+    offset = () if offset_C is None else (offset_C.to(batch.future_BH)[batch.channel_B.to(batch.future_BH.device)],)
     if batch.known_BH is None:
-        return batch.history_BT, batch.future_BH, key_B
+        return batch.history_BT, batch.future_BH, key_B, *offset
     known_BH = batch.known_BH.to(batch.future_BH)
     share = batch.known_share
     weight_BH = known_BH / (known_BH.mean().clamp(min=1 / known_BH.numel()) if share is None else share)
-    return batch.history_BT, batch.future_BH.nan_to_num(0.0), key_B, weight_BH
+    return batch.history_BT, batch.future_BH.nan_to_num(0.0), key_B, weight_BH, *offset
