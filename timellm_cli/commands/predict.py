@@ -64,14 +64,14 @@ def run(
     content = sys.stdin.buffer.read() if path is None else path
     if trained.ids != ("",):
         about = _about(checkpoint, source, config, steps) if as_json else None
-        _print_notes([], config.window.pred_len, steps or config.window.pred_len, bool(shown_levels))
+        _print_notes([], config.window.pred_len, steps or config.window.pred_len, shape)
         request = Request(at, steps or config.window.pred_len, shape, strict, output, plot, about, config.data.is_wide)
         run_panel(trained, config, content, request, offline=offline)
         return
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
     steps = steps or config.window.pred_len
     given.dates(steps)  # raises, before anything is computed, where the calendar ends
-    _print_notes(list(given.notes), config.window.pred_len, steps, bool(shown_levels))
+    _print_notes(list(given.notes), config.window.pred_len, steps, shape)
 
     history_TC = trained.scaler.standardise(given.table.values)
     for channel, column in enumerate(given.table.columns):
@@ -129,12 +129,14 @@ def _check_targets(inputs: list[Path], output: Path | None, plot: Path | None) -
         raise ConfigError(f"--plot {plot}: pictures are written as PNG", f"--plot {plot.with_suffix('.png')}")
 
 
-def _print_notes(notes: list[str], pred_len: int, steps: int, with_bands: bool) -> None:
+def _print_notes(notes: list[str], pred_len: int, steps: int, shape: Shape) -> None:
+    if shape.is_sum:
+        notes.append(f"the row is the sum of {format_count(steps, 'step')}; its date is that of the last one")
     if steps > pred_len:
         notes.append(
             f"the model forecasts {pred_len} steps at a time (pred_len): from step {pred_len + 1} to {steps} it reads "
             "its own forecasts, and errors add up"
-            + (f"; bands end with step {pred_len}, as only steps up to it were validated" if with_bands else "")
+            + (f"; bands end with step {pred_len}, as only steps up to it were validated" if shape.levels else "")
         )
     for note in notes:
         print_note(note)

@@ -22,8 +22,8 @@ FIRST: dict[str, tuple[str, ...]] = {
         "--run-name", "--resume",
     ),
     "eval": (
-        "--csv", "--split", "--zero-shot", "--limit", "--report", "--json", "--llm", "--device", "--batch-size",
-        "--fill",
+        "--csv", "--split", "--zero-shot", "--limit", "--metrics", "--baselines", "--against", "--report", "--json",
+        "--llm",
     ),
     "predict": (
         "--output", "--steps", "--at", "--levels", "--plot", "--json", "--llm", "--device", "--fill", "--offline",
