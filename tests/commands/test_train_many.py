@@ -144,7 +144,10 @@ def test_folds_are_trained_one_after_another_and_eval_joins_them(
     assert joined["windows"] == 2 * (40 - 12 + 1)
     assert ours["mse"] == pytest.approx(statistics.mean(fold["mse"] for fold in ours["folds"]))
     assert joined["verdicts"][0]["difference"]["folds"] == 2
-    shown = cli("eval", *paths)
+    shown = cli("eval", *paths, "--report", "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h2>Folds</h2>" in page and f"<td>{ours['folds'][1]['mse']:.4f}</td>" in page
+    assert f"<td>{ours['metrics']['mase']:.4f}</td>" in page
     assert "MSE by fold" in shown.stdout and "2 folds joined" in shown.stdout
     assert "in the standardised units of fold 1" in " ".join(shown.stdout.split())
 

@@ -94,7 +94,7 @@ def run(
     else:
         out.print(render(leaderboard, with_metrics=metrics))
     if report is not None:
-        _write_report(report, leaderboard, joined.models, _command(paths, task, report))
+        _write_report(report, leaderboard, joined.models, _command(paths, task, report, baselines))
 
 
 def _evaluated(name: str, path: Path, checkpoint: Checkpoint) -> Evaluated:
@@ -146,11 +146,12 @@ def _write_report(path: Path, leaderboard: Leaderboard, models: Sequence[Evaluat
     say(f"Report: {path}")
 
 
-def _command(paths: list[Path], task: Task, report: Path) -> str:
+def _command(paths: list[Path], task: Task, report: Path, baselines: str | None) -> str:
     """The command line, with the options that decide the figures."""
     words = ["timellm eval", *map(quote, paths)]
     words += ["--csv", quote(task.csv)] if task.csv else []
     words += ["--zero-shot", quote(Path(task.zero_shot))] if task.zero_shot else []
     words += ["--split", task.split] if task.split != "test" else []
     words += ["--limit", str(task.limit)] if task.limit else []
+    words += ["--baselines", baselines] if baselines else []
     return " ".join([*words, "--report", quote(report)])

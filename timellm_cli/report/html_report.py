@@ -17,6 +17,7 @@ from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
 from timellm_cli.report.charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
+from timellm_cli.report.metric_tables import optional_figure
 from timellm_cli.report.tables import describe_samples
 from timellm_cli.report.train_summary import memory_line, quote
 from timellm_cli.training.records import MemoryMeasured
@@ -49,6 +50,7 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
         config=shown.config,
         interval_of=_interval,
         figure_of=format_figure,
+        mase=lambda entry: optional_figure(entry.metrics.mase if entry.metrics else None),
         highest=_highest(leaderboard),
         horizon=horizon_chart(leaderboard),
         coverage=coverage_chart(leaderboard),
