@@ -79,12 +79,16 @@ class Scoring:
         split, limit = self.task.split, self.task.limit
         grids = list(spaced_grids(data, split, limit))
         runner = Classical(self.classical, season, data.config.window.pred_len, 60 * self.minutes)
-        with scoring_progress(" ".join(self.classical), len(grids[0]) * len(self.classical)) as advance:
-            places, found = runner.run(
-                grids,
-                lambda places: histories_of(data, split, limit, places),
-                lambda _, count: advance(count),
-            )
+        waiting = len(grids[0]) * len(self.classical)
+        with scoring_progress(" ".join(self.classical), waiting, "Fitting", "windows") as advance:
+
+            def add(_: str, count: int) -> None:
+                """Further windows are a bonus, which the bar does not show."""
+                nonlocal waiting
+                advance(min(count, waiting))
+                waiting -= min(count, waiting)
+
+            places, found = runner.run(grids, lambda places: histories_of(data, split, limit, places), add)
         return errors_of_classical(data, split, limit, places, found, seasonal_C, std_C)
 
     def _load_data(self, models: Sequence[Evaluated], configs: Sequence[Config]) -> None:
