@@ -56,7 +56,7 @@ def _ours(capture: str = "on", recompute: str = "off", implementation: str = "au
     }  # fmt: skip
 
 
-TORCH = {"hardware.kernels": "torch"}
+TORCH, NVRTC = {"hardware.kernels": "torch"}, {"hardware.kernels": "nvrtc"}
 
 VARIANTS = {
     "published": Variant(
@@ -75,6 +75,7 @@ VARIANTS = {
     "prefix-once": Variant("+ prefix read once", settings=_ours("off", implementation="transformers")),
     "decoder": Variant("+ our decoder, torch's kernels", settings=_ours("off", **TORCH)),
     "captured": Variant("+ captured", settings=_ours(**TORCH)),
+    "nvrtc": Variant("+ captured, NVRTC's kernels", settings=_ours(**NVRTC)),
     "triton": Variant("+ Triton ops", settings=_ours()),
     "triton-eager": Variant("Triton ops, not captured", settings=_ours("off")),
     "triton-recompute": Variant("+ recompute", settings=_ours(recompute="on")),

@@ -157,6 +157,15 @@ def measure_large(bench: Bench) -> None:
     bench.run([*jobs, *(replace(job, variant="ours-recompute", batch=batch) for batch in (128, 256))])
 
 
+def compare_without_triton(bench: Bench) -> None:
+    """What a machine without a working Triton gets, as on Windows, beside one that has it."""
+    for layers, batch in ((36, 8), (6, 32)):
+        jobs = [
+            Job("without-triton", variant, "qwen2.5-3b", layers, batch) for variant in ("captured", "nvrtc", "triton")
+        ]
+        bench.run(jobs)
+
+
 def compare_smollm2(bench: Bench) -> None:
     """SmolLM2-135M in bf16."""
     jobs = [Job("smollm2", "plain", "smollm2-135m", layers, 128, quantization="none") for layers in (30, 6)]
@@ -172,6 +181,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     ),
     "cap-36": compare_capped_36,
     "large-36": measure_large,
+    "without-triton": compare_without_triton,
     "smollm2": compare_smollm2,
     "llama": lambda bench: compare_inside(
         bench, Job("llama", "", "llama-3-8b", 32, 0, seq_len=256, cap=15 * GIB), [("plain", 2)],

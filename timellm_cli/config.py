@@ -274,8 +274,8 @@ class HardwareConfig(Section):
     capture: Literal["auto", "on", "off"] = option(
         "auto", "Record a step once as a CUDA graph and replay it. auto: on a GPU, where our own decoder runs the LLM."
     )
-    kernels: Literal["auto", "triton", "torch"] = option(
-        "auto", "Which operations our own decoder uses on a GPU. auto: Triton where it compiles, else torch."
+    kernels: Literal["auto", "triton", "nvrtc", "torch"] = option(
+        "auto", "Which operations our own decoder uses on a GPU. auto: Triton's, else NVRTC's, else torch's."
     )
     keep_prefix: bool = option(True, "Read the part of the prompt that all samples share once a run, not once a batch.")
     prepared: bool = option(

@@ -268,7 +268,7 @@ def test_a_drive_that_is_not_there_is_named_and_looked_for_once(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("kernels", "expected"),
     [
-        ("auto", Check("kernels", True, f"{TOO_OLD}: torch's own are used, which take longer")),
+        ("auto", Check("kernels", True, f"{TOO_OLD}: NVRTC, which comes with PyTorch, compiles them")),
         ("triton", Check("kernels", False, f"hardware.kernels is triton, but {TOO_OLD}", "use --kernels auto")),
         ("torch", None),
     ],
@@ -293,7 +293,7 @@ def test_a_missing_compiler_is_told_with_its_remedy_and_a_card_that_works_with_n
     machine = Machine(CARD, ram_free=12 * GIB, torch_has_cuda=True)
     monkeypatch.setattr("shutil.which", lambda name: None)
     found = check(config, "kernels", machine)
-    assert found.ok and found.detail.startswith("Triton finds no C compiler (gcc or clang): torch's own")
+    assert found.ok and found.detail.startswith("Triton finds no C compiler (gcc or clang): NVRTC, which")
     assert found.remedy == "install gcc, or name a compiler in the environment variable CC"
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert "kernels" not in [found.name for found in check_readiness(config, machine)]

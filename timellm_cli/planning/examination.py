@@ -84,7 +84,7 @@ def _gpu(machine: Machine) -> Iterator[Finding]:
         return
     obstacle = find_obstacle(gpu.capability)
     if obstacle:
-        yield Finding("kernels", f"{obstacle}: torch's operations are used, which are slower", remedy_for(obstacle))
+        yield Finding("kernels", f"{obstacle}: NVRTC, which comes with PyTorch, compiles them", remedy_for(obstacle))
     else:
         yield Finding("kernels", "Triton can compile them")
 

@@ -244,7 +244,7 @@ def _check_bitsandbytes(reason: str) -> Check:
 def _check_kernels(config: Config, machine: Machine) -> Iterator[Check]:
     """What keeps our own decoder's kernels from this card; nothing where all is well."""
     hardware = config.hardware
-    if hardware.device != "cuda" or hardware.kernels == "torch" or machine.gpu is None:
+    if hardware.device != "cuda" or hardware.kernels in ("torch", "nvrtc") or machine.gpu is None:
         return
     obstacle = find_obstacle(machine.gpu.capability)
     if obstacle is None or why_not_decoder(config.llm) is not None:
@@ -252,7 +252,7 @@ def _check_kernels(config: Config, machine: Machine) -> Iterator[Check]:
     if hardware.kernels == "triton":
         yield Check("kernels", False, f"hardware.kernels is triton, but {obstacle}", "use --kernels auto")
         return
-    yield Check("kernels", True, f"{obstacle}: torch's own are used, which take longer", remedy_for(obstacle))
+    yield Check("kernels", True, f"{obstacle}: NVRTC, which comes with PyTorch, compiles them", remedy_for(obstacle))
 
 
 def _check_disk(config: Config) -> Check:

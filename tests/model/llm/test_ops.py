@@ -28,10 +28,14 @@ RELATIVE_ERROR = {torch.float32: 1e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3
 EPS = 1e-6
 
 
-@pytest.fixture(scope="module", params=["triton", "cuda"])
+@pytest.fixture(scope="module", params=["triton", "cuda", "nvrtc"])
 def fused(request: pytest.FixtureRequest) -> TorchOps:
     if request.param == "cuda":  # made for GPUs, but PyTorch's operations exist on CPUs as well
         return CudaOps()
+    if request.param == "nvrtc":
+        if DEVICE == "cpu":
+            pytest.skip("needs a GPU; test_nvrtc.py compiles the kernels without one")
+        return choose_ops(torch.device(DEVICE), "nvrtc")
     pytest.importorskip("triton", reason="Triton is not installed")
     if DEVICE == "cpu" and not INTERPRETED:
         pytest.skip("runs on a GPU; test_triton_kernels.py runs it in Triton's interpreter")
@@ -290,11 +294,36 @@ def test_ops_are_chosen_by_device_and_kernels(monkeypatch: pytest.MonkeyPatch) -
         choose_ops(cpu, "triton")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 6))
     monkeypatch.setattr("timellm_cli.model.llm.triton_check.find_spec", lambda name: None)
-    notes: list[str] = []
-    assert type(choose_ops(gpu, "auto", notes.append)) is CudaOps
-    assert notes == ["Triton is not installed: torch's own operations are used, which take longer"]
     with pytest.raises(ModelError, match="Triton is not installed"):
         choose_ops(gpu, "triton")
+    with pytest.raises(ModelError, match="NVRTC needs an NVIDIA GPU"):
+        choose_ops(cpu, "nvrtc")
+
+
+def test_auto_takes_triton_else_nvrtc_else_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, notes = torch.device("cuda"), list[str]()
+    found: dict[str, TorchOps | str] = {"triton": TritonStandIn(), "nvrtc": NvrtcStandIn()}
+    monkeypatch.setattr("timellm_cli.model.llm.ops._try", lambda name, device: found[name])
+    assert type(choose_ops(gpu, "auto", notes.append)) is TritonStandIn
+    assert notes == []
+    found["triton"] = "Triton is not installed"
+    assert type(choose_ops(gpu, "auto", notes.append)) is NvrtcStandIn
+    assert type(choose_ops(gpu, "nvrtc", notes.append)) is NvrtcStandIn
+    assert notes.pop() == "Triton is not installed: kernels compiled by NVRTC are used"
+    found["nvrtc"] = "NVRTC compiles no kernel here (no driver)"
+    assert type(choose_ops(gpu, "auto", notes.append)) is CudaOps
+    assert notes == [
+        "Triton is not installed; NVRTC compiles no kernel here (no driver): torch's own operations are used, which "
+        "take longer"
+    ]
+
+
+class TritonStandIn(TorchOps):
+    """Stands in for Triton's operations."""
+
+
+class NvrtcStandIn(TorchOps):
+    """Stands in for NVRTC's operations."""
 
 
 @pytest.mark.parametrize(

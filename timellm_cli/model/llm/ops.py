@@ -1,6 +1,6 @@
 """The operations of a decoder layer besides matrix products and attention, in plain PyTorch, and which ones to use.
 
-`TorchOps` is the reference and what CPUs run. `CudaOps` and `TritonOps` do the same on a GPU in fewer kernels.
+`TorchOps` is the reference and what CPUs run. `TritonOps`, `NvrtcOps` and `CudaOps` do the same on a GPU, faster.
 Arithmetic is done in float32 at least, whatever the inputs' type; results have the inputs' type. No operation waits for
 the device or looks at values, so a CUDA graph can record all of them.
 
@@ -22,7 +22,7 @@ from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.model.llm.triton_check import find_obstacle
 
 KeysValues = tuple[Tensor, Tensor]
-Kernels = Literal["auto", "triton", "torch"]
+Kernels = Literal["auto", "triton", "nvrtc", "torch"]
 
 
 class Nf4(NamedTuple):
@@ -202,47 +202,68 @@ def _rotate_half(x: Tensor) -> Tensor:
 
 
 def choose_ops(device: torch.device, kernels: Kernels, on_note: Callable[[str], None] = lambda _: None) -> TorchOps:
-    """The operations for a device: 'auto' uses Triton on a GPU where it compiles a kernel, 'torch' never does.
+    """The operations for a device. On a GPU, 'auto' takes Triton's, else those that NVRTC compiles, else torch's.
 
-    `on_note` is called with a sentence where 'auto' does without Triton. Raises ModelError where 'triton' cannot be
-    had.
+    `on_note` is called with a sentence where 'auto' does without the first. Raises ModelError where 'triton' or 'nvrtc'
+    cannot be had.
     """
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if kernels == "triton" and device.type != "cuda" and not interpreted:
-        raise ModelError("hardware.kernels is 'triton', but Triton needs an NVIDIA GPU", "use --kernels auto")
-    if kernels == "triton" or (kernels == "auto" and device.type == "cuda"):
-        found = _try_triton(device)
-        if isinstance(found, TorchOps):
-            return found
-        if kernels == "triton":
-            raise ModelError(f"hardware.kernels is 'triton', but {found}", "use --kernels auto")
-        on_note(f"{found}: torch's own operations are used, which take longer")
+    if kernels in _COMPILED and device.type != "cuda" and not (kernels == "triton" and interpreted):
+        raise ModelError(
+            f"hardware.kernels is '{kernels}', but {_COMPILED[kernels]} needs an NVIDIA GPU", "use --kernels auto"
+        )
+    if kernels in _COMPILED:
+        found = _try(kernels, device)
+        if isinstance(found, str):
+            raise ModelError(f"hardware.kernels is '{kernels}', but {found}", "use --kernels auto")
+        return found
     if device.type != "cuda":
         return TorchOps()
+    obstacles: list[str] = []
+    for name in _COMPILED if kernels == "auto" else ():
+        found = _try(name, device)
+        if isinstance(found, TorchOps):
+            if obstacles:
+                on_note(f"{'; '.join(obstacles)}: kernels compiled by {_COMPILED[name]} are used")
+            return found
+        obstacles.append(found)
+    if obstacles:
+        on_note(f"{'; '.join(obstacles)}: torch's own operations are used, which take longer")
     from timellm_cli.model.llm.cuda_ops import CudaOps
 
     return CudaOps()
 
 
-def _try_triton(device: torch.device) -> "TorchOps | str":
-    """Triton's operations after one of them has computed what torch computes; else why they cannot be used.
+_COMPILED = {"triton": "Triton", "nvrtc": "NVRTC"}
+"""Values of `hardware.kernels` that compile kernels, the first that 'auto' tries first, and what compiles them."""
 
-    Triton fails in many ways: at the import (a build for another torch), at the first kernel (no compiler, no headers
-    of Python, a card it does not know). What it compiled is kept in its own cache, so a later trial takes milliseconds.
+
+def _try(name: str, device: torch.device) -> "TorchOps | str":
+    """Compiled operations after one of them has computed what torch computes; else why they cannot be used.
+
+    A compiler fails in many ways: at the import (a build for another torch), at the first kernel (no C compiler, no
+    headers of Python, a card it does not know). Triton keeps what it compiled, so a later trial takes milliseconds;
+    NVRTC takes some seconds.
     """
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    obstacle = find_obstacle(capability)
+    obstacle = find_obstacle(capability) if name == "triton" else None
     if obstacle and "compiler" not in obstacle:  # kernels that were compiled before need none
         return obstacle
     try:
-        from timellm_cli.model.llm.triton_ops import TritonOps
+        ops: TorchOps
+        if name == "triton":
+            from timellm_cli.model.llm.triton_ops import TritonOps
 
-        ops = TritonOps()
+            ops = TritonOps()
+        else:
+            from timellm_cli.model.llm.nvrtc_ops import NvrtcOps
+
+            ops = NvrtcOps()
         x_12 = torch.tensor([[1.0, 2.0]], device=device)
         found, expected = ops.swiglu(x_12), TorchOps().swiglu(x_12)
         if not torch.allclose(found, expected, rtol=1e-3):
-            return f"Triton computes {found.item():.4g} where torch computes {expected.item():.4g}"
+            return f"{_COMPILED[name]} computes {found.item():.4g} where torch computes {expected.item():.4g}"
     except Exception as error:  # compilers, drivers and linkers raise whatever they like
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return obstacle or f"Triton compiles no kernel here ({lines[0]:.120})"
+        return obstacle or f"{_COMPILED[name]} compiles no kernel here ({lines[0]:.120})"
     return ops
