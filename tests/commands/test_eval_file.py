@@ -94,3 +94,18 @@ def test_what_does_not_go_together_is_refused_in_one_sentence(
         finished = cli("eval", *arguments)
         assert (finished.returncode, words in " ".join(finished.stderr.split())) == (code, True), finished.stderr
         assert "Traceback" not in finished.stderr
+
+
+def test_lines_without_dates_are_matched_step_by_step(cli: Cli, tmp_path: Path) -> None:
+    header = "id,F1,F2,F1-lo-80,F2-lo-80,F1-hi-80,F2-hi-80\n"
+    (tmp_path / "made.csv").write_text(f"{header}H1,1,2,0,1,2,3\nH2,5,5,4,4,6,6\n", encoding="utf-8")
+    (tmp_path / "actual.csv").write_text("id,V1,V2\nH2,5,9\nH1,1.5,2\n", encoding="utf-8")
+    plain = last_json(cli("eval", "made.csv", "--against", "actual.csv", "--date-column", "none", "--json"))
+    assert [(one["name"], one["values"], one["metrics"]["mae_raw"]) for one in plain["channels"]] == [
+        ("H1", 2, 0.25),
+        ("H2", 2, 2.0),
+    ]
+    assert [one["coverage"] for one in plain["channels"]] == [{"80": 100.0}, {"80": 50.0}]
+    (tmp_path / "longer.csv").write_text("id,V1,V2,V3\nH1,1,2,3\n", encoding="utf-8")
+    refused = cli("eval", "made.csv", "--against", "longer.csv", "--date-column", "none")
+    assert refused.returncode == 3 and "has 2 steps a line" in " ".join(refused.stderr.split())

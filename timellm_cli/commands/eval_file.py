@@ -7,12 +7,14 @@ from typing import Any
 
 from timellm_cli.config import DataConfig
 from timellm_cli.console import out, print_json, print_note
+from timellm_cli.data.columns import date_columns
 from timellm_cli.data.guess import settle
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.rows import Rows
 from timellm_cli.data.sources import FILE_COLUMN, read_source
-from timellm_cli.datasets import holds_several
+from timellm_cli.datasets import data_files, holds_several
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.against import score_against, value_columns
+from timellm_cli.evaluation.against import read_lines, score_against, value_columns
 from timellm_cli.report.against_table import render_against
 from timellm_cli.settings import resolve
 
@@ -45,10 +47,11 @@ def run(forecasts: list[Path], actual: Path, changes: Mapping[str, Any], *, as_j
             f"--against scores one file of forecasts, but {what}",
             "timellm eval FORECAST.csv --against ACTUAL.csv; a checkpoint is scored on a file with --csv ACTUAL.csv",
         )
-    ours, data = _read(forecasts[0], changes, ())
-    by_file = holds_several(actual) and changes.get("data.id_column") == FILE_COLUMN
-    names = tuple(value_columns(ours.frame.columns))
-    theirs, _ = _read(actual, {**changes, "data.id_column": None} if by_file else changes, names)
+    data = _config_of(forecasts[0], changes)
+    if data.is_wide:
+        ours, theirs = read_lines(forecasts[0], actual, data)
+    else:
+        ours, theirs = read_source(forecasts[0], data), _read_actual(actual, changes, forecasts[0], data)
     for note in dict.fromkeys((*ours.notes, *theirs.notes)):
         print_note(note)
     scores = score_against(ours, theirs, data)
@@ -58,25 +61,20 @@ def run(forecasts: list[Path], actual: Path, changes: Mapping[str, Any], *, as_j
         out.print(render_against(scores, forecasts[0].name, actual.name, with_metrics=metrics))
 
 
-def _read(path: Path, changes: Mapping[str, Any], wanted: tuple[str, ...]) -> tuple[Rows, DataConfig]:
-    """The rows of a file; of the columns `wanted` alone, where it has all of them. Date column and target are found."""
+def _config_of(path: Path, changes: Mapping[str, Any]) -> DataConfig:
+    """How to read a file, with date column and target found where the user named none."""
     settings = resolve(flags={"data.dataset": "custom", "data.path": str(path)})
     origins = {**settings.origins, **dict.fromkeys(changes, "flag")}
-    if settings.config.with_values(changes).data.is_wide:
-        raise ConfigError(
-            "--against matches values by timestamps, which a file of a series a line has none of",
-            "write both as a column a series, or as a long table with --id-column",
-        )
-    data = settle(replace(settings, config=settings.config.with_values(changes), origins=origins)).config.data
-    if wanted:
-        header = _header(path, data)
-        if set(wanted) <= set(header):
-            data = data.model_copy(update={"columns": wanted, "target": wanted[-1]})
-    return read_source(path, data), data
+    return settle(replace(settings, config=settings.config.with_values(changes), origins=origins)).config.data
 
 
-def _header(path: Path, data: DataConfig) -> tuple[str, ...]:
-    from timellm_cli.data.open_csv import open_csv
-    from timellm_cli.datasets import data_files
-
-    return tuple(open_csv(data_files(path)[0], None, data).header)
+def _read_actual(path: Path, changes: Mapping[str, Any], forecast: Path, data: DataConfig) -> Rows:
+    """What happened: of the columns that the forecast has, where they are all there; else of every column."""
+    if holds_several(path) and changes.get("data.id_column") == FILE_COLUMN:
+        changes = {**changes, "data.id_column": None}
+    own = _config_of(path, changes)
+    dates_and_ids = {*date_columns(open_csv(forecast, None, data), data), data.id_column}
+    wanted = tuple(name for name in value_columns(open_csv(forecast, None, data).header) if name not in dates_and_ids)
+    if wanted and set(wanted) <= set(open_csv(data_files(path)[0], None, own).header):
+        own = own.model_copy(update={"columns": wanted, "target": wanted[-1]})
+    return read_source(path, own)

@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from timellm_cli.config import DataConfig
 from timellm_cli.data.forecast_input import split_panel
+from timellm_cli.data.open_csv import open_csv
 from timellm_cli.data.rows import Rows
 from timellm_cli.data.scale import Floats, Scaler
+from timellm_cli.data.sources import VALUE_COLUMN, read_source
 from timellm_cli.data.table import Table, make_table
 from timellm_cli.errors import DataError, did_you_mean, quoted
 from timellm_cli.evaluation.baselines import find_period
@@ -60,6 +63,35 @@ class AgainstActual:
 def value_columns(columns: Sequence[str]) -> list[str]:
     """The columns of a forecast that are no bands of another one."""
     return [name for name in columns if not ((found := _BAND.fullmatch(name)) and found["base"] in columns)]
+
+
+def read_lines(forecast: Path, actual: Path, data: DataConfig) -> tuple[Rows, Rows]:
+    """Two files of a series a line, without dates: the n-th step of the one is the n-th of the other.
+
+    Bands are in columns such as F1-lo-80. Raises DataError where the files have different numbers of steps.
+    """
+    csv, other = (open_csv(path, None, data) for path in (forecast, actual))
+    ids = data.id_column or csv.header[0]
+    steps = value_columns([name for name in csv.header if name != ids])
+    theirs = len(other.header) - 1
+    if len(steps) != theirs:
+        raise DataError(
+            f"{csv.name} has {len(steps):,} steps a line, and {other.name} has {theirs:,}",
+            "without dates, both must hold the same steps: cut the second file to those that were forecast",
+        )
+    bands = {match["side"] + "-" + match["level"] for name in csv.header if (match := _BAND.fullmatch(name))}
+    ours = read_source(forecast, data.model_copy(update={"exclude": tuple(set(csv.header) - {ids, *steps})}))
+    assert ours.series is not None
+    keys = ["stamp", "id"]
+    table = ours.frame.with_columns(stamp=ours.stamps, id=ours.series.cast(pl.String))
+    for band in sorted(bands):
+        kept = {ids, *(f"{name}-{band}" for name in steps)}
+        rows = read_source(forecast, data.model_copy(update={"exclude": tuple(set(csv.header) - kept)}))
+        assert rows.series is not None
+        ends = rows.frame.rename({VALUE_COLUMN: f"{VALUE_COLUMN}-{band}"})
+        ends = ends.with_columns(stamp=rows.stamps, id=rows.series.cast(pl.String))
+        table = table.join(ends, on=keys, how="left", maintain_order="left")
+    return replace(ours, frame=table.drop(keys)), read_source(actual, data)
 
 
 def match_columns(forecast: Sequence[str], actual: Sequence[str], names: tuple[str, str]) -> dict[str, str]:
