@@ -142,13 +142,24 @@ def print_command(console: Console, *words: str) -> None:
 
 
 @contextmanager
-def quiet_stderr(quiet: bool = True) -> Iterator[None]:
-    """While inside, progress and notes are not printed. An error is printed outside, by whoever handles it."""
-    err.quiet = quiet
+def quiet() -> Iterator[None]:
+    """Nothing is said on either console while the block runs: for callers that are programs."""
+    before = out.quiet, err.quiet
+    out.quiet = err.quiet = True
     try:
         yield
     finally:
-        err.quiet = False
+        out.quiet, err.quiet = before
+
+
+@contextmanager
+def quiet_stderr(quiet: bool = True) -> Iterator[None]:
+    """While inside, progress and notes are not printed. An error is printed outside, by whoever handles it."""
+    before, err.quiet = err.quiet, quiet or err.quiet
+    try:
+        yield
+    finally:
+        err.quiet = before
 
 
 @contextmanager

@@ -218,7 +218,7 @@ def test_a_model_too_large_for_the_gpu_is_one_clear_error_while_it_is_loaded(
     def out_of_memory(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB. More advice.")
 
-    monkeypatch.setattr("timellm_cli.commands.open_checkpoint.load_runner", out_of_memory)
+    monkeypatch.setattr("timellm_cli.forecasting.open_checkpoint.load_runner", out_of_memory)
     options = {"data_path": None, "zero_shot": None, "limit": None, "batch_size": None, "llm": None, "report": None}
     with pytest.raises(ModelError, match=r"out of memory: .*Tried to allocate 2.00 GiB") as refused:
         run([run_a], split="test", device="cpu", offline=True, as_json=True, **options)

@@ -7,7 +7,6 @@ from typing import Any
 
 from timellm_cli.commands.eval_file import is_table
 from timellm_cli.commands.eval_file import run as score_file
-from timellm_cli.commands.open_checkpoint import config_for
 from timellm_cli.commands.score_fold import Scoring
 from timellm_cli.console import out, print_json, print_note, say
 from timellm_cli.datasets import csv_named
@@ -18,6 +17,7 @@ from timellm_cli.evaluation.folds import Round, fold_of, join_rounds, require_wh
 from timellm_cli.evaluation.leaderboard import Leaderboard, make_leaderboard, to_json
 from timellm_cli.evaluation.task import Task
 from timellm_cli.files import check_target, writing
+from timellm_cli.forecasting.open_checkpoint import config_for
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.report.html_report import write_report
 from timellm_cli.report.score_table import render
@@ -62,16 +62,50 @@ def run(
             f"{nearby_checkpoints(tables[0])}; a forecast is scored with: {tables[0]} --against ACTUAL.csv",
         )
     classical = choose_classical(baselines)
-    paths, task = _distinct(checkpoints), Task(data_path, zero_shot, split, limit)
+    paths, task = distinct(checkpoints), Task(data_path, zero_shot, split, limit)
     _check_arguments(paths, task, report)
+    leaderboard, scored = score_all(
+        paths,
+        task,
+        batch_size=batch_size,
+        device=device,
+        llm=llm,
+        offline=offline,
+        metrics=metrics,
+        classical=classical,
+        baseline_minutes=baseline_minutes,
+        changes=changes or {},
+    )
+    if as_json:
+        print_json(to_json(leaderboard))
+    else:
+        out.print(render(leaderboard, with_metrics=metrics))
+    if report is not None:
+        _write_report(report, leaderboard, scored, _command(paths, task, report, baselines))
+
+
+def score_all(
+    paths: list[Path],
+    task: Task,
+    *,
+    batch_size: int | None,
+    device: str,
+    llm: str | None,
+    offline: bool,
+    metrics: bool,
+    classical: tuple[str, ...] = (),
+    baseline_minutes: float = 10.0,
+    changes: Mapping[str, Any],
+) -> tuple[Leaderboard, Sequence[Evaluated]]:
+    """The leaderboard of checkpoints and baselines, and the checkpoints with their scores. Raises as `run`."""
     loaded = [load_checkpoint(path) for path in paths]
     models = [_evaluated(*one) for one in zip(name_checkpoints(paths), paths, loaded, strict=True)]
     # A stride leaves out windows in training; here every window is scored.
-    every_window = {**(changes or {}), "data.window_stride": 1}
+    every_window = {**changes, "data.window_stride": 1}
     configs = [config_for(checkpoint, device, None, llm, every_window) for checkpoint in loaded]
-    if zero_shot is None:
+    if task.zero_shot is None:
         require_whole_folds([one.config for one in models], [one.name for one in models], [one.stage for one in models])
-    folds = [fold_of(model.config) if zero_shot is None else 0 for model in models]
+    folds = [fold_of(model.config) if task.zero_shot is None else 0 for model in models]
     scoring = Scoring(
         task,
         look_at_machine(),
@@ -87,14 +121,9 @@ def run(
         own = [(models[position], loaded[position], configs[position]) for position in of_fold]
         rounds.append(scoring.score_fold(fold, own, rounds[0].std_C if rounds else None))
     joined = join_rounds(rounds)
-    rows, spaced = [one.rows(split) for one in rounds], [one.spaced for one in rounds if one.spaced]
+    rows, spaced = [one.rows(task.split) for one in rounds], [one.spaced for one in rounds if one.spaced]
     leaderboard = make_leaderboard(joined.data, task, joined.models, joined.baselines, rows, spaced)
-    if as_json:
-        print_json(to_json(leaderboard))
-    else:
-        out.print(render(leaderboard, with_metrics=metrics))
-    if report is not None:
-        _write_report(report, leaderboard, joined.models, _command(paths, task, report, baselines))
+    return leaderboard, joined.models
 
 
 def _evaluated(name: str, path: Path, checkpoint: Checkpoint) -> Evaluated:
@@ -114,7 +143,7 @@ def _evaluated(name: str, path: Path, checkpoint: Checkpoint) -> Evaluated:
     )
 
 
-def _distinct(paths: list[Path]) -> list[Path]:
+def distinct(paths: list[Path]) -> list[Path]:
     """The files without copies and other paths of the same one, which are noted."""
     kept: dict[bytes, Path] = {}
     for path in paths:

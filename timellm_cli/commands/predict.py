@@ -2,32 +2,30 @@
 
 import sys
 from collections.abc import Mapping
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-from timellm_cli.commands.dated_forecast import Shape, date_forecast, draw
-from timellm_cli.commands.open_checkpoint import config_for, open_checkpoint
+from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.commands.predict_panel import Request
 from timellm_cli.commands.predict_panel import run as run_panel
+from timellm_cli.commands.show_forecast import draw
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note, say
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import read_input
-from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import choose_levels
 from timellm_cli.files import check_target, replacing, writing
-from timellm_cli.model.runner import gpu_memory_errors
+from timellm_cli.forecasting.dated_forecast import Shape
+from timellm_cli.forecasting.one_table import forecast_table, notes_on, require_numbers_of
+from timellm_cli.forecasting.open_checkpoint import config_for, open_checkpoint
+from timellm_cli.forecasting.panel import Wanted
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.report.forecast import Forecast, render, to_json
 from timellm_cli.report.forecast_file import Layout
-from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
+from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.units import format_count
-
-_FEW_CALLS = 3
-"""So many calls of the model are faster without recording a CUDA graph first."""
 
 
 def run(
@@ -65,7 +63,8 @@ def run(
     if trained.ids != ("",):
         about = _about(checkpoint, source, config, steps) if as_json else None
         _print_notes([], config.window.pred_len, steps or config.window.pred_len, shape)
-        request = Request(at, steps or config.window.pred_len, shape, strict, output, plot, about, config.data.is_wide)
+        wanted = Wanted(steps or config.window.pred_len, shape, at, strict)
+        request = Request(wanted, output, plot, about, config.data.is_wide)
         run_panel(trained, config, content, request, offline=offline)
         return
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
@@ -73,11 +72,12 @@ def run(
     given.dates(steps)  # raises, before anything is computed, where the calendar ends
     _print_notes(list(given.notes), config.window.pred_len, steps, shape)
 
-    history_TC = trained.scaler.standardise(given.table.values)
-    for channel, column in enumerate(given.table.columns):
-        require_computable(history_TC[:, channel], column, source if path else "standard input")
-    future_HC = _forecast(trained, config, history_TC, steps, offline)
-    forecast = date_forecast(given, trained, trained.scaler, history_TC, future_HC, shape)
+    history_TC = require_numbers_of(given, trained, source if path else "standard input")
+    with err.status("Loading the model"):
+        runner, batch_size = open_checkpoint(
+            trained, config, look_at_machine(), offline, console_reporter(), print_note
+        )
+    forecast = forecast_table(given, trained, runner, batch_size, history_TC, steps, shape)
     _show(
         forecast,
         Layout(given.table.csv, date_columns(given.table.csv, config.data)),
@@ -85,15 +85,6 @@ def run(
         plot,
         {**_about(checkpoint, source, config, steps), **to_json(forecast)} if as_json else None,
     )
-
-
-def _forecast(trained: Checkpoint, config: Config, history_TC: Floats, steps: int, offline: bool) -> Floats:
-    """The forecast of every channel, steps x C, standardised."""
-    with err.status("Loading the model"):
-        runner, batch_size = open_checkpoint(trained, config, look_at_machine(), offline)
-    calls = ceil(steps / config.window.pred_len) * ceil(history_TC.shape[1] / batch_size)
-    with gpu_memory_errors():
-        return runner.roll_forward(history_TC, steps, batch_size, capture=calls > _FEW_CALLS)
 
 
 def _show(
@@ -130,14 +121,7 @@ def _check_targets(inputs: list[Path], output: Path | None, plot: Path | None) -
 
 
 def _print_notes(notes: list[str], pred_len: int, steps: int, shape: Shape) -> None:
-    if shape.is_sum:
-        notes.append(f"the row is the sum of {format_count(steps, 'step')}; its date is that of the last one")
-    if steps > pred_len:
-        notes.append(
-            f"the model forecasts {pred_len} steps at a time (pred_len): from step {pred_len + 1} to {steps} it reads "
-            "its own forecasts, and errors add up"
-            + (f"; bands end with step {pred_len}, as only steps up to it were validated" if shape.levels else "")
-        )
+    notes += notes_on(pred_len, steps, shape)
     for note in notes:
         print_note(note)
 

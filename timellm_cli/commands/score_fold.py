@@ -7,9 +7,8 @@ from rich.text import Text
 from torch import Tensor
 
 from timellm_cli.commands.fetch import console_reporter
-from timellm_cli.commands.open_checkpoint import open_checkpoint
 from timellm_cli.config import Config
-from timellm_cli.console import err
+from timellm_cli.console import err, print_note
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import require_columns
@@ -30,6 +29,7 @@ from timellm_cli.evaluation.score import Forecaster, Scores, score
 from timellm_cli.evaluation.spaced import SpacedErrors, errors_of_classical, histories_of, spaced_grids
 from timellm_cli.evaluation.task import Task, stand_in, transfer
 from timellm_cli.fetching.fetch import provide
+from timellm_cli.forecasting.open_checkpoint import open_checkpoint
 from timellm_cli.model.runner import free_gpu_memory, gpu_memory_errors
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.report.progress import scoring_progress
@@ -129,7 +129,9 @@ class Scoring:
         count = CoverageCount(intervals, model.data) if intervals else None
         try:
             with err.status(Text(f"Loading {model.name}")):
-                runner, samples_at_once = open_checkpoint(checkpoint, model.data.config, self.machine, self.offline)
+                runner, samples_at_once = open_checkpoint(
+                    checkpoint, model.data.config, self.machine, self.offline, console_reporter(), print_note
+                )
             with gpu_memory_errors():
                 batch_size, also = self.batch_size or samples_at_once, [count.add] if count else []
                 model.scores = self._score(

@@ -80,19 +80,26 @@ def read_input(
 
 
 def read_known_rows(
-    source: Path | bytes, config: Config, columns: tuple[str, ...], date_format: str, is_panel: bool = False
+    source: Path | bytes,
+    config: Config,
+    columns: tuple[str, ...],
+    date_format: str,
+    is_panel: bool = False,
+    name: str = "standard input",
 ) -> Rows:
     """The rows of a file, or of the bytes of one, that a checkpoint with these `columns` reads. Raises DataError.
 
+    Errors call bytes by `name`.
+
     For a checkpoint of several series (`is_panel`), a file without an id column is one of them, named after the file.
     """
-    name = None if isinstance(source, Path) else "standard input"
+    called = None if isinstance(source, Path) else name
     data = config.data.model_copy(update={"dataset": "custom", "path": None, "columns": columns, "target": columns[-1]})
     if not data.is_wide:
         for file in data_files(source) if isinstance(source, Path) else [io.BytesIO(source)]:
-            csv = open_csv(file, name, data)
+            csv = open_csv(file, called, data)
             require_columns(csv, (*date_columns(csv, data), *([data.id_column] if data.id_column else [])), columns)
-    return _read(source, name, data.model_copy(update={"features": "M"}), date_format, is_panel)
+    return _read(source, called, data.model_copy(update={"features": "M"}), date_format, is_panel)
 
 
 def split_panel(rows: Rows) -> Iterator[tuple[str, Rows]]:

@@ -5,6 +5,7 @@ nohup, it stays so.
 """
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -48,6 +49,9 @@ def stopped_before_training() -> Iterator[None]:
 
 @contextmanager
 def _handled_by(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield
+        return
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     ignored = {number for number in numbers if signal.getsignal(number) == signal.SIG_IGN and number != signal.SIGINT}
     before = {number: signal.signal(number, receive) for number in numbers if number not in ignored}

