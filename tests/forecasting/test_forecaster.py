@@ -1,13 +1,14 @@
 """`Forecaster` takes and returns frames, with the figures of `timellm predict`."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import polars as pl
 import pytest
 
 from tests.commands.test_panel import NAMED, SMALL
-from tests.conftest import Cli
+from tests.conftest import REPOSITORY, Cli
 from tests.panels import IDS, write_lines, write_long
 from timellm_cli import ConfigError, DataError, Forecaster, ModelError
 
@@ -148,3 +149,18 @@ def test_a_frame_equals_the_same_table_as_parquet(cli: Cli, panel: Path, tmp_pat
     assert (
         pl.read_parquet(tmp_path / "out.parquet")["y"].to_list() == Forecaster.load(panel).predict(frame)["y"].tolist()
     )
+
+
+def test_the_function_for_spark_in_the_docs_forecasts_a_partition_that_comes_in_pieces(
+    panel: Path, tmp_path: Path
+) -> None:
+    page = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
+    snippet = page.split("## Spark")[1].split("```python\n")[1].split("history = spark")[0]
+    names: dict[str, Any] = {}
+    exec(snippet.replace("/dbfs/models/best.pt", panel.as_posix()), names)
+    frame = pd.read_csv(tmp_path / "long.csv", parse_dates=["ds"])
+    pieces = [frame.iloc[:500], frame.iloc[:0], frame.iloc[500:]]
+    (made,) = names["forecast"](iter(pieces))
+    pd.testing.assert_frame_equal(made, Forecaster.load(panel).predict(frame, levels=[80]), check_exact=True)
+    assert list(made) == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
+    assert list(names["forecast"](iter([frame.iloc[:0]]))) == []

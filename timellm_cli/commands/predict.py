@@ -8,6 +8,7 @@ from typing import Any
 from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.commands.predict_panel import Request
 from timellm_cli.commands.predict_panel import run as run_panel
+from timellm_cli.commands.predict_processes import run as run_processes
 from timellm_cli.commands.show_forecast import draw
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note, say
@@ -42,6 +43,7 @@ def run(
     offline: bool,
     as_json: bool,
     strict: bool = False,
+    processes: int | None = None,
     lowest: float | None = None,
     is_sum: bool = False,
     changes: Mapping[str, Any] | None = None,
@@ -60,12 +62,25 @@ def run(
     shape.require_bands(trained, steps or trained.config.window.pred_len)
     config = config_for(trained, device, path or Path(source), llm, changes)
     content = sys.stdin.buffer.read() if path is None else path
-    if trained.ids != ("",):
+    if trained.ids != ("",) or processes is not None:
         about = _about(checkpoint, source, config, steps) if as_json else None
         _print_notes([], config.window.pred_len, steps or config.window.pred_len, shape)
         wanted = Wanted(steps or config.window.pred_len, shape, at, strict)
         request = Request(wanted, output, plot, about, config.data.is_wide)
-        run_panel(trained, config, content, request, offline=offline)
+        if processes is None:
+            run_panel(trained, config, content, request, offline=offline)
+        else:
+            run_processes(
+                trained,
+                config,
+                content,
+                request,
+                processes,
+                checkpoint=checkpoint,
+                llm=llm,
+                changes=changes or {},
+                offline=offline,
+            )
         return
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
     steps = steps or config.window.pred_len

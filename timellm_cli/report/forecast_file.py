@@ -54,9 +54,7 @@ class Layout:
     def pieces(self, forecasts: Iterable[Forecast], path: Path) -> Iterator[bytes]:
         """The content of a file for these forecasts, which is Parquet where its name ends so."""
         if path.suffix.lower() == ".parquet":
-            whole = io.BytesIO()
-            pl.concat([self.frame(forecast) for forecast in forecasts], how="diagonal").write_parquet(whole)
-            yield whole.getvalue()
+            yield parquet_of([self.frame(forecast) for forecast in forecasts])
             return
         for number, forecast in enumerate(forecasts):
             yield self.text(forecast, header=number == 0).encode()
@@ -100,6 +98,13 @@ class Layout:
             moments = column.str.to_datetime(f"{form}%:z" if dtype.time_zone else form, time_unit="us")
             return moments.cast(dtype)
         return column.str.to_date("%Y-%m-%d") if dtype == pl.Date else column.cast(dtype)
+
+
+def parquet_of(tables: list[pl.DataFrame]) -> bytes:
+    """Tables, one below the other, as one Parquet file, whose bytes do not depend on how the rows were shared out."""
+    whole = io.BytesIO()
+    pl.concat(tables, how="diagonal").rechunk().write_parquet(whole)
+    return whole.getvalue()
 
 
 def _value_columns(forecast: Forecast) -> list[_Numbers]:

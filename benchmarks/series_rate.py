@@ -1,0 +1,103 @@
+"""How many series a minute `timellm predict` forecasts, in one process and in several, and what 100,000 would take.
+
+    python benchmarks/series_rate.py [--series 2000] [--processes 1 2] [--llm FOLDER --layers 6] [--device cpu]
+
+A checkpoint is trained for one step on a table of made-up hourly series, then the real command
+forecasts every series of a Parquet file, in alternating order, twice each. 'whole' is the command from start to
+end, loading included; the rate leaves out the seconds that the same command takes for one series. The last lines are
+the table for RESULTS.md.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+SEQ_LEN, PRED_LEN = 96, 24
+
+
+def write_series(path: Path, count: int) -> None:
+    """Hourly waves of so many series, `SEQ_LEN` + 8 * `PRED_LEN` rows each."""
+    rows = SEQ_LEN + 8 * PRED_LEN
+    random = np.random.default_rng(1)
+    hours = np.arange(rows)
+    phase, level = random.uniform(0, 24, (count, 1)), random.uniform(1, 100, (count, 1))
+    values = level * (1 + 0.3 * np.sin(2 * np.pi * (hours + phase) / 24)) + random.normal(0, 0.1, (count, rows))
+    stamps = np.datetime64("2025-01-01", "us") + hours.astype("timedelta64[h]")
+    pl.DataFrame(
+        {
+            "unique_id": np.repeat([f"s{number:06}" for number in range(count)], rows),
+            "ds": np.tile(stamps, count),
+            "y": values.ravel(),
+        }
+    ).write_parquet(path)
+
+
+def run(folder: Path, *arguments: object) -> float:
+    """Seconds of one command. Ends the benchmark with what it printed where it fails."""
+    start = time.perf_counter()
+    finished = subprocess.run(
+        [sys.executable, "-m", "timellm_cli", *map(str, arguments)], cwd=folder, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    if finished.returncode:
+        sys.exit(finished.stderr)
+    return time.perf_counter() - start
+
+
+def train(folder: Path, options: argparse.Namespace) -> None:
+    """Leave a checkpoint of one step in the folder."""
+    write_series(folder / "train.parquet", 8)
+    run(
+        folder, "train", "train.parquet", "--id-column", "unique_id", "--target", "y", "--date-column", "ds",
+        "--llm", options.llm, *(["--layers", options.layers] if options.llm != "none" else []),
+        "--seq-len", SEQ_LEN, "--pred-len", PRED_LEN, "--max-steps", 1, "--run-name", "rate",
+        "--device", options.device,
+    )  # fmt: skip
+
+
+def forecast(folder: Path, source: str, processes: int, device: str) -> float:
+    """Seconds to forecast a file, its output removed before."""
+    (folder / "out.parquet").unlink(missing_ok=True)
+    shared = ("--processes", processes) if processes > 1 else ()
+    return run(folder, "predict", "checkpoints/rate/best.pt", source, "-o", "out.parquet", "--device", device, *shared)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", type=int, default=2000)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--llm", default="none")
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train(folder, options)
+        write_series(folder / "one.parquet", 1)
+        write_series(folder / "many.parquet", options.series)
+        whole: dict[int, list[float]] = {count: [] for count in options.processes}
+        start: dict[int, list[float]] = {count: [] for count in options.processes}
+        for _ in range(2):
+            for count in options.processes:
+                start[count].append(forecast(folder, "one.parquet", count, options.device))
+                whole[count].append(forecast(folder, "many.parquet", count, options.device))
+    layers = f", {options.layers} layers" if options.llm != "none" else ""
+    print(f"{options.series:,} series, {SEQ_LEN} rows to {PRED_LEN}, LLM {options.llm}{layers}")
+    print("| processes | start, s | whole, s | series a minute | 100,000 series |")
+    print("|---|---|---|---|---|")
+    for count in options.processes:
+        began, ended = min(start[count]), min(whole[count])
+        rate = 60 * (options.series - 1) / (ended - began)
+        print(f"| {count} | {began:.1f} | {ended:.1f} | {rate:,.0f} | {100_000 / rate + began / 60:,.0f} min |")
+
+
+if __name__ == "__main__":
+    main()
