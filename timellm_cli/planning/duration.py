@@ -171,8 +171,12 @@ class EpochTime:
 
 
 def epoch_time(case: Case, card: Card, steps: int, scored: int) -> EpochTime | None:
-    """The time of an epoch of so many steps that scores so many samples; None in float32 or on a CPU."""
-    if not case.on_gpu or case.precision == "fp32":
+    """The time of an epoch of so many steps that scores so many samples.
+
+    None in float32, on a CPU, and for a mixture of experts.
+    """
+    is_mixture = case.shape is not None and case.shape.expert_parameters > 0
+    if not case.on_gpu or case.precision == "fp32" or is_mixture:
         return None
     speed = Speed.of(card)
     step, scoring = step_seconds(case, speed), scoring_seconds(case, speed, scored)

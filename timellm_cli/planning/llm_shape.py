@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from timellm_cli.errors import did_you_mean
 from timellm_cli.llm_files import NO_LLM, find_llm, read_llm_config
+from timellm_cli.planning.experts import EXPERT_FAMILIES, count_experts, experts_are_counted, has_experts
 
 Keys = Mapping[str, Any]
 
@@ -50,7 +51,8 @@ class LLMShape:
     layers (final norm, BERT's embedding norm and pooler); `file_parameters` adds what only the published files hold
     (an untied head). `kept_in_mlp` is how many tensors as wide as the MLP a backward pass needs: 3 of a gated one
     (gate, its activation, up), 4 of GPT-2's GELU written out, 1 of a GELU in one piece. `soft_cap`: attention scores go
-    through a tanh, which no fused attention does.
+    through a tanh, which no fused attention does. `expert_parameters` are those of one layer's router and experts,
+    which no quantization reaches; `intermediate` is then the width of all MLPs that a token goes through.
     """
 
     name: str
@@ -80,6 +82,7 @@ class LLMShape:
     other_parameters: int
     file_parameters: int
     file_bytes_per_weight: int
+    expert_parameters: int = 0
 
     def used_layers(self, wanted: int | Literal["all"]) -> int:
         """How many layers a run keeps: all of them where more are wanted, which readiness refuses."""
@@ -98,7 +101,7 @@ class LLMShape:
     @property
     def layer_parameters(self) -> int:
         """All parameters of one layer."""
-        return self.linear_weights + self.bias_parameters + self.norm_parameters
+        return self.linear_weights + self.bias_parameters + self.norm_parameters + self.expert_parameters
 
     def parameters(self, layers: int) -> int:
         """Parameters of the backbone cut to `layers` layers, as `AutoModel` counts them."""
@@ -170,9 +173,10 @@ def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape 
     """The shape that the keys of a config.json describe; None if some are missing: the size is not known then."""
     family = str(keys.get("model_type", "unnamed"))
     keys = keys["text_config"] if isinstance(keys.get("text_config"), Mapping) else keys
-    if keys.get("is_encoder_decoder") or has_experts(keys):
+    is_mixture = has_experts(keys)
+    if keys.get("is_encoder_decoder") or (is_mixture and not experts_are_counted(keys, family)):
         return None
-    build = {"gpt2": _gpt2, "bert": _bert}.get(family, _llama)
+    build = _mixture if is_mixture else {"gpt2": _gpt2, "bert": _bert}.get(family, _llama)
     try:
         parts = build(keys, family)
     except (KeyError, TypeError):
@@ -184,19 +188,13 @@ def shape_of(name: str, keys: Keys, *, origin: str, tokenizer: str) -> LLMShape 
     head_is_tied = keys.get("tie_word_embeddings", family in ("gpt2", "bert", "gemma2"))
     head = 0 if head_is_tied else parts["vocab"] * parts["hidden"]
     shape = LLMShape(
-        name=name, origin=origin, family=family, exact=family in FAMILIES, tokenizer=tokenizer, file_parameters=0,
+        name=name, origin=origin, family=family, exact=family in (*FAMILIES, *EXPERT_FAMILIES), tokenizer=tokenizer,
+        file_parameters=0,
         file_bytes_per_weight=_BYTES.get(str(keys.get("dtype") or keys.get("torch_dtype")), 4), **parts,
     )  # fmt: skip
     return replace(shape, file_parameters=shape.parameters(shape.layers) + head)
 
 
-def has_experts(keys: Keys) -> bool:
-    """Whether an LLM is a mixture of experts, whose parameters are not counted yet."""
-    counts = (keys.get(name) for name in _EXPERTS)
-    return any(type(count) is int and count > 1 for count in counts)
-
-
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
 _COUNTED = ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "max_positions")
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt2", "bert")
@@ -235,6 +233,24 @@ def _llama(keys: Keys, family: str) -> dict[str, Any]:
         "embedding_parameters": keys["vocab_size"] * hidden,
         "other_parameters": hidden,
     }  # fmt: skip
+
+
+def _mixture(keys: Keys, family: str) -> dict[str, Any]:
+    """A Llama with experts in place of its MLP, and in Qwen2-MoE a shared one beside them (Jiang et al., 2024)."""
+    experts, inner, shared = count_experts(keys, family)
+    kin = {"qwen2_moe": "qwen2", "qwen3_moe": "qwen3"}.get(family, family)
+    parts = _llama({**keys, "intermediate_size": shared or 1}, kin)
+    q, k, v, out, *mlp = parts["linears"]
+    kept = (q, k, v, out)
+    if shared:
+        kept += (*mlp, Linear("shared gate", keys["hidden_size"], 1, False))
+    norms = (parts["heads"] + parts["kv_heads"]) * parts["head_dim"] if family == "olmoe" else 0
+    return parts | {
+        "intermediate": inner,
+        "linears": kept,
+        "expert_parameters": experts,
+        "norm_parameters": parts["norm_parameters"] + norms,
+    }
 
 
 def _gpt2(keys: Keys, _family: str) -> dict[str, Any]:

@@ -26,8 +26,17 @@ def frozen_parts(case: Case) -> list[Part]:
         quantization_constants(case),
         embedding(case),
         Part("norms", "norms and biases", norms * size, f"{norms:,} parameters x {size} bytes"),
+        *_experts(case),
         prototype_factor(case),
     ]  # fmt: skip
+
+
+def _experts(case: Case) -> list[Part]:
+    """The router and experts of a mixture, which no quantization reaches; nothing for any other LLM."""
+    assert case.shape is not None
+    count, size = case.layers * case.shape.expert_parameters, case.number_bytes
+    how = f"{case.layers} layers x {case.shape.expert_parameters:,} parameters x {size} bytes (never quantized)"
+    return [Part("experts", f"experts, {8 * size}-bit", count * size, how)] if count else []
 
 
 def loading_bytes(case: Case) -> int:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.llm_files import NO_LLM, find_llm
-from timellm_cli.planning.llm_shape import has_experts, look_up_keys
+from timellm_cli.planning.experts import has_experts
+from timellm_cli.planning.llm_shape import look_up_keys
 from timellm_cli.planning.memory_bill import Memory, Saving
 from timellm_cli.planning.plan import Plan, Swept
 from timellm_cli.report.tables import line_up, section
@@ -169,7 +170,7 @@ def _path_rows(plan: Plan) -> Iterator[Row]:
 
 def _unsized(plan: Plan) -> str:
     if (keys := look_up_keys(plan.config.llm.name)) and has_experts(keys):
-        return "a mixture of experts is not counted yet; it runs, without an estimate"
+        return "a mixture of experts of a kind that is not counted; it runs, without an estimate"
     if find_llm(plan.config.llm.name):
         return "its config.json names the sizes in a way of its own; it runs, without an estimate"
     return "neither a folder here nor the table of well-known LLMs has it"
