@@ -257,6 +257,33 @@ def test_tokens_too_large_for_fp16_are_read_in_fp16(name: str, recompute: bool) 
     assert not plain.isfinite().all()
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_numbers_inside_the_mlp_that_are_too_large_for_fp16_are_read_in_fp16(recompute: bool) -> None:
+    """The products of gate and up reach a million, and plain fp16 overflows there."""
+    llm, prompt, largest = random_llm(CONFIGS["llama 3.1"]), unequal_prompts(PREFIX), 0.0
+
+    def look(_: object, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal largest
+        largest = max(largest, float(inputs[0].abs().max()))
+
+    for layer in llm.layers:
+        layer.mlp.gate_proj.weight.mul_(300)
+        layer.mlp.up_proj.weight.mul_(300)
+        layer.mlp.down_proj.weight.mul_(1e-2)
+        layer.mlp.down_proj.register_forward_pre_hook(look)
+    tokens_BPE, _ = patches_and_gradient()
+    expected = read_plainly(llm, prompt, tokens_BPE.detach())
+    assert 2**17 < largest < 2**22
+    config, half = LLMConfig(quantization="none"), torch.float16
+    decoder = build_decoder(llm.config.to_dict(), llm.state_dict().__getitem__, LAYERS, config, half, CPU)
+    decoder.recompute = recompute
+    decoder.set_prefix(PREFIX)
+    hidden, grad = read_and_differentiate(decoder, prompt)
+    assert distance(hidden, expected) < 0.01
+    assert grad.isfinite().all()
+    assert not read_plainly(llm.half(), prompt, tokens_BPE.detach().half()).isfinite().all()
+
+
 def hidden_states(llm: Any, prompt: PromptTokens, tokens_BPE: Tensor) -> list[Tensor]:
     """What each layer gives, real tokens alone."""
     found: list[Tensor] = []

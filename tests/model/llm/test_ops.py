@@ -175,6 +175,7 @@ def test_attention_output_goes_back_to_token_rows_and_its_gradient_the_other_way
 def test_swiglu_and_its_gradient_are_those_of_autograd() -> None:
     gate_up_N2I, grad_NI = draw(7, 20), draw(7, 10)
     torch.testing.assert_close(ops.swiglu(gate_up_N2I), F.silu(gate_up_N2I[:, :10]) * gate_up_N2I[:, 10:])
+    torch.testing.assert_close(ops.swiglu(gate_up_N2I, shrink=1 / 64), ops.swiglu(gate_up_N2I) / 64)
     want = gradient(lambda x: F.silu(x[:, :10]) * x[:, 10:], gate_up_N2I, grad_NI)
     torch.testing.assert_close(ops.swiglu_backward(grad_NI, gate_up_N2I), want)
     assert ops.swiglu_backward(grad_NI, gate_up_N2I, gate_up_N2I) is gate_up_N2I
@@ -259,6 +260,7 @@ def test_fused_swiglu(fused: TorchOps, width: int, dtype: torch.dtype) -> None:
     last_BP2I = torch.empty(2, 1, 2 * width, dtype=dtype, device=DEVICE)
     assert_close(fused.swiglu(gate_up_BS2I, last_BP2I), ops.swiglu(gate_up_BS2I))
     assert torch.equal(last_BP2I, gate_up_BS2I[:, -1:])
+    assert_close(fused.swiglu(gate_up_BS2I, shrink=1 / 64), ops.swiglu(gate_up_BS2I, shrink=1 / 64))
     want = ops.swiglu_backward(grad_BSI, gate_up_BS2I)
     assert_close(fused.swiglu_backward(grad_BSI, gate_up_BS2I), want)
     assert fused.swiglu_backward(grad_BSI, gate_up_BS2I, gate_up_BS2I) is gate_up_BS2I

@@ -79,11 +79,12 @@ class CudaOps(TorchOps):
         values_BSkR.copy_(values_grad_BkSR.transpose(1, 2))
         return grad_BShR.flatten(2)
 
-    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None) -> Tensor:
-        """Two kernels."""
+    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None, shrink: float = 1.0) -> Tensor:
+        """Two kernels, and a third to shrink."""
         copy_last(gate_up_N2I, last_BP2I)
         gate_NI, up_NI = gate_up_N2I.chunk(2, dim=-1)
-        return F.silu(gate_NI).mul_(up_NI)
+        active_NI = F.silu(gate_NI)
+        return (active_NI if shrink == 1 else active_NI.mul_(shrink)).mul_(up_NI)
 
     def swiglu_backward(self, grad_act_NI: Tensor, gate_up_N2I: Tensor, out_N2I: Tensor | None = None) -> Tensor:
         """`out_N2I` may be the input itself."""

@@ -225,11 +225,10 @@ class DecoderLayer(nn.Module):
             rows_NE.addmm_(  # neither factor has a name, so that both are freed before the next part
                 self._activate(tokens_BSE, part, activations),
                 self.down.dense(tokens_BSE.dtype).T,
-                alpha=self.shrink,
             )
 
     def _activate(self, tokens_BSE: Tensor, part: slice, activations: PatchActivations | None) -> Tensor:
-        """The input of the MLP's last matrix for some samples, N x I."""
+        """The input of the MLP's last matrix for some samples, times `shrink`, N x I."""
         middle = wide = None
         if activations:
             middle, wide = activations.middle_BPE[part], activations.gate_up_BPI[part]
@@ -237,7 +236,7 @@ class DecoderLayer(nn.Module):
             self.ops.rms_norm(tokens_BSE[part], self.middle_norm_E, self.stream_eps, middle),
             self.gate_up.dense(tokens_BSE.dtype),
         )
-        return self.ops.swiglu(gate_up_BSI, wide).flatten(0, 1)
+        return self.ops.swiglu(gate_up_BSI, wide, self.shrink).flatten(0, 1)
 
     def _mlp_backward(self, middle_BPE: Tensor, gate_up_BPI: Tensor | None, grad_BPE: Tensor) -> Tensor:
         """The gradient of the MLP block's input, B x P x E. Overwrites `gate_up_BPI`."""
@@ -270,8 +269,9 @@ def shrink_of(dtype: torch.dtype) -> float:
     """What tokens are multiplied by while they pass the layers: a 64th in fp16, else one.
 
     LLMs write some features so large that fp16, which ends at 65,504, overflows. Each layer reads its tokens through an
-    RMS norm, which a common factor leaves alone (with the epsilon times its square). What a layer adds
-    is scaled inside the product. Gradients are those of the tokens as they would be without it.
+    RMS norm, which a common factor leaves alone (with the epsilon times its square). What attention adds is scaled
+    inside the product; what the MLP adds before it, because the numbers inside the MLP overflow as well. Gradients are
+    those of the tokens as they would be without it.
     """
     return 1 / 64 if dtype == torch.float16 else 1.0
 

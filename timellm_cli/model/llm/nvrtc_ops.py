@@ -93,7 +93,9 @@ class NvrtcOps(CudaOps):
         )  # fmt: skip
         return grad_qkv_BSW
 
-    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None) -> Tensor:
+    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None, shrink: float = 1.0) -> Tensor:
+        if shrink != 1:  # the kernel does not shrink
+            return super().swiglu(gate_up_N2I, last_BP2I, shrink)
         rows, width = _rows(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
         act_NI = gate_up_N2I.new_empty(*gate_up_N2I.shape[:-1], width)
         tokens, patches = _copying(gate_up_N2I, last_BP2I)

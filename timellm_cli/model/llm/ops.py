@@ -145,11 +145,11 @@ class TorchOps:
         """B x k x Q x R: the inverse of `merge_output`, for its gradient."""
         return grad_BSO.view(len(grad_BSO), -1, kv, features).transpose(1, 2)
 
-    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None) -> Tensor:
-        """N x I: silu of the first I columns, times the last I. `last_BP2I` is used as in `rms_norm`."""
+    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None, shrink: float = 1.0) -> Tensor:
+        """N x I: silu of the first I columns, times the last I and `shrink`. `last_BP2I` is used as in `rms_norm`."""
         copy_last(gate_up_N2I, last_BP2I)
         gate_NI, up_NI = _widen(gate_up_N2I).chunk(2, dim=-1)
-        return silu(gate_NI).mul_(up_NI).to(gate_up_N2I.dtype)
+        return silu(gate_NI).mul_(up_NI).mul_(shrink).to(gate_up_N2I.dtype)
 
     def swiglu_backward(self, grad_act_NI: Tensor, gate_up_N2I: Tensor, out_N2I: Tensor | None = None) -> Tensor:
         """N x 2I: the gradient of `swiglu`'s input, written to `out_N2I` where given, which may be the input itself."""

@@ -137,7 +137,7 @@ def merge_heads_kernel(
 
 @triton.jit
 def swiglu_kernel(
-    grad_act, gate_up, out, last, tokens, patches, grad_row, gate_up_row, out_row, width, COLUMNS: tl.constexpr
+    grad_act, gate_up, out, last, tokens, patches, grad_row, gate_up_row, out_row, width, shrink, COLUMNS: tl.constexpr
 ):  # fmt: skip
     """Forward without a gradient, else backward. `out` may be `gate_up`: one thread reads and writes an element."""
     row = tl.program_id(0).to(tl.int64)
@@ -153,7 +153,7 @@ def swiglu_kernel(
     target = out + row * out_row + column
     sigmoid = tl.sigmoid(gate)
     if grad_act is None:
-        tl.store(target, (gate * sigmoid * up).to(out.dtype.element_ty), mask=mask)
+        tl.store(target, (gate * sigmoid * up * shrink).to(out.dtype.element_ty), mask=mask)
     else:
         grad = tl.load(grad_act + row * grad_row + column, mask=mask, other=0).to(tl.float32)
         grad_gate = grad * up * sigmoid * (1 + gate * (1 - sigmoid))

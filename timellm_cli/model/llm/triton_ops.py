@@ -96,12 +96,12 @@ class TritonOps(TorchOps):
         )
         return grad_qkv_BSW
 
-    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None) -> Tensor:
+    def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None, shrink: float = 1.0) -> Tensor:
         rows, width = _rows(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
         act_NI = gate_up_N2I.new_empty(*gate_up_N2I.shape[:-1], width)
         kernels.swiglu_kernel[(rows, triton.cdiv(width, COLUMNS))](
             None, gate_up_N2I, act_NI, *_copying(gate_up_N2I, last_BP2I), 0, _row_stride(gate_up_N2I), width, width,
-            COLUMNS=COLUMNS,
+            shrink, COLUMNS=COLUMNS,
         )  # fmt: skip
         return act_NI
 
@@ -110,7 +110,7 @@ class TritonOps(TorchOps):
         out_N2I = gate_up_N2I.new_empty(gate_up_N2I.shape) if out_N2I is None else out_N2I
         kernels.swiglu_kernel[(rows, triton.cdiv(width, COLUMNS))](
             grad_act_NI, gate_up_N2I, out_N2I, None, 1, 0,
-            _row_stride(grad_act_NI), _row_stride(gate_up_N2I), _row_stride(out_N2I), width, COLUMNS=COLUMNS,
+            _row_stride(grad_act_NI), _row_stride(gate_up_N2I), _row_stride(out_N2I), width, 1.0, COLUMNS=COLUMNS,
         )  # fmt: skip
         return out_N2I
 
