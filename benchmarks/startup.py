@@ -34,6 +34,16 @@ from timellm_cli import __version__
 GOAL_SECONDS = 0.4
 GOAL_SHARE = 0.1
 
+GOAL_OF_HELP = 4.0
+"""Times an empty Python process, for `--help` of every verb and for a path that is not there."""
+
+EMPTY = 'python -c ""'
+VERBS = ("inspect", "train", "eval", "predict", "fetch", "import", "init", "runs", "doctor", "profiles")
+MISTAKES = {
+    "timellm train absent.csv": ("train", "absent.csv"),
+    "timellm eval absent.pt": ("eval", "absent.pt"),
+    "timellm predict absent.pt x.csv": ("predict", "absent.pt", "x.csv"),
+}
 COMMANDS = {
     "timellm inspect": [sys.executable, "-m", "timellm_cli", "inspect"],
     "timellm inspect --explain": [sys.executable, "-m", "timellm_cli", "inspect", "--explain"],
@@ -45,6 +55,9 @@ COMMANDS = {
         "estimate-memory",
         "--help",
     ],
+    EMPTY: [sys.executable, "-c", ""],
+    **{f"timellm {verb} --help": [sys.executable, "-m", "timellm_cli", verb, "--help"] for verb in VERBS},
+    **{name: [sys.executable, "-m", "timellm_cli", *words] for name, words in MISTAKES.items()},
 }
 
 
@@ -53,8 +66,12 @@ def seconds_of(command: list[str]) -> float:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    return time.perf_counter() - start
+    ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    elapsed = time.perf_counter() - start
+    is_mistake = any(word.startswith("absent.") for word in command)
+    if (ended.returncode != 0) != is_mistake:
+        raise SystemExit(f"{command} ended with {ended.returncode}")
+    return elapsed
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
@@ -136,17 +153,27 @@ def print_starts(rounds: int) -> None:
     title = f"Start-up, {rounds} alternating runs, timellm {__version__}, Python {platform.python_version()}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("command", no_wrap=True)
-    for name in ("median s", "fastest s", "slowest s"):
+    for name in ("median s", "fastest s", "slowest s", "times empty"):
         table.add_column(name, justify="right")
+    medians = {name: statistics.median(elapsed) for name, elapsed in times.items()}
+    ratios = {name: median / medians[EMPTY] for name, median in medians.items()}
     for name, elapsed in times.items():
-        table.add_row(name, f"{statistics.median(elapsed):.3f}", f"{min(elapsed):.3f}", f"{max(elapsed):.3f}")
+        seconds = (medians[name], min(elapsed), max(elapsed))
+        table.add_row(name, *(f"{one:.3f}" for one in seconds), f"{ratios[name]:.1f}")
     console = Console()
     console.print(table)
-    ours, _, _, peer = (statistics.median(elapsed) for elapsed in times.values())
+    ours, peer = medians["timellm inspect"], medians["accelerate estimate-memory --help"]
     reached = ours <= GOAL_SECONDS and ours <= GOAL_SHARE * peer
     console.print(
         f"inspect takes {ours / peer:.1%} of the peer's time; goal: {GOAL_SECONDS} s and {GOAL_SHARE:.0%}: "
         + ("reached" if reached else "missed"),
+        highlight=False,
+    )
+    quick = [f"timellm {verb} --help" for verb in VERBS] + list(MISTAKES)
+    slowest = max(quick, key=lambda name: ratios[name])
+    console.print(
+        f"{slowest} is the slowest of {len(quick)}: {ratios[slowest]:.1f} times an empty Python process; "
+        f"goal: {GOAL_OF_HELP:g}: " + ("reached" if ratios[slowest] <= GOAL_OF_HELP else "missed"),
         highlight=False,
     )
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import REPOSITORY
+from timellm_cli.cli import app
+
 HEAVY = (
     "torch", "transformers", "numpy", "pandas", "matplotlib", "huggingface_hub", "accelerate", "bitsandbytes",
     "polars", "holidays",
@@ -59,6 +62,45 @@ def test_a_verb_that_computes_is_seen_to_import_heavy_packages(tmp_path: Path) -
     finished = run_and_list("import", str(tmp_path / "original.pt"), "-o", str(tmp_path / "original.pt"))
     assert finished.returncode == 2, "the output exists already"
     assert "torch" in loaded(finished)
+
+
+VERBS = [*sorted(command.name or "" for command in app.registered_commands), "profiles"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_imports_nothing_heavy(verb: str) -> None:
+    assert heavy_modules_of(verb, "--help") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "absent.csv"),
+        ("train", "--profile", "absent"),
+        ("train", "--config", "absent.toml"),
+        ("train", "--resume", "absent.pt"),
+        ("train", "--from", "absent.pt"),
+        ("inspect", "absent.csv"),
+        ("eval", "absent.pt"),
+        ("eval", "present.pt", "--csv", "absent.csv"),
+        ("predict", "absent.pt", "absent.csv"),
+        ("predict", "present.pt", "absent.csv"),
+        ("import", "absent.pt"),
+        ("fetch", "absent"),
+        ("profiles", "show", "absent"),
+        ("train", "--seq-lne", "96"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_path_or_name_is_said_before_anything_heavy_is_imported(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    (tmp_path / "present.pt").write_bytes(b"")
+    finished = run_and_list(*arguments)
+    assert finished.returncode in (2, 3, 4), finished.stderr
+    assert [name for name in loaded(finished) if name != "polars"] == []
 
 
 def heavy_modules_of(*arguments: str) -> list[str]:

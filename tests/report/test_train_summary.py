@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from tests.untrained import make_config
-from timellm_cli.report.train_summary import print_end, quote
+from timellm_cli.config import LLMConfig
+from timellm_cli.report.train_summary import loading_line, print_end, quote
 from timellm_cli.training.records import MemoryMeasured, RunFinished
 
 MIB = 2**20
@@ -68,3 +69,14 @@ def test_a_best_checkpoint_that_something_removed_is_said(tmp_path: Path) -> Non
     text = " ".join(console.file.getvalue().split())
     assert "best.pt is gone: another program removed it" in text
     assert f"timellm eval {tmp_path / 'last.pt'}" in text
+
+
+def test_what_is_loaded_is_named_with_its_layers_and_megabytes(tiny_llm: Path) -> None:
+    parameters = 32 * 64 * 3 + 2 * 32 * 32 + 2 * 32 * 16 + 2 * 32
+    line = loading_line(LLMConfig(name=str(tiny_llm), layers=1))
+    assert line == f"Loading the LLM {tiny_llm}: 1 layer, {parameters * 4 // 1024} KiB"
+    assert loading_line(LLMConfig(name="Qwen/Qwen2.5-3B", layers=6)).startswith(
+        "Loading the LLM Qwen/Qwen2.5-3B: 6 lay"
+    )
+    assert loading_line(LLMConfig(name="none")) == "Making the model"
+    assert loading_line(LLMConfig(name="owner/unknown")) == "Loading the LLM owner/unknown"

@@ -27,7 +27,7 @@ from timellm_cli.planning.memory_bill import predict
 from timellm_cli.planning.readiness import Check, require_ready, resolve_here
 from timellm_cli.report.progress import memory_reader, watch
 from timellm_cli.report.trackers import Tracker, TrackerName, require_tracker
-from timellm_cli.report.train_summary import end_record, print_end, print_start, quote
+from timellm_cli.report.train_summary import end_record, loading_line, print_end, print_start, quote
 from timellm_cli.report.training_log import MetricsLog, draw_curves, read_metrics
 from timellm_cli.settings import Settings
 from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, load_runner
@@ -92,7 +92,7 @@ def run(
         elif checkpoint is None:
             say(f"Nothing is saved in '{directory.path}' yet: starting from the beginning")
         with gpu_memory_errors():
-            with stopped_before_training(), doing(f"Loading the LLM {config.llm.name}"):
+            with stopped_before_training(), doing(loading_line(config.llm)):
                 runner = _load_model(config, checkpoint or source)
             if source:
                 data = choose_scaler(data, source, runner, scaler, scoring_batch(config, machine))

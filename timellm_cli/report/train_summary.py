@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from timellm_cli.config import Config
+from timellm_cli.config import Config, LLMConfig
 from timellm_cli.console import print_command, print_lines
 from timellm_cli.counts import RunCounts
+from timellm_cli.llm_files import NO_LLM
+from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.report.tables import describe_samples, titled_table
 from timellm_cli.training.records import MemoryMeasured, RunFinished
 from timellm_cli.units import format_count, format_duration, format_memory
@@ -168,3 +170,13 @@ def print_runs(console: Console, summary: Mapping[str, Any], path: Path, checkpo
 
 def _format(figures: Mapping[str, float]) -> list[str]:
     return [f"{figures[key]:.4f}" for key in _COLUMNS]
+
+
+def loading_line(llm: LLMConfig) -> str:
+    """What is loaded: the LLM, and, where its size is known, its used layers and what they take in its files."""
+    shape = look_up_llm(llm.name)
+    if shape is None:
+        return "Making the model" if llm.name == NO_LLM else f"Loading the LLM {llm.name}"
+    layers = shape.used_layers(llm.layers)
+    size = layers * shape.layer_parameters * shape.file_bytes_per_weight
+    return f"Loading the LLM {llm.name}: {format_count(layers, 'layer')}, {format_memory(size)}"
