@@ -269,6 +269,10 @@ def fetch_command(
         list[str] | None,
         typer.Argument(metavar="NAME...", autocompletion=completion.fetchable, help="What to fetch. None: list all."),
     ] = None,
+    source: Annotated[
+        Literal["hub", "modelscope"],
+        typer.Option("--source", envvar="TIMELLM_SOURCE", help="Where LLMs come from: Hugging Face or ModelScope."),
+    ] = "hub",
     mirror: Annotated[
         str | None,
         typer.Option(

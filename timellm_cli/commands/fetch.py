@@ -7,7 +7,7 @@ from rich import box
 from timellm_cli.console import download_progress, err, out, print_json, say
 from timellm_cli.errors import ConfigError
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset
-from timellm_cli.fetching.fetch import Reporter, check_names, fetch
+from timellm_cli.fetching.fetch import Reporter, check_names, fetch, fetch_from_modelscope
 from timellm_cli.files import cache_directory
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_memory
@@ -18,7 +18,7 @@ def console_reporter() -> Reporter:
     return Reporter(on_note=say, progress=download_progress, hub_bars=err.is_terminal)
 
 
-def run(names: list[str] | None, *, mirror: str | None, offline: bool, as_json: bool) -> None:
+def run(names: list[str] | None, *, source: str = "hub", mirror: str | None, offline: bool, as_json: bool) -> None:
     """Fetch every name, or list the catalogue. Prints a table, a line for each name, or one JSON object.
 
     Raises ConfigError for unknown names before anything is downloaded, DataError or ModelError for a failed download.
@@ -26,12 +26,18 @@ def run(names: list[str] | None, *, mirror: str | None, offline: bool, as_json: 
     if not names:
         _list(as_json)
         return
-    check_names(names)
+    if source == "hub":
+        check_names(names)
     if offline:
         raise ConfigError(
             "nothing is fetched with --offline or TIMELLM_OFFLINE", "leave the option or the variable out"
         )
-    paths = {name: fetch(name, mirror, console_reporter()) for name in names}
+    reporter = console_reporter()
+    from_modelscope = [name for name in names if source == "modelscope" and name not in CATALOGUE]
+    paths = {
+        name: fetch_from_modelscope(name, reporter) if name in from_modelscope else fetch(name, mirror, reporter)
+        for name in names
+    }
     if as_json:
         print_json({"fetched": [{"name": name, "path": str(path)} for name, path in paths.items()]})
         return

@@ -20,7 +20,7 @@ from timellm_cli.config import Config
 from timellm_cli.datasets import DATASETS, fetch_command
 from timellm_cli.errors import ConfigError, did_you_mean
 from timellm_cli.fetching.catalogue import CATALOGUE, Asset, is_hub_id
-from timellm_cli.files import cache_directory
+from timellm_cli.files import cache_directory, llm_directory
 from timellm_cli.llm_files import find_llm, has_weights
 
 
@@ -80,6 +80,26 @@ def fetch(name: str, mirror: str | None = None, reporter: Reporter = SILENT) -> 
             f"{name}: cannot write to the cache: {error}", "free some space, or set TIMELLM_CACHE to another folder"
         ) from None
     return asset.path
+
+
+def fetch_from_modelscope(name: str, reporter: Reporter = SILENT) -> Path:
+    """Download the LLM `owner/name` from ModelScope into the cache, unless it is there. Returns its folder.
+
+    Raises ConfigError for what is no `owner/name`, ModelError when the download fails; then the cache has not changed.
+    """
+    if not is_hub_id(name):
+        raise ConfigError(f"'{name}' is no name on ModelScope", "write it as owner/name, such as Qwen/Qwen2.5-3B")
+    folder = llm_directory() / name
+    if (folder / "config.json").is_file() and has_weights(folder):
+        return folder
+    from timellm_cli.fetching.modelscope import download
+
+    with _staging_folder(name.replace("/", "--"), reporter) as staging:
+        built = staging / "llm"
+        built.mkdir()
+        download(name, built, reporter.on_note)
+        _publish(built, folder)
+    return folder
 
 
 def provide(config: Config, offline: bool, reporter: Reporter = SILENT) -> None:

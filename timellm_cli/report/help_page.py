@@ -50,6 +50,8 @@ EXAMPLES = {
     "init": "timellm init sales.csv",
     "runs": "timellm runs",
     "doctor": "timellm doctor",
+    "push": "timellm push checkpoints/RUN owner/name",
+    "pull": "timellm pull owner/name",
     "profiles": "timellm profiles show quickstart",
     "show": "timellm profiles show quickstart --set train.epochs=3",
 }
