@@ -56,7 +56,7 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_tiny_llm(folder: Path) -> None:
+def write_tiny_llm(folder: Path, layers: int = 2) -> None:
     """What `tiny_llm` describes."""
     import torch
     from transformers import LlamaConfig, LlamaModel
@@ -66,7 +66,7 @@ def write_tiny_llm(folder: Path) -> None:
         vocab_size=257,
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,

@@ -1,0 +1,1 @@
+"""The documentation against the tool: what it shows is what happens."""
