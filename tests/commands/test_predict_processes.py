@@ -12,7 +12,7 @@ import pytest
 
 from tests.command_line import SURROUNDINGS
 from tests.commands.test_panel import NAMED, SMALL
-from tests.conftest import Cli
+from tests.conftest import REPOSITORY, Cli
 from tests.panels import write_long
 from timellm_cli.errors import DataError
 from timellm_cli.forecasting.processes import environments_of, forecast_parts
@@ -87,16 +87,23 @@ def test_a_killed_forecast_goes_on_with_its_parts(cli: Cli, trained: Path, monke
     assert (trained / "out.csv").read_bytes() == (trained / "whole.csv").read_bytes()
 
 
-def test_ctrl_c_ends_every_process_and_keeps_what_is_done(trained: Path) -> None:
+def test_ctrl_c_ends_every_process_and_keeps_what_is_done(trained: Path, tmp_path: Path) -> None:
+    """The processes never finish a part, so that it does not matter when the signal comes."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "if any('shard_worker' in word for word in sys.orig_argv):\n"
+        "    import timellm_cli.forecasting.shards as shards\n"
+        "    shards.Shards.write = lambda own, *_: (own.path / 'reached').write_text('') or time.sleep(3600)\n"
+    )
     command = [sys.executable, "-m", "timellm_cli", "predict", BEST, "new.csv", "-o", "stopped.csv", "--processes", "2"]
-    environment = {**os.environ, **SURROUNDINGS, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, **SURROUNDINGS, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
     with subprocess.Popen(command, cwd=trained, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        while not (trained / "stopped.csv.parts" / "job.json").exists() and process.poll() is None:
+        while not (trained / "stopped.csv.parts" / "reached").exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 130, said
-    assert "stopped: 0 of 1 part are kept" in said or "stopped: 0 of 1 parts are kept" in said
+    assert "stopped: 0 of 1 parts are kept in 'stopped.csv.parts'" in said
     assert "the same command goes on from there" in said
 
 

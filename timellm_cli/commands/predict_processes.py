@@ -105,7 +105,7 @@ def _forecast(shards: Shards, number: int, count: int, environments: list[dict[s
     """Forecast the parts that are not there yet."""
     left = [part for part in range(number) if not shards.is_done(part)]
     if len(left) < number:
-        say(f"Going on: {number - len(left):,} of {format_count(number, 'part')} are in '{shards.path}'")
+        say(f"Going on: {number - len(left):,} of {number:,} parts are in '{shards.path}'")
     if not left:
         return
     try:
@@ -116,7 +116,7 @@ def _forecast(shards: Shards, number: int, count: int, environments: list[dict[s
     except KeyboardInterrupt:
         done = sum(shards.is_done(part) for part in range(number))
         raise Interrupted(
-            f"stopped: {done:,} of {format_count(number, 'part')} are kept in '{shards.path}'",
+            f"stopped: {done:,} of {number:,} parts are kept in '{shards.path}'",
             "the same command goes on from there",
         ) from None
 
