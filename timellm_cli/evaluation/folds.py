@@ -109,13 +109,17 @@ def join_rounds(rounds: Sequence[Round]) -> Round:
             by_name[baseline.name].append((baseline, scores))
     baselines = [
         (
-            replace(own[0][0], explanation=f"{own[0][0].explanation}; fitted anew for each of {len(own)} folds"),
+            replace(own[0][0], explanation=_of_folds(own[0][0].explanation, len(own))),
             replace(join_scores([scores for _, scores in own]), folds=tuple(scores for _, scores in own)),
         )
         for own in by_name.values()
         if len(own) == len(rounds)
     ]
     return Round(0, tuple(models), rounds[0].data, tuple(baselines))
+
+
+def _of_folds(explanation: str, count: int) -> str:
+    return f"{explanation} of the first of {count} folds, anew for each" if "fitted" in explanation else explanation
 
 
 def _join_models(folds: Sequence[Evaluated]) -> Evaluated:

@@ -47,19 +47,16 @@ def render_metrics(leaderboard: Leaderboard) -> Table:
 
 def render_folds(leaderboard: Leaderboard) -> Table:
     """The MSE of every line on every fold, and its mean and deviation over the folds."""
-    entries = [entry for entry in leaderboard.entries if entry.folds]
-    table = titled_table("MSE by fold, standardised")
-    table.add_column("fold")
-    table.add_column("scored rows")
-    for entry in entries:
-        table.add_column(Text(entry.name, overflow="fold"), justify="right")
-    for place, rows in enumerate(leaderboard.folds):
-        figures = [f"{entry.folds[place].mse:.4f}" for entry in entries]
-        table.add_row(str(rows.fold), f"{rows.first[:10]} to {rows.last[:10]}", *figures)
-    table.add_section()
-    values = [[one.mse for one in entry.folds] for entry in entries]
-    table.add_row("mean", "", *(f"{mean(own):.4f}" for own in values))
-    table.add_row("deviation", "", *(f"{stdev(own):.4f}" for own in values))
+    table = titled_table("MSE by fold, standardised; each fold with the first day of its scored rows")
+    table.add_column("model", overflow="fold")
+    for rows in leaderboard.folds:
+        table.add_column(f"fold {rows.fold}\n{rows.first[:10]}", justify="right")
+    for heading in ("mean", "devi-\nation"):
+        table.add_column(heading, justify="right")
+    for entry in leaderboard.entries:
+        if values := [one.mse for one in entry.folds]:
+            cells = [f"{value:.4f}" for value in (*values, mean(values), stdev(values))]
+            table.add_row(Text(entry.name), *cells, end_section=entry is leaderboard.models[-1])
     return table
 
 
