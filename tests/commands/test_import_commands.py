@@ -48,6 +48,8 @@ def test_what_is_neither_a_script_nor_a_checkpoint_is_refused(cli: Cli, tmp_path
     assert cli("import", "table.xlsx").returncode == 3
     finished = cli("import", "pip install torch")
     assert finished.returncode == 2 and "run_main.py" in finished.stderr
+    absent = cli("import", "gone.ps1")
+    assert absent.returncode == 2 and "there is no script 'gone.ps1'" in absent.stderr
 
 
 def test_the_usual_line_works_in_inspect_as_it_stands(cli: Cli) -> None:

@@ -54,6 +54,7 @@ def test_every_flag_of_the_table_has_one_fate_and_its_key_exists() -> None:
     ("flags", "said"),
     [
         ("--llm_model GPT2 --llm_dim 4096", "has a width of 768, not 4096"),
+        ("--llm_model GPT2 --llm_layers 32", "has 12 layers, not 32: all of them are used"),
         ("--data ETTm1 --enc_in 21", "ETTm1 has 7 channels, not 21"),
         ("--batch_size 2 # lower to 4 on OOM", "'lower to 4 on OOM', but 2 is lower already"),
         ("--dropout 1.5", "--dropout cannot be '1.5'"),

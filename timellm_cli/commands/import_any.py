@@ -11,6 +11,7 @@ from timellm_cli.errors import ConfigError, DataError, TimellmError
 from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.importing.commands import OldCommand, read_commands
 from timellm_cli.importing.profile_text import file_name, profile_text
+from timellm_cli.importing.script_lines import SCRIPTS
 from timellm_cli.importing.translate import Translation, translate
 from timellm_cli.report.import_tables import outcome_tables
 from timellm_cli.settings import Settings, resolve
@@ -27,6 +28,8 @@ def run(settings: Settings, source: str, output: Path | None, *, offline: bool) 
     if (found := read_text(source)) is not None:
         _import_commands(settings, *found, output)
         return
+    if Path(source).suffix.lower() in SCRIPTS and not Path(source).exists():
+        raise ConfigError(f"there is no script '{source}'", "check the path; a command goes into quotation marks")
     require_checkpoint_or_folder(Path(source))
     with doing("Loading PyTorch", also_in_logs=False):
         from timellm_cli.commands import import_original

@@ -47,6 +47,17 @@ def say_width(name: str | None, stated: str) -> tuple[bool, str]:
     return True, f"{name} has a width of {width:,}, not {stated}{those}; timellm reads it from config.json"
 
 
+def say_layers(name: str | None, stated: str) -> str:
+    """The sentence about more layers than the LLM has; empty where it has so many."""
+    try:
+        shape = look_up_llm(name) if name else None
+    except ModelError:
+        return ""
+    if shape is None or not stated.isdecimal() or int(stated) <= shape.layers:
+        return ""
+    return f"{name} has {shape.layers} layers, not {stated}: all of them are used (the original makes up the rest)"
+
+
 def _width(name: str) -> int | None:
     try:
         shape = look_up_llm(name)

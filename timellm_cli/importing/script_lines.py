@@ -13,6 +13,8 @@ from typing import Literal
 Dialect = Literal["sh", "ps1", "bat"]
 _CONTINUES = {"sh": "\\", "ps1": "`", "bat": "^"}
 _ENDINGS: dict[str, Dialect] = {".sh": "sh", ".bash": "sh", ".ps1": "ps1", ".bat": "bat", ".cmd": "bat"}
+SCRIPTS = tuple(_ENDINGS)
+"""How names of scripts end."""
 _BREAKS = ("&&", "||", ";", "|", "&")
 
 

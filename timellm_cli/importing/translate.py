@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from timellm_cli.config import FIELDS, Config, flag_of
 from timellm_cli.datasets import DATASETS, M4_PARTS, fetch_command
 from timellm_cli.importing.commands import Argument, OldCommand
-from timellm_cli.importing.old_llms import name_llm, say_width
+from timellm_cli.importing.old_llms import name_llm, say_layers, say_width
 from timellm_cli.importing.values import belie, here, number, rate, whole
 from timellm_cli.old_flags import OLD_FLAGS, OldFlag
 
@@ -75,6 +75,9 @@ class _Translator:
             self._say(argument, "wrong", "it has no value")
         elif flag.no_use:
             self._say(argument, *self._check_channels(argument, flag))
+        elif flag.key == "llm.layers" and (fault := say_layers(self._llm(), self._given[argument.name])):
+            self.result.values[flag.key] = "all"
+            self._say(argument, "wrong", fault, flag.key)
         elif flag.key:
             self._take(argument, flag.key, argument.value if argument.value is not None else True)
         else:
@@ -151,8 +154,6 @@ class _Translator:
 
     def _part(self, argument: Argument, _value: str) -> None:
         self._say(argument, "no use", OLD_FLAGS[argument.name].answer)
-
-    # One method for each flag of the table that says what became of it in words.
 
     def _task_name(self, argument: Argument, value: str) -> None:
         if value == "long_term_forecast":
@@ -256,9 +257,13 @@ class _Translator:
 
     _llm_model_path = _llm_model
 
-    def _llm_dim(self, argument: Argument, value: str) -> None:
+    def _llm(self) -> str | None:
+        """The LLM that the command names, wherever in it that stands."""
         family, folder = self._given.get("llm_model", "LLAMA"), self._given.get("llm_model_path", "")
-        is_wrong, said = say_width(name_llm(family, folder, whole(value))[0], value)
+        return name_llm(family, folder, whole(self._given.get("llm_dim")))[0]
+
+    def _llm_dim(self, argument: Argument, value: str) -> None:
+        is_wrong, said = say_width(self._llm(), value)
         self._say(argument, "wrong" if is_wrong else "no use", said)
 
     def _load_in_4bit(self, argument: Argument, value: str) -> None:
