@@ -15,6 +15,8 @@ from timellm_cli.forecasting.shards import Shards
 
 _TRIES = 2
 """So often a part is begun whose process died, before that ends the forecast."""
+_SECONDS_BETWEEN_LOOKS = 0.2
+"""Where polars is loaded, Ctrl-C does not interrupt a wait without an end: it is seen when the wait is over."""
 _ERRORS: dict[int, type[TimellmError]] = {
     ExitCode.USAGE: ConfigError, ExitCode.DATA: DataError, ExitCode.MODEL: ModelError,
 }  # fmt: skip
@@ -35,7 +37,10 @@ def forecast_parts(
             worker.start()
         left = set(numbers)
         while left:
-            done = pool.results.get()
+            try:
+                done = pool.results.get(timeout=_SECONDS_BETWEEN_LOOKS)
+            except queue.Empty:
+                continue
             if isinstance(done, Exception):
                 raise done
             left.discard(done)
