@@ -233,6 +233,10 @@ def predict_command(
         str | None,
         typer.Option("--levels", metavar="80,95", help="Add bands that hold so many percent of what happens."),
     ] = None,
+    future: Annotated[
+        Path | None,
+        typer.Option("--future", metavar="FILE.csv", help="The columns that are known ahead (--future-columns)."),
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Of many series, stop at the first that cannot be forecast.")

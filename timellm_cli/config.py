@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from timellm_cli.config_fields import Memory, Names, Place, Section, Zone, option
+from timellm_cli.config_fields import Names, Place, Section, Zone, option
+from timellm_cli.config_sections import AheadConfig, HardwareConfig
 from timellm_cli.prompt_template import PROMPT_FIELDS, PROMPT_TEMPLATE
 
 SAMPLES_PER_UPDATE = 32
@@ -56,6 +57,9 @@ class DataConfig(Section):
         1, "Rows from the start of one window to the next while training; `timellm eval` scores every window.", ge=1
     )
     exclude: Names = option((), "Columns to leave out, separated by commas.")
+    future_columns: Names = option(
+        (), "Columns that are not forecast, but whose values are known for the steps ahead, separated by commas."
+    )
     fill: Literal["none", "linear", "previous", "zero"] = option(
         "none",
         "What a history has for gaps and empty cells: refuse them, interpolate, repeat the value before, or 0. "
@@ -264,26 +268,6 @@ class RunConfig(Section):
     log_steps: int = option(100, "Steps between two log lines and loss records.", ge=1)
 
 
-class HardwareConfig(Section):
-    """What the run may use."""
-
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute. auto: the GPU if there is one.")
-    recompute: Literal["auto", "on", "off"] = option(
-        "auto", "Compute a layer again in the backward pass instead of keeping it. auto: where a step would not fit."
-    )
-    capture: Literal["auto", "on", "off"] = option(
-        "auto", "Record a step once as a CUDA graph and replay it. auto: on a GPU, where our own decoder runs the LLM."
-    )
-    kernels: Literal["auto", "triton", "nvrtc", "torch"] = option(
-        "auto", "Which operations our own decoder uses on a GPU. auto: Triton's, else NVRTC's, else torch's."
-    )
-    keep_prefix: bool = option(True, "Read the part of the prompt that all samples share once a run, not once a batch.")
-    prepared: bool = option(
-        True, "Read and write quantised layers and the vocabulary factor in the cache, for a faster next start."
-    )
-    vram: Memory = option(None, "GPU memory to plan for, such as 6GiB. Default: the card's own.")
-
-
 class Config(Section):
     """Everything that defines a run."""
 
@@ -292,9 +276,28 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     llm: LLMConfig = LLMConfig()
     prompt: PromptConfig = PromptConfig()
+    ahead: AheadConfig = AheadConfig()
     train: TrainConfig = TrainConfig()
     run: RunConfig = RunConfig()
     hardware: HardwareConfig = HardwareConfig()
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether anything is known of the steps ahead."""
+        return self.ahead.has_text or bool(self.data.future_columns)
+
+    @property
+    def text_llm(self) -> str | None:
+        """The LLM that reads the text of the days; None where none does."""
+        if not self.ahead.has_text or self.ahead.reader != "llm":
+            return None
+        return self.ahead.llm or (self.llm.name if self.llm.name != "none" else "smollm2-135m")
+
+    @model_validator(mode="after")
+    def _know_the_days(self) -> Self:
+        if self.reads_ahead and self.data.is_wide:
+            raise ValueError("a table without dates (date_column none) has no days that text or columns could be of")
+        return self
 
     @model_validator(mode="after")
     def _pool_bands_of_series(self) -> Self:

@@ -91,6 +91,10 @@ READING = tuple(
 """Keys that say how a file is read; a checkpoint's file may be written otherwise than the one it was trained on."""
 
 
+KNOWN_AHEAD = ("ahead.events", "ahead.llm")
+"""Keys of what is known of the days ahead that may have changed, or moved, since the training."""
+
+
 def with_config_flags(command: Callable[..., None], *, takes_file: bool = False) -> Callable[..., None]:
     """Give `command(settings=..., ...)` a flag for every configuration field, and --profile, --config, --set, --plain.
 
@@ -122,17 +126,18 @@ def with_file_and_config_flags(command: Callable[..., None]) -> Callable[..., No
 
 
 def with_checkpoint_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command(changes=..., ...)` a flag for every key in `COMPUTING` and `READING`, and --plain.
+    """Give `command(changes=..., ...)` a flag for every key in `COMPUTING`, `READING` and `KNOWN_AHEAD`, and
+    --plain.
 
     `changes` holds the user's values by key; it is empty where none is given.
     """
 
     def wrapper(*, plain: bool | None, dayfirst: bool | None, **rest: Any) -> None:
-        flags = _with_short_flags(_take_flags(rest, (*COMPUTING, *READING)), plain, dayfirst)
+        flags = _with_short_flags(_take_flags(rest, (*COMPUTING, *READING, *KNOWN_AHEAD)), plain, dayfirst)
         checked = resolve(None, None, flags).config.values()
         command(changes={key: checked[key] for key in flags}, **rest)
 
-    return _wrap(command, wrapper, "changes", _SHORT, (*COMPUTING, *READING))
+    return _wrap(command, wrapper, "changes", _SHORT, (*COMPUTING, *READING, *KNOWN_AHEAD))
 
 
 _SHORT = {"plain": Plain, "dayfirst": DayFirst}

@@ -186,7 +186,13 @@ def _with_absolute_paths(config: Config) -> Config:
     return config.with_values(
         ({"data.path": _at_home(data).absolute()} if data else {})
         | ({"llm.name": str(llm.absolute())} if (llm / "config.json").is_file() else {})
+        | {key: str(path.absolute()) for key, path in _paths_ahead(config).items() if path.exists()}
     )
+
+
+def _paths_ahead(config: Config) -> dict[str, Path]:
+    named = {"ahead.events": config.ahead.events, "ahead.llm": config.ahead.llm}
+    return {key: _at_home(Path(text)) for key, text in named.items() if text}
 
 
 def _at_home(path: Path) -> Path:

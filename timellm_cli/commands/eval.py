@@ -23,7 +23,7 @@ from timellm_cli.report.html_report import write_report
 from timellm_cli.report.score_table import render
 from timellm_cli.report.train_summary import quote
 from timellm_cli.report.training_log import read_metrics
-from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
+from timellm_cli.training.checkpoint import Checkpoint, clock_of, load_checkpoint
 from timellm_cli.training.run_directory import RunDirectory, nearby_checkpoints
 
 
@@ -140,6 +140,7 @@ def _evaluated(name: str, path: Path, checkpoint: Checkpoint) -> Evaluated:
         stage=checkpoint.stage,
         llm_fingerprint=checkpoint.llm_fingerprint,
         epoch=checkpoint.epoch,
+        clock=clock_of(checkpoint),
     )
 
 

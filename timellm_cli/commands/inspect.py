@@ -10,7 +10,7 @@ from timellm_cli.errors import ConfigError
 from timellm_cli.planning.hardware import Card, find_card, look_at_machine
 from timellm_cli.planning.plan import make_plan, parse_sweep, plan_swept
 from timellm_cli.report.inspect_json import plan_record
-from timellm_cli.report.inspect_tables import plan_tables, shown_prompt, sweep_record, sweep_table
+from timellm_cli.report.inspect_tables import plan_tables, shown_lines, shown_prompt, sweep_record, sweep_table
 from timellm_cli.settings import Settings
 
 
@@ -46,6 +46,8 @@ def run(
         out.print(explanation(plan))
     if show_prompt:
         out.print(shown_prompt(plan))
+        if plan.ahead:
+            out.print(shown_lines(plan))
 
 
 def _find_card(name: str, settings: Settings) -> Card:

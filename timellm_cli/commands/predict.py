@@ -19,6 +19,7 @@ from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import choose_levels
 from timellm_cli.files import check_target, replacing, writing
 from timellm_cli.forecasting.dated_forecast import Shape
+from timellm_cli.forecasting.known_ahead import know_ahead
 from timellm_cli.forecasting.one_table import forecast_table, notes_on, require_numbers_of
 from timellm_cli.forecasting.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.forecasting.panel import Wanted
@@ -37,6 +38,7 @@ def run(
     at: str | None,
     steps: int | None,
     levels: str | None,
+    future: Path | None = None,
     plot: Path | None,
     device: str,
     llm: str | None,
@@ -55,20 +57,26 @@ def run(
     path = None if source == "-" else csv_named(source)
     if is_sum and plot is not None:
         raise ConfigError("--plot draws single steps, and --sum makes one value of them", "leave one of them out")
-    _check_targets([checkpoint, *([path] if path else [])], output, plot)
+    _check_targets([file for file in (checkpoint, path, future) if file], output, plot)
     trained = load_checkpoint(checkpoint)
     shown_levels = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
     shape = Shape(shown_levels, lowest, is_sum)
     shape.require_bands(trained, steps or trained.config.window.pred_len)
     config = config_for(trained, device, path or Path(source), llm, changes)
     content = sys.stdin.buffer.read() if path is None else path
+    known = know_ahead(trained, config, content, steps, future)
     if trained.ids != ("",) or processes is not None:
         about = _about(checkpoint, source, config, steps) if as_json else None
         _print_notes([], config.window.pred_len, steps or config.window.pred_len, shape)
         wanted = Wanted(steps or config.window.pred_len, shape, at, strict)
         request = Request(wanted, output, plot, about, config.data.is_wide)
+        if processes is not None and future is not None:
+            raise ConfigError(
+                "--processes reads what is known ahead from the input alone, not from --future",
+                "put the rows to forecast into the input, without a target, or leave --processes out",
+            )
         if processes is None:
-            run_panel(trained, config, content, request, offline=offline)
+            run_panel(trained, config, content, request, known, offline=offline)
         else:
             run_processes(
                 trained,
@@ -92,7 +100,7 @@ def run(
         runner, batch_size = open_checkpoint(
             trained, config, look_at_machine(), offline, console_reporter(), print_note
         )
-    forecast = forecast_table(given, trained, runner, batch_size, history_TC, steps, shape)
+    forecast = forecast_table(given, trained, runner, batch_size, history_TC, steps, shape, known, print_note)
     _show(
         forecast,
         Layout(given.table.csv, date_columns(given.table.csv, config.data)),

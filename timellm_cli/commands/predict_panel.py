@@ -12,6 +12,7 @@ from timellm_cli.console import err, print_data, print_json, print_note
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import read_known_rows
 from timellm_cli.files import replacing, writing
+from timellm_cli.forecasting.known_ahead import KnownAhead
 from timellm_cli.forecasting.open_checkpoint import open_checkpoint
 from timellm_cli.forecasting.panel import PanelForecasts, Wanted, none_of
 from timellm_cli.model.runner import gpu_memory_errors
@@ -40,7 +41,15 @@ class Request:
     wide: bool
 
 
-def run(trained: Checkpoint, config: Config, content: Path | bytes, request: Request, *, offline: bool) -> None:
+def run(
+    trained: Checkpoint,
+    config: Config,
+    content: Path | bytes,
+    request: Request,
+    known: KnownAhead | None,
+    *,
+    offline: bool,
+) -> None:
     """Forecast every series of a file, and write, print and draw it. A series that cannot be forecast is named.
 
     Raises DataError for the file, if no series can be forecast, and with `strict` for the first that cannot.
@@ -53,7 +62,7 @@ def run(trained: Checkpoint, config: Config, content: Path | bytes, request: Req
         runner, batch_size = open_checkpoint(
             trained, config, look_at_machine(), offline, console_reporter(), print_note
         )
-    batches = PanelForecasts(trained, config, runner, batch_size, request.wanted)
+    batches = PanelForecasts(trained, config, runner, batch_size, request.wanted, known=known, on_note=print_note)
     count = rows.series.n_unique()
     with (
         gpu_memory_errors(),

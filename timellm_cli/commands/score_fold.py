@@ -21,6 +21,7 @@ from timellm_cli.errors import DataError
 from timellm_cli.evaluation.bands import CoverageCount, Intervals, ValidationErrors
 from timellm_cli.evaluation.baselines import Baseline, fit_baselines, period_of
 from timellm_cli.evaluation.classical import Classical
+from timellm_cli.evaluation.day_errors import DayCount
 from timellm_cli.evaluation.evaluated import Evaluated, require_comparable
 from timellm_cli.evaluation.examples import make_examples
 from timellm_cli.evaluation.folds import Round
@@ -30,6 +31,7 @@ from timellm_cli.evaluation.spaced import SpacedErrors, errors_of_classical, his
 from timellm_cli.evaluation.task import Task, stand_in, transfer
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.forecasting.open_checkpoint import open_checkpoint
+from timellm_cli.model.day_reader import read_days
 from timellm_cli.model.runner import free_gpu_memory, gpu_memory_errors
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.report.progress import scoring_progress
@@ -65,8 +67,11 @@ class Scoring:
         data = max((model.data for model, _, _ in models), key=lambda data: data.config.window.seq_len)
         period = period_of(data)
         seasonal_C = seasonal_errors(data, period.rows if period else 1)
+        with_days = len(models) > 1 and any(model.config.reads_ahead for model, _, _ in models)
         for model, checkpoint, _ in models:
-            self._score_model(model, checkpoint, seasonal_C, std_C)
+            days = DayCount(model.data) if with_days else None
+            self._score_model(model, checkpoint, seasonal_C, std_C, days)
+            model.day_errors = days.result() if days else None
         baselines = [(one, self._score_baseline(one, data, seasonal_C, std_C)) for one in fit_baselines(data)]
         season = period.rows if period and 2 * period.rows <= data.config.window.seq_len else 1
         spaced = self._score_classical(data, season, seasonal_C, std_C) if self.classical else None
@@ -100,12 +105,12 @@ class Scoring:
             if task.zero_shot is not None:
                 other = transfer(config, task.zero_shot)
                 provide(other, self.offline, console_reporter())
-                model.data = load_data(other)
+                model.data = load_data(other, clock=model.clock)
             else:
                 trained = config if task.csv is None else stand_in(config, task.csv)
                 provide(trained, self.offline, console_reporter())
                 _require_trained_columns(model, trained, task)
-                model.data = load_data(trained, model.scaler, model.columns, model.ids)
+                model.data = load_data(trained, model.scaler, model.columns, model.ids, model.clock)
         if task.zero_shot is not None:
             on_other_data = [
                 replace(
@@ -119,7 +124,14 @@ class Scoring:
             ]
             require_comparable(on_other_data, Task(split=task.split))
 
-    def _score_model(self, model: Evaluated, checkpoint: Checkpoint, seasonal_C: Floats, std_C: Floats | None) -> None:
+    def _score_model(
+        self,
+        model: Evaluated,
+        checkpoint: Checkpoint,
+        seasonal_C: Floats,
+        std_C: Floats | None,
+        days: DayCount | None,
+    ) -> None:
         """Load the model, score it, make the examples, and free it: only one LLM at a time is in memory."""
         # Bands belong to the dataset and the channels that were validated.
         intervals = checkpoint.intervals if self.task.zero_shot is None else None
@@ -132,8 +144,10 @@ class Scoring:
                 runner, samples_at_once = open_checkpoint(
                     checkpoint, model.data.config, self.machine, self.offline, console_reporter(), print_note
                 )
+                if model.data.ahead and model.data.ahead.lines:
+                    read_days(runner, model.data.ahead.lines.lines, model.data.config, print_note)
             with gpu_memory_errors():
-                batch_size, also = self.batch_size or samples_at_once, [count.add] if count else []
+                batch_size, also = self.batch_size or samples_at_once, [one.add for one in (count, days) if one]
                 model.scores = self._score(
                     model.name, runner, model.data, batch_size, seasonal_C, intervals, std_C, also
                 )

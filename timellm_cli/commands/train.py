@@ -14,11 +14,13 @@ from timellm_cli.commands.warm_start import ScalerChoice, choose_scaler
 from timellm_cli.config import Config
 from timellm_cli.console import doing, err, out, print_json, print_lines, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
+from timellm_cli.data.day_axis import Clock
 from timellm_cli.data.guess import settle
 from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, Interrupted
+from timellm_cli.model.day_reader import add_day_map, read_days
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch
@@ -30,7 +32,7 @@ from timellm_cli.report.trackers import Tracker, TrackerName, require_tracker
 from timellm_cli.report.train_summary import end_record, loading_line, print_end, print_start, quote
 from timellm_cli.report.training_log import MetricsLog, draw_curves, read_metrics
 from timellm_cli.settings import Settings
-from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint, load_runner
+from timellm_cli.training.checkpoint import Checkpoint, clock_of, load_checkpoint, load_runner
 from timellm_cli.training.interruption import Interruption, stopped_before_training
 from timellm_cli.training.loop import Trainer
 from timellm_cli.training.records import EpochFinished, RunFinished, RunInterrupted
@@ -82,7 +84,7 @@ def run(
 
     machine = machine or look_at_machine()
     config, checks = resolve_here(config, machine, offline, console_reporter())
-    data = _load_data(config, checkpoint, checks)
+    data = _load_data(config, checkpoint, checks, clock_of(checkpoint or source))
     require_ready(checks)
     directory = RunDirectory(path.parent) if path else RunDirectory.of(settings.config)
     directory.create()
@@ -93,7 +95,7 @@ def run(
             say(f"Nothing is saved in '{directory.path}' yet: starting from the beginning")
         with gpu_memory_errors():
             with stopped_before_training(), doing(loading_line(config.llm)):
-                runner = _load_model(config, checkpoint or source)
+                runner = _load_model(config, data, checkpoint or source)
             if source:
                 data = choose_scaler(data, source, runner, scaler, scoring_batch(config, machine))
             elif config.model.shortcut == "fitted" and checkpoint is None:
@@ -114,15 +116,15 @@ def _require_one_process() -> None:
         )
 
 
-def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check]) -> ForecastData:
+def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check], clock: Clock | None) -> ForecastData:
     """Read the table. Raises one error that names what is wrong with it among everything else that is missing."""
     try:
         with doing("Reading the data"):
-            data = load_data(config)
+            data = load_data(config, clock=clock)
         if checkpoint:
             require_same_data(data, checkpoint)
             if not checkpoint.scaler.equals(data.scaler):  # of a training that began with another checkpoint's
-                data = load_data(config, checkpoint.scaler, checkpoint.columns, checkpoint.ids)
+                data = load_data(config, checkpoint.scaler, checkpoint.columns, checkpoint.ids, clock)
         steps_per_epoch(len(data.training_windows()), config.train)
     except DataError as error:
         fault = Check("data", False, error.message, error.hint)
@@ -140,12 +142,17 @@ def refuse_to_overwrite(directory: RunDirectory) -> None:
         )
 
 
-def _load_model(config: Config, checkpoint: Checkpoint | None) -> Runner:
+def _load_model(config: Config, data: ForecastData, checkpoint: Checkpoint | None) -> Runner:
     device = torch.device(config.hardware.device)
     seed_everything(config.train.seed)
-    runner = (
-        load_runner(checkpoint, config, device, print_note) if checkpoint else load_model(config, device, print_note)
-    )
+    if checkpoint:
+        runner = load_runner(checkpoint, config, device, print_note)
+    else:
+        runner = load_model(config, device, print_note)
+    if data.ahead and runner.days is None:
+        add_day_map(runner, data, config, print_note)
+    elif data.ahead and data.ahead.lines:
+        read_days(runner, data.ahead.lines.lines, config, print_note)
     seed_everything(config.train.seed)  # so that dropout does not depend on how the weights came about
     return runner
 

@@ -43,13 +43,36 @@ class PromptTokens:
 
 
 @dataclass(frozen=True, eq=False)
+class AheadBatch:
+    """What B samples know of their horizon, H steps; shapes are static.
+
+    `line_BH` is the line of each step's day, `slot_BH` the step's slot in its day, `week_BT` the slot in its week of
+    each row of history, `columns_BHF` the raw values of the columns that are known ahead (F may be 0).
+    """
+
+    line_BH: Tensor
+    slot_BH: Tensor
+    week_BT: Tensor
+    columns_BHF: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All of it, as the model's inputs."""
+        return self.line_BH, self.slot_BH, self.week_BT, self.columns_BHF
+
+    def pinned(self) -> "AheadBatch":
+        """The same in pinned memory."""
+        return AheadBatch(*(tensor.pin_memory() for tensor in self.tensors))
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B samples: standardised values in float32, and each one's channel and first row in the table.
 
     Histories are filled. `known_BH` says which targets have a value; None where no value of the table is absent. The
     other targets are NaN: they are neither trained on nor scored. `prompt` is None until the model's runner has encoded
-    it. `series` names each sample's channel, where the prompt does. Where these are a process's part of a batch,
-    `known_share` is the share of the whole batch's targets that have a value.
+    it. `series` names each sample's channel, where the prompt does. `ahead` is what is known of the horizon. Where
+    these are a process's part of a batch, `known_share` is the share of the whole batch's targets that have a value.
     """
 
     history_BT: Tensor
@@ -60,6 +83,12 @@ class Batch:
     known_BH: Tensor | None = None
     series: tuple[str, ...] = ()
     known_share: float | None = None
+    ahead: "AheadBatch | None" = None
+
+    @property
+    def ahead_tensors(self) -> tuple[Tensor, ...]:
+        """What is known of the horizon, as inputs of the model; none where nothing is."""
+        return self.ahead.tensors if self.ahead else ()
 
     def __len__(self) -> int:
         return len(self.history_BT)

@@ -70,7 +70,7 @@ def select_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     """
     target, header, dates = target_of(data), csv.header, date_columns(csv, data)
     ids = [] if data.id_column is None else [data.id_column]
-    left_out = {*dates, *ids, *data.exclude, *([""] if header.count("") > 1 else [])}
+    left_out = {*dates, *ids, *data.exclude, *data.future_columns, *([""] if header.count("") > 1 else [])}
     values = [name for name in header if name not in left_out]
     if len(header) > 1:
         _match_dataset(csv, data, values)
@@ -78,7 +78,14 @@ def select_columns(csv: CsvFormat, data: DataConfig) -> tuple[str, ...]:
     _require(csv, ids, "id column", "--id-column")
     _require(csv, data.columns, "column", "--columns")
     _require(csv, data.exclude, "column", "--exclude")
+    _require(csv, data.future_columns, "column", "--future-columns")
     _require(csv, [target], "target column", "--target")
+    if target in data.future_columns or (both := set(data.columns) & set(data.future_columns)):
+        what = f"the target '{target}'" if target in data.future_columns else f"'{min(both)}'"
+        raise DataError(
+            f"{what} is named as known ahead (--future-columns), but it is forecast",
+            "a column is either forecast or known; leave it out of one",
+        )
     if data.columns and target not in data.columns:
         raise DataError(
             f"the target '{target}' is not among the columns to use: {quoted(data.columns)}",

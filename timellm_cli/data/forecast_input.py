@@ -113,6 +113,8 @@ def split_panel(rows: Rows) -> Iterator[tuple[str, Rows]]:
 
 def continue_panel(rows: Rows, config: Config, columns: tuple[str, ...], cadence: str) -> list[ForecastInput] | None:
     """What `continue_rows` gives for each series, in one go; None where one of them has to be looked at alone."""
+    if config.data.future_columns:  # a series may end in rows that only say what is known ahead
+        return None
     learned = _learned_cadence(cadence, rows, config.data.closed_on)
     if isinstance(learned, Every):
         learned = replace(learned, anchor=rows.stamps[0])
@@ -148,12 +150,12 @@ def _order_of(rows: Rows, columns: tuple[str, ...]) -> tuple[str, ...]:
 
 def continue_rows(rows: Rows, config: Config, columns: tuple[str, ...], cadence: str, at: str | None) -> ForecastInput:
     """As `read_input`, of rows that `read_known_rows` has read."""
-    stop = len(rows.stamps) if at is None else _find_row(rows, at) + 1
+    stop = _end_of_history(rows, config.data) if at is None else _find_row(rows, at) + 1
     learned = _learned_cadence(cadence, rows, config.data.closed_on)
     table = _read_history(rows, stop, config, at, learned).select(columns)
     notes = list(table.notes)
     csv, data = rows.csv, config.data
-    known = (*date_columns(csv, data), data.id_column, *columns)
+    known = (*date_columns(csv, data), data.id_column, *columns, *data.future_columns)
     if not data.is_wide and (extra := [column for column in csv.header if column not in known]):
         notes.append(f"columns that the checkpoint does not know are ignored: {', '.join(extra)}")
     return ForecastInput(
@@ -162,6 +164,14 @@ def continue_rows(rows: Rows, config: Config, columns: tuple[str, ...], cadence:
         order=_order_of(rows, columns),
         notes=tuple(notes),
     )
+
+
+def _end_of_history(rows: Rows, data: DataConfig) -> int:
+    """The row after the last one to read: rows at the end without a value only say what is known of the steps ahead."""
+    if not data.future_columns:
+        return len(rows.stamps)
+    has_value = rows.frame.select(~pl.all_horizontal(pl.all().is_null())).to_series().arg_true()
+    return int(has_value[-1]) + 1 if len(has_value) else len(rows.stamps)
 
 
 def _learned_cadence(text: str, rows: Rows, closed_on: str | None) -> Cadence:

@@ -47,7 +47,8 @@ def settle(settings: Settings, *, strict: bool = True) -> Settings:
         return settings
     try:
         csv = open_csv(data_files(data.path)[0], None, data)
-        names = {f"data.{key}": whole_names(getattr(data, key), csv.header) for key in ("columns", "exclude")}
+        lists = ("columns", "exclude", "future_columns")
+        names = {f"data.{key}": whole_names(getattr(data, key), csv.header) for key in lists}
         settings = replace(settings, config=settings.config.with_values(names))
         data = settings.config.data
         sample = _Sample(csv, data)
@@ -78,7 +79,8 @@ class _Sample:
         self.data = data
         with csv.rows() as lines:
             rows = [cells for _, cells in islice(lines, 1, 1 + SAMPLE_ROWS)]
-        left_out = {name for name in csv.header if csv.header.count(name) > 1} | {*data.exclude, data.id_column}
+        left_out = {name for name in csv.header if csv.header.count(name) > 1}
+        left_out |= {*data.exclude, *data.future_columns, *([data.id_column] if data.id_column else [])}
         self.columns = {
             name: [text for cells in rows if place < len(cells) and (text := cells[place].strip())]
             for place, name in enumerate(csv.header)

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from timellm_cli.config import Config, WindowConfig
 from timellm_cli.counts import count_windows
+from timellm_cli.data.ahead import AheadRows, read_ahead
 from timellm_cli.data.batch import Batch
+from timellm_cli.data.day_axis import Clock
 from timellm_cli.data.read_table import read_table
 from timellm_cli.data.scale import Scaler, require_computable
 from timellm_cli.data.table import Table, constant_columns
@@ -42,11 +44,13 @@ class WindowDataset:
         fill: str = "none",
         zero_C: Tensor | None = None,
         names: tuple[str, ...] = (),
+        ahead: AheadRows | None = None,
     ) -> None:
         """`spans` are the rows of the split in each series; the last `columns` columns are used. `zero_C` is the raw 0
-        of each channel of the table.
+        of each channel of the table. `ahead` is what is known of the rows.
         """
         self.values_KV, self.window, self.stride, self.fill, self.names = values_KV, window, stride, fill, names
+        self.ahead = ahead
         count, (all_columns, total) = len(series.ids), values_KV.shape
         self.channels = count * columns
         self.first_channel = count * (all_columns - columns)
@@ -96,7 +100,11 @@ class WindowDataset:
         history_BT = self._flat_V.unfold(0, seq_len, 1)[first_B]
         future_BH = self._flat_V.unfold(0, pred_len, 1)[first_B + seq_len]
         names = tuple(self.names[channel] for channel in channel_B.tolist()) if self.names else ()
-        batch = Batch(history_BT, future_BH, channel_B, self._row_C[position_B] + moved_B, series=names)
+        row_B, ahead = self._row_C[position_B] + moved_B, None
+        if self.ahead is not None:
+            place_B = first_B % self.values_KV.shape[1]
+            ahead = self.ahead.batch(row_B, place_B, channel_B, seq_len, pred_len)
+        batch = Batch(history_BT, future_BH, channel_B, row_B, series=names, ahead=ahead)
         if not self.has_gaps:
             return batch
         history_BT = fill_histories(history_BT, self.fill, self.zero_C[channel_B])
@@ -109,7 +117,8 @@ class ForecastData:
 
     `values_KV` are the values of all series, one after the other, a column (K) at a time: standardised, in float32, NaN
     where there is none. The raw ones are freed: the frame of `table` is empty. `warnings` are the notes on the table
-    and on the training rows. `identity` says which rows these are, by split.
+    and on the training rows. `identity` says which rows these are, by split; `ahead` what is known of the steps
+    ahead.
     """
 
     table: Table
@@ -119,6 +128,7 @@ class ForecastData:
     config: Config
     warnings: tuple[str, ...]
     identity: dict[str, RowsIdentity]
+    ahead: AheadRows | None = None
 
     @property
     def scored_columns(self) -> int:
@@ -145,7 +155,7 @@ class ForecastData:
         spans = [one[split] for one in self.spans]
         return WindowDataset(
             self.values_KV, self.table.series, spans, columns, self.config.window, data.window_stride, data.fill,
-            zero_C, names,
+            zero_C, names, self.ahead,
         )  # fmt: skip
 
 
@@ -154,12 +164,13 @@ def load_data(
     scaler: Scaler | None = None,
     columns: tuple[str, ...] | None = None,
     ids: Sequence[str] | None = None,
+    clock: Clock | None = None,
 ) -> ForecastData:
     """Read, split and standardise the CSV of a configuration.
 
-    `scaler`, `columns` and the series' `ids` are a checkpoint's, in the same order; a series that the checkpoint does
-    not know has a scaler of its own. Raises DataError for a file that cannot be used, is too short or holds values too
-    large to compute with, ConfigError for an unknown dataset.
+    `scaler`, `columns`, the series' `ids` and the `clock` are a checkpoint's, in the same order; a series that the
+    checkpoint does not know has a scaler of its own. Raises DataError for a file that cannot be used, is too short or
+    holds values too large to compute with, ConfigError for an unknown dataset.
     """
     data = config.data if columns is None else config.data.model_copy(update={"columns": columns})
     path = data_path(data)
@@ -168,6 +179,7 @@ def load_data(
     table = read_table(path, data)
     if columns is not None:
         table = table.select(columns)
+    ahead = read_ahead(table, config, clock, in_training=scaler is None)
     series = table.series
     spans = split_series(series, known_dataset(data), data, config.window)
     parts = [
@@ -179,11 +191,12 @@ def load_data(
     elif ids is not None and tuple(ids) != series.ids:
         scaler = Scaler.fit(table.frame, parts).with_known(scaler, table.columns, series.ids, ids)
     warnings = (*table.notes, *_warn(table, parts), *note_on_short(series, spans, config.window))
+    warnings += ahead.notes if ahead else ()
     identity = identify(table.stamps, table.frame, series, spans)
     raw = table.frame.get_columns()
     table = replace(table, frame=table.frame.clear())
     values_KV = _standardise(raw, series, scaler, str(path))
-    return ForecastData(table, scaler, tuple(spans), values_KV, config, warnings, identity)
+    return ForecastData(table, scaler, tuple(spans), values_KV, config, warnings, identity, ahead)
 
 
 def _rows_to_fit(spans: Spans, offset: int, rows: int, window: WindowConfig) -> Span:

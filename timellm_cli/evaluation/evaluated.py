@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from timellm_cli.config import Config
+from timellm_cli.data.day_axis import Clock
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import Coverage, mean_coverage
 from timellm_cli.evaluation.baselines import Baseline
+from timellm_cli.evaluation.day_errors import DayErrors
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.metrics import Metrics, mean_metrics, metrics_of_channels
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors, Scores, mean_scores, parts_of
@@ -29,10 +31,11 @@ class Evaluated:
 
     `config`, `columns`, `ids`, `scaler`, `cadence` and `rows` are those of its training; the scaler's channels are each
     column of every series (`ids`). `training_id` is the same in every file of one training, `stage` says which of its
-    weights these are, after `epoch` epochs (None where that is not known). `data` is what it is scored on, with the
-    configuration for this machine. `coverage` is empty where the bands do not apply.
-    `training_log` is the content of metrics.jsonl, empty if the file is not beside the checkpoint. Where the folds of a
-    backtest are joined, `folds` are these, in their order, and the rest is that of the first with joined scores.
+    weights these are, after `epoch` epochs (None where that is not known). `clock` is that of its day map. `data` is
+    what it is scored on, with the configuration for this machine. `coverage` is empty where the bands do not apply.
+    `day_errors` are there where one of several models knows something ahead. `training_log` is the content of
+    metrics.jsonl, empty if the file is not beside the checkpoint. Where the folds of a backtest are joined, `folds` are
+    these, in their order, and the rest is that of the first with joined scores.
     """
 
     name: str
@@ -47,10 +50,12 @@ class Evaluated:
     stage: str = "best"
     llm_fingerprint: str = ""
     epoch: int | None = None
+    clock: Clock | None = None
     data: ForecastData = field(init=False)
     scores: Scores = field(init=False)
     coverage: tuple[Coverage, ...] = ()
     examples: tuple[Example, ...] = ()
+    day_errors: DayErrors | None = None
     training_log: list[dict[str, Any]] = field(default_factory=list)
     folds: "tuple[Evaluated, ...]" = ()
 

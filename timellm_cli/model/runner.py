@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timellm_cli.data.batch import Batch, PromptTokens
+from timellm_cli.data.ahead import AheadOfChannels, LearnedDays
+from timellm_cli.data.batch import AheadBatch, Batch, PromptTokens
 from timellm_cli.data.scale import Floats
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import NO_LLM
@@ -32,7 +33,8 @@ class Runner:
     """A loaded model with what is needed to run it. Calling it forecasts a batch.
 
     `captures`: calls are recorded as CUDA graphs. `matmul_precision` is that of the trained parts' float32 products
-    ("high" allows TF32); it is set at every call, so it does not depend on which model was loaded last.
+    ("high" allows TF32); it is set at every call, so it does not depend on which model was loaded last. `days` is set
+    with a day map.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Runner:
     ) -> None:
         self.model, self.encoder, self.device = model, encoder, device
         self.captures, self.matmul_precision, self.llm_fingerprint = captures, matmul_precision, llm_fingerprint
+        self.days: LearnedDays | None = None
         self._forecast = ModelCall(self, self._forward, fill_short_batches=True)
 
     @property
@@ -66,7 +69,7 @@ class Runner:
         """
         self.model.eval()
         batch = batch if batch.prompt else self.encode(batch)
-        pieces = self._forecast(batch, (batch.history_BT,))
+        pieces = self._forecast(batch, (batch.history_BT, *batch.ahead_tensors))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def roll_forward(
@@ -76,12 +79,14 @@ class Runner:
         batch_size: int = 32,
         *,
         names: Sequence[str] = (),
+        ahead: AheadOfChannels | None = None,
         capture: bool = True,
         on_batch: Callable[[int], None] = lambda _: None,
     ) -> Floats:
         """Forecast `steps` rows, steps x C, after the last `seq_len` rows, all standardised.
 
-        `names` (C) are those of the channels, for the prompts. `on_batch` is called with the channels of each batch.
+        `names` (C) are those of the channels, for the prompts; `ahead` is what is known of the steps. `on_batch` is
+        called with the channels of each batch.
         Each channel is forecast from itself, `batch_size` channels at a time, which changes no figure. Beyond
         `pred_len` the model reads its own forecasts as history. Without `capture` no CUDA graph is recorded, which is
         faster for a few calls.
@@ -96,14 +101,16 @@ class Runner:
                 for start in range(0, len(known_CT), batch_size):
                     part = slice(start, start + batch_size)
                     history_BT = known_CT[part, -window.seq_len :].contiguous()
-                    forecasts.append(self(_without_future(history_BT, tuple(names[part]))).cpu())
+                    moved = known_CT.shape[1] - window.seq_len
+                    known = ahead.batch(part, moved, window.seq_len, window.pred_len) if ahead else None
+                    forecasts.append(self(_without_future(history_BT, tuple(names[part]), known)).cpu())
                     on_batch(len(history_BT))
                 known_CT = torch.cat([known_CT, torch.cat(forecasts)], dim=1)
         return known_CT[:, window.seq_len : window.seq_len + steps].T.double().numpy()
 
-    def _forward(self, prompt: PromptTokens, history_BT: Tensor) -> Tensor:
+    def _forward(self, prompt: PromptTokens, history_BT: Tensor, *ahead: Tensor) -> Tensor:
         with torch.no_grad():
-            forecast_BH: Tensor = self.model(history_BT, prompt)
+            forecast_BH: Tensor = self.model(history_BT, prompt, None, *ahead)
             return forecast_BH
 
 
@@ -189,9 +196,9 @@ def _fill_up(tensor: Tensor, rows: int) -> Tensor:
     return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])]) if missing else tensor
 
 
-def _without_future(history_BT: Tensor, names: tuple[str, ...]) -> Batch:
+def _without_future(history_BT: Tensor, names: tuple[str, ...], ahead: AheadBatch | None) -> Batch:
     unknown_B = torch.zeros(len(history_BT), dtype=torch.int64)
-    return Batch(history_BT, history_BT.new_zeros(len(history_BT), 0), unknown_B, unknown_B, series=names)
+    return Batch(history_BT, history_BT.new_zeros(len(history_BT), 0), unknown_B, unknown_B, series=names, ahead=ahead)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -25,6 +25,7 @@ from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.counts import count_patches
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
+from timellm_cli.model.day_map import DayMap
 from timellm_cli.model.dropout import EMBEDDING, HEAD, attend, drop
 
 EPSILON = 1e-5
@@ -266,11 +267,7 @@ class TimeLLM(nn.Module):
     llm: Any
 
     def __init__(
-        self,
-        window: WindowConfig,
-        model: ModelConfig,
-        llm: Any,
-        prototypes: VocabularyPrototypes | FreePrototypes,
+        self, window: WindowConfig, model: ModelConfig, llm: Any, prototypes: VocabularyPrototypes | FreePrototypes
     ) -> None:
         super().__init__()
         self.window, self.model = window, model
@@ -280,6 +277,7 @@ class TimeLLM(nn.Module):
         self.reprogramming = Reprogramming(model.d_model, llm.hidden_size, model.n_heads, model.d_ff, model.dropout)
         self.llm = llm
         self.head = ForecastHead(model.d_ff, self.patch_nums, window.pred_len, model.dropout)
+        self.day_map: DayMap | None = None
         self.shortcut = None
         if model.shortcut != "none":
             fitted = model.shortcut == "fitted"
@@ -293,12 +291,18 @@ class TimeLLM(nn.Module):
         for weight in self.head.parameters():
             weight.zero_()
 
-    def forward(self, history_BT: Tensor, prompt: PromptTokens, key_B: Tensor | None = None) -> Tensor:
-        """Standardised history, B x T, to standardised forecast, B x H, both float32.
+    def forward(self, history_BT: Tensor, prompt: PromptTokens, key_B: Tensor | None = None, *ahead: Tensor) -> Tensor:
+        """Standardised history, B x T, to standardised forecast, B x H, float32. `ahead`: an `AheadBatch`'s tensors."""
+        numeric_BH, added_BH = self.parts(history_BT, prompt, key_B, *ahead)
+        return numeric_BH if added_BH is None else numeric_BH + added_BH
 
-        In training, `key_B` are the samples' keys for dropout (`dropout.make_keys`); without them torch draws.
-        The trained parts compute in float32 (on a GPU beside an LLM in 16 bits: in TF32) and the LLM in its own format,
-        in training and in evaluation. An autocast around the model changes nothing.
+    def parts(
+        self, history_BT: Tensor, prompt: PromptTokens, key_B: Tensor | None, *ahead: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the numeric model forecasts, and what the day map adds to it, both B x H, standardised.
+
+        In training, `key_B` are keys for dropout (`dropout.make_keys`), else torch draws. The trained parts compute in
+        float32 (on a GPU beside an LLM in 16 bits: in TF32), the LLM in its own format. An autocast changes nothing.
         """
         with torch.autocast(history_BT.device.type, enabled=False):
             scaled_BT, moments = normalise(history_BT)
@@ -308,7 +312,8 @@ class TimeLLM(nn.Module):
             scaled_BH = self.head(hidden_BPE, key_B)
             if self.shortcut is not None:
                 scaled_BH = scaled_BH + self.shortcut(scaled_BT)
-            return moments.restore(scaled_BH)
+            added_BH = self.day_map(scaled_BT, *ahead) * moments.std_B1 if self.day_map is not None else None
+            return moments.restore(scaled_BH), added_BH
 
     def trainable_weights(self) -> dict[str, nn.Parameter]:
         """The trained weights by name. The LLM's are not among them."""
@@ -341,4 +346,4 @@ class TimeLLM(nn.Module):
         weights: dict[str, Tensor] = dict(self.trainable_weights())
         if self.shortcut is not None and self.shortcut.fitted_HT is not None:
             weights["shortcut.fitted_HT"] = self.shortcut.fitted_HT
-        return weights
+        return weights | (self.day_map.fixed() if self.day_map is not None else {})

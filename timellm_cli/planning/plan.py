@@ -17,6 +17,7 @@ from timellm_cli.errors import ConfigError, DataError, TimellmError, did_you_mea
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.code_path import CodePath, find_code_path
+from timellm_cli.planning.days_ahead import DaysAhead, look_ahead
 from timellm_cli.planning.duration import EpochTime, epoch_time
 from timellm_cli.planning.hardware import Card, Machine, recognise
 from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
@@ -72,8 +73,9 @@ class Plan:
     """A run before it starts. `config` is resolved for the hardware that is planned for.
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
-    where a GPU is planned for that is not here. `time` is None without a card whose speed is known.
-    `savings` are there where the run does not fit, or was to be explained, and a budget is known.
+    where a GPU is planned for that is not here. `time` is None without a card whose speed is known. `ahead` is what is
+    known of the days ahead. `savings` are there where the run does not fit, or was to be explained, and a budget is
+    known.
     """
 
     config: Config
@@ -88,6 +90,7 @@ class Plan:
     time: EpochTime | None
     savings: tuple[Saving, ...]
     checks: tuple[Check, ...]
+    ahead: DaysAhead | None = None
 
     @property
     def ready(self) -> bool:
@@ -143,6 +146,7 @@ def make_plan(
         cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len) if also_cpu else None,
         time=_estimate_time(planned, planned_for, shape, prompt, counts) if sized else None,
         savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
+        ahead=look_ahead(data.table, config),
         checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
     )
 

@@ -5,7 +5,7 @@ without being imported. Every verb that computes starts with `resolve_here`.
 import importlib.util
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from timellm_cli.config import Config, LLMConfig
@@ -69,6 +69,9 @@ def check_readiness(
     """
     shape = look_up_llm(config.llm.name)
     checks = [_check_data(config), _check_llm(config, loads_next), _check_gpu(config, machine)]
+    if (reader := config.text_llm) is not None and reader != config.llm.name:
+        reading = config.with_values({"llm.name": reader, "llm.quantization": "none"})
+        checks.append(replace(_check_llm(reading, loads_next=True), name="text LLM"))
     if reason := _reason_for_bitsandbytes(config):
         checks.append(_check_bitsandbytes(reason))
     checks += _check_kernels(config, machine)

@@ -32,6 +32,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `savings`: with --explain, or where the run does not fit: `flags`, `before`, `total`, `fits`, `largest_batch`,
       `time` of a sample as a multiple of what it takes without the change, and `same_model`
     - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
+    - `ahead`: what is known of the days ahead, or null: `columns`, `reader`, `lines`, `distinct`, `special_days` (by
+      split: days, and those with an event), `shown` (the text of the next days), `notes`
     - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
     """
     return {**_counts(plan), **_estimates(plan)}
@@ -94,6 +96,7 @@ def _estimates(plan: Plan) -> dict[str, Any]:
         "cpu_memory": _memory(plan.cpu_memory) if plan.cpu_memory else None,
         "time": vars(plan.time) if plan.time else None,
         "savings": [vars(saving) for saving in plan.savings],
+        "ahead": None if plan.ahead is None else vars(plan.ahead),
         "ready": plan.ready,
         "checks": [vars(check) for check in plan.checks],
     }

@@ -9,7 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.errors import listed
 from timellm_cli.llm_files import NO_LLM, find_llm
+from timellm_cli.planning.days_ahead import DaysAhead
 from timellm_cli.planning.experts import has_experts
 from timellm_cli.planning.llm_shape import look_up_keys
 from timellm_cli.planning.memory_bill import Memory, Saving
@@ -51,6 +53,10 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     yield section(f"Data: {plan.data.rows:,} rows{series}, {source}", _data_table(plan))
     if plan.data.notes:
         yield Padding(Text("\n".join(f"note: {note}" for note in plan.data.notes)), (0, 0, 0, 1))
+    if plan.ahead:
+        yield section("Known of the days ahead", _facts(_ahead_rows(plan.ahead)))
+        if plan.ahead.notes:
+            yield Padding(Text("\n".join(f"note: {note}" for note in plan.ahead.notes)), (0, 0, 0, 1))
     yield section("Training", _facts(_training_rows(plan)))
     yield section("Tokens", _facts(_token_rows(plan)))
     yield section(_llm_title(plan), _facts(_llm_rows(plan)))
@@ -64,6 +70,27 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     else:
         yield section("Memory", Text(" not known, since the LLM's size is not counted; so there is no verdict"))
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
+
+
+def _ahead_rows(ahead: DaysAhead) -> Iterator[Row]:
+    if ahead.columns:
+        yield "columns", f"{len(ahead.columns):,}", f"known for the steps ahead: {listed(ahead.columns, 6)}"
+    if not ahead.reader:
+        return
+    if ahead.special_days is None:
+        yield "lines", "-", f"of text, read by {ahead.reader}; the data file is not here"
+        return
+    yield "lines", f"{ahead.lines:,}", "of text, one for each day (or step, where steps are longer)"
+    yield "distinct", f"{ahead.distinct:,}", f"different ones, each read once by {ahead.reader}"
+    for split, (days, special) in ahead.special_days.items():
+        yield f"{split} days", f"{special:,}", f"of {days:,} have an event or a holiday"
+
+
+def shown_lines(plan: Plan) -> Group:
+    """The text of the days after the table."""
+    assert plan.ahead is not None
+    lines = "\n".join(plan.ahead.shown) or "none: there is no text, or the data file is not here"
+    return section("Text of the days after the last row", Text(lines))
 
 
 def _data_table(plan: Plan) -> Table:

@@ -10,6 +10,7 @@ from rich.text import Text
 from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
+from timellm_cli.report.arms_table import render_arms
 from timellm_cli.report.metric_tables import optional_figure, render_folds, render_metrics, render_spaced
 from timellm_cli.report.tables import describe_samples, titled_table
 from timellm_cli.units import format_change, format_count, format_figure
@@ -35,6 +36,8 @@ def render(leaderboard: Leaderboard, with_metrics: bool = False) -> Iterator[Ren
         yield render_folds(leaderboard)
     if leaderboard.spaced:
         yield from render_spaced(leaderboard.spaced)
+    if leaderboard.arms:
+        yield render_arms(leaderboard.arms)
     for verdict in leaderboard.verdicts:
         yield Text(str(verdict))
     for entry in leaderboard.models:

@@ -20,12 +20,15 @@ from torch import Tensor
 
 from timellm_cli import __version__
 from timellm_cli.config import Config
+from timellm_cli.data.ahead import LearnedDays
 from timellm_cli.data.cadence import parse_cadence, to_text
+from timellm_cli.data.day_axis import DAY, MOST_SLOTS, Clock
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError
 from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.files import disk_faults_of, replacing
+from timellm_cli.model.day_reader import put_back_day_map
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner
 from timellm_cli.splits import SPLITS, RowsIdentity
@@ -33,7 +36,7 @@ from timellm_cli.training.run_directory import nearby_checkpoints, require_check
 from timellm_cli.training.state import RunState, TrainingState
 
 FORMAT = "timellm checkpoint"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Checkpoint:
     the first column first. `cadence` is the text of one
     (`data/cadence.py`). `date_format` says how the trained file writes its timestamps, `rows` which rows each split
     had. `training_id` is the same in every file of one training, resumed or not; empty for imported weights.
-    `intervals` are there where these very weights were scored on the validation windows.
+    `intervals` are there where these very weights were scored on the validation windows, `days` with a day map.
     """
 
     weights: dict[str, Tensor]
@@ -61,6 +64,7 @@ class Checkpoint:
     version: str = __version__
     training: TrainingState | None = field(default=None, repr=False)
     intervals: Intervals | None = field(default=None, repr=False)
+    days: LearnedDays | None = None
 
     @property
     def stage(self) -> str:
@@ -102,7 +106,13 @@ class Checkpoint:
             training_id=training_id,
             training=training,
             intervals=intervals,
+            days=runner.days,
         )
+
+
+def clock_of(checkpoint: Checkpoint | None) -> Clock | None:
+    """How the day map of a checkpoint cuts the day; None without one."""
+    return checkpoint.days.clock if checkpoint and checkpoint.days else None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -153,6 +163,9 @@ def load_runner(
             f"{runner.llm_fingerprint}, but the checkpoint was trained with {checkpoint.llm_fingerprint}",
             "put the same LLM files back; the trained weights mean nothing to another LLM",
         )
+    if checkpoint.days is not None:
+        shapes = {name: weight.shape for name, weight in checkpoint.weights.items()}
+        put_back_day_map(runner, checkpoint.days, shapes, config)
     runner.model.load_own_state(checkpoint.weights)
     return runner
 
@@ -178,6 +191,7 @@ def _to_plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "llm_fingerprint": checkpoint.llm_fingerprint,
         "training_id": checkpoint.training_id,
         "training": training and {"run": asdict(training.run), "step": training.step, "random": training.random},
+        "days": checkpoint.days and {**asdict(checkpoint.days), "facts": list(checkpoint.days.facts)},
         "intervals": bands and {**vars(bands), **_tensors_of(bands)},
     }
 
@@ -248,6 +262,16 @@ def _rows_from(plain: Mapping[str, Any]) -> RowsIdentity:
     return RowsIdentity(plain["rows"], *(_text(plain, key) for key in ("first", "last", "digest")))
 
 
+def _days_from(plain: Mapping[str, Any]) -> LearnedDays:
+    """Raises TypeError or ValueError where the clock is none, or a fact no text."""
+    unit, first, facts = plain["clock"]["unit"], plain["clock"]["first"], plain["facts"]
+    if type(unit) is not int or type(first) is not int or not 0 <= first < unit or DAY % unit:
+        raise ValueError(f"a day cut into parts of {unit} microseconds from {first} on")
+    if DAY // unit > MOST_SLOTS or not all(isinstance(fact, str) for fact in facts):
+        raise ValueError(f"a day of {DAY // unit} parts, or a fact that is no text")
+    return LearnedDays(Clock(unit, first), tuple(facts), _text(plain, "fingerprint"), _text(plain, "digest"))
+
+
 def _training_from(plain: Mapping[str, Any]) -> TrainingState:
     """Raises KeyError or TypeError where something is missing or unknown."""
     return TrainingState(RunState(**plain["run"]), dict(plain["step"]), dict(plain["random"]))
@@ -280,6 +304,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Checkpoint:
             llm_fingerprint=_text(plain, "llm_fingerprint"),
             training_id=_text(plain, "training_id"),
             version=_text(plain, "version"),
+            days=None if plain["days"] is None else _days_from(plain["days"]),
             training=None if plain["training"] is None else _training_from(plain["training"]),
             intervals=None if bands is None else _intervals_from(bands, plain["columns"], config.window.pred_len),
         )

@@ -118,5 +118,6 @@ def _next_pinned(batches: Iterator[Batch]) -> Batch | None:
         history_BT=batch.history_BT.pin_memory(),
         future_BH=batch.future_BH.pin_memory(),
         known_BH=None if batch.known_BH is None else batch.known_BH.pin_memory(),
+        ahead=batch.ahead.pinned() if batch.ahead else None,
         prompt=replace(prompt, ids_BK=prompt.ids_BK.pin_memory(), mask_BK=prompt.mask_BK.pin_memory()),
     )

@@ -31,6 +31,8 @@ FREE = (
     "hardware.prepared",
     "llm.implementation",
     "llm.name",
+    "ahead.events",
+    "ahead.llm",
 )
 """Keys that may change when a run continues. Data and LLM may have moved: rows and fingerprint are compared."""
 
@@ -111,6 +113,12 @@ def require_same_data(data: ForecastData, checkpoint: Checkpoint) -> None:
             f"the run was trained on the columns {', '.join(checkpoint.columns)}, "
             f"but '{path}' has {', '.join(columns)}",
             "put the file back that the run was started with",
+        )
+    known, now = checkpoint.days, data.ahead
+    if known is not None and now is not None and known.digest != now.digest:
+        raise DataError(
+            "the text of the days, or the columns known ahead, are not those the run was started with",
+            "put the file of events and the table back, or start a new run with another --run-name",
         )
     if different := list(differences(checkpoint.rows, data.identity)):
         raise DataError(

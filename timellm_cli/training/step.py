@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import TrainConfig
-from timellm_cli.data.batch import Batch, PromptTokens
+from timellm_cli.data.batch import AheadBatch, Batch, PromptTokens
 from timellm_cli.model.dropout import make_keys
 from timellm_cli.model.runner import ModelCall, Runner
 from timellm_cli.model.time_llm import normalise
@@ -143,22 +143,37 @@ class TrainingStep:
         """The loss, then for each sample whether its error is not finite (1) or is (0): 1 + B numbers.
 
         The loss is in standardised units, whatever units are minimised. The share of its gradient is added to the
-        weights' gradients.
+        weights' gradients. `others` are the tensors of what is known ahead, the weights of targets, if any are
+        absent, the offset, if the loss needs one, and the share.
+
+        The numeric model is trained as if it were alone, and the day map on what it leaves over: so the numeric model
+        learns the same whatever the map reads.
         """
-        *weight_BH, share = others
-        forecast_BH = self._runner.model(history_BT, prompt, key_B)
-        if self._offset_C is None:
-            loss = minimised = self._mean_loss(forecast_BH, future_BH, *weight_BH)
-        else:
-            offset_B1 = weight_BH.pop()[:, None]
-            loss = minimised = self._mean_loss(forecast_BH + offset_B1, future_BH + offset_B1, *weight_BH)
-        if self._in_window_units:
-            unit_B1 = normalise(history_BT)[1].std_B1.clamp_min(_LEAST_DEVIATION)
-            minimised = self._mean_loss(forecast_BH / unit_B1, future_BH / unit_B1, *weight_BH)
+        share, count = others[-1], 0 if self._runner.model.day_map is None else len(AheadBatch.__dataclass_fields__)
+        ahead, weight_BH = others[:count], list(others[count:-1])
+        numeric_BH, added_BH = self._runner.model.parts(history_BT, prompt, key_B, *ahead)
+        forecast_BH = numeric_BH if added_BH is None else numeric_BH.detach() + added_BH
+        offset_B1 = None if self._offset_C is None else weight_BH.pop()[:, None]
+        loss, minimised = self._losses(forecast_BH, history_BT, future_BH, offset_B1, *weight_BH)
+        if added_BH is not None:
+            minimised = minimised + self._losses(numeric_BH, history_BT, future_BH, offset_B1, *weight_BH)[1]
         self._scaler.scale(minimised * share).backward()
         with torch.no_grad():
             faulty_B = (~(forecast_BH - future_BH).isfinite().all(dim=1)).to(loss.dtype)
             return torch.cat([loss.unsqueeze(0), faulty_B])
+
+    def _losses(
+        self, forecast_BH: Tensor, history_BT: Tensor, future_BH: Tensor, offset_B1: Tensor | None, *weight_BH: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss in standardised units, and what is minimised."""
+        if offset_B1 is None:
+            loss = self._mean_loss(forecast_BH, future_BH, *weight_BH)
+        else:
+            loss = self._mean_loss(forecast_BH + offset_B1, future_BH + offset_B1, *weight_BH)
+        if not self._in_window_units:
+            return loss, loss
+        unit_B1 = normalise(history_BT)[1].std_B1.clamp_min(_LEAST_DEVIATION)
+        return loss, self._mean_loss(forecast_BH / unit_B1, future_BH / unit_B1, *weight_BH)
 
     def _mean_loss(self, forecast_BH: Tensor, future_BH: Tensor, weight_BH: Tensor | None = None) -> Tensor:
         if weight_BH is None:
@@ -296,8 +311,8 @@ def _inputs(batch: Batch, key_B: Tensor, offset_C: Tensor | None = None) -> tupl
     """
     offset = () if offset_C is None else (offset_C.to(batch.future_BH)[batch.channel_B.to(batch.future_BH.device)],)
     if batch.known_BH is None:
-        return batch.history_BT, batch.future_BH, key_B, *offset
+        return batch.history_BT, batch.future_BH, key_B, *batch.ahead_tensors, *offset
     known_BH = batch.known_BH.to(batch.future_BH)
     share = batch.known_share
     weight_BH = known_BH / (known_BH.mean().clamp(min=1 / known_BH.numel()) if share is None else share)
-    return batch.history_BT, batch.future_BH.nan_to_num(0.0), key_B, weight_BH, *offset
+    return batch.history_BT, batch.future_BH.nan_to_num(0.0), key_B, *batch.ahead_tensors, weight_BH, *offset
