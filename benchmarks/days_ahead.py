@@ -1,7 +1,8 @@
 """Trains the five arms of the question what text about the days ahead is worth, and scores them together.
 
     python benchmarks/days_ahead.py metro-traffic|auckland-pedestrians-2019 [--pred-len 24] [--seeds 3] [--folds 1]
-        [--epochs 6] [--stride 1] [--weekday weekday|date] [--checkpoints FOLDER] [--arms ABCDE] [--json FILE]
+        [--epochs 6] [--stride 1] [--columns A,B] [--weekday weekday|date] [--checkpoints FOLDER] [--arms ABCDE]
+        [--json FILE]
 
 The numeric model is the same in all arms: a fitted shortcut without an LLM. A reads nothing; B columns of 0 and 1;
 C text, by SmolLM2-135M; D the text of other days; E the text by SmolLM2 with drawn weights. The verdict of
@@ -42,6 +43,8 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
     ]  # fmt: skip
     if options.folds > 1:
         common += ["--folds", str(options.folds)]
+    if options.columns:
+        common += ["--columns", options.columns, "--target", options.columns.split(",")[-1]]
     text = [*TEXT[options.dataset], "--weekday-text", options.weekday]
     found = {}
     for arm in options.arms:
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--weekday", choices=("weekday", "date"), default="weekday")
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--columns", help="Channels to use, separated by commas. Default: all.")
     parser.add_argument("--arms", default="ABCDE")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

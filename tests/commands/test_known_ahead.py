@@ -70,7 +70,9 @@ TEXT = ("--events=events.csv", "--exclude=sale")
 COLUMN = ("--future-columns=sale",)
 
 
-def test_text_and_columns_help_where_they_say_what_happens(cli: Cli, train: Train) -> None:
+def test_text_and_columns_help_where_they_say_what_happens(
+    cli: Cli, train: Train, tmp_path: Path, tiny_llm: Path
+) -> None:
     train("without", "--exclude=sale")
     train("text", *TEXT)
     train("facts", *TEXT, "--text-reader=columns")
@@ -85,8 +87,12 @@ def test_text_and_columns_help_where_they_say_what_happens(cli: Cli, train: Trai
     assert arms["days"] == {"all": 16, "event": 1, "ordinary": 15}
     about = [verdict["sentence"] for verdict in plain["verdicts"] if verdict["about"] == "days ahead"]
     assert about[0].startswith("The text of the days may have helped or not, which is open"), "one seed decides nothing"
-    shown = cli("eval", *files[:2]).stdout
+    shown = cli("eval", *files[:2], "--report", "page.html").stdout
     assert "what is known of the days ahead, MSE" in shown
+    assert f"text by {tiny_llm.name}" in " ".join(shown.split())
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "MSE by what is known of the days ahead" in page
+    assert "too few seeds or days" in page
 
 
 def test_the_numeric_model_is_the_same_whatever_the_day_map_reads(train: Train, tmp_path: Path) -> None:

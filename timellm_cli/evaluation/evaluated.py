@@ -196,6 +196,16 @@ def describe_llm(config: Config) -> str:
     return f"{drawn}{Path(llm.name).name}, {llm.layers} layer{'s' * (llm.layers != 1)}"
 
 
+def describe_ahead(config: Config) -> str:
+    """What a model knows of the days ahead, such as '; text by smollm2-135m'; empty where it knows nothing."""
+    known = [f"columns {', '.join(config.data.future_columns)}"] if config.data.future_columns else []
+    if config.ahead.has_text:
+        reader = "columns" if config.text_llm is None else Path(config.text_llm).name
+        drawn = "random " if config.ahead.llm_weights == "random" else ""
+        known.append(f"text{' of other days' if config.ahead.shuffle else ''} by {drawn}{reader}")
+    return "".join(f"; {one}" for one in known)
+
+
 def entry_of_model(name: str, seeds: Sequence[Evaluated]) -> LeaderboardEntry:
     """The mean errors over the seeds of a model."""
     config = seeds[0].config
@@ -211,7 +221,7 @@ def entry_of_model(name: str, seeds: Sequence[Evaluated]) -> LeaderboardEntry:
         )
         for seed in seeds
     )
-    explanation = f"{describe_llm(config)}, seq_len {config.window.seq_len}"
+    explanation = f"{describe_llm(config)}, seq_len {config.window.seq_len}{describe_ahead(config)}"
     if seeds[0].folds:
         explanation += f"; {len(seeds[0].folds)} folds joined"
     if len(runs) > 1:

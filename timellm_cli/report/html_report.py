@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from timellm_cli import __version__
 from timellm_cli.config import FIELDS
 from timellm_cli.errors import visible
+from timellm_cli.evaluation.arms import ARMS, PARTS
 from timellm_cli.evaluation.bands import USUAL_LEVELS
 from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry
 from timellm_cli.evaluation.leaderboard import Leaderboard
@@ -54,6 +55,8 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
         highest=_highest(leaderboard),
         horizon=horizon_chart(leaderboard),
         coverage=coverage_chart(leaderboard),
+        arm_names=ARMS,
+        part_names=PARTS,
         usual_coverage=[one for one in best.coverage if one.level in USUAL_LEVELS],
         examples=[(example, example_chart(example)) for example in shown.examples],
         examples_of=next(run for run in best.runs if run.path == str(shown.path)),
