@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from timellm_cli import __version__, completion
-from timellm_cli.console import guard_streams, quiet_stderr
+from timellm_cli.commands.start_processes import start_processes
+from timellm_cli.console import guard_streams, quiet_stderr, silence
 from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.options import (
@@ -23,6 +24,8 @@ from timellm_cli.options import (
     with_config_flags,
     with_file_and_config_flags,
 )
+from timellm_cli.processes.launch import is_launched
+from timellm_cli.processes.place import find_place
 from timellm_cli.profile_verbs import profiles_app
 from timellm_cli.settings import Settings
 from timellm_cli.small_verbs import add_small_verbs
@@ -73,6 +76,12 @@ def inspect_command(
         bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")
     ] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first sample.")] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Plan for so many processes, one a GPU, that share each batch.")
+    ] = 1,
+    network: Annotated[
+        str, typer.Option("--network", metavar="25Gbit", help="The slowest link between the processes.")
+    ] = "80Gbit",
 ) -> None:
     """Say what a run will be before it starts: samples, steps, tokens, memory, what is missing. Loads no weights."""
 
@@ -107,6 +116,10 @@ def train_command(
         int | None,
         typer.Option("--seeds", min=1, help="Train under so many seeds, one run each, and report mean and spread."),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="Share each batch out to so many processes, one a GPU; see the docs."),
+    ] = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes, errors alone.")] = False,
@@ -116,6 +129,10 @@ def train_command(
     ] = None,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
+    if processes is not None and not is_launched():
+        start_processes(processes, settings.config)
+    if not find_place().is_first:
+        silence()
     if start and (resume or seeds or settings.config.data.folds > 1):
         other = "resume" if resume else "seeds" if seeds else "folds"
         raise ConfigError(f"--from begins one training, and --{other} others", "give one of them")

@@ -37,6 +37,11 @@ err = VisibleConsole(stderr=True, markup=False, emoji=False, highlight=False)
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def silence() -> None:
+    """Print nothing more: another process of the same command does."""
+    out.quiet = err.quiet = True
+
+
 class Unfailing(io.RawIOBase):
     """A stream that drops what cannot be written: its reader is gone, or the disk is full. `fault` says why, once."""
 

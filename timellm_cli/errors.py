@@ -48,6 +48,14 @@ class ModelError(TimellmError):
     exit_code = ExitCode.MODEL
 
 
+class SaidElsewhere(TimellmError):
+    """What another process of the same command says for all: nothing is printed here."""
+
+    def __init__(self, exit_code: ExitCode = ExitCode.MODEL) -> None:
+        super().__init__("")
+        self.exit_code = exit_code
+
+
 class Interrupted(TimellmError):
     """Ctrl-C or SIGTERM. The work so far has been saved."""
 

@@ -1,5 +1,6 @@
 """How a command is declared and run: its module is loaded late, errors become exit codes. Light."""
 
+import os
 import shlex
 import sys
 import traceback
@@ -18,7 +19,8 @@ from timellm_cli import __version__
 from timellm_cli.console import doing, err, fault_of_results, out, print_lines, print_note, say
 from timellm_cli.data.open_csv import check_file
 from timellm_cli.datasets import csv_named, data_files, holds_several
-from timellm_cli.errors import ConfigError, ExitCode, as_users_error, visible
+from timellm_cli.errors import ConfigError, DataError, ExitCode, SaidElsewhere, as_users_error, visible
+from timellm_cli.processes.faults import report_fault
 from timellm_cli.settings import Settings
 from timellm_cli.training.run_directory import require_checkpoint
 
@@ -148,6 +150,19 @@ class Verb(_Helpful, TyperCommand):
 def _show(error: Exception) -> ExitCode:
     """Print an error and its hint; returns the exit code. What no user can mend is a bug, to be reported."""
     known = as_users_error(error)
+    if isinstance(known, SaidElsewhere):
+        return known.exit_code
+    text = (
+        f"{known.message}; {known.hint}" if known else f"bug of timellm {__version__}: {type(error).__name__}: {error}"
+    )
+    is_first = os.environ.get("RANK", "0") == "0"
+    if report_fault(text) and not is_first:
+        return known.exit_code if known else ExitCode.BUG
+    if not is_first:
+        if isinstance(known, ConfigError | DataError) and os.environ.get("LOCAL_RANK", "0") != "0":
+            return known.exit_code  # the first process of this machine finds it too
+        err.quiet = False
+        say(f"in process {os.environ['RANK']}:")
     if known is None:
         what, command = f"{type(error).__name__}: {error}", shlex.join(["timellm", "--debug", *sys.argv[1:]])
         say(f"error: this is a bug of timellm {__version__}; please report what this prints: {command} ({what})")

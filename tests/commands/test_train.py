@@ -188,11 +188,30 @@ def test_warnings_of_the_data_are_printed(cli: Cli, arguments: Arguments, small_
     assert first["step"] == 1
 
 
-def test_several_processes_are_refused_in_one_sentence(cli: Cli, tmp_path: Path) -> None:
-    finished = cli("train", "--profile", "quickstart", WORLD_SIZE="2", RANK="0")
+@pytest.mark.parametrize(
+    ("flags", "variables", "message"),
+    [
+        ((), {"WORLD_SIZE": "2", "RANK": "0"}, "2 processes were started (WORLD_SIZE), but LOCAL_RANK is '' here"),
+        (("--processes", "2"), {"WORLD_SIZE": "4"}, "--processes 2 starts processes, but 4 were started already"),
+        (("--processes", "3", "--batch-size", "2"), {}, "a batch of 2 samples cannot be shared by 3 processes"),
+        (("--processes", "2", "--device", "cuda"), {}, "--processes 2, but there are 0 cards here"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused_in_one_sentence(
+    cli: Cli, tmp_path: Path, flags: tuple[str, ...], variables: dict[str, str], message: str
+) -> None:
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    finished = cli("train", "--profile", "quickstart", *flags, **hidden, **variables)
     assert finished.returncode == 2
-    assert "2 processes were started (WORLD_SIZE), but timellm trains in one process" in finished.stderr
+    assert message in " ".join(finished.stderr.split())
     assert "Traceback" not in finished.stderr and not list(tmp_path.iterdir())
+
+
+def test_two_processes_leave_the_run_of_one(cli_process: Cli, arguments: Arguments, tmp_path: Path) -> None:
+    finished = cli_process(*arguments("--max-steps=3", "--processes=2"))
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count("Finished") == 1
+    assert (tmp_path / "checkpoints" / "run" / "best.pt").is_file()
 
 
 def test_a_run_continues_where_its_llm_has_moved_and_refuses_another_one(

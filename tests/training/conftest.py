@@ -17,6 +17,7 @@ from timellm_cli.model.runner import Runner
 from timellm_cli.model.time_llm import PatchEmbedding
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.planning.memory_bill import predict
+from timellm_cli.processes.group import Group
 from timellm_cli.training.checkpoint import load_checkpoint, load_runner
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loop import Trainer
@@ -82,8 +83,12 @@ def train(
     resume: Path | None = None,
     stop_at: int | None = None,
     stop_in_scoring: bool = False,
+    group: Group | None = None,
 ) -> Run:
-    """Train in this process. `stop_at` requests a stop during that step, `stop_in_scoring` during the first scoring."""
+    """Train in this process, or as one of a group.
+
+    `stop_at` requests a stop during that step, `stop_in_scoring` during the first scoring.
+    """
     directory = RunDirectory(config.run.directory / folder)
     directory.create()
     data = load_data(config)
@@ -100,7 +105,7 @@ def train(
             interruption.request()
 
     bill = predict(config, look_at_machine())
-    trainer = Trainer(config, data, runner, directory, interruption, on_scored, bill=bill)
+    trainer = Trainer(config, data, runner, directory, interruption, on_scored, bill=bill, group=group)
     if checkpoint:
         trainer.resume(checkpoint.training)
     run = Run(directory, runner)

@@ -9,13 +9,22 @@ from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.planning.hardware import Card, find_card, look_at_machine
 from timellm_cli.planning.plan import make_plan, parse_sweep, plan_swept
+from timellm_cli.planning.shared import USUAL_NETWORK
 from timellm_cli.report.inspect_json import plan_record
 from timellm_cli.report.inspect_tables import plan_tables, shown_lines, shown_prompt, sweep_record, sweep_table
 from timellm_cli.settings import Settings
 
 
 def run(
-    settings: Settings, *, card: str | None, swept: str | None, as_json: bool, explain: bool, show_prompt: bool
+    settings: Settings,
+    *,
+    card: str | None,
+    swept: str | None,
+    as_json: bool,
+    explain: bool,
+    show_prompt: bool,
+    processes: int = 1,
+    network: str = USUAL_NETWORK,
 ) -> None:
     """Plan the run and print it: as tables, as formulas in words, with a prompt, or as one JSON object.
 
@@ -31,11 +40,13 @@ def run(
     machine = look_at_machine()
     if swept is not None:
         key, values = parse_sweep(swept)
-        make = partial(make_plan, machine=machine, from_file=False, card=planned_for)
+        make = partial(
+            make_plan, machine=machine, from_file=False, card=planned_for, processes=processes, network=network
+        )
         lines = [plan_swept(settings.config, key, value, make) for value in values]
         print_json(sweep_record(key, lines)) if as_json else out.print(sweep_table(key, lines))
         return
-    plan = make_plan(settings.config, machine, show_prompt, planned_for, explain, settings.notes)
+    plan = make_plan(settings.config, machine, show_prompt, planned_for, explain, settings.notes, processes, network)
     if as_json:
         print_json(plan_record(plan))
         return

@@ -1,7 +1,6 @@
 """`timellm train`: from a configuration to a folder with checkpoints, metrics and curves."""
 
-import os
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ import torch
 from rich.text import Text
 
 from timellm_cli.commands.fetch import console_reporter
+from timellm_cli.commands.together import meet, start_alike
 from timellm_cli.commands.warm_start import ScalerChoice, choose_scaler
 from timellm_cli.config import Config
 from timellm_cli.console import doing, err, out, print_json, print_lines, print_note, say
@@ -19,7 +19,7 @@ from timellm_cli.data.guess import settle
 from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
-from timellm_cli.errors import ConfigError, DataError, Interrupted
+from timellm_cli.errors import ConfigError, DataError, ExitCode, Interrupted, ModelError, SaidElsewhere
 from timellm_cli.model.day_reader import add_day_map, read_days
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner, gpu_memory_errors
@@ -27,6 +27,9 @@ from timellm_cli.planning.automatic import scoring_batch
 from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.planning.memory_bill import predict
 from timellm_cli.planning.readiness import Check, require_ready, resolve_here
+from timellm_cli.planning.shared import part_of_batch, whole_batch
+from timellm_cli.processes.group import Group, ProcessLostError
+from timellm_cli.processes.place import find_place
 from timellm_cli.report.progress import memory_reader, watch
 from timellm_cli.report.trackers import Tracker, TrackerName, require_tracker
 from timellm_cli.report.train_summary import end_record, loading_line, print_end, print_start, quote
@@ -69,9 +72,33 @@ def run(
     it was before this process took any of its memory; by default it is looked at now. `shown` says what goes to stdout
     and to a tracker. Raises Interrupted once an interrupted run is saved.
     """
-    _require_one_process()
     if shown.report_to:
         require_tracker(shown.report_to)
+    place = find_place()
+    if place.size == 1:
+        return _run(settings, Group(), resume, offline, machine, start, scaler, shown)
+    group = meet(place, settings.config.hardware.device)
+    try:
+        return _run(settings, group, resume, offline, machine, start, scaler, shown)
+    except ProcessLostError as error:
+        if not place.is_first:
+            raise SaidElsewhere from None
+        raise ModelError(
+            f"one of the {place.size} processes has ended or does not answer, before training began: {error}",
+            "what the others print says why",
+        ) from None
+
+
+def _run(
+    settings: Settings,
+    group: Group,
+    resume: str | None,
+    offline: bool,
+    machine: Machine | None,
+    start: Path | None,
+    scaler: ScalerChoice,
+    shown: Shown,
+) -> RunFinished:
     path = find_checkpoint(resume, settings.config) if resume else None
     checkpoint = load_resumable(path) if path else None
     if resume:  # else it was done before anything heavy was imported
@@ -83,13 +110,16 @@ def run(
         settings = replace(settings, config=config)
 
     machine = machine or look_at_machine()
-    config, checks = resolve_here(config, machine, offline, console_reporter())
+    config, checks = _resolve(config, machine, offline, group)
     data = _load_data(config, checkpoint, checks, clock_of(checkpoint or source))
     require_ready(checks)
     directory = RunDirectory(path.parent) if path else RunDirectory.of(settings.config)
-    directory.create()
-    with locked(directory.path):
-        if not resume:
+    if group.place.is_first:
+        directory.create()
+    with locked(directory.path) if group.place.is_first else nullcontext():
+        if not group.place.is_first:
+            pass
+        elif not resume:
             refuse_to_overwrite(directory)
         elif checkpoint is None:
             say(f"Nothing is saved in '{directory.path}' yet: starting from the beginning")
@@ -101,19 +131,25 @@ def run(
             elif config.model.shortcut == "fitted" and checkpoint is None:
                 with stopped_before_training(), doing("Fitting the linear map"):
                     runner.model.start_from(fit_linear(data).weights_TH)
-            _announce(config, data, runner, directory, settings.notes)
-            _prepare_folder(directory, config, checkpoint, path)
-            return _train(config, data, runner, directory, checkpoint, machine, shown, is_warm=source is not None)
+            start_alike(group, data, runner)
+            if group.place.is_first:
+                _announce(config, data, runner, directory, settings.notes)
+                _prepare_folder(directory, config, checkpoint, path)
+            return _train(
+                config, data, runner, directory, checkpoint, machine, group, shown, is_warm=source is not None
+            )
 
 
-def _require_one_process() -> None:
-    """Raise ConfigError under torchrun and `accelerate launch`, which start the command several times."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes.isdecimal() and int(processes) > 1:
-        raise ConfigError(
-            f"{processes} processes were started (WORLD_SIZE), but timellm trains in one process for now",
-            "start it without torchrun or accelerate launch",
-        )
+def _resolve(config: Config, machine: Machine, offline: bool, group: Group) -> tuple[Config, list[Check]]:
+    """The configuration of all processes, and what is missing here. The first process of a machine downloads."""
+    own, is_local_first = part_of_batch(config, group.size), group.place.local_rank == 0
+    resolved, checks = resolve_here(own, machine, offline, console_reporter()) if is_local_first else (own, [])
+    text = group.text_of_first(whole_batch(resolved, config, group.size).model_dump_json())
+    if not is_local_first:
+        _, checks = resolve_here(own, machine, True, console_reporter())
+    if group.size == 1:
+        return resolved, checks
+    return Config.model_validate_json(text), checks
 
 
 def _load_data(config: Config, checkpoint: Checkpoint | None, checks: list[Check], clock: Clock | None) -> ForecastData:
@@ -210,18 +246,22 @@ def _train(
     directory: RunDirectory,
     checkpoint: Checkpoint | None,
     machine: Machine,
+    group: Group,
     shown: Shown,
     is_warm: bool,
 ) -> RunFinished:
     on_gpu = runner.device.type == "cuda"
     progress = watch(err, memory_reader(f"GPU-{torch.cuda.get_device_properties().uuid}" if on_gpu else None))
     interruption = Interruption(progress.stopping)
-    scoring = scoring_batch(config, machine, in_training=True)
-    bill = predict(config, machine)
-    trainer = Trainer(config, data, runner, directory, interruption, progress.scored, scoring, bill)
+    own = part_of_batch(config, group.size)
+    scoring = scoring_batch(own, machine, in_training=True)
+    bill = predict(own, machine)
+    trainer = Trainer(config, data, runner, directory, interruption, progress.scored, scoring, bill, group)
     trainer.scores_start |= is_warm
     if checkpoint and checkpoint.training:
         trainer.resume(checkpoint.training)
+    if not group.place.is_first:
+        return _follow(trainer, interruption)
     metrics = MetricsLog(directory.metrics)
     tracker = Tracker(shown.report_to, directory.path.resolve().name, config.values(), directory.path)
     with interruption.listening(), progress, closing(tracker):
@@ -242,3 +282,12 @@ def _train(
         f"stopped after step {record.step:,}; everything up to it is saved in '{directory.path}'",
         f"continue with: timellm train --resume {quote(record.path)}",
     )
+
+
+def _follow(trainer: Trainer, interruption: Interruption) -> RunFinished:
+    """Train as one of several processes, of which the first one writes and prints."""
+    with interruption.listening():
+        *_, last = trainer.run()
+    if isinstance(last, RunFinished):
+        return last
+    raise SaidElsewhere(ExitCode.INTERRUPTED)

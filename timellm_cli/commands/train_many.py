@@ -17,6 +17,7 @@ from timellm_cli.files import disk_faults_of, replacing
 from timellm_cli.model.runner import free_gpu_memory
 from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.planning.run_name import run_name
+from timellm_cli.processes.place import find_place
 from timellm_cli.report.train_summary import print_runs, summarise_runs
 from timellm_cli.settings import Settings
 from timellm_cli.training.resume import continue_config, find_checkpoint, load_resumable
@@ -38,6 +39,12 @@ def run(
     Interrupted once the current run is saved.
     """
     varied = _values_of_runs(settings, seeds)
+    if (processes := find_place().size) > 1:
+        raise ConfigError(
+            f"--{' and --'.join(f'{name}s' for name in varied)} train one run after the other in one process, but "
+            f"{processes} were started",
+            "give each process a run of its own (--seed N --run-name NAME), or train one run in all of them",
+        )
     if resume not in (None, "auto"):
         flags = [f"--{name}s {len(values)}" for name, values in varied.items()]
         raise ConfigError(

@@ -27,6 +27,7 @@ from timellm_cli.errors import ConfigError, ModelError
 from timellm_cli.evaluation.baselines import period_of
 from timellm_cli.evaluation.score import parts_of
 from timellm_cli.evaluation.seeds import T_975
+from timellm_cli.processes.group import Group
 
 LEVELS = (50, 60, 70, 80, 90, 95, 98, 99)
 """Levels in percent whose half-widths are stored: few, so that a checkpoint stays small."""
@@ -99,8 +100,10 @@ class Intervals:
 class ValidationErrors:
     """Collects a forecaster's errors on a split while `score` runs: pass `add` to it as `on_errors`."""
 
-    def __init__(self, data: ForecastData, split: str = "val") -> None:
+    def __init__(self, data: ForecastData, split: str = "val", group: Group | None = None) -> None:
+        """The processes of a `group` collect those of their own part each."""
         samples, window, series = data.windows(split), data.config.window, data.table.series
+        self._group = group or Group()
         bands = data.config.train.bands
         self._pooled = bands == "pooled" or series.is_panel
         self._rows = data.scored_channels
@@ -111,10 +114,10 @@ class ValidationErrors:
         self._every = -(-len(samples) * window.pred_len // _MAX_ERRORS)
         period = period_of(data)
         self._periods = (0, period.rows) if period and period.rows < window.seq_len else (0,)
-        self._seen = 0
-        self._errors: list[Tensor] = []
-        self._starts: list[Tensor] = []
-        self._scales: list[Tensor] = []
+        self._seen = self._group.place.part(len(samples)).start
+        self._errors: list[Tensor] = [torch.zeros(0, window.pred_len)]
+        self._starts: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
+        self._scales: list[Tensor] = [torch.zeros(0, len(self._periods), dtype=torch.float64)]
 
     def add(self, batch: Batch, error_BH: Tensor) -> None:
         """Add the standardised errors of a batch. Samples must come channel by channel."""
@@ -128,10 +131,13 @@ class ValidationErrors:
     def intervals(self) -> Intervals | None:
         """The bands. None if there are too few windows even for the lowest level."""
         rows, steps = len(self._rows), self._errors[0].shape[1]
-        start_W = torch.cat(self._starts).reshape(rows, -1)[0]  # the same in every row
+        starts, errors_NH, scales = (
+            self._group.join(torch.cat(parts)) for parts in (self._starts, self._errors, self._scales)
+        )
+        start_W = starts.reshape(rows, -1)[0]  # the same in every row
         order_W = start_W.argsort(stable=True)
-        errors_CWH = torch.cat(self._errors).reshape(rows, -1, steps)[:, order_W].numpy()
-        scales_CWk = torch.cat(self._scales).reshape(rows, len(start_W), -1)[:, order_W].numpy()
+        errors_CWH = errors_NH.reshape(rows, -1, steps)[:, order_W].numpy()
+        scales_CWk = scales.reshape(rows, len(start_W), -1)[:, order_W].numpy()
         ratios = [(np.abs(errors_CWH) / scales_CWk[:, :, [k]]).astype(np.float32) for k in range(len(self._periods))]
         best = min(range(len(ratios)), key=lambda k: _miss_between_halves(ratios[k])) if len(ratios) > 1 else 0
         windows = int(_known(ratios[best]).min())

@@ -321,11 +321,11 @@ class TimeLLM(nn.Module):
 
     def own_state(self) -> dict[str, Tensor]:
         """Copies on the CPU, by name, of what a training made: the trained weights, and the map that was fitted."""
-        return {name: weight.detach().cpu().clone() for name, weight in self._own_weights().items()}
+        return {name: weight.detach().cpu().clone() for name, weight in self.own_weights().items()}
 
     def load_own_state(self, weights: Mapping[str, Tensor]) -> None:
         """Put such weights in. Raises ModelError naming each one that is missing, unknown or of another shape."""
-        own = self._own_weights()
+        own = self.own_weights()
         faults = [f"missing {name}" for name in own.keys() - weights.keys()]
         faults += [f"unknown {name}" for name in weights.keys() - own.keys()]
         faults += [
@@ -342,7 +342,8 @@ class TimeLLM(nn.Module):
             for name, weight in own.items():
                 weight.copy_(weights[name])
 
-    def _own_weights(self) -> dict[str, Tensor]:
+    def own_weights(self) -> dict[str, Tensor]:
+        """By name, what a training makes: the trained weights, and the map that was fitted."""
         weights: dict[str, Tensor] = dict(self.trainable_weights())
         if self.shortcut is not None and self.shortcut.fitted_HT is not None:
             weights["shortcut.fitted_HT"] = self.shortcut.fitted_HT

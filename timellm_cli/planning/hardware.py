@@ -49,22 +49,46 @@ def look_at_machine() -> Machine:
 
 
 def _look_at_gpu() -> Gpu | None:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    first = visible.split(",")[0].strip() if visible is not None else "0"
-    if first in ("", "-1") or not _driver_may_be_here():
+    own = _own_card()
+    if own in ("", "-1") or not _driver_may_be_here():
         return None
     import pynvml
 
     try:
         pynvml.nvmlInit()
         by_index, by_uuid = pynvml.nvmlDeviceGetHandleByIndex, pynvml.nvmlDeviceGetHandleByUUID
-        handle = by_index(int(first)) if first.isdigit() else by_uuid(first)
+        handle = by_index(int(own)) if own.isdigit() else by_uuid(own)
         name = pynvml.nvmlDeviceGetName(handle)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     except pynvml.NVMLError:
         return None
     return Gpu(str(name), int(memory.total), int(memory.free), (int(major), int(minor)))
+
+
+def _own_card() -> str:
+    """The index or UUID of the card that this process computes on: of several processes, each takes the next."""
+    place, visible = int(os.environ.get("LOCAL_RANK", "0") or 0), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return str(place)
+    cards = [card.strip() for card in visible.split(",")]
+    return cards[place if place < len(cards) else 0]
+
+
+def count_cards() -> int:
+    """How many different cards torch may use here."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len({card.strip() for card in visible.split(",")} - {"", "-1"})
+    if not _driver_may_be_here():
+        return 0
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
 
 
 def _driver_may_be_here() -> bool:

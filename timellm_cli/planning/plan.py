@@ -24,6 +24,7 @@ from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 from timellm_cli.planning.memory_bill import Memory, Saving, find_savings, is_sized, weigh
 from timellm_cli.planning.prompt_tokens import Prompt, read_prompt
 from timellm_cli.planning.readiness import Check, check_readiness
+from timellm_cli.planning.shared import USUAL_NETWORK, Shared, part_of_batch, share, whole_batch
 from timellm_cli.splits import Series, note_on_short, split_series
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class Plan:
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
     where a GPU is planned for that is not here. `time` is None without a card whose speed is known. `ahead` is what is
-    known of the days ahead. `savings` are there where the run does not fit, or was to be explained, and a budget is
-    known.
+    known of the days ahead. With several processes, memory is that of one, `shared` says what they do, and counts are of
+    the whole batch. `savings` are there where the run does not fit, or was to be explained, and a budget is known.
     """
 
     config: Config
@@ -91,6 +92,7 @@ class Plan:
     savings: tuple[Saving, ...]
     checks: tuple[Check, ...]
     ahead: DaysAhead | None = None
+    shared: Shared | None = None
 
     @property
     def ready(self) -> bool:
@@ -115,27 +117,35 @@ def make_plan(
     card: Card | None = None,
     explain: bool = False,
     notes: tuple[str, ...] = (),
+    processes: int = 1,
+    network: str = USUAL_NETWORK,
 ) -> Plan:
     """Count, estimate and check a run on a machine; `from_file` reads the first training sample for its prompt.
 
     With `card` the run is planned for that card, which need not be here, and `hardware.vram` is of no account. Raises
     DataError for a custom dataset without its file, or a file that cannot be used; ConfigError for a prompt that cannot
     be; ModelError for an LLM whose configuration cannot be read. `explain` weighs what would need less memory as well.
-    `notes` are those on the settings.
+    `notes` are those on the settings. `network` is the slowest link between the `processes` that share each batch.
     """
     shape = look_up_llm(config.llm.name)
     data = find_data(config.data)
     data = replace(data, found=(*notes, *_notes_on_series(data.series, config)))
     prompt = read_prompt(config, shape, data.table if from_file else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
-    here, planned = resolve_auto(config, machine, shape), resolve_auto(_planned_for(config, card), planned_for, shape)
-    counts = count_run(data.series, len(data.columns), known_dataset(config.data), planned)
+    part = part_of_batch(config, processes)
+    here, planned = resolve_auto(part, machine, shape), resolve_auto(_planned_for(part, card), planned_for, shape)
+    whole = whole_batch(planned, config, processes)
+    planned = planned.with_values({"train.accumulate": whole.train.accumulate}) if processes > 1 else planned
+    counts = count_run(data.series, len(data.columns), known_dataset(config.data), whole)
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
     memory = weigh(planned, planned_for, shape, prompt, counts.dataset_len, may_recompute) if sized else None
     shows_savings = memory and memory.budget is not None and (explain or not memory.fits)
+    time = _estimate_time(planned, planned_for, shape, prompt, counts) if sized else None
+    case = Case.of(planned, shape, prompt.tokens, planned_for.gpu) if sized and processes > 1 else None
+    shared = share(case, processes, network, time, counts.steps_per_epoch) if case else None
     return Plan(
-        config=planned,
+        config=whole,
         data=data,
         counts=counts,
         shape=shape,
@@ -144,10 +154,11 @@ def make_plan(
         prompt=prompt,
         memory=memory,
         cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len) if also_cpu else None,
-        time=_estimate_time(planned, planned_for, shape, prompt, counts) if sized else None,
+        time=shared.together if shared else time,
         savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
         ahead=look_ahead(data.table, config),
         checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
+        shared=shared,
     )
 
 

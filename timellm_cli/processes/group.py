@@ -5,6 +5,8 @@ same code, which then exchanges nothing.
 """
 
 import os
+import re
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -52,6 +54,14 @@ class Group:
     def require_same(self, what: str, value: str) -> None:
         """Raise ModelError where the first process has another value."""
 
+    def texts(self, text: str) -> list[str]:
+        """The texts of all processes."""
+        return [text]
+
+    def text_of_first(self, text: str) -> str:
+        """The first process's text, in every process. They also wait for each other here."""
+        return text
+
     def wait_for(self, event: torch.cuda.Event) -> None:
         """Wait until the GPU is there."""
         event.synchronize()
@@ -66,6 +76,7 @@ class SeveralProcesses(Group):
     def __init__(self, place: Place, device: torch.device, patience: timedelta = PATIENCE) -> None:
         """Meets the others. Raises ModelError where they do not come."""
         super().__init__(place)
+        self._patience = patience
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         try:
             dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=patience)
@@ -97,11 +108,10 @@ class SeveralProcesses(Group):
 
     def copy_from_first(self, tensors: Mapping[str, Tensor]) -> None:
         for tensor in tensors.values():
-            self._exchange(dist.broadcast, tensor, 0)
+            self._exchange(dist.broadcast, tensor.detach(), 0)
 
     def require_same(self, what: str, value: str) -> None:
-        values: list[Any] = [None] * self.size
-        self._exchange(dist.all_gather_object, values, value)
+        values = self.texts(value)
         for rank, other in enumerate(values):
             if other != values[0]:
                 raise ModelError(
@@ -109,16 +119,38 @@ class SeveralProcesses(Group):
                     "give every process the same configuration, the same files and the same version of timellm",
                 )
 
+    def texts(self, text: str) -> list[str]:
+        every: list[Any] = [None] * self.size
+        self._exchange(dist.all_gather_object, every, text)
+        return every
+
+    def text_of_first(self, text: str) -> str:
+        texts = [text]
+        self._exchange(dist.broadcast_object_list, texts, 0)
+        return texts[0]
+
+    def wait_for(self, event: torch.cuda.Event) -> None:
+        end = time.monotonic() + 0.9 * self._patience.total_seconds()  # NCCL's own timeout ends the whole process
+        while not event.query():
+            if time.monotonic() > end:
+                raise ProcessLostError(f"a step took longer than {self._patience}")
+            time.sleep(1e-4)
+
     def _exchange(self, function: Any, *arguments: Any) -> None:
         try:
             function(*arguments)
         except RuntimeError as error:
             if "out of memory" in str(error):
                 raise
-            raise ProcessLostError(_first_line(error)) from None
+            raise ProcessLostError(_plain(error)) from None
 
     def close(self) -> None:
         dist.destroy_process_group()
+
+
+def _plain(error: Exception) -> str:
+    """What gloo says, without the place in its code and its advice."""
+    return re.sub(r"^\[[^]]*\]\s*", "", _first_line(error)).split(". ")[0]
 
 
 def _first_line(error: Exception) -> str:

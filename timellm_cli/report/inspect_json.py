@@ -4,6 +4,7 @@ from typing import Any
 
 from timellm_cli.planning.memory_bill import Bill, Memory
 from timellm_cli.planning.plan import Plan
+from timellm_cli.planning.shared import Shared
 from timellm_cli.splits import SPLITS
 
 
@@ -29,6 +30,9 @@ def plan_record(plan: Plan) -> dict[str, Any]:
       `published_parts`; null for an LLM whose size is not known
     - `time`: `card`, `step`, `scoring`, `epoch` (seconds; an epoch includes its scoring) and `samples_per_second`, all
       estimated; null where no card is named or here, or none whose speed is known
+    - `processes`: with --processes: `processes`, `each` (samples of one), `network`, `exchanged_bytes` and `exchange`
+      (seconds) of an update, `alone` (the time of one process with as many samples) and `times` its samples a second;
+      `memory` is then of one process, `time` of all
     - `savings`: with --explain, or where the run does not fit: `flags`, `before`, `total`, `fits`, `largest_batch`,
       `time` of a sample as a multiple of what it takes without the change, and `same_model`
     - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
@@ -95,11 +99,18 @@ def _estimates(plan: Plan) -> dict[str, Any]:
         "memory": _memory(plan.memory) if plan.memory else None,
         "cpu_memory": _memory(plan.cpu_memory) if plan.cpu_memory else None,
         "time": vars(plan.time) if plan.time else None,
+        "processes": _shared(plan.shared) if plan.shared else None,
         "savings": [vars(saving) for saving in plan.savings],
         "ahead": None if plan.ahead is None else vars(plan.ahead),
         "ready": plan.ready,
         "checks": [vars(check) for check in plan.checks],
     }
+
+
+def _shared(shared: Shared) -> dict[str, Any]:
+    record = {**vars(shared), "alone": vars(shared.alone) if shared.alone else None, "times": shared.times}
+    del record["together"]  # that is `time`
+    return record
 
 
 def _memory(memory: Memory) -> dict[str, Any]:

@@ -62,7 +62,9 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     yield section(_llm_title(plan), _facts(_llm_rows(plan)))
     if plan.memory:
         kind = "GPU memory" if plan.memory.kind == "GPU" else "RAM"
-        title = f"{kind}, estimated, of a step with {format_count(plan.config.train.batch, 'sample')}"
+        of_one = " of one process" if plan.shared else ""
+        batch = plan.shared.each if plan.shared else plan.config.train.batch
+        title = f"{kind}{of_one}, estimated, of a step with {format_count(batch, 'sample')}"
         yield section(title, _facts(_memory_rows(plan.memory)))
         yield Padding(_verdict(plan), (1, 0, 0, 1), expand=False)
         if plan.savings:
@@ -133,6 +135,12 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
         yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
     elif plan.memory and plan.memory.kind == "RAM":
         yield "an epoch takes", "-", "not estimated on a CPU; `train` says it after some steps"
+    if shared := plan.shared:
+        yield "processes", f"{shared.processes:,}", f"each takes {format_count(shared.each, 'sample')} of a step"
+        size, times = format_memory(shared.exchanged_bytes), shared.times
+        yield "gradients", size, f"summed each update in about {1000 * shared.exchange:,.1f} ms over {shared.network}"
+        if times is not None:
+            yield "faster", f"{times:,.2f} x", f"than one process that takes {shared.each} samples a step"
     written, kept = counts.step_checkpoints_written, counts.step_checkpoints_kept
     of_them = f"one each {run.save_steps:,} steps; {kept:,} {'stays' if kept == 1 else 'stay'}"
     none = f"save_steps is {run.save_steps:,}: only best.pt and last.pt"

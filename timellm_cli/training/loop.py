@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,12 +18,12 @@ from timellm_cli.config import Config
 from timellm_cli.counts import count_total_steps, count_updates, steps_per_epoch
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.errors import ModelError, listed
+from timellm_cli.errors import ModelError, SaidElsewhere, listed
 from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.model.runner import Runner, free_gpu_memory
 from timellm_cli.planning.memory_bill import Bill
-from timellm_cli.processes.group import Group
+from timellm_cli.processes.group import Group, ProcessLostError
 from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loader import Loader
@@ -103,7 +103,7 @@ class Trainer:
         scored = len(data.windows("val")) + len(data.windows("test"))
         self._times = StepTimes(scored_batches=scored / train.batch)
         self._memory = PeakMemory(runner.device, bill)
-        self.state = RunState()
+        self.state = self._settled = RunState()
         self.scores_start = config.model.shortcut == "fitted"
         """Whether what training starts from is scored, as epoch 0."""
 
@@ -133,6 +133,9 @@ class Trainer:
             yield self._save(self._directory.last)
             yield RunInterrupted(state.step, self._directory.last)
             return
+        except ProcessLostError as error:
+            yield from self._save_settled()
+            raise self._lost(error) from None
         epochs = math.ceil(state.step / self._steps)
         yield RunFinished(state.finished, state.step, epochs, state.best_figures, state.seconds, self._memory.measured)
 
@@ -171,6 +174,7 @@ class Trainer:
             yield from self._report(unread)
             if self._must_stop(unread):
                 raise _Stopped
+        self._settled = state
 
     def _must_stop(self, read: _StartedStep | None) -> bool:
         """Whether to stop after the newest step. Processes stop together: a step that all have read decides."""
@@ -180,6 +184,8 @@ class Trainer:
 
     def _start(self, batch: Batch, stop: int) -> _StartedStep:
         state, accumulate = self.state, self._config.train.accumulate
+        if state.position == state.update_start:
+            self._settled = replace(state)  # what the weights are of, until the update
         last = min(state.update_start + accumulate, stop) - 1
         update = state.epoch * self._schedule.updates_per_epoch + state.position // accumulate
         share = 1 / (last - state.update_start + 1)
@@ -219,7 +225,7 @@ class Trainer:
     def _score_epoch(self) -> Iterator[Record]:
         state = self.state
         scores: dict[str, Scores] = {}
-        errors = ValidationErrors(self._data)
+        errors = ValidationErrors(self._data, group=self._group)
         begun = time.perf_counter()
         for split in ("val", "test"):
             yield ScoringStarted(state.scored_epoch, split, len(self._data.windows(split)))
@@ -234,13 +240,13 @@ class Trainer:
         if not math.isfinite(figures.val_loss):
             raise self._not_finite(f"the validation loss became {figures.val_loss}")
         yield figures
+        intervals = errors.intervals()
         before_loss = state.best_loss
         known = {name: value for name, value in asdict(figures).items() if value is not None}
         improved = state.add_score(figures.val_loss, known)
         if state.position == self._steps:
             state.start_epoch()
         state.finished = self._reason_to_end()
-        intervals = errors.intervals()
         if improved:
             yield BestSoFar(figures.epoch, before_loss, figures.val_loss)
             yield self._save(self._directory.best, intervals, with_state=False)
@@ -250,12 +256,23 @@ class Trainer:
 
     def _score(self, split: str, on_errors: Callable[[Batch, Tensor], None] | None) -> Scores:
         def on_batch(samples: int) -> None:
-            self._on_scored(samples)
-            if self._interruption.requested:
+            self._on_scored(samples * self._group.size)
+            if self._interruption.requested and self._group.size == 1:
                 raise _Stopped
 
         with self.training_step.averaged():
-            return score(self._runner, self._data, split, self._scoring_batch, on_batch=on_batch, on_errors=on_errors)
+            scores = score(
+                self._runner,
+                self._data,
+                split,
+                self._scoring_batch,
+                on_batch=on_batch,
+                on_errors=on_errors,
+                group=self._group,
+            )
+        if self._group.size > 1 and self._group.any(self._interruption.requested):
+            raise _Stopped
+        return scores
 
     def _figures(self, val: Scores, test: Scores) -> EpochFinished:
         loss = self._config.train.loss
@@ -284,7 +301,27 @@ class Trainer:
     def _save_step(self) -> Iterator[Record]:
         yield self._save(self._directory.last)
         yield self._save(self._directory.step(self.state.step))
-        self._directory.keep_newest(self._config.run.save_total_limit)
+        if self._group.place.is_first:
+            self._directory.keep_newest(self._config.run.save_total_limit)
+
+    def _save_settled(self) -> Iterator[Record]:
+        """After the loss of a process: save what the weights are of, the last update. On a GPU they may be spoilt."""
+        if self._runner.device.type == "cpu" and self._settled.step:
+            self.state = self._settled
+            self.training_step.drop_begun_update()
+            yield self._save(self._directory.last)
+
+    def _lost(self, error: ProcessLostError) -> ModelError | SaidElsewhere:
+        if not self._group.place.is_first:
+            return SaidElsewhere()
+        newest = self._directory.newest_checkpoint()
+        saved = f"the newest checkpoint is '{newest}'" if newest else "nothing had been saved yet"
+        if self._runner.device.type == "cpu" and newest:
+            saved = f"everything up to step {self.state.step:,} is saved in '{newest}'"
+        return ModelError(
+            f"one of the {self._group.size} processes has ended or does not answer ({error}); {saved}",
+            f"continue, with any number of processes: timellm train --resume {newest}" if newest else "start again",
+        )
 
     def _save(self, path: Path, intervals: Intervals | None = None, with_state: bool = True) -> CheckpointSaved:
         if not self.training_step.weights_are_finite():
@@ -292,6 +329,8 @@ class Trainer:
         saved = None
         if with_state:
             saved = TrainingState(self.state, self.training_step.state_dict(), capture_random_state())
+        if not self._group.place.is_first:
+            return CheckpointSaved(path, self.state.step)
         with self.training_step.averaged():
             figures = self.state.best_figures
             content = Checkpoint.of(
@@ -303,6 +342,8 @@ class Trainer:
     def _name_samples(self, batch: Batch, positions: list[int]) -> str:
         """Channel and rows of the samples at these positions of the batch; rows count from 1 below the header."""
         rows = self._config.window.seq_len + self._config.window.pred_len
+        own = self._group.place.part(self._config.train.batch)
+        positions = [position - own.start for position in positions if position in own]
         named = [
             f"'{self._data.table.channels[channel]}' rows {start + 1:,} to {start + rows:,}"
             for channel, start in zip(
@@ -311,7 +352,9 @@ class Trainer:
         ]
         return f"; samples: {listed(named, 3)}" if named else ""
 
-    def _not_finite(self, what: str, where: str = "", step: int | None = None) -> ModelError:
+    def _not_finite(self, what: str, where: str = "", step: int | None = None) -> ModelError | SaidElsewhere:
+        if not self._group.place.is_first:
+            return SaidElsewhere()
         last = self._directory.newest_checkpoint()
         good = f"the last good checkpoint is '{last}'" if last else "no checkpoint had been written yet"
         return ModelError(

@@ -249,6 +249,11 @@ class TrainingStep:
             self._average.add(update)
         self._between_updates = True
 
+    def drop_begun_update(self) -> None:
+        """Forget what the steps since the last update added to the gradients."""
+        self._optimizer.zero_grad(set_to_none=not self._runner.captures)
+        self._between_updates = True
+
     def averaged(self) -> AbstractContextManager[None]:
         """While inside, the weights are those to score and keep: their average, if `train.average` says so."""
         return self._average.exchanged() if self._average else nullcontext()

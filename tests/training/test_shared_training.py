@@ -1,0 +1,155 @@
+"""Several processes learn what one does: gradients of every step, weights, losses, scores and bands."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.processes.together import together
+from tests.training.conftest import MakeConfig, train
+from timellm_cli.config import Config
+from timellm_cli.model.time_llm import PatchEmbedding
+from timellm_cli.processes.group import Group
+from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.training.records import BatchHalved, EpochFinished, StepFinished
+from timellm_cli.training.step import TrainingStep
+
+NOISE = "reprogramming.key.bias"
+"""Its gradient is zero but for rounding, and Adam turns any gradient into a step."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {"train__accumulate": 1, "train__batch_size": 7},
+    "accumulated, clipped and averaged": {"train__accumulate": 3, "train__clip": 0.1, "train__average": True},
+    "holes": {"train__accumulate": 2, "data__fill": "linear"},
+}
+
+
+def configure(make_config: MakeConfig, csv: Path, setting: str) -> Config:
+    changes = SETTINGS[setting]
+    if setting == "holes":
+        lines = csv.read_text(encoding="utf-8").splitlines()
+        for row in (20, 21, 50, 90, 91, 92, 300):
+            lines[row] = lines[row].rsplit(",", 1)[0] + ","
+        csv.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    steps = 20 * changes["train__accumulate"]
+    return make_config(
+        model__dropout=0.1, train__learning_rate=0.001, train__epochs=10, train__max_steps=steps, train__patience=0,
+        llm__layers=1, **changes,
+    )  # fmt: skip
+
+
+def learn(group: Group | None, config: Config, folder: str, **named: Any) -> dict[str, Any]:
+    """Train, and return what was learned, with the gradient of every update."""
+    gradients: list[dict[str, torch.Tensor]] = []
+    update = TrainingStep.update_weights
+
+    def spy(self: TrainingStep, number: int) -> None:
+        gradients.append({name: weight.grad.clone() for name, weight in self.weights.items()})
+        update(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingStep, "update_weights", spy)
+        run = train(config, folder, group=group, **named)
+    return {
+        "gradients": [{name: value.numpy() for name, value in one.items()} for one in gradients],
+        "weights": {name: value.numpy() for name, value in run.weights.items()},
+        "losses": {record.step: record.loss for record in run.of(StepFinished)},
+        "scores": [(record.val_mse, record.val_mae, record.test_mse) for record in run.of(EpochFinished)],
+        "halved": [(record.during, record.samples) for record in run.of(BatchHalved)],
+    }
+
+
+def assert_alike(one: dict[str, Any], several: dict[str, Any]) -> None:
+    assert len(one["gradients"]) == len(several["gradients"]) >= 20
+    for left, right in zip(one["gradients"], several["gradients"], strict=True):
+        largest = max(abs(value).max() for value in left.values())
+        assert max(abs(left[name] - right[name]).max() for name in left) < 1e-6 * largest
+    for name in one["weights"].keys() - {NOISE}:
+        assert abs(one["weights"][name] - several["weights"][name]).max() < 1e-5, name
+    assert several["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert several["scores"] == [pytest.approx(score, rel=1e-5) for score in one["scores"]]
+
+
+@pytest.mark.parametrize(("size", "setting"), [(2, "plain"), (3, "accumulated, clipped and averaged"), (2, "holes")])
+def test_several_processes_learn_what_one_does(
+    make_config: MakeConfig, small_csv: Path, size: int, setting: str
+) -> None:
+    config = configure(make_config, small_csv, setting)
+    one = learn(None, config, "one")
+    several = together(size, learn, config, "several")
+    for result in several:
+        assert_alike(one, result)
+    folder = config.run.directory
+    alone, shared = (load_checkpoint(folder / name / "last.pt") for name in ("one", "several"))
+    assert shared.training.run.step == alone.training.run.step
+    torch.testing.assert_close(
+        torch.from_numpy(shared.intervals.halves_LCH), torch.from_numpy(alone.intervals.halves_LCH), rtol=1e-4, atol=0
+    )
+
+
+def test_a_run_stopped_within_an_update_by_two_processes_is_continued_by_three_and_by_one(
+    make_config: MakeConfig, small_csv: Path
+) -> None:
+    config = configure(make_config, small_csv, "accumulated, clipped and averaged")
+    whole = learn(None, config, "whole")
+    first = together(2, learn, config, "parts", stop_at=4)
+    assert list(first[0]["losses"]) == list(first[1]["losses"])
+    stopped = len(first[0]["losses"])
+    assert stopped % 3  # inside of an update
+    last = config.run.directory / "parts" / "last.pt"
+    for size in (3, 1):
+        rest = together(size, learn, config, f"rest-{size}", resume=last)
+        losses = first[0]["losses"] | rest[0]["losses"]
+        assert len(rest[0]["losses"]) == 60 - stopped
+        assert losses == pytest.approx(whole["losses"], rel=1e-5)
+
+
+def learn_short_of_memory(group: Group, config: Config) -> dict[str, Any]:
+    """As `learn`; the second process has memory for one sample at a time."""
+    forward = PatchEmbedding.forward
+
+    def limited(self: PatchEmbedding, patches_BPL: torch.Tensor, key_B: torch.Tensor | None = None) -> torch.Tensor:
+        if group.place.rank == 1 and self.training and len(patches_BPL) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, patches_BPL, key_B)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PatchEmbedding, "forward", limited)
+        return learn(group, config, "short")
+
+
+def test_a_process_short_of_memory_halves_its_own_part(make_config: MakeConfig, small_csv: Path) -> None:
+    config = configure(make_config, small_csv, "plain")
+    one = learn(None, config, "one")
+    short = together(2, learn_short_of_memory, config)
+    assert_alike(one, short[0])
+    assert short[0]["halved"] == [("step", 1)]
+
+
+def learn_until_one_dies(group: Group, config: Config) -> object:
+    start = TrainingStep.start
+
+    def dying(self: TrainingStep, *arguments: Any, **named: Any) -> object:
+        if group.place.rank == 1 and named["step"] == 8:
+            os._exit(1)
+        return start(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingStep, "start", dying)
+        return learn(group, config, "killed")
+
+
+def test_after_the_loss_of_a_process_the_last_update_is_saved_and_continued(
+    make_config: MakeConfig, small_csv: Path
+) -> None:
+    config = configure(make_config, small_csv, "accumulated, clipped and averaged")
+    whole = learn(None, config, "whole")
+    message, gone = together(2, learn_until_one_dies, config)
+    assert gone == "gone"
+    assert "one of the 2 processes has ended or does not answer" in message
+    last = config.run.directory / "killed" / "last.pt"
+    assert f"everything up to step 6 is saved in '{last}'" in message
+    rest = learn(None, config, "rest", resume=last)
+    assert rest["losses"] == pytest.approx({step: whole["losses"][step] for step in range(7, 61)}, rel=1e-5)

@@ -1,0 +1,116 @@
+"""Starts the processes of one command on this machine, and watches them. Light.
+
+Each is this very command once more, with the variables that torchrun sets. The first one prints as usual; the others
+print only what went wrong in them.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from timellm_cli.errors import ExitCode
+from timellm_cli.processes.faults import FOLDER, read_faults
+
+GRACE = 60.0
+"""Seconds that the others have to save and end after one process failed, before they are killed."""
+_PAUSE = 0.1
+_PARENT = "TIMELLM_LAUNCHER"
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
+
+def is_launched() -> bool:
+    """Whether `launch` started this process."""
+    return _PARENT in os.environ
+
+
+def launch(processes: int, arguments: Sequence[str], on_loss: Callable[[str], None], threads: int) -> int:
+    """Run `timellm` with these arguments in so many processes; returns the exit code.
+
+    Signals are passed on to all. `on_loss` is called with a sentence where a process ended by itself. `threads` are
+    those that each may compute with on a CPU.
+    """
+    with TemporaryDirectory() as faults:
+        children = _start(processes, arguments, threads, faults)
+        before = {number: signal.signal(number, lambda got, _: _send(children, got)) for number in _numbers()}
+        try:
+            code = _watch(children, on_loss)
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        for fault in read_faults(Path(faults), processes):
+            on_loss(fault)
+    return code
+
+
+def end_with_launcher() -> None:
+    """In a launched process: request a stop, as Ctrl-C does, once the launcher is gone."""
+    parent = int(os.environ[_PARENT])
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="launcher").start()
+
+
+def _start(processes: int, arguments: Sequence[str], threads: int, faults: str) -> list[subprocess.Popen[bytes]]:
+    common = {
+        "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **os.environ,
+        "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()), _PARENT: str(os.getpid()),
+        FOLDER: faults,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "timellm_cli", *arguments]
+    # In sessions of their own: else Ctrl-C in a terminal would reach them twice, and twice means at once.
+    return [
+        subprocess.Popen(
+            command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True,
+            stdout=None if rank == 0 else subprocess.DEVNULL, stderr=None if rank == 0 else subprocess.DEVNULL,
+        )
+        for rank in range(processes)
+    ]  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _watch(children: list[subprocess.Popen[bytes]], on_loss: Callable[[str], None]) -> int:
+    end = float("inf")
+    while any(child.poll() is None for child in children) and time.monotonic() < end:
+        failed = next((rank for rank, child in enumerate(children) if child.poll()), None)
+        if failed is not None and end == float("inf"):
+            end = time.monotonic() + GRACE
+            if (code := children[failed].returncode) < 0:
+                how = signal.Signals(-code).name
+                on_loss(f"process {failed} of {len(children)} was ended by {how}; the others save and end")
+        time.sleep(_PAUSE)
+    if late := [rank for rank, child in enumerate(children) if child.poll() is None]:
+        on_loss(f"process {late[0]} of {len(children)} did not end within {GRACE:.0f} seconds and was killed")
+    codes = [child.returncode for child in children]
+    return next((int(code) if code > 0 else int(ExitCode.MODEL) for code in codes if code), 0)
+
+
+def _send(children: list[subprocess.Popen[bytes]], number: int) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
+
+
+def _numbers() -> list[int]:
+    named = (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name))
+    return [number for number in named if signal.getsignal(number) != signal.SIG_IGN]
