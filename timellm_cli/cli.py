@@ -76,9 +76,7 @@ def inspect_command(
         bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")
     ] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first sample.")] = False,
-    processes: Annotated[
-        int, typer.Option("--processes", min=1, help="Plan for so many processes, one a GPU, that share each batch.")
-    ] = 1,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Plan for processes that share each batch.")] = 1,
     network: Annotated[
         str, typer.Option("--network", metavar="25Gbit", help="The slowest link between the processes.")
     ] = "80Gbit",

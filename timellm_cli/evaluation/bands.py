@@ -103,8 +103,7 @@ class ValidationErrors:
     def __init__(self, data: ForecastData, split: str = "val", group: Group | None = None) -> None:
         """The processes of a `group` collect those of their own part each."""
         samples, window, series = data.windows(split), data.config.window, data.table.series
-        self._group = group or Group()
-        bands = data.config.train.bands
+        self._group, bands = group or Group(), data.config.train.bands
         self._pooled = bands == "pooled" or series.is_panel
         self._rows = data.scored_channels
         if self._pooled:

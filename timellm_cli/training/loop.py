@@ -29,6 +29,7 @@ from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loader import Loader
 from timellm_cli.training.measure import PeakMemory, StepTimes
 from timellm_cli.training.optimizer import Schedule
+from timellm_cli.training.process_lost import process_lost
 from timellm_cli.training.records import (
     BatchHalved,
     BestSoFar,
@@ -135,7 +136,7 @@ class Trainer:
             return
         except ProcessLostError as error:
             yield from self._save_settled()
-            raise self._lost(error) from None
+            raise process_lost(error, self._group, self._directory, self.state.step, self._runner.device) from None
         epochs = math.ceil(state.step / self._steps)
         yield RunFinished(state.finished, state.step, epochs, state.best_figures, state.seconds, self._memory.measured)
 
@@ -261,15 +262,8 @@ class Trainer:
                 raise _Stopped
 
         with self.training_step.averaged():
-            scores = score(
-                self._runner,
-                self._data,
-                split,
-                self._scoring_batch,
-                on_batch=on_batch,
-                on_errors=on_errors,
-                group=self._group,
-            )
+            given = (self._runner, self._data, split, self._scoring_batch)
+            scores = score(*given, on_batch=on_batch, on_errors=on_errors, group=self._group)
         if self._group.size > 1 and self._group.any(self._interruption.requested):
             raise _Stopped
         return scores
@@ -310,18 +304,6 @@ class Trainer:
             self.state = self._settled
             self.training_step.drop_begun_update()
             yield self._save(self._directory.last)
-
-    def _lost(self, error: ProcessLostError) -> ModelError | SaidElsewhere:
-        if not self._group.place.is_first:
-            return SaidElsewhere()
-        newest = self._directory.newest_checkpoint()
-        saved = f"the newest checkpoint is '{newest}'" if newest else "nothing had been saved yet"
-        if self._runner.device.type == "cpu" and newest:
-            saved = f"everything up to step {self.state.step:,} is saved in '{newest}'"
-        return ModelError(
-            f"one of the {self._group.size} processes has ended or does not answer ({error}); {saved}",
-            f"continue, with any number of processes: timellm train --resume {newest}" if newest else "start again",
-        )
 
     def _save(self, path: Path, intervals: Intervals | None = None, with_state: bool = True) -> CheckpointSaved:
         if not self.training_step.weights_are_finite():
