@@ -19,7 +19,10 @@ from timellm_cli.options import (
     Device,
     Json,
     MovedLLM,
+    Network,
     Offline,
+    PlannedProcesses,
+    Processes,
     with_checkpoint_flags,
     with_config_flags,
     with_file_and_config_flags,
@@ -76,10 +79,8 @@ def inspect_command(
         bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")
     ] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first sample.")] = False,
-    processes: Annotated[int, typer.Option("--processes", min=1, help="Plan for processes that share each batch.")] = 1,
-    network: Annotated[
-        str, typer.Option("--network", metavar="25Gbit", help="The slowest link between the processes.")
-    ] = "80Gbit",
+    processes: PlannedProcesses = 1,
+    network: Network = "80Gbit",
 ) -> None:
     """Say what a run will be before it starts: samples, steps, tokens, memory, what is missing. Loads no weights."""
 
@@ -114,10 +115,7 @@ def train_command(
         int | None,
         typer.Option("--seeds", min=1, help="Train under so many seeds, one run each, and report mean and spread."),
     ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option("--processes", min=1, help="Share each batch out to so many processes, one a GPU; see the docs."),
-    ] = None,
+    processes: Processes = None,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes, errors alone.")] = False,

@@ -48,6 +48,14 @@ MovedLLM = Annotated[
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", envvar="TIMELLM_OFFLINE", help="Never download anything.")]
+Processes = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="Share each batch out to so many processes, one a GPU; see the docs."),
+]
+PlannedProcesses = Annotated[
+    int, typer.Option("--processes", min=1, help="Plan for so many processes that share each batch.")
+]
+Network = Annotated[str, typer.Option("--network", metavar="25Gbit", help="The slowest link between the processes.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set any key; wins over everything else.")
 ]

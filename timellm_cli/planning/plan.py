@@ -75,8 +75,8 @@ class Plan:
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
     where a GPU is planned for that is not here. `time` is None without a card whose speed is known. `ahead` is what is
-    known of the days ahead. With several processes, memory is that of one, `shared` says what they do, and counts are of
-    the whole batch. `savings` are there where the run does not fit, or was to be explained, and a budget is known.
+    known of the days ahead. With several processes, memory is that of one, `shared` says what they do, and counts are
+    of the whole batch. `savings` are there where the run does not fit, or was to be explained, and a budget is known.
     """
 
     config: Config
