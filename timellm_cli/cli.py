@@ -12,7 +12,7 @@ import typer
 
 from timellm_cli import __version__, completion
 from timellm_cli.commands.start_processes import start_processes
-from timellm_cli.console import guard_streams, quiet_stderr, silence
+from timellm_cli.console import guard_streams, quiet_stderr
 from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.options import (
@@ -27,8 +27,6 @@ from timellm_cli.options import (
     with_config_flags,
     with_file_and_config_flags,
 )
-from timellm_cli.processes.launch import is_launched
-from timellm_cli.processes.place import find_place
 from timellm_cli.profile_verbs import profiles_app
 from timellm_cli.settings import Settings
 from timellm_cli.small_verbs import add_small_verbs
@@ -125,10 +123,7 @@ def train_command(
     ] = None,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
-    if processes is not None and not is_launched():
-        start_processes(processes, settings.config)
-    if not find_place().is_first:
-        silence()
+    start_processes(processes, settings.config)
     if start and (resume or seeds or settings.config.data.folds > 1):
         other = "resume" if resume else "seeds" if seeds else "folds"
         raise ConfigError(f"--from begins one training, and --{other} others", "give one of them")

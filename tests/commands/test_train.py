@@ -192,7 +192,11 @@ def test_warnings_of_the_data_are_printed(cli: Cli, arguments: Arguments, small_
     ("flags", "variables", "message"),
     [
         ((), {"WORLD_SIZE": "2", "RANK": "0"}, "2 processes were started (WORLD_SIZE), but LOCAL_RANK is '' here"),
-        (("--processes", "2"), {"WORLD_SIZE": "4"}, "--processes 2 starts processes, but 4 were started already"),
+        (
+            ("--processes", "2"),
+            {"WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4"},
+            "--processes 2 starts processes, but 4 were started already",
+        ),
         (("--processes", "3", "--batch-size", "2"), {}, "a batch of 2 samples cannot be shared by 3 processes"),
         (("--processes", "2", "--device", "cuda"), {}, "--processes 2, but there are 0 cards here"),
     ],

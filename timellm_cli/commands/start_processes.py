@@ -6,17 +6,22 @@ import sys
 import typer
 
 from timellm_cli.config import Config
-from timellm_cli.console import say
+from timellm_cli.console import say, silence
 from timellm_cli.errors import ConfigError
 from timellm_cli.planning.hardware import count_cards, look_at_machine
-from timellm_cli.processes.launch import launch
+from timellm_cli.processes.launch import is_launched, launch
+from timellm_cli.processes.place import find_place
 
 
-def start_processes(processes: int, config: Config) -> None:
-    """Run this command line in so many processes and exit as they do; return where one process is enough.
+def start_processes(processes: int | None, config: Config) -> None:
+    """Run this command line in so many processes and exit as they do; return where this is one of them, or all.
 
     Raises ConfigError where there are fewer cards or samples than processes, or they were started already.
     """
+    if not find_place().is_first:
+        silence()
+    if processes is None or is_launched():
+        return
     if (started := os.environ.get("WORLD_SIZE", "1")) != "1":
         raise ConfigError(
             f"--processes {processes} starts processes, but {started} were started already (WORLD_SIZE)",
