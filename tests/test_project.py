@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.docs.test_commands_run import write_stand_ins
 from timellm_cli.settings import profile_names
 
 
@@ -50,7 +52,10 @@ def test_dependencies_are_ranges_and_constraints_pin_each_of_them() -> None:
         for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if "==" in line
     }
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["docs"], *extras["dev"]]:
+        if requirement == "timellm[docs]":
+            continue
         name = requirement.split(";")[0].split(">=")[0]
         assert "==" not in requirement.split(";")[0]
         assert name in pins or name in UNPINNED, f"{name} has no tested version in constraints.txt"
@@ -58,8 +63,9 @@ def test_dependencies_are_ranges_and_constraints_pin_each_of_them() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the sdist, which lies beside it."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY))
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(REPOSITORY))
     (built,) = folder.glob("*.whl")
     return built
 
@@ -78,7 +84,7 @@ def test_the_wheel_holds_package_and_profiles_and_nothing_else(wheel: Path) -> N
     assert {f"timellm_cli/{name}" for name in beside} <= set(names)
 
 
-def test_the_wheel_installed_in_an_environment_of_its_own_inspects_and_lists_profiles(
+def test_the_wheel_installed_in_an_environment_of_its_own_runs_the_quickstart(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment borrows this one's dependencies; a .pth file does not pass on this one's editable install."""
@@ -93,3 +99,20 @@ def test_the_wheel_installed_in_an_environment_of_its_own_inspects_and_lists_pro
     assert Path(where.strip()).is_relative_to(site)
     assert "quickstart" in run(scripts / "timellm", "profiles", cwd=tmp_path)
     assert '"dataset_len": 237671' in run(scripts / "timellm", "inspect", "--json", cwd=tmp_path)
+
+    write_stand_ins(tmp_path / "cache")
+    monkeypatch.setenv("TIMELLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TIMELLM_OFFLINE", "1")
+    short = ("--max-steps", "2", "--window-stride", "2")
+    assert "2 steps" in run(scripts / "timellm", "train", "--profile", "quickstart", *short, cwd=tmp_path)
+    best = tmp_path / "checkpoints" / "quickstart" / "best.pt"
+    forecast = run(scripts / "timellm", "predict", best, "auckland-pedestrians", "--levels", "80", cwd=tmp_path)
+    assert len(forecast.splitlines()) == 25
+
+
+def test_the_sdist_has_what_its_own_suite_needs(wheel: Path) -> None:
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    beside = ("README.md", "README.zh-CN.md", "constraints.txt", "zensical.toml", "docs/zh/tutorial.md")
+    assert {*beside, "examples/sales.csv", "profiles/quickstart.toml", "tests/conftest.py"} <= names

@@ -70,7 +70,8 @@ def test_every_page_is_reached_from_the_readme() -> None:
             if "://" not in target and found not in reached:
                 reached.add(found)
                 waiting.append(found)
-    assert {name_of(page) for page in PAGES} <= {name_of(page) for page in reached}
+    home = {"docs/index.md"}  # where the site begins, in place of the README
+    assert {name_of(page) for page in PAGES} - home <= {name_of(page) for page in reached}
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
