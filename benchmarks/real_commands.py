@@ -39,7 +39,7 @@ def _llama(hidden: int, heads: int, kv: int, inner: int, vocabulary: int, **more
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "mistral-7b": _llama(4096, 32, 8, 14_336, 32_768, model_type="mistral", sliding_window=None),
+    "mistral-7b": _llama(4096, 32, 8, 14_336, 49_152, model_type="mistral", sliding_window=None),
     "llama-3.2-3b": _llama(3072, 24, 8, 8192, 128_256, head_dim=128),
     "smollm2-1.7b": _llama(2048, 32, 32, 8192, 49_152),
     "smollm2-360m": _llama(960, 15, 5, 2560, 49_152),
@@ -206,7 +206,7 @@ def _taken() -> int:
 def main() -> None:
     """Measure the runs asked for and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.json, ids below 32,768")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.json, ids below 49,152")
     parser.add_argument("--first", type=int, default=1, help="number of the first run")
     parser.add_argument("--last", type=int, default=len(RUNS), help="number of the last run")
     parser.add_argument("--small", action="store_true", help="toy sizes on the CPU, to try the script")
