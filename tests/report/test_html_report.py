@@ -185,7 +185,7 @@ def test_memory_is_shown_predicted_against_measured() -> None:
         leaderboard(0.3), checkpoints_of(leaderboard(0.3), training_log=(STEP, record)), "timellm eval"
     )
     words = " ".join(Page(text).words.split())
-    assert "A card. Memory of a step: 1.00 GiB predicted (50% too little), 2.00 GiB allocated by torch" in words
+    assert "A card. Memory of a step: 1.00 GiB predicted (50% too little), 2.00 GiB reserved by torch" in words
     assert "linear weights512 MiB" in words
     assert re.findall(r'width: (\S+)%"></i><span>(\S+) GiB', text) == [("50.0", "1.00"), ("100.0", "2.00")]
     assert "There is no record of it beside the checkpoint." in page_of(leaderboard(0.3)).words

@@ -34,7 +34,7 @@ def test_errors_over_part_of_the_windows_are_told_as_such(tmp_path: Path, stride
     [
         (
             MemoryMeasured(9, "NVIDIA T4", 950 * MIB, {"cuda_context": 9}, 1000 * MIB, 1200 * MIB),
-            "950 MiB predicted (5% too little), 1000 MiB allocated by torch at most (1.17 GiB held)",
+            "950 MiB predicted (21% too little), 1.17 GiB reserved by torch at most (1000 MiB allocated)",
         ),
         (
             MemoryMeasured(9, "CPU", 700 * MIB, {}, 500 * MIB, 500 * MIB),
@@ -42,7 +42,7 @@ def test_errors_over_part_of_the_windows_are_told_as_such(tmp_path: Path, stride
         ),
         (
             MemoryMeasured(9, "NVIDIA T4", 1001 * MIB, {}, 1000 * MIB, 1000 * MIB),
-            "1001 MiB predicted (right to 1%), 1000 MiB allocated by torch at most (1000 MiB held)",
+            "1001 MiB predicted (right to 1%), 1000 MiB reserved by torch at most (1000 MiB allocated)",
         ),
         (MemoryMeasured(9, "CPU", None, {}, 500 * MIB, 500 * MIB), "500 MiB of RAM at most, loading included"),
     ],

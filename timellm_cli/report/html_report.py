@@ -100,7 +100,7 @@ def _training(entry: LeaderboardEntry, seeds: Sequence[Evaluated]) -> dict[str, 
 
 def _memory(record: MemoryMeasured) -> dict[str, Any]:
     """Predicted and measured memory as bars and as a sentence, and the parts of the memory bill, largest first."""
-    sizes = {"predicted": record.predicted, "measured": record.allocated}
+    sizes = {"predicted": record.predicted, "measured": record.reserved}
     known = {name: size for name, size in sizes.items() if size}
     parts = sorted(record.parts.items(), key=lambda part: -part[1])
     return {

@@ -102,14 +102,14 @@ def end_record(record: RunFinished, folder: Path) -> dict[str, Any]:
 
 
 def memory_line(memory: MemoryMeasured) -> str:
-    """The predicted memory beside the measured one; on a GPU, the measured one is what torch counts."""
-    measured = f"{format_memory(memory.allocated)} of RAM at most, loading included"
+    """The predicted memory beside the measured one: on a GPU what torch reserves, which is what the bill adds up to."""
+    measured = f"{format_memory(memory.reserved)} of RAM at most, loading included"
     if memory.device != "CPU":
-        held = format_memory(memory.reserved)
-        measured = f"{format_memory(memory.allocated)} allocated by torch at most ({held} held)"
+        allocated = format_memory(memory.allocated)
+        measured = f"{format_memory(memory.reserved)} reserved by torch at most ({allocated} allocated)"
     if memory.predicted is None:
         return f"Memory of a step: {measured}"
-    error = memory.predicted / memory.allocated - 1
+    error = memory.predicted / memory.reserved - 1
     accuracy = f"{abs(error):.0%} too {'much' if error > 0 else 'little'}" if round(100 * error) else "right to 1%"
     return f"Memory of a step: {format_memory(memory.predicted)} predicted ({accuracy}), {measured}"
 
