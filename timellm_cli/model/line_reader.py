@@ -19,6 +19,7 @@ from timellm_cli.model.llm.prepared import PreparedFiles
 from timellm_cli.model.llm.transformers_llm import TransformersLLM
 from timellm_cli.model.load import load_llm
 from timellm_cli.model.prompt_tokens import load_tokenizer
+from timellm_cli.model.runner import free_gpu_memory
 
 OnNote = Callable[[str], None]
 _AT_ONCE = 32
@@ -59,6 +60,8 @@ def read_lines(
         with torch.random.fork_rng(devices=[]):  # what is drawn next must not depend on what the cache has
             llm = load_llm(reading, folder, device, None, on_note)
         known |= dict(zip(map(_key, new), _pooled(new, llm, folder, device), strict=True))
+        del llm
+        free_gpu_memory()
         if prepared:
             keys = torch.tensor(list(known), dtype=torch.int64)
             prepared.write(name, {"keys": keys, "vectors": torch.stack(list(known.values()))})

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from timellm_cli.config import Config
 from timellm_cli.datasets import known_dataset
+from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.splits import SPLITS, split_series
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ class DaysAhead:
     """What was understood.
 
     `lines` are those of all days (or steps, where these are longer) and `distinct` the different ones, each read once
-    by `reader`. `special_days` counts by split the days of its targets, and those with something special. `shown` are
-    the lines of the days after the table, for the channels of the first group.
+    by `reader`, an LLM of `reader_bytes` (0 where its size is not known, or without one). `special_days` counts by
+    split the days of its targets, and those with something special. `shown` are the lines of the days after the table,
+    for the channels of the first group.
     """
 
     columns: tuple[str, ...]
     reader: str
+    reader_bytes: int = 0
     lines: int = 0
     distinct: int = 0
     special_days: dict[str, tuple[int, int]] | None = None
@@ -40,18 +43,28 @@ def look_ahead(table: "Table | None", config: Config) -> DaysAhead | None:
         return None
     columns = config.data.future_columns
     reader = (config.text_llm or "columns of 0 and 1") if config.ahead.has_text else ""
+    size = _size_of_reader(config)
     if table is None:
-        return DaysAhead(columns, reader)
+        return DaysAhead(columns, reader, size)
     if columns:
         from timellm_cli.data.future_columns import read_future_columns
 
         read_future_columns(table, config.data)
     if not config.ahead.has_text:
         return DaysAhead(columns, reader)
-    return _of_text(table, config, reader)
+    return _of_text(table, config, reader, size)
 
 
-def _of_text(table: "Table", config: Config, reader: str) -> DaysAhead:
+def _size_of_reader(config: Config) -> int:
+    """Bytes of the LLM that reads the text, while it does: in float32 on a CPU, in bfloat16 on a GPU."""
+    shape = look_up_llm(config.text_llm) if config.text_llm else None
+    if shape is None:
+        return 0
+    number = 4 if config.hardware.device == "cpu" else 2
+    return number * shape.parameters(shape.used_layers(config.ahead.layers))
+
+
+def _of_text(table: "Table", config: Config, reader: str, reader_bytes: int) -> DaysAhead:
     import polars as pl
 
     from timellm_cli.data.cadence import continue_stamps
@@ -71,6 +84,7 @@ def _of_text(table: "Table", config: Config, reader: str) -> DaysAhead:
     return DaysAhead(
         columns=config.data.future_columns,
         reader=reader,
+        reader_bytes=reader_bytes,
         lines=len(found.line_GD) * len(days.dates),
         distinct=len(found.lines),
         special_days=_count_special(table, config, days.day_N.to_list(), special_D),

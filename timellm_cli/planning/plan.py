@@ -156,7 +156,7 @@ def make_plan(
         cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len) if also_cpu else None,
         time=shared.together if shared else time,
         savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
-        ahead=look_ahead(data.table, config),
+        ahead=look_ahead(data.table, planned),
         checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
         shared=shared,
     )

@@ -36,8 +36,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `savings`: with --explain, or where the run does not fit: `flags`, `before`, `total`, `fits`, `largest_batch`,
       `time` of a sample as a multiple of what it takes without the change, and `same_model`
     - `cpu_memory`: the same for this computer's CPU, where `memory` is of a GPU that is not here
-    - `ahead`: what is known of the days ahead, or null: `columns`, `reader`, `lines`, `distinct`, `special_days` (by
-      split: days, and those with an event), `shown` (the text of the next days), `notes`
+    - `ahead`: what is known of the days ahead, or null: `columns`, `reader`, `reader_bytes`, `lines`, `distinct`,
+      `special_days` (by split: days, and those with an event), `shown` (the text of the next days), `notes`
     - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
     """
     return {**_counts(plan), **_estimates(plan)}

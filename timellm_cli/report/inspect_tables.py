@@ -84,6 +84,8 @@ def _ahead_rows(ahead: DaysAhead) -> Iterator[Row]:
         return
     yield "lines", f"{ahead.lines:,}", "of text, one for each day (or step, where steps are longer)"
     yield "distinct", f"{ahead.distinct:,}", f"different ones, each read once by {ahead.reader}"
+    if ahead.reader_bytes:
+        yield "memory", format_memory(ahead.reader_bytes), "of that LLM while it reads, before training; freed then"
     for split, (days, special) in ahead.special_days.items():
         yield f"{split} days", f"{special:,}", f"of {days:,} have an event or a holiday"
 
