@@ -140,7 +140,11 @@ def to_run(folder: Path, words: list[str]) -> list[str]:
         expanded += sorted(glob(word, root_dir=folder)) if has_magic(word) and "*" in word else [word]  # noqa: PTH207
     if words[0] == "eval" and "--against" not in words:
         expanded += ["--limit", "9"]
-    short = ["--max-steps", "2", *(["--window-stride", "2"] if "quickstart" in words else [])]
+    short = [
+        "--max-steps",
+        "2",
+        *(["--window-stride", "2", "--prompt-template", "{trend}"] if "quickstart" in words else []),
+    ]
     return [*expanded, *short] if words[0] == "train" else expanded
 
 
