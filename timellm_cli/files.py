@@ -113,6 +113,15 @@ def check_target(flag: str, path: Path, inputs: Iterable[Path] = (), outputs: It
         raise ConfigError(f"{flag} {path} is named for another output, too", "give each output a path of its own")
 
 
+def check_folder(flag: str, path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise ConfigError where an output folder is a file, has no folder to be made in, or is an input."""
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{flag} {path} is a file, but several files are to be written", "give the path of a folder")
+    check_target(flag, path / "a file" if path.is_dir() else path)
+    if path.resolve() in [source.resolve() for source in inputs]:
+        raise ConfigError(f"{flag} {path} is the input, whose files would be lost", "give another folder")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an OSError about an output path that the user gave into a ConfigError."""

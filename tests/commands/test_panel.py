@@ -80,6 +80,17 @@ def test_a_folder_and_a_long_table_forecast_alike(cli: Cli, tmp_path: Path, long
     theirs = rows_of(cli("predict", long / "best.pt", "long.csv").stdout)
     assert [row["y"] for row in ours] == [row["y"] for row in theirs]
     assert ours[0].keys() == {"series", "ds", "y"}
+    again = cli("predict", shops / "best.pt", "shops", "-o", "ahead")
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.stem for path in (tmp_path / "ahead").iterdir()) == sorted({row["series"] for row in ours})
+    for path in (tmp_path / "ahead").iterdir():
+        own = [row for row in ours if row["series"] == path.stem]
+        header = (tmp_path / "shops" / path.name).read_text(encoding="utf-8").splitlines()[0]
+        assert path.read_text(encoding="utf-8").splitlines() == [
+            header, *(f"{row['ds']},{row['y']}" for row in own)
+        ]  # fmt: skip
+    refused = cli("predict", shops / "best.pt", "shops", "-o", "shops")
+    assert refused.returncode != 0 and "is the input, whose files would be lost" in refused.stderr
     one = rows_of(cli("predict", shops / "best.pt", "shops/1 K Road.csv").stdout)
     assert [row["y"] for row in one] == [row["y"] for row in ours if row["series"] == "1 K Road"]
 

@@ -17,7 +17,7 @@ from timellm_cli.data.forecast_input import read_input
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import choose_levels
-from timellm_cli.files import check_target, replacing, writing
+from timellm_cli.files import check_folder, check_target, replacing, writing
 from timellm_cli.forecasting.dated_forecast import Shape
 from timellm_cli.forecasting.known_ahead import know_ahead
 from timellm_cli.forecasting.one_table import forecast_table, notes_on, require_numbers_of
@@ -57,7 +57,8 @@ def run(
     path = None if source == "-" else csv_named(source)
     if is_sum and plot is not None:
         raise ConfigError("--plot draws single steps, and --sum makes one value of them", "leave one of them out")
-    _check_targets([file for file in (checkpoint, path, future) if file], output, plot)
+    to_folder = path is not None and output is not None and path.is_dir() and not output.suffix
+    _check_targets([file for file in (checkpoint, path, future) if file], output, plot, to_folder)
     trained = load_checkpoint(checkpoint)
     shown_levels = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
     shape = Shape(shown_levels, lowest, is_sum)
@@ -69,7 +70,7 @@ def run(
         about = _about(checkpoint, source, config, steps) if as_json else None
         _print_notes([], config.window.pred_len, steps or config.window.pred_len, shape)
         wanted = Wanted(steps or config.window.pred_len, shape, at, strict)
-        request = Request(wanted, output, plot, about, config.data.is_wide)
+        request = Request(wanted, output, plot, about, config.data.is_wide, to_folder)
         if processes is not None and future is not None:
             raise ConfigError(
                 "--processes reads what is known ahead from the input alone, not from --future",
@@ -133,9 +134,11 @@ def _bands(forecast: Forecast) -> str:
     return f"with bands of {levels} %" if levels else "without bands (--levels 80,95 adds them)"
 
 
-def _check_targets(inputs: list[Path], output: Path | None, plot: Path | None) -> None:
+def _check_targets(inputs: list[Path], output: Path | None, plot: Path | None, to_folder: bool) -> None:
     """Refuse, before any work is done, a path that cannot be written or that this command needs for something else."""
-    if output is not None:
+    if output is not None and to_folder:
+        check_folder("--output", output, inputs)
+    elif output is not None:
         check_target("--output", output, inputs)
     if plot is not None:
         check_target("--plot", plot, inputs, [output])

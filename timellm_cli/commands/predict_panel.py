@@ -1,7 +1,7 @@
 """`timellm predict` for a checkpoint of many series: all are forecast in batches, and a bad one is skipped."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note
 from timellm_cli.data.columns import date_columns
 from timellm_cli.data.forecast_input import read_known_rows
+from timellm_cli.data.rows import Rows
+from timellm_cli.data.sources import series_name
+from timellm_cli.errors import ConfigError
 from timellm_cli.files import replacing, writing
 from timellm_cli.forecasting.known_ahead import KnownAhead
 from timellm_cli.forecasting.open_checkpoint import open_checkpoint
@@ -31,7 +34,8 @@ _NAMED = 10
 class Request:
     """What the user asked for. `about` are further entries of the object that `--json` prints, None without it.
 
-    `wide`: the input has a series a line, and so has the output.
+    `wide`: the input has a series a line, and so has the output. `to_folder`: the input is a folder, and the output is
+    one with a file for each series.
     """
 
     wanted: Wanted
@@ -39,6 +43,7 @@ class Request:
     plot: Path | None
     about: Mapping[str, Any] | None
     wide: bool
+    to_folder: bool = False
 
 
 def run(
@@ -69,7 +74,8 @@ def run(
         scoring_progress(config.run.name, count, "Forecasting", "series") as add,
     ):
         layout = Layout(rows.csv, date_columns(rows.csv, config.data), request.wide)
-        shown = _write(batches.forecasts(rows, add=add), layout, request, batches.skipped)
+        forecasts = batches.forecasts(rows, add=add)
+        shown = _write(forecasts, layout, request, batches.skipped, _layouts(rows, config, request))
     print_skipped(batches.skipped, count)
     if request.plot is not None and shown:
         draw(join_forecasts(shown), request.plot)
@@ -79,10 +85,30 @@ def run(
             print_note(f"{count - len(batches.skipped):,} series were forecast; the first {len(shown)} are shown")
 
 
+def _layouts(rows: Rows, config: Config, request: Request) -> dict[str, Layout]:
+    """The layout of each file of a folder, by its series. Raises ConfigError where a file holds several series."""
+    if not request.to_folder:
+        return {}
+    if config.data.id_column is not None:
+        raise ConfigError(
+            f"--output {request.output}: the files hold several series each ('{config.data.id_column}')",
+            "name a file that ends in .csv or .parquet",
+        )
+    parts = [part.csv for _, part in rows.files] or [rows.csv]
+    return {series_name(csv.path): Layout(csv, date_columns(csv, config.data)) for csv in parts if csv.path is not None}
+
+
 def _write(
-    forecasts: Iterator[Forecast], layout: Layout, request: Request, skipped: Mapping[str, str]
+    forecasts: Iterator[Forecast],
+    layout: Layout,
+    request: Request,
+    skipped: Mapping[str, str],
+    layouts: Mapping[str, Layout],
 ) -> list[Forecast]:
-    """Write the forecasts where they go; returns the first ones. Raises DataError where there are none."""
+    """Write the forecasts where they go; returns the first ones. Raises DataError where there are none.
+
+    `layouts` are those of the files of a folder, by series.
+    """
     shown: list[Forecast] = []
 
     def noted() -> Iterator[Forecast]:
@@ -96,12 +122,26 @@ def _write(
     if request.about is not None:
         series = {forecast.series: to_json(forecast) for forecast in noted()}
         print_json({**request.about, "series": series, "skipped": dict(skipped)})
+    elif request.output is not None and request.to_folder:
+        _write_files(noted(), request.output, layouts)
     elif request.output is not None:
         with writing(request.output), replacing(request.output) as file:
             file.writelines(layout.pieces(noted(), request.output))
     else:
         print_data("".join(layout.text(one, header=not number) for number, one in enumerate(noted())))
     return shown
+
+
+def _write_files(forecasts: Iterator[Forecast], folder: Path, layouts: Mapping[str, Layout]) -> None:
+    """A file for each series, laid out as its own was. Nothing is half-written where the forecast is interrupted."""
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+        for forecast in forecasts:
+            layout = layouts[forecast.series]
+            ending = ".parquet" if layout.csv.path is not None and layout.csv.path.suffix == ".parquet" else ".csv"
+            path = folder / f"{forecast.series}{ending}"
+            with replacing(path) as file:
+                file.writelines(layout.pieces([replace(forecast, id_column=None)], path))
 
 
 def print_skipped(skipped: Mapping[str, str], count: int) -> None:

@@ -37,8 +37,8 @@ def require_parts(trained: Checkpoint, source: Path | bytes, request: Request) -
         )
     if not isinstance(source, Path):
         raise ConfigError("--processes reads the input several times, and '-' can be read once", "give it as a file")
-    if request.output is None or request.about is not None or request.plot is not None:
-        other = "--json" if request.about is not None else "--plot"
+    if request.to_folder or request.output is None or request.about is not None or request.plot is not None:
+        other = "a folder" if request.to_folder else "--json" if request.about is not None else "--plot"
         fault = "needs a file to write" if request.output is None else f"and {other} cannot go together"
         raise ConfigError(f"--processes {fault}", "give -o FILE.csv or -o FILE.parquet, without --json and --plot")
     return source

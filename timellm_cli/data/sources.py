@@ -57,8 +57,13 @@ def _read_file(file: Path, data: DataConfig) -> Rows:
     rows.require_numbers()
     if rows.series is not None:
         return rows
-    name = file.name.split(".")[0]
+    name = series_name(file)
     return replace(rows, series=pl.repeat(name, len(rows.stamps), dtype=pl.Enum([name]), eager=True))
+
+
+def series_name(file: Path) -> str:
+    """What the series of a file is called where each file holds one."""
+    return file.name.split(".")[0]
 
 
 def _join(parts: Sequence[Rows]) -> Rows:
