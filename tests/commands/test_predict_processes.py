@@ -24,7 +24,7 @@ BEST = "checkpoints/long/best.pt"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a checkpoint of many series and `new.csv`, with 7 of which one is too short."""
+    """A folder with a checkpoint of many series and `new.csv`, which has 7 series, one too short."""
     folder = tmp_path_factory.mktemp("parts")
     arguments = ("train", write_long(folder / "long.csv"), *NAMED, *SMALL, "--run-name", "long")
     run(folder, *arguments)

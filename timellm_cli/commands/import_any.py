@@ -1,6 +1,6 @@
 """`timellm import`: a command or a script of the original becomes profiles, a checkpoint of it one of ours.
 
-Which of them a name means is told from what lies there. Light, until a checkpoint is read.
+The content of what lies there decides which of them a name means. Light, until a checkpoint is read.
 """
 
 import sys

@@ -285,7 +285,7 @@ def _train(
 
 
 def _follow(trainer: Trainer, interruption: Interruption) -> RunFinished:
-    """Train as one of several processes, of which the first one writes and prints."""
+    """Train as one of several processes. The first one writes and prints."""
     with interruption.listening():
         *_, last = trainer.run()
     if isinstance(last, RunFinished):

@@ -1,4 +1,4 @@
-"""What a mixture of experts adds to the shape of an LLM: a router, and experts of which each token uses a few. Light.
+"""What a mixture of experts adds to the shape of an LLM: a router, and experts; each token uses a few of them. Light.
 
 transformers keeps the experts of a layer as two tensors of three dimensions, and the router as one of two outside any
 `Linear`. Quantization reaches neither, so they stay in 16 or 32 bits.

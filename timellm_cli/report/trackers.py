@@ -22,7 +22,7 @@ _MOST_TEXT = 250
 
 @dataclass(frozen=True)
 class _Calls:
-    """What a tracker is told: figures of a step, and the end."""
+    """What a tracker gets: figures of a step, and the end."""
 
     log: Callable[[dict[str, float], int], Any]
     close: Callable[[], Any]
