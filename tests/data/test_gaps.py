@@ -124,7 +124,7 @@ def test_the_loss_is_the_mean_over_known_targets_however_the_batch_is_cut(pieces
     batch = Batch(
         torch.zeros(6, 4), torch.where(known_BH, future_BH, torch.nan), unknown_B, unknown_B, known_BH=known_BH
     )
-    _, filled_BH, weight_BH = _inputs(batch)
+    _, filled_BH, _, weight_BH = _inputs(batch, unknown_B)
     for loss in LOSSES.values():
         expected = loss(forecast_BH, future_BH, reduction="none")[known_BH].mean()
         parts = zip(*(tensor.chunk(pieces) for tensor in (forecast_BH, filled_BH, weight_BH)), strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tests.hostile.case import SHORT, SMALL, TRAIN, Case, Spoil, cut, remove, write
+from timellm_cli.training.checkpoint import FORMAT_VERSION
 
 EVAL = ("eval", "best.pt")
 PREDICT = ("predict", "best.pt", "data.csv", "-o", "out.csv")
@@ -97,7 +98,7 @@ CHECKPOINT_CASES = [
     Case("an archive of something else", EVAL, 4, ("best.pt",), write("best.pt", _archive(pickle.dumps([1, 2])))),
     Case("a compressed archive", EVAL, 4, ("compressed archive",), write("best.pt", _archive(pickle.dumps({}), zipfile.ZIP_DEFLATED, b"\0" * 2**20))),
     Case("a state dict", EVAL, 4, ("no timellm checkpoint", "timellm import"), lambda folder: torch.save({"a": torch.zeros(2)}, folder / "best.pt")),
-    Case("another format", EVAL, 4, ("checkpoint format 99", "timellm 9.9", "reads format 4"), _change(lambda content: content.update(format_version=99, version="9.9"))),
+    Case("another format", EVAL, 4, ("checkpoint format 99", "timellm 9.9", f"reads format {FORMAT_VERSION}"), _change(lambda content: content.update(format_version=99, version="9.9"))),
     Case("a configuration of a later version", EVAL, 4, ("made by timellm 9.9", "does not read"), _change(lambda content: content.update(version="9.9", config='{"train": {"quantum": 1}}'))),
     Case("a missing part", EVAL, 4, ("damaged", "scaler"), _change(lambda content: content.pop("scaler"))),
     Case("weights that are texts", EVAL, 4, ("damaged",), _change(lambda content: content.update(weights={"a": "b"}))),

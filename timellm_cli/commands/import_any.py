@@ -25,6 +25,7 @@ def run(settings: Settings, source: str, output: Path | None, *, offline: bool) 
 
     Settings that the user states win over the command's. Raises ConfigError where a file exists already.
     """
+    Path.cwd()  # raises where the folder is gone, and no name in it means anything
     if (found := read_text(source)) is not None:
         _import_commands(settings, *found, output)
         return

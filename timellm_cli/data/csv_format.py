@@ -30,7 +30,7 @@ QUOTES_HINT = "look for a quotation mark without a partner"
 MOST_LINES_ABOVE = 50
 _BLANKS = " \t\n\r\v\f\x85\xa0"
 """Python also counts the control characters 1C to 1F as blanks, polars does not."""
-BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**22
 _COLUMNS, _LINES, _CELL_BYTES = 1000, 1000, 8
 """So many columns are read at once; a block has at least so many lines, as each of its columns takes a millisecond."""
 
@@ -143,7 +143,9 @@ class CsvFormat:
             first += len(part)
             if first == self.most_rows:
                 break
-        return pl.concat(parts)
+        # Each column in one piece, so that no later step has to copy it; one by one, so that memory never holds both.
+        names = parts[0].columns
+        return pl.DataFrame([pl.concat([part.drop_in_place(name) for part in parts], rechunk=True) for name in names])
 
     def _blocks(self) -> Iterator["pl.LazyFrame"]:
         """`scan` in one piece, or, of a large file that polars can read from its path, in pieces."""
