@@ -13,20 +13,20 @@ from timellm_cli.commands.show_forecast import draw
 from timellm_cli.config import Config
 from timellm_cli.console import err, print_data, print_json, print_note, say
 from timellm_cli.data.columns import date_columns
-from timellm_cli.data.forecast_input import read_input
+from timellm_cli.data.forecast_input import ForecastInput, read_input
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import choose_levels
 from timellm_cli.files import check_folder, check_target, replacing, writing
 from timellm_cli.forecasting.dated_forecast import Shape
-from timellm_cli.forecasting.known_ahead import know_ahead
+from timellm_cli.forecasting.known_ahead import KnownAhead, know_ahead
 from timellm_cli.forecasting.one_table import forecast_table, notes_on, require_numbers_of
 from timellm_cli.forecasting.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.forecasting.panel import Wanted
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.report.forecast import Forecast, render, to_json
 from timellm_cli.report.forecast_file import Layout
-from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.training.checkpoint import Checkpoint, load_checkpoint
 from timellm_cli.units import format_count
 
 
@@ -66,54 +66,53 @@ def run(
     config = config_for(trained, device, path or Path(source), llm, changes)
     content = sys.stdin.buffer.read() if path is None else path
     known = know_ahead(trained, config, content, steps, future)
+    wanted_steps = steps or config.window.pred_len
+    about = _about(checkpoint, source, config, steps) if as_json else None
     if trained.ids != ("",) or processes is not None:
-        about = _about(checkpoint, source, config, steps) if as_json else None
-        _print_notes([], config.window.pred_len, steps or config.window.pred_len, shape)
-        wanted = Wanted(steps or config.window.pred_len, shape, at, strict)
+        _print_notes([], config.window.pred_len, wanted_steps, shape)
+        wanted = Wanted(wanted_steps, shape, at, strict)
         request = Request(wanted, output, plot, about, config.data.is_wide, to_folder)
-        if processes is not None and future is not None:
+        if processes is None:
+            run_panel(trained, config, content, request, known, offline=offline)
+            return
+        if future is not None:
             raise ConfigError(
                 "--processes reads what is known ahead from the input alone, not from --future",
                 "put the rows to forecast into the input, without a target, or leave --processes out",
             )
-        if processes is None:
-            run_panel(trained, config, content, request, known, offline=offline)
-        else:
-            run_processes(
-                trained,
-                config,
-                content,
-                request,
-                processes,
-                checkpoint=checkpoint,
-                llm=llm,
-                changes=changes or {},
-                offline=offline,
-            )
+        how: dict[str, Any] = {"checkpoint": checkpoint, "llm": llm, "changes": changes or {}, "offline": offline}
+        run_processes(trained, config, content, request, processes, **how)
         return
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
-    steps = steps or config.window.pred_len
-    given.dates(steps)  # raises, before anything is computed, where the calendar ends
-    _print_notes(list(given.notes), config.window.pred_len, steps, shape)
+    forecast = _forecast(trained, config, given, wanted_steps, shape, known, source, offline)
+    _show(forecast, Layout(given.table.csv, date_columns(given.table.csv, config.data)), output, plot, about)
 
-    history_TC = require_numbers_of(given, trained, source if path else "standard input")
+
+def _forecast(
+    trained: Checkpoint,
+    config: Config,
+    given: ForecastInput,
+    steps: int,
+    shape: Shape,
+    known: KnownAhead | None,
+    source: str,
+    offline: bool,
+) -> Forecast:
+    """The forecast of one table. Raises DataError where the calendar ends before it does."""
+    given.dates(steps)  # raises before anything is computed
+    _print_notes(list(given.notes), config.window.pred_len, steps, shape)
+    history_TC = require_numbers_of(given, trained, "standard input" if source == "-" else source)
     with err.status("Loading the model"):
         runner, batch_size = open_checkpoint(
             trained, config, look_at_machine(), offline, console_reporter(), print_note
         )
-    forecast = forecast_table(given, trained, runner, batch_size, history_TC, steps, shape, known, print_note)
-    _show(
-        forecast,
-        Layout(given.table.csv, date_columns(given.table.csv, config.data)),
-        output,
-        plot,
-        {**_about(checkpoint, source, config, steps), **to_json(forecast)} if as_json else None,
-    )
+    return forecast_table(given, trained, runner, batch_size, history_TC, steps, shape, known, print_note)
 
 
 def _show(
-    forecast: Forecast, layout: Layout, output: Path | None, plot: Path | None, as_json: dict[str, Any] | None
+    forecast: Forecast, layout: Layout, output: Path | None, plot: Path | None, about: dict[str, Any] | None
 ) -> None:
+    """Write, print and draw a forecast. `about` are further entries of the object that `--json` prints."""
     if output is not None:
         with writing(output), replacing(output) as file:
             file.writelines(layout.pieces([forecast], output))
@@ -121,11 +120,11 @@ def _show(
     if plot is not None:
         draw(forecast, plot)
         say(f"drew {plot}")
-    if as_json is not None:
-        print_json(as_json)
+    if about is not None:
+        print_json({**about, **to_json(forecast)})
     elif output is None:
         print_data(layout.text(forecast))
-    if output is not None or (sys.stdout.isatty() and as_json is None):
+    if output is not None or (sys.stdout.isatty() and about is None):
         err.print(render(forecast, err.width))
 
 
