@@ -13,7 +13,7 @@ from torch import Tensor
 
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.windows import ForecastData, WindowDataset, fill_histories
+from timellm_cli.data.windows import ForecastData, fill_histories
 
 _RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
 """Strengths of the ridge that are tried, as shares of the mean second moment of the centred history."""
@@ -42,11 +42,11 @@ def fit_linear(data: ForecastData) -> Linear:
     A stride that leaves out windows in training leaves out none here. Where values are absent, the known targets count;
     there, and of very many channels, at most `_MOST_VALUES` values of windows at equal distances.
     """
-    if data.windows("train").has_gaps:
+    if data.windows("train").has_gaps or len(data.scored_channels) > _MOST_CHANNELS:
         return _fit_linear_to_known(data)
     seq_len = data.config.window.seq_len
-    moments = _centred_moments if len(data.scored_channels) <= _MOST_CHANNELS else _moments_of_some
-    (training, samples), (validation, _) = moments(data, "train"), moments(data, "val")
+    training, samples = _centred_moments(data, "train")
+    validation, _ = _centred_moments(data, "val")
     scale = float(np.trace(training[:seq_len, :seq_len])) / seq_len or 1.0
     fits = [_solve(training, seq_len, ridge * scale) for ridge in _RIDGES]
     best = min(fits, key=lambda weights_TH: _squared_error(validation, weights_TH))
@@ -59,61 +59,62 @@ _VALUES_AT_ONCE = 2**20
 _FILLS = 20
 
 
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Windows of a split, less the mean of their histories: `samples` of them, in float64.
+
+    Those without a hole are in `moments`, the sum of their outer products (T+H, T+H). Of the others (M), histories,
+    futures (0 where absent) and what is known are kept.
+    """
+
+    samples: int
+    moments: Tensor
+    past_MT: Tensor
+    future_MH: Tensor
+    known_MH: Tensor
+
+
 def _fit_linear_to_known(data: ForecastData) -> Linear:
     """Least squares on the known targets: absent ones are filled with the fit's own forecasts until it stands still."""
-    (past_NT, future_NH, known_NH), validation = _some_windows(data, "train"), _some_windows(data, "val")
-    normal_TT, eye_TT = past_NT.T @ past_NT, torch.eye(past_NT.shape[1], dtype=torch.float64)
-    scale = float(normal_TT.trace()) / len(eye_TT) or 1.0
-    whole_N = known_NH.all(dim=1)
-    of_whole_TH = past_NT[whole_N].T @ future_NH[whole_N]
-    holed_MT, future_MH, known_MH = past_NT[~whole_N], future_NH[~whole_N], known_NH[~whole_N]
+    training, validation = _some_windows(data, "train"), _some_windows(data, "val")
+    seq_len = data.config.window.seq_len
+    normal_TT = training.moments[:seq_len, :seq_len] + training.past_MT.T @ training.past_MT
+    eye_TT, scale = torch.eye(seq_len, dtype=torch.float64), float(normal_TT.trace()) / seq_len or 1.0
 
     def fit(ridge: float) -> Tensor:
         factor_TT = torch.linalg.cholesky(normal_TT + ridge * scale * eye_TT)
-        weights_TH = torch.zeros(len(eye_TT), future_NH.shape[1], dtype=torch.float64)
+        weights_TH = torch.zeros_like(training.moments[:seq_len, seq_len:])
         for _ in range(_FILLS):
-            target_MH = torch.where(known_MH, future_MH, holed_MT @ weights_TH)
-            weights_TH = torch.cholesky_solve(of_whole_TH + holed_MT.T @ target_MH, factor_TT)
+            target_MH = torch.where(training.known_MH, training.future_MH, training.past_MT @ weights_TH)
+            right_TH = training.moments[:seq_len, seq_len:] + training.past_MT.T @ target_MH
+            weights_TH = torch.cholesky_solve(right_TH, factor_TT)
         return weights_TH
 
     def error(weights_TH: Tensor) -> float:
-        past_MT, future_MH, known_MH = validation
-        return float(torch.where(known_MH, past_MT @ weights_TH - future_MH, 0.0).square().sum())
+        miss_MH = validation.past_MT @ weights_TH - validation.future_MH
+        of_holed = float(torch.where(validation.known_MH, miss_MH, 0.0).square().sum())
+        return of_holed + _squared_error(validation.moments.numpy(), weights_TH.numpy())
 
-    return Linear(min(map(fit, _RIDGES), key=error), len(past_NT))
-
-
-def _some_windows(data: ForecastData, split: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Histories and futures less the history's mean, and which targets are known, of windows at equal distances."""
-    samples, numbers = _samples_apart(data, split)
-    batch = samples.batch(numbers)
-    past_NT, future_NH = _centred(batch)
-    return past_NT, future_NH.nan_to_num(0.0), ~batch.future_BH.isnan()
+    return Linear(min(map(fit, _RIDGES), key=error), training.samples)
 
 
-def _moments_of_some(data: ForecastData, split: str) -> tuple[Floats, int]:
-    """As `_centred_moments`, of windows at equal distances."""
-    samples, numbers = _samples_apart(data, split)
-    width = data.config.window.seq_len + data.config.window.pred_len
-    moments, at_once = torch.zeros(width, width, dtype=torch.float64), max(_VALUES_AT_ONCE // width, 1)
-    for first in range(0, len(numbers), at_once):
-        windows_NW = torch.cat(_centred(samples.batch(numbers[first : first + at_once])), dim=1)
+def _some_windows(data: ForecastData, split: str) -> _Windows:
+    """Windows of a split at equal distances, `_MOST_VALUES` values of them at most."""
+    every = replace(data, config=data.config.with_values({"data.window_stride": 1}))
+    samples, width = every.windows(split), data.config.window.seq_len + data.config.window.pred_len
+    most, at_once = max(_MOST_VALUES // width, 1), max(_VALUES_AT_ONCE // width, 1)
+    numbers = range(0, len(samples), max(-(-len(samples) // most), 1))
+    moments, holed = torch.zeros(width, width, dtype=torch.float64), []
+    for first in range(0, max(len(numbers), 1), at_once):
+        batch = samples.batch(numbers[first : first + at_once])
+        past_BT, known_BH = batch.history_BT.double(), ~batch.future_BH.isnan()
+        mean_B1 = past_BT.mean(dim=1, keepdim=True)
+        past_BT, future_BH = past_BT - mean_B1, (batch.future_BH.double() - mean_B1).nan_to_num(0.0)
+        whole_B = known_BH.all(dim=1)
+        windows_NW = torch.cat((past_BT, future_BH), dim=1)[whole_B]
         moments += windows_NW.T @ windows_NW
-    return moments.numpy(), len(numbers)
-
-
-def _samples_apart(data: ForecastData, split: str) -> tuple[WindowDataset, range]:
-    """The samples of a split, with stride 1, and the numbers of those at equal distances that may be used."""
-    samples = replace(data, config=data.config.with_values({"data.window_stride": 1})).windows(split)
-    most = max(_MOST_VALUES // (data.config.window.seq_len + data.config.window.pred_len), 1)
-    return samples, range(0, len(samples), max(-(-len(samples) // most), 1))
-
-
-def _centred(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Histories (B x T) and futures (B x H), both less the history's mean, in float64."""
-    past_BT = batch.history_BT.double()
-    mean_B1 = past_BT.mean(dim=1, keepdim=True)
-    return past_BT - mean_B1, batch.future_BH.double() - mean_B1
+        holed.append((past_BT[~whole_B], future_BH[~whole_B], known_BH[~whole_B]))
+    return _Windows(len(numbers), moments, *(torch.cat(parts) for parts in zip(*holed, strict=True)))
 
 
 def second_moments(values_N: Floats, width: int) -> Floats:
