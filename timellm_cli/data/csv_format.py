@@ -143,9 +143,7 @@ class CsvFormat:
             first += len(part)
             if first == self.most_rows:
                 break
-        # Each column in one piece, so that no later step has to copy it; one by one, so that memory never holds both.
-        names = parts[0].columns
-        return pl.DataFrame([pl.concat([part.drop_in_place(name) for part in parts], rechunk=True) for name in names])
+        return pl.concat(parts)
 
     def _blocks(self) -> Iterator["pl.LazyFrame"]:
         """`scan` in one piece, or, of a large file that polars can read from its path, in pieces."""

@@ -13,7 +13,7 @@ from timellm_cli.data.week_times import describe_holidays
 from timellm_cli.errors import DataError, listed
 from timellm_cli.splits import Series
 
-_SLICE = 2**20
+_SLICE = 2**17
 
 
 def make_panel(rows: Rows, data: DataConfig, cadence: Cadence | None = None) -> Table:

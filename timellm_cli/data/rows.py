@@ -22,7 +22,7 @@ from timellm_cli.errors import DataError
 from timellm_cli.units import format_count
 
 _HEAD_ROWS = 200
-_SLICE = 2**20
+_SLICE = 2**17
 _DATED, _OFFSET, SERIES = "\0dated", "\0offset", "\0series"
 
 

@@ -6,7 +6,9 @@ from timellm_cli.config import FIELDS, Config
 from timellm_cli.errors import ConfigError, did_you_mean
 
 _KEYS = [key for key in FIELDS if not key.startswith("run.")]
-_SHORT = {key.split(".")[1]: key for key in reversed(_KEYS)} | {"llm": "llm.name"}  # the first section counts
+_SHORT = {"llm": "llm.name"}
+for _key in _KEYS:
+    _SHORT.setdefault(_key.split(".")[1], _key)  # of several sections, the first counts
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{digit}" for port in ("COM", "LPT") for digit in range(1, 10))}
 _LONGEST = 200
 
