@@ -14,7 +14,7 @@ from torch import Tensor
 from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.model.llm.cuda_ops import CudaOps
 from timellm_cli.model.llm.nvrtc import Kernel, compile_kernels
-from timellm_cli.model.llm.ops import KeysValues, Nf4
+from timellm_cli.model.llm.ops import KeysValues, Nf4, row_stride, rows_of
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -29,10 +29,10 @@ class NvrtcOps(CudaOps):
     """`TorchOps` with one kernel for each operation but attention and int8."""
 
     def rms_norm(self, x_NE: Tensor, weight_E: Tensor, eps: float, last_BPE: Tensor | None = None) -> Tensor:
-        (rows, width), y_NE = _rows(x_NE), x_NE.new_empty(x_NE.shape)
+        (rows, width), y_NE = rows_of(x_NE), x_NE.new_empty(x_NE.shape)
         tokens, patches = _copying(x_NE, last_BPE)
         kernel = _kernel("rms_norm", x_NE, width, weight_E, last_BPE)
-        kernel((rows,), (_THREADS,), x_NE, weight_E, y_NE, last_BPE, tokens, patches, _row_stride(x_NE), width, eps)
+        kernel((rows,), (_THREADS,), x_NE, weight_E, y_NE, last_BPE, tokens, patches, row_stride(x_NE), width, eps)
         return y_NE
 
     def rms_norm_backward(
@@ -45,12 +45,12 @@ class NvrtcOps(CudaOps):
         out_NE: Tensor | None = None,
     ) -> Tensor:
         """`out_NE` must be contiguous."""
-        (rows, width), out_NE = _rows(x_NE), x_NE.new_empty(x_NE.shape) if out_NE is None else out_NE
-        residual_row = 0 if residual_NE is None else _row_stride(residual_NE)
+        (rows, width), out_NE = rows_of(x_NE), x_NE.new_empty(x_NE.shape) if out_NE is None else out_NE
+        residual_row = 0 if residual_NE is None else row_stride(residual_NE)
         kernel = _kernel("rms_norm_backward", x_NE, width, grad_y_NE, weight_E, residual_NE, out_NE)
         kernel(
             (rows,), (_THREADS,), grad_y_NE, x_NE, weight_E, residual_NE, out_NE,
-            _row_stride(grad_y_NE), _row_stride(x_NE), residual_row, width, eps,
+            row_stride(grad_y_NE), row_stride(x_NE), residual_row, width, eps,
         )  # fmt: skip
         return out_NE
 
@@ -96,20 +96,20 @@ class NvrtcOps(CudaOps):
     def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None, shrink: float = 1.0) -> Tensor:
         if shrink != 1:  # the kernel does not shrink
             return super().swiglu(gate_up_N2I, last_BP2I, shrink)
-        rows, width = _rows(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
+        rows, width = rows_of(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
         act_NI = gate_up_N2I.new_empty(*gate_up_N2I.shape[:-1], width)
         tokens, patches = _copying(gate_up_N2I, last_BP2I)
         kernel = _kernel("swiglu", gate_up_N2I, width, last_BP2I)
-        arguments = gate_up_N2I, act_NI, last_BP2I, tokens, patches, _row_stride(gate_up_N2I), width
+        arguments = gate_up_N2I, act_NI, last_BP2I, tokens, patches, row_stride(gate_up_N2I), width
         kernel((rows, _column_blocks(width)), (_THREADS,), *arguments)
         return act_NI
 
     def swiglu_backward(self, grad_act_NI: Tensor, gate_up_N2I: Tensor, out_N2I: Tensor | None = None) -> Tensor:
         """`out_N2I` may be the input itself."""
-        rows, width = _rows(grad_act_NI)
+        rows, width = rows_of(grad_act_NI)
         out_N2I = gate_up_N2I.new_empty(gate_up_N2I.shape) if out_N2I is None else out_N2I
         kernel = _kernel("swiglu_backward", gate_up_N2I, width, grad_act_NI, out_N2I)
-        strides = _row_stride(grad_act_NI), _row_stride(gate_up_N2I), _row_stride(out_N2I)
+        strides = row_stride(grad_act_NI), row_stride(gate_up_N2I), row_stride(out_N2I)
         kernel((rows, _column_blocks(width)), (_THREADS,), grad_act_NI, gate_up_N2I, out_N2I, *strides, width)
         return out_N2I
 
@@ -150,17 +150,6 @@ def _copying(x_NX: Tensor, last_BPX: Tensor | None) -> tuple[int, int]:
         return 1, 0
     assert last_BPX.is_contiguous(), "copied tokens must be contiguous"
     return x_NX.shape[1], last_BPX.shape[1]
-
-
-def _rows(x: Tensor) -> tuple[int, int]:
-    """The number of rows, and their width."""
-    return x.numel() // x.shape[-1], x.shape[-1]
-
-
-def _row_stride(x: Tensor) -> int:
-    """The stride of all dimensions but the last, seen as one. Fails where that would need a copy."""
-    assert x.stride(-1) == 1, "rows must be contiguous"
-    return x.view(-1, x.shape[-1]).stride(0)
 
 
 def _head_block(half: int) -> tuple[int, int]:

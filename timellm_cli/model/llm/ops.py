@@ -192,6 +192,17 @@ def copy_last(x_BSX: Tensor, last_BPX: Tensor | None) -> None:
         last_BPX.copy_(x_BSX[:, -last_BPX.shape[1] :])
 
 
+def rows_of(x_NX: Tensor) -> tuple[int, int]:
+    """The number of rows, and their width."""
+    return x_NX.numel() // x_NX.shape[-1], x_NX.shape[-1]
+
+
+def row_stride(x_NX: Tensor) -> int:
+    """The stride of all dimensions but the last, seen as one. Fails where that would need a copy."""
+    assert x_NX.stride(-1) == 1, "rows must be contiguous"
+    return x_NX.view(-1, x_NX.shape[-1]).stride(0)
+
+
 def _widen(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 

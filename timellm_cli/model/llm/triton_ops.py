@@ -12,7 +12,7 @@ from torch import Tensor
 
 from timellm_cli.model.llm import triton_kernels as kernels
 from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
-from timellm_cli.model.llm.ops import KeysValues, Nf4, TorchOps
+from timellm_cli.model.llm.ops import KeysValues, Nf4, TorchOps, row_stride, rows_of
 
 COLUMNS = 1024  # of one row in one program of an elementwise kernel: 8 for each of 128 threads
 HEAD_TILE = 4096  # elements of one head (tokens x features) in one program
@@ -23,10 +23,10 @@ class TritonOps(TorchOps):
     """`TorchOps` with one kernel for each operation; attention's output needs no kernel."""
 
     def rms_norm(self, x_NE: Tensor, weight_E: Tensor, eps: float, last_BPE: Tensor | None = None) -> Tensor:
-        rows, width = _rows(x_NE)
+        rows, width = rows_of(x_NE)
         y_NE = x_NE.new_empty(x_NE.shape)
         kernels.rms_norm_kernel[(rows,)](
-            x_NE, weight_E, y_NE, *_copying(x_NE, last_BPE), _row_stride(x_NE), width, eps, **_row_block(width)
+            x_NE, weight_E, y_NE, *_copying(x_NE, last_BPE), row_stride(x_NE), width, eps, **_row_block(width)
         )
         return y_NE
 
@@ -40,12 +40,12 @@ class TritonOps(TorchOps):
         out_NE: Tensor | None = None,
     ) -> Tensor:
         """`out_NE` must be contiguous."""
-        rows, width = _rows(x_NE)
+        rows, width = rows_of(x_NE)
         out_NE = x_NE.new_empty(x_NE.shape) if out_NE is None else out_NE
         assert out_NE.is_contiguous()
-        residual_row = 0 if residual_NE is None else _row_stride(residual_NE)
+        residual_row = 0 if residual_NE is None else row_stride(residual_NE)
         kernels.rms_norm_backward_kernel[(rows,)](
-            grad_y_NE, x_NE, weight_E, residual_NE, out_NE, _row_stride(grad_y_NE), _row_stride(x_NE), residual_row,
+            grad_y_NE, x_NE, weight_E, residual_NE, out_NE, row_stride(grad_y_NE), row_stride(x_NE), residual_row,
             width, eps, **_row_block(width),
         )  # fmt: skip
         return out_NE
@@ -97,20 +97,20 @@ class TritonOps(TorchOps):
         return grad_qkv_BSW
 
     def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None, shrink: float = 1.0) -> Tensor:
-        rows, width = _rows(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
+        rows, width = rows_of(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
         act_NI = gate_up_N2I.new_empty(*gate_up_N2I.shape[:-1], width)
         kernels.swiglu_kernel[(rows, triton.cdiv(width, COLUMNS))](
-            None, gate_up_N2I, act_NI, *_copying(gate_up_N2I, last_BP2I), 0, _row_stride(gate_up_N2I), width, width,
+            None, gate_up_N2I, act_NI, *_copying(gate_up_N2I, last_BP2I), 0, row_stride(gate_up_N2I), width, width,
             shrink, COLUMNS=COLUMNS,
         )  # fmt: skip
         return act_NI
 
     def swiglu_backward(self, grad_act_NI: Tensor, gate_up_N2I: Tensor, out_N2I: Tensor | None = None) -> Tensor:
-        rows, width = _rows(grad_act_NI)
+        rows, width = rows_of(grad_act_NI)
         out_N2I = gate_up_N2I.new_empty(gate_up_N2I.shape) if out_N2I is None else out_N2I
         kernels.swiglu_kernel[(rows, triton.cdiv(width, COLUMNS))](
             grad_act_NI, gate_up_N2I, out_N2I, None, 1, 0,
-            _row_stride(grad_act_NI), _row_stride(gate_up_N2I), _row_stride(out_N2I), width, 1.0, COLUMNS=COLUMNS,
+            row_stride(grad_act_NI), row_stride(gate_up_N2I), row_stride(out_N2I), width, 1.0, COLUMNS=COLUMNS,
         )  # fmt: skip
         return out_N2I
 
@@ -126,22 +126,11 @@ class TritonOps(TorchOps):
         return out_OI
 
     def dequantize_int8(self, weight_OI: Tensor, scale_O: Tensor, out_OI: Tensor) -> Tensor:
-        rows, width = _rows(weight_OI)
+        rows, width = rows_of(weight_OI)
         kernels.dequantize_int8_kernel[(rows, triton.cdiv(width, COLUMNS))](
-            weight_OI, scale_O, out_OI, _row_stride(weight_OI), _row_stride(out_OI), width, COLUMNS=COLUMNS
+            weight_OI, scale_O, out_OI, row_stride(weight_OI), row_stride(out_OI), width, COLUMNS=COLUMNS
         )
         return out_OI
-
-
-def _row_stride(x: Tensor) -> int:
-    """The stride of all dimensions but the last, seen as one. Fails where that would need a copy."""
-    assert x.stride(-1) == 1, "rows must be contiguous"
-    return x.view(-1, x.shape[-1]).stride(0)
-
-
-def _rows(x: Tensor) -> tuple[int, int]:
-    """The number of rows, and their width."""
-    return x.numel() // x.shape[-1], x.shape[-1]
 
 
 def _row_block(width: int) -> dict[str, int]:
