@@ -23,6 +23,7 @@ from timellm_cli.evaluation.baselines import Baseline, fit_baselines, period_of
 from timellm_cli.evaluation.classical import Classical
 from timellm_cli.evaluation.day_errors import DayCount
 from timellm_cli.evaluation.evaluated import Evaluated, require_comparable
+from timellm_cli.evaluation.event_day import make_event_day
 from timellm_cli.evaluation.examples import make_examples
 from timellm_cli.evaluation.folds import Round
 from timellm_cli.evaluation.metrics import MetricCount, seasonal_errors
@@ -152,6 +153,7 @@ class Scoring:
                     model.name, runner, model.data, batch_size, seasonal_C, intervals, std_C, also
                 )
                 model.examples = make_examples(runner, model.data, self.task.split, model.scores, intervals)
+                model.event_day = make_event_day(runner, model.data, self.task.split)
         finally:
             free_gpu_memory()  # recorded CUDA graphs would keep their memory while the next model is loaded
         model.coverage = count.result() if count else ()

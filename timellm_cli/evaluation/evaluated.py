@@ -16,6 +16,7 @@ from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.bands import Coverage, mean_coverage
 from timellm_cli.evaluation.baselines import Baseline
 from timellm_cli.evaluation.day_errors import DayErrors
+from timellm_cli.evaluation.event_day import EventDay
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.metrics import Metrics, mean_metrics, metrics_of_channels
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors, Scores, mean_scores, parts_of
@@ -33,7 +34,8 @@ class Evaluated:
     column of every series (`ids`). `training_id` is the same in every file of one training, `stage` says which of its
     weights these are, after `epoch` epochs (None where that is not known). `clock` is that of its day map. `data` is
     what it is scored on, with the configuration for this machine. `coverage` is empty where the bands do not apply.
-    `day_errors` are there where one of several models knows something ahead. `training_log` is the content of
+    `day_errors` are there where one of several models knows something ahead, `event_day` where this one does and there
+    is such a day. `training_log` is the content of
     metrics.jsonl, empty if the file is not beside the checkpoint. Where the folds of a backtest are joined, `folds` are
     these, in their order, and the rest is that of the first with joined scores.
     """
@@ -55,6 +57,7 @@ class Evaluated:
     scores: Scores = field(init=False)
     coverage: tuple[Coverage, ...] = ()
     examples: tuple[Example, ...] = ()
+    event_day: EventDay | None = None
     day_errors: DayErrors | None = None
     training_log: list[dict[str, Any]] = field(default_factory=list)
     folds: "tuple[Evaluated, ...]" = ()

@@ -52,15 +52,15 @@ def make_examples(
     batch = samples.batch([firsts[channel] + window for channel, window in found])
     with torch.inference_mode():
         forecast_BH = forecaster(batch).double().cpu()
-    mean_B1 = torch.from_numpy(data.scaler.mean_C)[batch.channel_B, None]
-    std_B1 = torch.from_numpy(data.scaler.std_C)[batch.channel_B, None]
     history_BT, future_BH, forecast_BH = (
-        values.double() * std_B1 + mean_B1 for values in (batch.history_BT, batch.future_BH, forecast_BH)
+        in_units_of_the_csv(data, batch.channel_B, values)
+        for values in (batch.history_BT, batch.future_BH, forecast_BH)
     )
     channels = [data.table.channels[channel] for channel in batch.channel_B]
     bands: dict[int, Tensor] = {}
     if intervals is not None:
         channel_B = intervals.rows_of(data.table)[batch.channel_B]
+        std_B1 = torch.from_numpy(data.scaler.std_C)[batch.channel_B, None]
         bands = {level: intervals.around(level, batch.history_BT, channel_B) * std_B1 for level in intervals.levels}
     examples = []
     for row, (rank, place) in enumerate(ranked.items()):
@@ -79,3 +79,10 @@ def make_examples(
             )
         )
     return tuple(examples)
+
+
+def in_units_of_the_csv(data: ForecastData, channel_B: Tensor, values_BX: Tensor) -> Tensor:
+    """Standardised values of these channels in the CSV's units, in float64 on the CPU."""
+    mean_B1 = torch.from_numpy(data.scaler.mean_C)[channel_B, None]
+    std_B1 = torch.from_numpy(data.scaler.std_C)[channel_B, None]
+    return values_BX.double().cpu() * std_B1 + mean_B1

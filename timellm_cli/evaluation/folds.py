@@ -129,6 +129,7 @@ def _join_models(folds: Sequence[Evaluated]) -> Evaluated:
     joined.scores = replace(join_scores([one.scores for one in folds]), folds=tuple(one.scores for one in folds))
     joined.coverage = _join_coverage(folds)
     joined.folds = tuple(folds)
+    joined.event_day = next((one.event_day for one in folds if one.event_day is not None), None)
     of_days = [one.day_errors for one in folds if one.day_errors is not None]
     joined.day_errors = DayErrors.joined(of_days) if len(of_days) == len(folds) else None
     return joined

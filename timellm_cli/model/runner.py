@@ -72,6 +72,13 @@ class Runner:
         pieces = self._forecast(batch, (batch.history_BT, *batch.ahead_tensors))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
+    def without_day_map(self, batch: Batch) -> Tensor:
+        """Forecasts of the numeric model alone, as if nothing were known ahead; else as a call."""
+        self.model.eval()
+        call = ModelCall(self, self._forward_without)
+        call.stop_capturing()
+        return torch.cat(call(batch if batch.prompt else self.encode(batch), (batch.history_BT, *batch.ahead_tensors)))
+
     def roll_forward(
         self,
         history_TC: Floats,
@@ -112,6 +119,10 @@ class Runner:
         with torch.no_grad():
             forecast_BH: Tensor = self.model(history_BT, prompt, None, *ahead)
             return forecast_BH
+
+    def _forward_without(self, prompt: PromptTokens, history_BT: Tensor, *ahead: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.model.parts(history_BT, prompt, None, *ahead)[0]
 
 
 class ModelCall:

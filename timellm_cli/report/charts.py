@@ -14,6 +14,7 @@ from matplotlib.ft2font import FT2Font
 
 from timellm_cli.evaluation.bands import USUAL_LEVELS
 from timellm_cli.evaluation.evaluated import LeaderboardEntry
+from timellm_cli.evaluation.event_day import EventDay
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.report.training_log import smooth
@@ -102,6 +103,21 @@ def example_chart(example: Example) -> Chart:
         around = list(zip(example.forecast, example.bands[level], strict=True))
         lows, highs = [value - half for value, half in around], [value + half for value, half in around]
         series.append(Series(f"{level} % band", f"model-1 band-{number}", ahead[1:], lows, highs))
+    ticks = [(float(first), f"{first} rows"), (0.0, "0"), (float(steps), f"+{steps}")]
+    return line_chart(series, x_ticks=ticks, rule=0)
+
+
+def event_chart(shown: EventDay) -> Chart:
+    """A day with an event in the CSV's units: what came, the forecast with the day map, and that without."""
+    steps = len(shown.future)
+    history = shown.history[-min(len(shown.history), max(8, round(_HISTORY_LENGTH * steps))) :]
+    first, ahead, end = 1 - len(history), range(steps + 1), history[-1]
+    series = [
+        Series("history", "history", range(first, 1), history),
+        Series("what came", "truth", ahead, (end, *shown.future)),
+        Series("forecast without", "without", ahead, (end, *shown.without)),
+        Series("forecast with", "model-1", ahead, (end, *shown.forecast)),
+    ]
     ticks = [(float(first), f"{first} rows"), (0.0, "0"), (float(steps), f"+{steps}")]
     return line_chart(series, x_ticks=ticks, rule=0)
 

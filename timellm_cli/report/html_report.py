@@ -17,7 +17,14 @@ from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.verdict import Verdict
 from timellm_cli.files import replacing
-from timellm_cli.report.charts import coverage_chart, example_chart, horizon_chart, loss_chart, style_models
+from timellm_cli.report.charts import (
+    coverage_chart,
+    event_chart,
+    example_chart,
+    horizon_chart,
+    loss_chart,
+    style_models,
+)
 from timellm_cli.report.metric_tables import optional_figure
 from timellm_cli.report.tables import describe_samples
 from timellm_cli.report.train_summary import memory_line, quote
@@ -60,6 +67,7 @@ def render_report(leaderboard: Leaderboard, checkpoints: Sequence[Evaluated], co
         usual_coverage=[one for one in best.coverage if one.level in USUAL_LEVELS],
         examples=[(example, example_chart(example)) for example in shown.examples],
         examples_of=next(run for run in best.runs if run.path == str(shown.path)),
+        event=_event(leaderboard, by_path),
         trainings=[_training(entry, [by_path[run.path] for run in entry.runs]) for entry in leaderboard.models],
         settings=_settings(leaderboard, by_path),
         commands=[*(_repeat(one.path) for one in checkpoints if one.training_log), command],
@@ -79,6 +87,16 @@ def _middle_run(entry: LeaderboardEntry) -> str:
     """The path of the seed with the median MSE, the lower of two."""
     ordered = sorted(entry.runs, key=lambda run: run.mse)
     return ordered[(len(ordered) - 1) // 2].path
+
+
+def _event(leaderboard: Leaderboard, checkpoints: Mapping[str, Evaluated]) -> dict[str, Any] | None:
+    """The day with an event of the best model that has one, and its chart; None where no model reads such a day."""
+    for entry in sorted(leaderboard.models, key=lambda one: one.rank):
+        run = checkpoints[_middle_run(entry)]
+        if (day := run.event_day) is not None:
+            change = format_change(day.mae, day.mae_without) if day.mae_without else ""
+            return {"day": day, "chart": event_chart(day), "name": run.name, "change": change}
+    return None
 
 
 def _training(entry: LeaderboardEntry, seeds: Sequence[Evaluated]) -> dict[str, Any]:
