@@ -172,8 +172,7 @@ def write_llm(folder: Path, keys: dict[str, Any], tokenizer: Path) -> None:
 
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({**keys, "torch_dtype": "bfloat16"}), encoding="utf-8")
-    for file in tokenizer.glob("tokenizer*"):
-        shutil.copy(file, folder)
+    copy_tokenizer(tokenizer, folder)
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -184,6 +183,12 @@ def write_llm(folder: Path, keys: dict[str, Any], tokenizer: Path) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+    """The files of a tokenizer, into an LLM's folder."""
+    for file in tokenizer.glob("tokenizer*"):
+        shutil.copy(file, folder)
 
 
 def _events(path: Path) -> list[dict[str, Any]]:

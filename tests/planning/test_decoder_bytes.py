@@ -12,11 +12,13 @@ from tests.planning.cases import TINY, step, tiny_shape
 from tests.planning.live_bytes import LiveBytes
 from timellm_cli.config import LLMConfig
 from timellm_cli.data.batch import PromptTokens
-from timellm_cli.model.llm import decoder_layer
+from timellm_cli.model.llm import decoder_layer, frozen_matrix
+from timellm_cli.model.llm.choice import shape_of_tensor
 from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
+from timellm_cli.model.llm.frozen_matrix import quantise
 from timellm_cli.model.llm.ops import TorchOps
-from timellm_cli.planning import decoder_bytes
+from timellm_cli.planning import decoder_bytes, weight_bytes
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.decoder_bytes import (
     backward_moments,
@@ -24,6 +26,7 @@ from timellm_cli.planning.decoder_bytes import (
     keys_values,
     patch_activations,
 )
+from timellm_cli.planning.weight_bytes import loading_bytes
 
 BATCH, PROMPT, HEAD, PATCHES = 3, 20, 8, 12
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -103,6 +106,38 @@ def peaks(decoder: Decoder, keeps: bool = True) -> Iterator[int]:
         live.peak = 0
         loss.backward()
         yield live.peak - 2 * loss.nbytes
+
+
+@pytest.mark.parametrize("at_once", [2**22, 2**12])
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+def test_loading_takes_what_is_most_alive(monkeypatch: pytest.MonkeyPatch, quantization: Any, at_once: int) -> None:
+    """Prefix, numbers of 0 dimensions and the tables of NF4 make the rest."""
+    for module in (frozen_matrix, weight_bytes):
+        monkeypatch.setattr(module, "INT8_AT_ONCE", at_once)
+    keys = {**WIDE, "model_type": "llama", "dtype": "bfloat16", "hidden_size": 128, "head_dim": 32, "vocab_size": 50}
+    llm = LLMConfig(name="tiny", layers="all", quantization=quantization)
+
+    def read(name: str) -> Tensor:  # as a file's tensor copied to a GPU
+        return torch.full(shape_of_tensor(keys, name), 0.1, dtype=torch.bfloat16)
+
+    quantise(torch.ones(64, 64), quantization, True)  # bitsandbytes' first call has memory of its own
+    live = LiveBytes()
+    with live:
+        kept = build_decoder(keys, read, 3, llm, torch.bfloat16, torch.device("cpu"))
+    predicted = loading_bytes(case_of(keys, precision="bf16", quantization=quantization))
+    assert kept.depth == 3
+    assert predicted == pytest.approx(live.peak, rel=0.004)
+
+
+def test_int8_is_rounded_a_few_rows_at_a_time_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight_OI = torch.randn(37, 24).bfloat16()
+    whole = quantise(weight_OI, "int8", False)
+    monkeypatch.setattr(frozen_matrix, "INT8_AT_ONCE", 100)
+    assert all(torch.equal(part, whole[name]) for name, part in quantise(weight_OI, "int8", False).items())
+    scale_O = weight_OI.float().abs().amax(dim=1)
+    torch.testing.assert_close(whole["scale_O"], scale_O)
+    rounded_OI = whole["bytes_OI"].float() * (scale_O / 127)[:, None]
+    torch.testing.assert_close(rounded_OI, weight_OI.float(), rtol=0, atol=0.02)
 
 
 def in_parts(monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], precision: str, samples: int) -> None:

@@ -129,6 +129,12 @@ def test_the_peak_of_the_runs_measured_first_is_near_as_well() -> None:
 
 
 def test_the_context_is_the_one_that_was_measured() -> None:
+    """Of runs that were the first of their process: others find there what earlier ones have loaded."""
+    alone = [row for row in ROWS if row["order"] == "0"]
+    assert {row["capture"] for row in alone} == {"on", "off"}
+    for row in alone:
+        context = int(row["device"]) - int(row["reserved"])
+        assert our_bill(case_of(row))["cuda_context"] == pytest.approx(context, rel=0.005)
     assert our_bill(case_of(FIRST[0]))["cuda_context"] == pytest.approx(CONTEXT, rel=0.03)
 
 

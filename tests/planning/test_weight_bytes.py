@@ -187,8 +187,10 @@ MIB = 2**20
 
 def test_the_context_grows_with_the_multiprocessors_of_the_card() -> None:
     small, large = (context(step(QWEN, multiprocessors=count)).bytes for count in (40, 132))
-    assert large == 841 * MIB
+    assert large == 771 * MIB
     assert small < 0.6 * large
+    assert context(step(QWEN, multiprocessors=132, decoder=True, captured=True)).bytes == 841 * MIB
+    assert context(step(QWEN, multiprocessors=132, quantization="int8")).bytes == 837 * MIB
     assert context(step(QWEN, on_gpu=False)).bytes == CPU_PROCESS
 
 

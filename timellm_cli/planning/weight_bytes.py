@@ -5,7 +5,7 @@ The libraries' share was measured on one H100 (`benchmarks/memory_grid.csv`).
 
 import sys
 
-from timellm_cli.model.llm.choice import EMBEDDING_ROWS, NESTED_BLOCK, NF4_BLOCK
+from timellm_cli.model.llm.choice import EMBEDDING_ROWS, INT8_AT_ONCE, NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.llm_shape import Linear
 
@@ -42,8 +42,8 @@ def _experts(case: Case) -> list[Part]:
 def loading_bytes(case: Case) -> int:
     """The most that our own decoder has allocated while its last layer is loaded (`model/llm/decoder_loading.py`).
 
-    Beside the layers, gate and up lie there as they are in the LLM's file while `down` is copied; or, for int8, once
-    more in float32 twice. Another LLM is loaded matrix by matrix, which takes less.
+    Beside the layers, gate and up lie there as they are in the LLM's file while `down` is copied; or, for int8, some of
+    their rows in float32 twice. Another LLM is loaded matrix by matrix, which takes less.
     """
     if not case.decoder or case.shape is None:
         return 0
@@ -52,7 +52,7 @@ def loading_bytes(case: Case) -> int:
     layers = sum(part.bytes for part in frozen_parts(case) if part.key != "prototype_factor")
     of_weight = linear_weights(case).bytes / (case.layers * case.shape.linear_weights)
     copied = size * (gate_up + 2 * down) - of_weight * (gate_up if case.quantization == "none" else 0)
-    in_float32 = (size + 2 * 4) * gate_up - of_weight * gate_up if case.quantization == "int8" else 0
+    in_float32 = size * gate_up + 2 * 4 * min(gate_up, INT8_AT_ONCE) if case.quantization == "int8" else 0
     return int(layers - of_weight * down + max(copied, in_float32))
 
 
@@ -187,11 +187,14 @@ CUBLAS_WORKSPACE = {9: 32 * 2**20, None: 8_519_680}
 MULTIPROCESSORS = 84
 """Those of an unknown card: as many as an RTX 3090 has, more than most have."""
 
-CONTEXT_OF_A_MULTIPROCESSOR, KERNELS = 4 * 2**20, 313 * 2**20
+CONTEXT_OF_A_MULTIPROCESSOR, KERNELS = 7 * 2**19, 309 * 2**20
 """What the driver sets aside for each multiprocessor, and the code that PyTorch, bitsandbytes and Triton load.
 
-Together 841 MiB on an H100 (132 of them), measured after some steps. How it divides is a guess.
+Together 771 MiB on an H100 (132 of them), measured after some steps that are not recorded. How it divides is a guess.
 """
+
+MORE_OF_A_MULTIPROCESSOR, RECORDINGS = 2**19, 4 * 2**20
+"""What the first recorded step adds: 70 MiB on an H100. LLM.int8's products in transformers add the first part, too."""
 
 CPU_PROCESS = 2**29
 """Python with torch for CPUs, transformers, pandas and matplotlib loaded: measured on Linux as 480 MiB."""
@@ -213,7 +216,7 @@ def allocator(case: Case, parts: list[Part], in_one_piece: bool | None = None) -
     """Fragmentation: memory that PyTorch reserves and cannot use, between tensors that stay.
 
     A recorded step keeps it for good. `in_one_piece`: memory grows in expandable segments, as on Linux
-    (`allocator.py`); elsewhere fragmentation is larger, and this estimate is rough.
+    (`cli.use_expandable_segments`); elsewhere fragmentation is larger, and this estimate is rough.
     """
     if not case.on_gpu:
         return Part("allocator", "fragmentation", 0, "")
@@ -242,6 +245,11 @@ def context(case: Case) -> Part:
     if not case.on_gpu:
         return Part("process", "Python and its libraries", CPU_PROCESS, "rough")
     count = case.multiprocessors or MULTIPROCESSORS
-    size = KERNELS + count * CONTEXT_OF_A_MULTIPROCESSOR
-    how = f"{KERNELS:,} bytes of kernels and {CONTEXT_OF_A_MULTIPROCESSOR:,} bytes x {count} multiprocessors"
+    kernels, each = KERNELS, CONTEXT_OF_A_MULTIPROCESSOR
+    if case.captured:
+        kernels, each = kernels + RECORDINGS, each + MORE_OF_A_MULTIPROCESSOR
+    if case.quantization == "int8" and not case.decoder:
+        each += MORE_OF_A_MULTIPROCESSOR
+    how = f"{kernels:,} bytes of kernels and {each:,} bytes x {count} multiprocessors"
+    size = kernels + count * each
     return Part("cuda_context", "CUDA context", size, how)

@@ -24,6 +24,8 @@ NESTED_BLOCK = 256
 """Scales that share one scale of scales under double quantization (same source)."""
 WIDE_BYTES = 2**28
 """Largest size of an MLP's gate and up together: tokens pass through it in parts that still fill a GPU."""
+INT8_AT_ONCE = 2**22
+"""Weights that are rounded to int8 at a time (a whole row at least), in float32 twice."""
 EMBEDDING_ROWS = 1024
 """Rows of the embedding table that a GPU holds at first; prompts with more different tokens make it grow."""
 CONTEXT_MULTIPLE = 8
@@ -135,7 +137,7 @@ def _stored_obstacles(llm: LLMConfig, keys: Mapping[str, Any], folder: Path | No
     heads, kv_heads, width = heads_of(keys)
     if keys["hidden_size"] % NF4_BLOCK or (heads != kv_heads and width % NF4_BLOCK):
         yield f"its weights are quantised already, in blocks of {NF4_BLOCK} that its heads do not divide into"
-    matrices = [name for name in _names_of_tensors(keys, 1) if name.endswith("_proj.weight")]
+    matrices = [name for name in names_of_tensors(keys, 1) if name.endswith("_proj.weight")]
     stored = read_headers(folder) if folder else {}
     for name, tensor in stored.items():
         is_matrix = ".layers." in f".{name}" and any(name.endswith(end.split(".", 2)[2]) for end in matrices)
@@ -228,7 +230,7 @@ def _faults_of_tensors(keys: Mapping[str, Any], stored: Mapping[str, StoredTenso
         {name.removeprefix("model."): tensor for name, tensor in stored.items()},
         bool(quantization_of(keys)),
     )
-    for name in _names_of_tensors(keys, layers):
+    for name in names_of_tensors(keys, layers):
         tensor, expected = by_name.get(name), shape_of_tensor(keys, name)
         if packed and name.endswith("_proj.weight"):
             yield from _faults_of_packed(by_name, name, math.prod(expected))
@@ -239,7 +241,7 @@ def _faults_of_tensors(keys: Mapping[str, Any], stored: Mapping[str, StoredTenso
             yield f"'{name}' is {tensor.shape}, but config.json says {expected}"
         elif tensor.dtype not in ("F64", "F32", "F16", "BF16"):
             yield f"'{name}' holds numbers of type {tensor.dtype}"
-    parts = {name.split(".", 2)[2] for name in _names_of_tensors(keys, 1) if name.startswith("layers.")}
+    parts = {name.split(".", 2)[2] for name in names_of_tensors(keys, 1) if name.startswith("layers.")}
     for name in by_name:
         if name.startswith("layers.") and name.endswith(".bias") and name.split(".", 2)[2] not in parts:
             yield f"config.json says nothing of '{name}'"
@@ -256,7 +258,7 @@ def _faults_of_packed(by_name: Mapping[str, StoredTensor], name: str, weights: i
             yield f"'{name}{part}' is {found.shape}, but config.json says {weights:,} weights, so {count:,} numbers"
 
 
-def _names_of_tensors(keys: Mapping[str, Any], layers: int) -> Iterator[str]:
+def names_of_tensors(keys: Mapping[str, Any], layers: int) -> Iterator[str]:
     """The tensors that the decoder reads, by their published names."""
     yield from ("embed_tokens.weight", "norm.weight")
     for layer in range(layers):

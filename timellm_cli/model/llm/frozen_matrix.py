@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from timellm_cli.model.llm.choice import NF4_BLOCK
+from timellm_cli.model.llm.choice import INT8_AT_ONCE, NF4_BLOCK
 from timellm_cli.model.llm.ops import Nf4, TorchOps
 
 
@@ -96,9 +96,16 @@ def make_matrix(shape: Sequence[int], tensors: Mapping[str, Tensor], ops: TorchO
 
 
 def _quantise_int8(weight_OI: Tensor) -> dict[str, Tensor]:
-    """Round to the nearest of 255 steps between minus and plus the row's largest weight."""
-    scale_O = weight_OI.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
-    return {"bytes_OI": (weight_OI.float() * (127 / scale_O).unsqueeze(1)).round().to(torch.int8), "scale_O": scale_O}
+    """Round to the nearest of 255 steps between minus and plus the row's largest weight, a few rows at a time."""
+    outputs, inputs = weight_OI.shape
+    bytes_OI = torch.empty(outputs, inputs, dtype=torch.int8, device=weight_OI.device)
+    scale_O = torch.empty(outputs, dtype=torch.float32, device=weight_OI.device)
+    count = max(INT8_AT_ONCE // inputs, 1)
+    for part in (slice(begin, begin + count) for begin in range(0, outputs, count)):
+        wide = weight_OI[part].float()
+        torch.amax(wide.abs(), dim=1, out=scale_O[part]).clamp_min_(torch.finfo(torch.float32).tiny)
+        bytes_OI[part] = wide.mul_((127 / scale_O[part]).unsqueeze(1)).round_()
+    return {"bytes_OI": bytes_OI, "scale_O": scale_O}
 
 
 def _quantise_nf4(weight_OI: Tensor, double_quant: bool) -> dict[str, Tensor]:
