@@ -36,6 +36,7 @@ sys.exit(code)
         ("inspect", "--json"),
         ("inspect", "--explain"),
         ("inspect", "--show-prompt"),
+        ("inspect", "--show-patches"),
         ("profiles",),
         ("profiles", "show", "quickstart"),
         ("train", "--help"),
@@ -54,7 +55,8 @@ def test_light_verbs_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
 def test_inspect_reads_a_file_a_tokenizer_and_a_prompt_without_anything_heavy(small_csv: Path, tiny_llm: Path) -> None:
     files = ("--dataset", "custom", "--data-path", str(small_csv), "--llm", str(tiny_llm), "--layers", "2")
     window = ("--seq-len", "48", "--pred-len", "12", "--d-ff", "16")
-    assert heavy_modules_of("inspect", *files, *window, "--show-prompt", "--explain") == ["polars"], "the table reader"
+    shows = ("--show-prompt", "--show-patches", "--explain")
+    assert heavy_modules_of("inspect", *files, *window, *shows) == ["polars"], "the table reader"
 
 
 def test_a_verb_that_computes_is_seen_to_import_heavy_packages(tmp_path: Path) -> None:

@@ -74,9 +74,12 @@ def inspect_command(
     ] = None,
     as_json: Json = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show each formula with its numbers, in plain words.")
+        bool, typer.Option("--explain", help="Answer what people ask, with the numbers of this run, and show formulas.")
     ] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt of the first sample.")] = False,
+    show_patches: Annotated[
+        bool, typer.Option("--show-patches", help="Print the shapes through the model and the first sample's patches.")
+    ] = False,
     processes: PlannedProcesses = 1,
     network: Network = "80Gbit",
 ) -> None:

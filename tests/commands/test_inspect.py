@@ -187,45 +187,11 @@ def test_without_a_file_the_prompt_is_marked_as_made_up(cli: Cli) -> None:
     assert inspected(cli, "--show-prompt")["prompt"] is None
 
 
-def test_explain_puts_the_numbers_into_the_formulas(cli: Cli) -> None:
-    text = " ".join(cli("inspect", "--explain", "--vram", "6GiB").stdout.split())
-    for formula in (
-        "(34,560 - 512 - 96) + 1 = 33,953 windows",
-        "33,953 x 7 channels = 237,671 samples",
-        "237,671 // 8 = 29,708 steps an epoch, 7 samples left over",
-        "(512 - 16) // 8 + 2 = 64 a sample; x 8 = 512 a step",
-        "297,080 // 1,000 = 297 are written",
-        "1,024 rows x 2,048 x 2 bytes, and 151,936 row numbers x 8 bytes",
-    ):
-        assert formula in text
-
-
 def test_a_shortcut_and_random_weights_are_shown(cli: Cli) -> None:
     told = cli("inspect", "--shortcut=linear", "--llm-weights=random", "--seed=7", "--explain", "--vram=6GiB").stdout
     assert "49,248 of them in the shortcut" in " ".join(told.split())
     assert "drawn under train.seed 7; nothing is pretrained" in " ".join(told.split())
     assert "the shortcut's" not in cli("inspect", "--explain", "--vram=6GiB").stdout
-
-
-def test_explain_answers_what_people_ask(cli: Cli) -> None:
-    text = " ".join(cli("inspect", "--explain").stdout.split())
-    for answer in (
-        "An iteration is the same.",
-        "One channel of one window: 512 values to read and 96 to forecast.",
-        "8 rows from one patch to the next, inside a sample; patches of 16 rows overlap by 8.",
-        "1 row from one window to the next",
-        "Steps, not samples or epochs",
-        "Training samples are shuffled anew in every epoch",
-    ):
-        assert answer in text
-
-
-def test_explain_of_other_runs_tells_their_own_story(cli: Cli, small_csv: Path) -> None:
-    arguments = ("--dataset", "custom", "--data-path", small_csv, "--seq-len", 48, "--pred-len", 12)
-    text = " ".join(cli("inspect", "--explain", *arguments, "--window-stride", 5, "--save-steps", 0).stdout.split())
-    assert "(280 - 48 - 12) // 5 + 1 = 45 windows" in text
-    assert "the first 0.7 of 400 rows, 280, train; the last 0.2, 80, test; 40 between validate" in text
-    assert "It is 0 here: best.pt and last.pt are written after an epoch." in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -93,6 +93,16 @@ def test_the_page_about_memory_shows_what_inspect_prints(cli_process: Cli) -> No
     assert [line.rstrip() for line in printed.splitlines()] == [line.rstrip() for line in expected.splitlines()]
 
 
+@pytest.mark.parametrize("page", ["tutorial.md", "zh/tutorial.md"])
+def test_the_tutorial_shows_the_patches_that_inspect_prints(cli: Cli, page: str) -> None:
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    shown = re.search(r"```\n( patch 1 .*?)```", text, re.DOTALL)
+    assert shown is not None
+    printed = cli("inspect", REPOSITORY / "examples" / "sales.csv", "--show-patches", COLUMNS="80").stdout
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert "\n".join(lines).endswith(shown[1].rstrip())
+
+
 def test_every_message_of_the_page_about_trouble_is_one_of_the_tool() -> None:
     """Between the ellipses, each piece stands in the sources as it is, whatever surrounds it."""
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "timellm_cli").rglob("*.py"))

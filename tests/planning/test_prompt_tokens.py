@@ -20,6 +20,7 @@ from timellm_cli.datasets import DATASETS, data_path, description_of
 from timellm_cli.model.prompt import PromptText
 from timellm_cli.model.prompt_tokens import window_statistics
 from timellm_cli.model.time_llm import normalise as normalise_tensor
+from timellm_cli.planning.first_window import normalise
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.planning.plan import make_plan
 from timellm_cli.planning.prompt_tokens import (
@@ -27,7 +28,6 @@ from timellm_cli.planning.prompt_tokens import (
     count_tokens,
     describe,
     first_sample,
-    normalise,
     tokenizer_rates,
     typical_statistics,
 )
@@ -176,14 +176,14 @@ def test_gaps_are_filled_as_in_training(small_csv: Path) -> None:
 
 
 def test_a_constant_history_has_no_trend_and_the_first_lags() -> None:
-    statistics = describe(normalise([7.0] * 24), 5)
+    statistics = describe(normalise([7.0] * 24)[0], 5)
     assert (statistics.min, statistics.max, statistics.upward) == (0.0, 0.0, False)
     assert statistics.lags == (0, 1, 2, 3, 4)
 
 
 def test_equal_lags_are_ordered_by_size() -> None:
     wave = [math.sin(2 * math.pi * row / 12) for row in range(48)]
-    assert describe(normalise(wave), 5).lags == (0, 12, 24, 36, 1)
+    assert describe(normalise(wave)[0], 5).lags == (0, 12, 24, 36, 1)
 
 
 def test_the_median_is_the_lower_of_the_two_middle_values() -> None:
@@ -198,7 +198,7 @@ def test_statistics_agree_with_the_models_on_any_history(seed: int, length: int)
     history = [math.sin(row / 5) + generator.gauss(0, 1) for row in range(length)]
     tensor_BT = torch.tensor([history], dtype=torch.float32)
     expected = window_statistics(normalise_tensor(tensor_BT)[0], 5)[0]
-    found = describe(normalise(tensor_BT[0].tolist()), 5)
+    found = describe(normalise(tensor_BT[0].tolist())[0], 5)
     assert (found.upward, found.lags) == (expected.upward, expected.lags)
     assert [found.min, found.max, found.median] == pytest.approx(
         [expected.min, expected.max, expected.median], abs=2e-6

@@ -7,7 +7,6 @@ compares both). Tokens are counted by the LLM's own tokenizer where its file is 
 import math
 import re
 import tomllib
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,45 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from timellm_cli.config import Config
-from timellm_cli.datasets import description_of, known_dataset
+from timellm_cli.datasets import description_of
 from timellm_cli.errors import ModelError
 from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.model.prompt import PromptText, WindowStatistics, many_kinds, require_tokens
+from timellm_cli.planning.first_window import first_history
 from timellm_cli.planning.llm_shape import LLMShape
-from timellm_cli.splits import split_series
 
 if TYPE_CHECKING:
     from timellm_cli.data.table import Table
 
-_EPSILON = 1e-5
 _TIE = 1e-9
 
 
 def first_sample(table: "Table", config: Config) -> tuple[WindowStatistics, str]:
     """Statistics of the first training window, as its prompt gives them, window-normalised, and its channel's name."""
-    from timellm_cli.data.table import fill_history
-
-    series, window = table.series, config.window
-    spans = split_series(series, known_dataset(config.data), config.data, window)
-    needs = window.seq_len + window.pred_len
-    number = next(number for number, one in enumerate(spans) if one.train.rows >= needs)
-    own = table.frame[:, :1].slice(series.offsets[number], series.rows[number])
-    mean, variance = _moments(own.to_series()[: spans[number].scaler.stop].drop_nulls().to_list() or [0.0])
-    history = fill_history(own.head(window.seq_len), config.data.fill).to_series()
-    standardised = array("f", ((value - mean) / (math.sqrt(variance) or 1.0) for value in history))
-    return describe(normalise(standardised), config.prompt.top_lags), table.channels[number]
-
-
-def normalise(history: Sequence[float]) -> list[float]:
-    """A history with mean 0 and population deviation 1, as float32 numbers."""
-    mean, variance = _moments(history)
-    return list(array("f", ((value - mean) / math.sqrt(variance + _EPSILON) for value in history)))
-
-
-def _moments(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and population variance."""
-    mean = math.fsum(values) / len(values)
-    return mean, math.fsum((value - mean) ** 2 for value in values) / len(values)
+    history = first_history(table, config)
+    return describe(history.scaled, config.prompt.top_lags), history.channel
 
 
 def describe(scaled: Sequence[float], top_lags: int) -> WindowStatistics:

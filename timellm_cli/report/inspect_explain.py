@@ -1,4 +1,4 @@
-"""Where the numbers of a plan come from: from a row to tokens, each formula with its numbers, in plain words. Light."""
+"""Where the numbers of a plan come from: a drawing from a row to tokens, questions and answers, the bill. Light."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,8 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
-from timellm_cli.datasets import known_dataset
-from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.plan import Plan
+from timellm_cli.report.inspect_answers import answers
 from timellm_cli.report.tables import line_up, section
 from timellm_cli.units import format_count, format_memory
 
@@ -20,7 +19,7 @@ def explanation(plan: Plan) -> Group:
     """The drawing, the questions people ask, and the memory bill's formulas."""
     parts = [
         section("From a row to tokens", _pairs(_flow(plan))),
-        section("In words", _pairs(_answers(plan).items())),
+        section("Questions people ask", _questions(plan)),
     ]
     if plan.memory:
         parts.append(section("Memory, part by part", _formulas(plan)))
@@ -59,73 +58,16 @@ def _flow(plan: Plan) -> list[Pair]:
     ]
 
 
-def _answers(plan: Plan) -> dict[str, str]:
-    """What people ask: sample, step, iteration, strides, save_steps, shuffling, prompt, splits."""
-    data, window, model, tokens = plan.config.data, plan.config.window, plan.config.model, plan.prompt.tokens
-    overlap = model.patch_len - model.patch_stride
-    overlapping = f"; patches of {model.patch_len} rows overlap by {overlap}" if overlap > 0 else ""
-    prompt = (
-        f"{tokens.static} tokens are the same for every sample and read once a run; {tokens.per_sample} describe the "
-        "sample's own minimum, maximum, median, trend and lags."
-    )
-    return {
-        "sample": f"One channel of one window: {window.seq_len} values to read and {window.pred_len} to forecast. "
-        "Each channel is forecast from itself, all by the same model.",
-        "step": _step_answer(plan),
-        "patch stride": f"{format_count(model.patch_stride, 'row')} from one patch to the next, inside a sample"
-        f"{overlapping}. It decides how many tokens a sample has.",
-        "window stride": f"{format_count(data.window_stride, 'row')} from one window to the next, along the file. It "
-        "decides how many samples there are. Papers use 1.",
-        "save_steps": _save_answer(plan),
-        "shuffling": "Training samples are shuffled anew in every epoch, so a batch mixes windows and channels. "
-        "Patches keep their order inside a sample, and rows inside a patch. In val and test nothing is shuffled or "
-        "dropped.",
-        **({} if plan.config.llm.name == NO_LLM else {"prompt": prompt}),
-        "splits": _split_answer(plan),
-    }
-
-
-def _step_answer(plan: Plan) -> str:
-    train, counts = plan.config.train, plan.counts
-    whole = train.epochs * counts.steps_per_epoch
-    text = (
-        f"One batch of {format_count(train.batch, 'sample')}: forecast it, compare it with its future, take the "
-        f"gradients. An iteration is the same. {counts.steps_per_epoch:,} steps are an epoch, and "
-        f"{format_count(train.epochs, 'epoch')} {whole:,} steps"
-    )
-    text += f"; max_steps allows {counts.total_steps:,}." if counts.total_steps < whole else "."
-    if train.accumulate > 1:
-        updates = f"{counts.optimizer_updates:,} times in all"
-        text += f" The weights change after every {train.accumulate} steps, {updates}."
-    return text
-
-
-def _split_answer(plan: Plan) -> str:
-    data, rows, dataset = plan.config.data, plan.data.rows, known_dataset(plan.config.data)
-    if dataset and dataset.month_rows:
-        cut = f"12, 4 and 4 months of 30 days ({dataset.month_rows:,} rows)"
-    else:
-        train, test = int(rows * data.train_ratio), int(rows * data.test_ratio)
-        cut = (
-            f"the first {data.train_ratio:g} of {rows:,} rows, {train:,}, train; the last {data.test_ratio:g}, "
-            f"{test:,}, test; {rows - train - test:,} between validate"
-        )
-    few = f"; the first {data.percent} % train" if data.percent < 100 else ""
-    return (
-        f"In order of time: {cut}{few}. val and test begin {plan.config.window.seq_len} rows early, as history of "
-        "their first window, so what they score begins where the split before ends. The scaler sees train only."
-    )
-
-
-def _save_answer(plan: Plan) -> str:
-    run, counts = plan.config.run, plan.counts
-    if not run.save_steps:
-        return "Steps from one step-N.pt to the next. It is 0 here: best.pt and last.pt are written after an epoch."
-    return (
-        f"Steps, not samples or epochs, from one step-N.pt to the next, over the whole run: {counts.total_steps:,} "
-        f"// {run.save_steps:,} = {counts.step_checkpoints_written:,} are written, and the newest "
-        f"{counts.step_checkpoints_kept:,} stay."
-    )
+def _questions(plan: Plan) -> Group:
+    """Each question, with its answer below it."""
+    blocks: list[Padding] = []
+    for question, sentences in answers(plan):
+        top = 1 if blocks else 0
+        blocks += [
+            Padding(Text(question, style="bold"), (top, 0, 0, 1)),
+            Padding(Text("\n".join(sentences)), (0, 0, 0, 3)),
+        ]
+    return Group(*blocks)
 
 
 def _formulas(plan: Plan) -> Padding:
