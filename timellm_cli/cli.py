@@ -3,8 +3,6 @@
 Every heavy import lives in a command's body, so that `--help` answers at once.
 """
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,12 +10,14 @@ import typer
 
 from timellm_cli import __version__, completion
 from timellm_cli.commands.start_processes import start_processes
-from timellm_cli.console import guard_streams, quiet_stderr
+from timellm_cli.console import guard_streams, quiet_stderr, speak
 from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
+from timellm_cli.lang.choice import language_of_command
 from timellm_cli.options import (
     Device,
     Json,
+    Language,
     MovedLLM,
     Network,
     Offline,
@@ -27,6 +27,7 @@ from timellm_cli.options import (
     with_config_flags,
     with_file_and_config_flags,
 )
+from timellm_cli.processes.allocator import use_expandable_segments
 from timellm_cli.profile_verbs import profiles_app
 from timellm_cli.settings import Settings
 from timellm_cli.small_verbs import add_small_verbs
@@ -48,6 +49,7 @@ def version_or_help(
     debug: Annotated[  # noqa: ARG001  `Verbs.invoke` reads it
         bool, typer.Option("--debug", help="Show where in the code an error happened: timellm --debug train ...")
     ] = False,
+    lang: Language = None,  # noqa: ARG001  `main` reads it
 ) -> None:
     if version:
         typer.echo(f"timellm {__version__}")
@@ -325,22 +327,10 @@ add_small_verbs(app)
 app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
 
 
-_ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-
-
-def use_expandable_segments() -> None:
-    """Let the memory of a GPU grow in one piece, unless the user has settings of their own.
-
-    Otherwise blocks of many sizes cause fragmentation: recording a step of Qwen2.5-3B with all layers reserves 0.2 GiB
-    more (benchmarks/RESULTS.md). PyTorch does this on Linux alone.
-    """
-    if sys.platform == "linux" and not any(name in os.environ for name in _ALLOCATOR_SETTINGS):
-        os.environ[_ALLOCATOR_SETTINGS[0]] = "expandable_segments:True"
-
-
 def main() -> None:
     """Entry point of the `timellm` command."""
     guard_streams()
+    speak(language_of_command())
     use_expandable_segments()
     app()
 

@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -21,9 +22,45 @@ from rich.text import Text
 from timellm_cli.errors import UNSEEN, visible
 from timellm_cli.units import format_memory
 
+if TYPE_CHECKING:
+    from rich.status import Status
+
+
+_shown: Any = None
+"""The module that gives what is shown in another language; None for English."""
+
+
+def speak(language: str) -> None:
+    """Show messages in this language from now on: 'en' or 'zh'."""
+    global _shown  # noqa: PLW0603  one process has one language
+    _shown = import_module("timellm_cli.lang.shown") if language == "zh" else None
+
+
+def speaks_english() -> bool:
+    """Whether messages are shown as they are written in the code."""
+    return _shown is None
+
+
+def translated(message: str) -> str:
+    """A message in the language that is spoken, for what no console prints: a bar's title, a signal's line."""
+    return message if _shown is None else str(_shown.in_chinese(message))
+
+
+def as_is(text: str, style: str = "") -> Text:
+    """A text of the user's, or for programs, that no language changes: a name, a prompt, a file's content."""
+    return Text(text, style) if _shown is None else cast(Text, _shown.AsIs(text, style))
+
 
 class VisibleConsole(Console):
-    """Shows what would control a terminal in words, wherever in a table or a text it stands."""
+    """Shows what would control a terminal in words, and messages in the language that is spoken."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich prints, in the language that is spoken."""
+        super().print(*(objects if _shown is None else map(_shown.shown_in_chinese, objects)), **options)
+
+    def status(self, status: RenderableType, **options: Any) -> "Status":
+        """As rich does, in the language that is spoken."""
+        return super().status(status if _shown is None else _shown.shown_in_chinese(status), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of rich, with texts as `visible` gives them. Rich's own control codes stay."""
@@ -75,8 +112,8 @@ class Unfailing(io.RawIOBase):
 def guard_streams() -> None:
     """Let no write to stdout or stderr fail, whoever writes. A stream that was closed before is one to nowhere.
 
-    What is no terminal gets UTF-8, for a Windows console's code page must not break a pipe; a terminal keeps its own,
-    and gets '?' for what it cannot show.
+    What is no terminal gets UTF-8, for a Windows console's code page must not break a pipe, unless PYTHONIOENCODING
+    says otherwise. A terminal keeps its own, and gets '?' for what it cannot show.
     """
     if sys.stdin is None:
         sys.stdin = _open_nowhere("r")
@@ -85,7 +122,7 @@ def guard_streams() -> None:
         if stream is None:
             setattr(sys, name, _open_nowhere("w"))
         elif (raw := _raw_of(stream)) and not isinstance(raw, Unfailing):
-            encoding = stream.encoding if raw.isatty() else "utf-8"
+            encoding = stream.encoding if raw.isatty() or os.environ.get("PYTHONIOENCODING") else "utf-8"
             buffer, eager = io.BufferedWriter(Unfailing(raw)), stream.line_buffering or raw is stream.buffer
             setattr(sys, name, io.TextIOWrapper(buffer, encoding, errors="replace", line_buffering=eager))
 
@@ -203,7 +240,8 @@ def download_progress(name: str, size: int) -> Iterator[Callable[[int], None]]:
     title = f"Downloading {name}"
     if not err.is_terminal:
         say(f"{title} ({format_memory(size)})")
-        yield say_now_and_then(lambda received: f"{title}: {format_memory(received)} of {format_memory(size)}")
+        whole = format_memory(size)
+        yield say_now_and_then(lambda received: f"Downloading {name}: {format_memory(received)} of {whole}")
         return
     sizes = DownloadColumn(binary_units=True)
     columns = (
@@ -214,5 +252,5 @@ def download_progress(name: str, size: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(title, total=size)
+        task = bar.add_task(translated(title), total=size)
         yield lambda received: bar.update(task, completed=min(received, size))

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from timellm_cli.completion import OF_KEYS, configurations, llms, profiles_that, tables
 from timellm_cli.config import FIELDS, flag_of
 from timellm_cli.errors import ConfigError
+from timellm_cli.lang.choice import VARIABLE
 from timellm_cli.settings import name_file, resolve
 
 Profile = Annotated[
@@ -37,6 +38,10 @@ File = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Language = Annotated[
+    Literal["en", "zh"] | None,
+    typer.Option("--lang", envvar=VARIABLE, help="Language of messages. Default: as the locale."),
+]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 MovedLLM = Annotated[
     str | None,

@@ -216,7 +216,7 @@ def allocator(case: Case, parts: list[Part], in_one_piece: bool | None = None) -
     """Fragmentation: memory that PyTorch reserves and cannot use, between tensors that stay.
 
     A recorded step keeps it for good. `in_one_piece`: memory grows in expandable segments, as on Linux
-    (`cli.use_expandable_segments`); elsewhere fragmentation is larger, and this estimate is rough.
+    (`processes.allocator`); elsewhere fragmentation is larger, and this estimate is rough.
     """
     if not case.on_gpu:
         return Part("allocator", "fragmentation", 0, "")

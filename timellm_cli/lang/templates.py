@@ -1,0 +1,95 @@
+"""English templates: from a text to the parts that were put into it. Light.
+
+A placeholder is a name and a kind: `{rows:n}` is a number, `{path:q}` is shown as it is, `{names:l}` is a list such as
+'a, b and 7 more', `{noun:w}` may be a single word of the catalogue, and `{why}` a message of its own.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+PLACE = re.compile(r"\{([a-z_]\w*)(?::([nqlw]))?\}", re.IGNORECASE)
+_WORD = re.compile(r"(?<![\w\0])[A-Za-z]+(?![\w\0])")
+_NUMBER = r"[-+]?[\d.,]*\d(?:e[-+]?\d+)?%?|[-+]?(?:nan|inf)%?"
+_ANY = {"n": _NUMBER, "q": ".+?", "l": ".+?", "w": ".*?", "": ".*?"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a placeholder stood for, and its kind."""
+
+    name: str
+    kind: str
+    text: str
+
+
+class Template:
+    """One entry with placeholders."""
+
+    def __init__(self, english: str, translated: str) -> None:
+        self.english, self.translated = english, translated
+        first, last = english.find("{"), english.rfind("}")
+        self.head, self.tail = english[:first], english[last + 1 :]
+
+    @property
+    def anchor(self) -> str:
+        """A word that is in every text of this template; empty where there is none."""
+        return max(_WORD.findall(PLACE.sub("\0", self.english)), key=len, default="")
+
+    @cached_property
+    def weight(self) -> int:
+        """How many letters are its own: the more, the surer a match is."""
+        return len(PLACE.sub("", self.english))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        parts, end, taken = [], 0, set[str]()
+        for match in PLACE.finditer(self.english):
+            parts.append(re.escape(self.english[end : match.start()]))
+            name, end = match[1], match.end()
+            parts.append(f"(?P={name})" if name in taken else f"(?P<{name}>{_ANY[match[2] or '']})")
+            taken.add(name)
+        return re.compile("".join([*parts, re.escape(self.english[end:])]), re.DOTALL)
+
+    def match(self, text: str) -> list[Part] | None:
+        """The parts of a text of this template, else None."""
+        if not (text.startswith(self.head) and text.endswith(self.tail)):
+            return None
+        found = self._pattern.fullmatch(text)
+        if found is None:
+            return None
+        kinds = {match[1]: match[2] or "" for match in PLACE.finditer(self.english)}
+        return [Part(name, kinds[name], value) for name, value in found.groupdict().items()]
+
+
+class Templates:
+    """All entries, found by a word they must have."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.exact: dict[str, str] = {}
+        self._by_word: dict[str, list[Template]] = {}
+        for english, translated in pairs:
+            bare, shown = without_stop(english), translated.removesuffix("。")
+            if "{" in bare and PLACE.search(bare):
+                template = Template(bare, shown)
+                self._by_word.setdefault(template.anchor, []).append(template)
+            else:
+                self.exact[bare] = shown
+
+    def find(self, text: str) -> tuple[Template, list[Part]] | None:
+        """The surest template that gives this text, with the parts."""
+        best: tuple[Template, list[Part]] | None = None
+        for template in self._candidates(text):
+            if (best is None or template.weight > best[0].weight) and (parts := template.match(text)) is not None:
+                best = template, parts
+        return best
+
+    def _candidates(self, text: str) -> Iterator[Template]:
+        for word in {"", *re.findall("[A-Za-z]+", text)}:
+            yield from self._by_word.get(word, ())
+
+
+def without_stop(text: str) -> str:
+    """Without the full stop of a sentence, so that it is found with and without."""
+    return text[:-1] if text.endswith(".") and not text.endswith("..") else text
