@@ -82,6 +82,12 @@ def segments() -> list[Line]:
     return [{**pool, "free": sorted(pool["free"], reverse=True)[:8]} for pool in pools.values()]
 
 
+def events() -> list[tuple[str, int, int]]:
+    """What torch's allocator did since its history is kept: action, address and bytes."""
+    traces = torch.cuda.memory._snapshot()["device_traces"][0]
+    return [(event["action"], event.get("addr", 0), event["size"]) for event in traces if "size" in event]
+
+
 def drawn_tensors(keys: dict[str, Any], device: torch.device, enlarged: float) -> Callable[[Path], Any]:
     """In the place of `open_tensors`: bf16 weights drawn on the device; the table of embeddings on the CPU.
 
@@ -128,9 +134,15 @@ def watch(task: Line, phases: Phases) -> None:
         def warmed(call: Any) -> None:
             warm_up(call)
             phases.end("warmed up")
+            if task["traced"]:
+                torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=200_000)
 
         recording = record(function, inputs, warmed)
         phases.end("recorded", inputs=[list(tensor.shape) for tensor in inputs[:2]])
+        if task["traced"]:
+            phases.write({"phase": "trace", "events": events()})
+            torch.cuda.memory._record_memory_history(enabled=None)
+            task["traced"] = False
         return recording
 
     def measured(self: PeakMemory, steps: int, step: int) -> Any:

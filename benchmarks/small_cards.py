@@ -1,6 +1,6 @@
 """Profiles of small cards in fp16 under their card's memory, and the memory bill line by line, on one large GPU.
 
-    python benchmarks/small_cards.py --tokenizer FOLDER --output FOLDER [--first N] [--last N] [--seconds 290] [--small]
+    python benchmarks/small_cards.py --tokenizer FOLDER --output FOLDER [--runs N ...] [--seconds 290] [--small]
 
 Each run is the real `timellm train`, a process of its own (`phases.py`), with an LLM of the exact shape whose weights
 are drawn on the GPU: its file has a header and no content, so nothing of 16 GB is written. One file of prepared layers
@@ -42,7 +42,7 @@ KEYS = {"llama-8b": LLAMA_8B, "qwen-3b": QWEN_3B, **SHAPES}
 
 @dataclass(frozen=True)
 class Run:
-    """One command. `card`: whose memory the process may take."""
+    """One command. `card`: whose memory the process may take. `traced`: what torch's allocator does is written down."""
 
     name: str
     shape: str
@@ -51,6 +51,7 @@ class Run:
     without_triton: bool = False
     in_one_piece: bool = True
     enlarged: float = 1.0
+    traced: bool = False
     steps: int = 12
 
 
@@ -61,8 +62,8 @@ def _profile(name: str, shape: str, card: str, data: str, precision: str = "fp16
     return Run(f"{name}, {precision}", shape, options, card, steps=30, **given)
 
 
-def _miss(shape: str, layers: int, options: str) -> Run:
-    return Run(f"{shape}, {layers} layers", shape, f"--layers {layers} --window-stride 12 {options}")
+def _miss(shape: str, layers: int, options: str, traced: bool = False) -> Run:
+    return Run(f"{shape}, {layers} layers", shape, f"--layers {layers} --window-stride 12 {options}", traced=traced)
 
 
 _INT8 = _miss("mistral-7b", 4, "--batch-size 8 --quantization int8 --accumulate 4")
@@ -70,7 +71,7 @@ _QWEN3 = "--batch-size 16 --capture"
 MISSES = (
     _INT8, _INT8,  # the second one finds prepared layers
     _miss("qwen3-0.6b", 6, f"{_QWEN3} off"), _miss("qwen3-0.6b", 6, f"{_QWEN3} on"),
-    _miss("smollm2-360m", 24, "--batch-size 32 --quantization none --seq-len 720 --recompute on"),
+    _miss("smollm2-360m", 24, "--batch-size 32 --quantization none --seq-len 720 --recompute on", traced=True),
     _miss("smollm2-360m", 24, "--batch-size 32 --quantization none --seq-len 720 --recompute off"),
     _miss("tinyllama-1.1b", 12, "--batch-size 12 --seq-len 96 --pred-len 24"),
 )  # fmt: skip
@@ -118,7 +119,7 @@ class Bench:
         task.write_text(json.dumps({
             "report": str(report), "before": driver_bytes(), "keys": keys, "enlarged": run.enlarged,
             "device": "cpu" if self._small else "cuda", "cap": self._cap(run, words),
-            "without_triton": run.without_triton, "in_one_piece": run.in_one_piece,
+            "without_triton": run.without_triton, "in_one_piece": run.in_one_piece, "traced": run.traced,
         }), encoding="utf-8")  # fmt: skip
         runs = self._folder / f"runs-{time.monotonic_ns()}"
         words += ["--max-steps", str(run.steps), "--log-steps", "1", "--checkpoints", str(runs), "--run-name", "run"]
@@ -228,8 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.json, ids below 49,152")
     parser.add_argument("--output", type=Path, required=True, help="write small_cards.jsonl into this folder")
-    parser.add_argument("--first", type=int, default=1, help="number of the first run")
-    parser.add_argument("--last", type=int, default=len(RUNS), help="number of the last run")
+    parser.add_argument("--runs", type=int, nargs="+", help=f"numbers from 1 to {len(RUNS)}; default: all of them")
     parser.add_argument("--seconds", type=float, default=3600, help="start nothing after so many seconds")
     parser.add_argument("--small", action="store_true", help="toy sizes on the CPU, to try the script")
     given = parser.parse_args()
@@ -237,7 +237,7 @@ def main() -> None:
     rows, begun = [], time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(Path(temporary), given.tokenizer.resolve(), given.small)
-        for number in range(given.first, given.last + 1):
+        for number in given.runs or range(1, len(RUNS) + 1):
             if time.monotonic() - begun > given.seconds:
                 break
             rows.append({"number": number, **bench.measure(RUNS[number - 1])})
