@@ -17,10 +17,11 @@ from timellm_cli.planning.activation_bytes import (
     workspace,
 )
 from timellm_cli.planning.llm_shape import FAMILIES
+from timellm_cli.planning.weight_bytes import frozen_parts
 
 BATCH, PROMPT, SEQ_LEN, PRED_LEN = 3, 20, 96, 24
 PATCHES = 12
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class SavedByAutograd:
@@ -67,7 +68,7 @@ def prompt(head_len: int) -> PromptTokens:
     return PromptTokens(ids[:, head_len:], mask[:, head_len:], tuple(range(head_len)))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_llm_keeps_what_autograd_saves(family: str, precision: str) -> None:
     backbone = build(family, precision)
@@ -82,6 +83,15 @@ def test_the_llm_keeps_what_autograd_saves(family: str, precision: str) -> None:
     counted = llm_activations(case).bytes + prompt_keys_values(case).bytes
     # Layer norms keep their moments in 16 bits on a CPU; Gemma and BERT keep a few vectors more.
     assert counted == pytest.approx(saved.bytes, rel=0 if family in ("llama", "mistral", "qwen2", "qwen3") else 0.01)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])
+def test_transformers_keeps_matrices_in_fp16_and_the_rest_in_float32(family: str) -> None:
+    kept = sum(weight.nbytes for weight in build(family, "fp16").parameters())
+    parts = frozen_parts(step(tiny_shape(family), layers=3, quantization="none", precision="fp16"))
+    assert sum(part.bytes for part in parts if part.key != "prototype_factor") == kept
+    in_decoder = frozen_parts(step(tiny_shape("llama"), quantization="none", precision="fp16", decoder=True))
+    assert {part.key: part.bytes for part in in_decoder}["norms"] == 2 * (3 * 2 + 1) * 64
 
 
 def test_without_two_passes_prompt_tokens_keep_activations_too() -> None:

@@ -38,7 +38,7 @@ def scoring_parts(case: Case) -> list[Part]:
         shape, tokens = case.shape, case.batch * (case.prompt + case.patches)
         cache = tokens * case.layers * 2 * shape.kv_heads * shape.head_dim if case.shape.causal else 0
         mlp = tokens * (shape.kept_in_mlp * shape.intermediate + 2 * shape.hidden)
-        size = case.number_bytes * (cache + mlp) + _matrix_in_full(case, shape)
+        size = case.passing_bytes * (cache + mlp) + _matrix_in_full(case, shape)
         llm = [Part("workspace", "workspace", size, "keys and values of all layers, one MLP")]
     undropped = replace(case, model=case.model.model_copy(update={"dropout": 0.0}))
     return [reprogramming_activations(undropped), *llm, matrix_products(case, trains=False)]
@@ -80,7 +80,7 @@ def llm_activations(case: Case) -> Part:
     whom = "patch" if case.reads_in_two_passes else "prompt and patch"
     layer = layer_token_bytes(case, case.shape, case.prompt + case.patches)
     once = _norm_bytes(case, case.shape) + (
-        4 * case.number_bytes * case.shape.head_dim // 2 if case.shape.rotary else 0
+        4 * case.passing_bytes * case.shape.head_dim // 2 if case.shape.rotary else 0
     )
     return Part(
         "patch_activations", f"activations of {whom} tokens", case.batch * tokens * (case.layers * layer + once),
@@ -96,7 +96,7 @@ def layer_token_bytes(case: Case, shape: LLMShape, context: int, eager: bool = F
     attention weights in float32 and once more in 16 bits, and what a soft cap's tanh gives. MLP: see `kept_in_mlp`.
     int8: the inputs of q/k/v, o, gate/up and down, which bitsandbytes keeps even of frozen matrices.
     """
-    size, width = case.number_bytes, shape.heads * shape.head_dim
+    size, width = case.passing_bytes, shape.heads * shape.head_dim
     kept = shape.norms * _norm_bytes(case, shape)
     if shape.head_norms:
         kept += 4 * (shape.heads + shape.kv_heads) * (shape.head_dim + 1)
@@ -108,7 +108,7 @@ def layer_token_bytes(case: Case, shape: LLMShape, context: int, eager: bool = F
         kept += size * width + 4 * shape.heads + size * context
     kept += shape.kept_in_mlp * size * shape.intermediate
     if case.quantization == "int8":
-        kept += size * (2 * shape.hidden + width + shape.intermediate)
+        kept += case.number_bytes * (2 * shape.hidden + width + shape.intermediate)
     return kept
 
 
@@ -117,7 +117,7 @@ def prompt_keys_values(case: Case) -> Part:
     assert case.shape is not None
     if not case.reads_in_two_passes:
         return Part("prompt_keys_values", "prompt keys and values", 0, "")
-    token = 2 * case.shape.heads * case.shape.head_dim * case.number_bytes
+    token = 2 * case.shape.heads * case.shape.head_dim * case.passing_bytes
     return Part(
         "prompt_keys_values", "prompt keys and values", case.batch * case.prompt * case.layers * token,
         f"{case.batch} samples x {case.prompt} tokens x {case.layers} layers x {token:,} bytes",
@@ -132,7 +132,7 @@ def workspace(case: Case) -> Part:
     prompt pass holds the same without gradients, but before anything else is kept.
     """
     assert case.shape is not None
-    shape, size = case.shape, case.number_bytes
+    shape, size = case.shape, case.passing_bytes
     matrix = _matrix_in_full(case, shape)
     repeated = shape.heads != shape.kv_heads and case.reads_in_two_passes
     tokens = case.prompt + case.patches
@@ -157,4 +157,4 @@ def _matrix_in_full(case: Case, shape: LLMShape) -> int:
 
 
 def _norm_bytes(case: Case, shape: LLMShape) -> int:
-    return 4 * shape.hidden + 4 if shape.rms_norms else case.number_bytes * shape.hidden + 8
+    return 4 * shape.hidden + 4 if shape.rms_norms else case.passing_bytes * shape.hidden + 8

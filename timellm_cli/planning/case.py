@@ -103,6 +103,11 @@ class Case:
         return 4 if self.precision == "fp32" else 2
 
     @property
+    def passing_bytes(self) -> int:
+        """Bytes of a number between the LLM's matrices: transformers keeps float32 there in fp16."""
+        return 4 if self.precision == "fp16" and not self.decoder else self.number_bytes
+
+    @property
     def reads_in_two_passes(self) -> bool:
         """Whether the prompt is read without gradients, before the patches: by every LLM that reads left to right."""
         return self.shape is not None and self.shape.causal

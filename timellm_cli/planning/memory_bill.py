@@ -77,7 +77,8 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
     if case.shape is None:
         return None
     shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
-    case = replace(case, decoder=False, captured=False)
+    precision = "bf16" if case.precision == "fp16" else case.precision  # its fp16 is not protected, and as large
+    case = replace(case, decoder=False, captured=False, precision=precision)
     layer = activation_bytes.layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
     parts = [

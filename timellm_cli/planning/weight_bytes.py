@@ -19,13 +19,13 @@ def frozen_parts(case: Case) -> list[Part]:
     """The LLM and the prototype factor."""
     if case.shape is None:
         return []
-    shape, size = case.shape, case.number_bytes
+    shape, passing = case.shape, case.passing_bytes
     norms = case.layers * (shape.norm_parameters + shape.bias_parameters) + shape.other_parameters
     return [
         linear_weights(case),
         quantization_constants(case),
         embedding(case),
-        Part("norms", "norms and biases", norms * size, f"{norms:,} parameters x {size} bytes"),
+        Part("norms", "norms and biases", norms * passing, f"{norms:,} parameters x {passing} bytes"),
         *_experts(case),
         prototype_factor(case),
     ]  # fmt: skip

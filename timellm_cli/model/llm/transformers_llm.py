@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.errors import ModelError
+from timellm_cli.model.llm.fp16_products import keep_numbers_wide
 from timellm_cli.model.llm.prepared import PreparedFiles
 from timellm_cli.model.runner import is_out_of_memory
 
@@ -47,6 +48,8 @@ class TransformersLLM(nn.Module):
     def __init__(self, llm: nn.Module) -> None:
         super().__init__()
         self.llm = llm.requires_grad_(False).eval()
+        if self.dtype == torch.float16:
+            keep_numbers_wide(self.llm)
         self.hidden_size: int = self.llm.config.hidden_size
         self.reading = ALONE
         self.prefix: tuple[int, ...] = ()
@@ -81,6 +84,11 @@ class TransformersLLM(nn.Module):
         """The number format the LLM computes in."""
         return self.embedding_VE.dtype
 
+    @property
+    def passing_dtype(self) -> torch.dtype:
+        """The number format of what passes the layers (see `fp16_products.py`)."""
+        return torch.float32 if self.dtype == torch.float16 else self.dtype
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def set_prefix(self, prefix: tuple[int, ...]) -> None:
@@ -103,7 +111,7 @@ class TransformersLLM(nn.Module):
         Padding is masked and counts for no position. The prompt's prefix must be that of `set_prefix`.
         """
         assert prompt.prefix == self.prefix, "the prompt begins with another prefix than the one that was read"
-        tokens_BPE = tokens_BPE.to(self.dtype)
+        tokens_BPE = tokens_BPE.to(self.passing_dtype)
         read = self._read_in_two_passes if self.reading.in_two_passes else self._read_in_one_pass
         if not self.reading.by_length:
             mask = _mask(prompt.joined(), tokens_BPE.shape[1])
@@ -120,7 +128,7 @@ class TransformersLLM(nn.Module):
     def _embed(self, ids_BK: Tensor) -> Tensor:
         with torch.no_grad():
             embedded_BKE: Tensor = self.llm.get_input_embeddings()(ids_BK)
-        return embedded_BKE
+        return embedded_BKE.to(self.passing_dtype)
 
     def _read_in_one_pass(
         self, prompt: PromptTokens, tokens_BPE: Tensor, mask: Tensor | None = None, positions: Tensor | None = None

@@ -25,7 +25,7 @@ _KINDS = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-_NOT_QUANTISED = ["dt_proj"]
+NOT_QUANTISED = ["dt_proj"]
 """A small matrix of Mamba and its kin that transformers multiplies with by itself, so it has to stay as it is."""
 
 
@@ -157,10 +157,10 @@ def _quantization(llm: LLMConfig, precision: str, folder: Path) -> Any:
     from transformers import BitsAndBytesConfig
 
     if llm.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_NOT_QUANTISED)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=NOT_QUANTISED)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        llm_int8_skip_modules=_NOT_QUANTISED,
+        llm_int8_skip_modules=NOT_QUANTISED,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=llm.double_quant,
         bnb_4bit_compute_dtype=DTYPES[precision],
