@@ -310,16 +310,20 @@ class Config(Section):
         model, rows, lags = self.model, self.window.seq_len, self.prompt.top_lags
         padded, period = rows + model.patch_stride, f"model.shortcut_period {model.shortcut_period}"
         has_no_shortcut = model.shortcut_period > 0 and model.shortcut == "none"
-        faults = {
-            f"model.patch_len {model.patch_len} is longer than the padded window of {padded} rows (window.seq_len "
-            f"{rows} + model.patch_stride {model.patch_stride})": model.patch_len > padded,
-            f"{period} is of a shortcut, but model.shortcut is none: name one (--shortcut linear or fitted), or set "
-            "the period to 0": has_no_shortcut,
-            f"{period} is longer than the window of {rows} rows (window.seq_len)": model.shortcut_period > rows,
-            f"prompt.top_lags {lags} is more than the {rows} lags of a window": lags > rows,
-        }
-        if found := [fault for fault, is_there in faults.items() if is_there]:
-            raise ValueError(found[0])
+        if model.patch_len > padded:
+            raise ValueError(
+                f"model.patch_len {model.patch_len} is longer than the padded window of {padded} rows (window.seq_len "
+                f"{rows} + model.patch_stride {model.patch_stride})"
+            )
+        if has_no_shortcut:
+            raise ValueError(
+                f"{period} is of a shortcut, but model.shortcut is none: name one (--shortcut linear or fitted), or "
+                "set the period to 0"
+            )
+        if model.shortcut_period > rows:
+            raise ValueError(f"{period} is longer than the window of {rows} rows (window.seq_len)")
+        if lags > rows:
+            raise ValueError(f"prompt.top_lags {lags} is more than the {rows} lags of a window")
         return self
 
     def values(self) -> dict[str, Any]:

@@ -39,8 +39,8 @@ class Verdict:
 
 
 _QUESTIONS: dict[Control, tuple[str, str]] = {
-    "no LLM": ("the LLM of {}", "--llm none"),
-    "random LLM": ("the pretraining of the LLM of {}", "--llm-weights random"),
+    "no LLM": ("the LLM", "--llm none"),
+    "random LLM": ("the pretraining of the LLM", "--llm-weights random"),
 }
 
 
@@ -71,7 +71,7 @@ def judge(
             asks = llm.name != NO_LLM and (control == "no LLM" or llm.weights == "pretrained")
             if asks and (entry.name, control) not in tested:
                 sentence = (
-                    f"Whether {question.format(entry.name)} helps is not tested here: train the same with {flag}, "
+                    f"Whether {question} of {entry.name} helps is not tested here: train the same with {flag}, "
                     "several seeds of both, and evaluate them together."
                 )
                 yield Verdict("LLM", entry.name, None, "unknown", None, sentence)
@@ -114,8 +114,10 @@ def _untrained(entry: LeaderboardEntry) -> Verdict | None:
     if 0 not in kept:
         return None
     what = "runs" if len(kept) > len(entry.runs) else "seeds"
-    runs = "" if set(kept) == {0} else f" in {kept.count(0)} of {len(kept)} {what}"
-    sentence = f"Training added nothing to {entry.name}{runs}: epoch 0, the linear map it started from, was the best."
+    why = "epoch 0, the linear map it started from, was the best."
+    sentence = f"Training added nothing to {entry.name}: {why}"
+    if set(kept) != {0}:
+        sentence = f"Training added nothing to {entry.name} in {kept.count(0)} of {len(kept)} {what}: {why}"
     return Verdict("training", entry.name, "epoch 0", "same", None, sentence)
 
 

@@ -43,9 +43,10 @@ class Translator:
     def _message(self, text: str, depth: int) -> str | None:
         """One whole message, else None. Outer blanks and signs are kept."""
         lead, core, trail = _edges(text)
-        shown = self._look_up(core, depth)
-        if shown is None and core.endswith(".") and (shown := self._look_up(without_stop(core), depth)) is not None:
-            shown += "。"
+        shown = None
+        if without_stop(core) != core and (shown := self._look_up(without_stop(core), depth)) is not None:
+            shown += "。"  # tried first: the last placeholder would take the stop
+        shown = self._look_up(core, depth) if shown is None else shown
         return None if shown is None else _signs(lead) + shown + _signs(trail)
 
     def _look_up(self, core: str, depth: int) -> str | None:

@@ -156,8 +156,10 @@ def forward_moments(case: Case, keeps: bool) -> dict[str, int]:
     moments = {"attention of the last layer": around + own + last, "MLP of the last layer": around + own + last_mlp}
     if case.layers > 1:
         after = kept + context if keeps else 0  # the last layer's, which come later
-        moments["attention of a layer"] = around - after + max(heads, _attending(size, tokens)) - not_yet
-        moments["MLP of a layer"] = around - after + query + local + size.mlp(tokens)
+        moments |= {
+            "attention of a layer": around - after + max(heads, _attending(size, tokens)) - not_yet,
+            "MLP of a layer": around - after + query + local + size.mlp(tokens),
+        }
     return moments
 
 

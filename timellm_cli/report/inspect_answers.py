@@ -163,19 +163,20 @@ def _batch_answer(plan: Plan) -> Answer:
     batch, workers = plan.counts.batch_size, plan.config.train.workers
     of_all = ", of all processes together" if plan.shared else ""
     sentences = [
-        f"batch_size {batch:,} (in scripts BATCH={batch}) is how many samples a step reads{of_all}.",
+        f"batch_size {batch} (in scripts BATCH={batch}) is how many samples a step reads{of_all}.",
         "Twice as many make half the steps, and need more memory.",
     ]
-    if workers:
-        processes = "process prepares" if workers == 1 else "processes prepare"
+    if workers == 1:
+        sentences.append("workers 1 (in scripts num_workers=1): 1 process prepares the next batches on the CPU.")
+    elif workers:
         sentences.append(
-            f"workers {workers:,} (in scripts num_workers={workers}): {workers:,} {processes} the next batches on the "
-            "CPU while a step runs."
+            f"workers {workers} (in scripts num_workers={workers}): {workers} processes prepare the next batches on "
+            "the CPU while a step runs."
         )
     else:
         sentences.append("workers 0 (in scripts num_workers=0): the training process prepares its batches itself.")
     sentences.append("Workers do not train: their number changes the speed alone, never a batch, a step or a result.")
-    return f"What do batch_size {batch:,} and workers {workers:,} mean?", sentences
+    return f"What do batch_size {batch} and workers {workers} mean?", sentences
 
 
 def _save_sentences(plan: Plan) -> Iterator[str]:

@@ -33,7 +33,7 @@ def _flow(plan: Plan) -> list[Pair]:
     by_stride = f" // {data.window_stride}" if data.window_stride > 1 else ""
     starts = f"({rows:,} - {window.seq_len} - {window.pred_len}){by_stride} + 1"
     kind = "channel" if counts.series is None else "column"
-    channels, values = (
+    channels, held = (
         format_count(counts.dataset_len // counts.windows, kind),
         format_count(len(plan.data.columns), "value"),
     )
@@ -44,7 +44,7 @@ def _flow(plan: Plan) -> list[Pair]:
     pieces = f"({window.seq_len} - {model.patch_len}) // {model.patch_stride} + 2 = {patches}"
     each = f"{plan.prompt.tokens.total} + {patches} = {plan.tokens_per_sample:,} a sample"
     return [
-        ("row", f"a line of the CSV: a timestamp and {values}; {plan.data.rows:,} rows"),
+        ("row", f"a line of the CSV: a timestamp and {held}; {plan.data.rows:,} rows"),
         (_TO, f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"),
         ("window", counted),
         (_TO, f"one {kind} at a time"),
@@ -62,11 +62,8 @@ def _questions(plan: Plan) -> Group:
     """Each question, with its answer below it."""
     blocks: list[Padding] = []
     for question, sentences in answers(plan):
-        top = 1 if blocks else 0
-        blocks += [
-            Padding(Text(question, style="bold"), (top, 0, 0, 1)),
-            Padding(Text("\n".join(sentences)), (0, 0, 0, 3)),
-        ]
+        blocks.append(Padding(Text(question, style="bold"), (1 if blocks else 0, 0, 0, 1)))
+        blocks += (Padding(Text(sentence), (0, 0, 0, 3)) for sentence in sentences)
     return Group(*blocks)
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.text import Text
 
 from timellm_cli.config import ModelConfig
+from timellm_cli.console import as_is, translated
 from timellm_cli.planning.first_window import FirstHistory, Patch, cut_patches, first_history
 from timellm_cli.planning.plan import Plan
 from timellm_cli.planning.shapes import Stage, model_shapes
@@ -16,6 +18,8 @@ from timellm_cli.units import format_count
 
 _ENDS = 2
 """So many patches are shown from the start and from the end."""
+_WIDTH = 8
+"""Of a value, with the blanks before it."""
 _MOST_VALUES = 32
 """Of a longer patch, this half from the start and this half from the end."""
 
@@ -87,13 +91,21 @@ def _how(history: FirstHistory, model: ModelConfig, patches: Sequence[Patch]) ->
 
 def _shown(patches: Sequence[Patch]) -> Iterator[RenderableType]:
     """The first and the last patches."""
-    if len(patches) <= 2 * _ENDS:
-        yield from map(_PatchLines, patches)
-        return
-    yield from map(_PatchLines, patches[:_ENDS])
-    left_out = len(patches) - 2 * _ENDS
-    yield Text(f" … {left_out:,} more {'patch' if left_out == 1 else 'patches'}", style="dim")
-    yield from map(_PatchLines, patches[-_ENDS:])
+    left_out = max(len(patches) - 2 * _ENDS, 0)
+    first, last = (patches[:_ENDS], patches[-_ENDS:]) if left_out else (patches, ())
+    names = {patch.number: _names(patch) for patch in (*first, *last)}
+    margin = max(12, *(cell_len(name) for pair in names.values() for name in pair)) + 2
+    yield from (_PatchLines(patch, names[patch.number], margin) for patch in first)
+    if left_out:
+        yield Text(f" … {left_out:,} more {'patch' if left_out == 1 else 'patches'}", style="dim")
+    yield from (_PatchLines(patch, names[patch.number], margin) for patch in last)
+
+
+def _names(patch: Patch) -> tuple[str, str]:
+    """Its number, and the rows of the history that it has."""
+    known = len(patch.values) - patch.padded
+    rows = f"rows {patch.first:,}-{patch.first + known - 1:,}" if known else "padding"
+    return translated(f"patch {patch.number:,}"), translated(rows)
 
 
 def show_value(value: float) -> str:
@@ -102,10 +114,10 @@ def show_value(value: float) -> str:
 
 
 class _PatchLines:
-    """The values of a patch behind its name, as many on a line as fit and divide the patch."""
+    """The values of a patch behind its names, as many on a line as fit and divide the patch."""
 
-    def __init__(self, patch: Patch) -> None:
-        self._patch = patch
+    def __init__(self, patch: Patch, names: tuple[str, str], margin: int) -> None:
+        self._patch, self._names, self._margin = patch, names, margin
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lines of equal length, so that overlapping patches show the same lines."""
@@ -114,13 +126,11 @@ class _PatchLines:
         cells = [show_value(value) + " *"[place >= known] for place, value in enumerate(patch.values)]
         if length > _MOST_VALUES:
             cells = [*cells[: _MOST_VALUES // 2], "… ", *cells[-_MOST_VALUES // 2 :]]
-        rows = f"rows {patch.first:,}-{patch.first + known - 1:,}" if known else "padding"
-        names = [f"patch {patch.number:,}", rows]
-        margin, width = max(12, *map(len, names)) + 2, 8
-        fit = max((options.max_width - margin) // width, 1)
+        fit = max((options.max_width - self._margin) // _WIDTH, 1)
         most = next((count for count in range(fit, fit // 2, -1) if length % count == 0), fit)
         lines = [cells[start : start + most] for start in range(0, len(cells), most)]
-        names += [""] * (len(lines) - len(names))
+        names = [*self._names, *[""] * (len(lines) - 2)]
         lines += [[]] * (len(names) - len(lines))
         for name, line in zip(names, lines, strict=True):
-            yield Text(f" {name:<{margin - 1}}" + "".join(f"{cell:>{width}}" for cell in line))
+            blank = " " * (self._margin - 1 - cell_len(name))
+            yield as_is(f" {name}{blank}" + "".join(f"{cell:>{_WIDTH}}" for cell in line))

@@ -48,9 +48,9 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     name = data.dataset if data.dataset != "custom" else plan.data.path.name
     headline = f"{name}: {window.seq_len} rows of history, {window.pred_len} rows of forecast, features {data.features}"
     yield Text(headline, style="bold")
-    source = "counted in the file" if plan.data.read else "as known of this dataset; its file is not here"
-    series = "" if plan.counts.series is None else f" of {plan.counts.series:,} series"
-    yield section(f"Data: {plan.data.rows:,} rows{series}, {source}", _data_table(plan))
+    counted = "counted in the file" if plan.data.read else "as known of this dataset; its file is not here"
+    of_series = "" if plan.counts.series is None else f" of {plan.counts.series:,} series"
+    yield section(f"Data: {plan.data.rows:,} rows{of_series}, {counted}", _data_table(plan))
     if plan.data.notes:
         yield Padding(Text("\n".join(f"note: {note}" for note in plan.data.notes)), (0, 0, 0, 1))
     if plan.ahead:
@@ -219,7 +219,7 @@ def _memory_rows(memory: Memory) -> Iterator[Row]:
     yield "total", format_memory(memory.bill.total), ""
 
 
-def _verdict(plan: Plan) -> Text:
+def _verdict(plan: Plan) -> Group:
     """Fits or not, the largest batch, and what the published implementation would need, a line each."""
     memory, lines = plan.memory, []
     assert memory is not None
@@ -235,14 +235,21 @@ def _verdict(plan: Plan) -> Text:
     if memory.kind == "RAM":
         lines.append(Text("For a GPU, give --gpu T4 or --vram 6GiB"))
     if plan.cpu_memory and plan.cpu_memory.budget is not None:
-        lines.append(Text("On the CPU here ").append_text(_fits(plan.cpu_memory, plan.cpu_memory.budget)))
-    return Text("\n").join(lines)
+        need, free = format_memory(plan.cpu_memory.bill.total), format_memory(plan.cpu_memory.budget)
+        compared = f"On the CPU here {need} of {free} free ({plan.cpu_memory.source}): "
+        lines.append(Text.assemble(compared, _fits_in_words(plan.cpu_memory)))
+    return Group(*lines)
 
 
 def _fits(memory: Memory, budget: int) -> Text:
-    word = ("fits", "bold green") if memory.fits else ("does not fit", "bold red")
-    whose = "(hardware.vram)" if memory.source == "hardware.vram" else f"free ({memory.source})"
-    return Text.assemble(f"{format_memory(memory.bill.total)} of {format_memory(budget)} {whose}: ", word)
+    need, has = format_memory(memory.bill.total), format_memory(budget)
+    if memory.source == "hardware.vram":
+        return Text.assemble(f"{need} of {has} (hardware.vram): ", _fits_in_words(memory))
+    return Text.assemble(f"{need} of {has} free ({memory.source}): ", _fits_in_words(memory))
+
+
+def _fits_in_words(memory: Memory) -> tuple[str, str]:
+    return ("fits", "bold green") if memory.fits else ("does not fit", "bold red")
 
 
 def _largest(memory: Memory) -> str:
@@ -272,7 +279,7 @@ _LITTLE = 0.02
 
 def savings_table(savings: Sequence[Saving]) -> Group:
     """A line for each change, with what it leaves and costs."""
-    table = _table(" change", "total", "largest\nbatch", "time a\nsample")
+    table = _table(" change", "total", "largest\nbatch", "time/\nsample")
     table.add_column("", no_wrap=True)
     for saving in savings:
         largest = "-" if saving.largest_batch is None else f"{saving.largest_batch:,}"
@@ -297,7 +304,7 @@ _IMPOSSIBLE = Text("cannot be", style="red")
 
 def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
     """A line for each value of a key; what keeps values from having one; whether largest batches are recomputed."""
-    table = _table(f" {key}", "total", "largest\nbatch", "steps an\nepoch", "an epoch\ntakes")
+    table = _table(f" {key}", "total", "largest\nbatch", "steps/\nepoch", "time/\nepoch")
     table.add_column("", no_wrap=True)
     for line in swept:
         record = _record(line)
