@@ -15,8 +15,10 @@ from timellm_cli.lang.templates import PLACE
 
 MOST_FORMS = 12
 """Of one text, by its conditions; one with more is taken apart at them."""
+_LONGEST_HEADING = 25
+"""Letters of a text whose lines are one heading of a table."""
 _WORD = re.compile(r"[A-Za-z]{2,}")
-_EDGES = " \n.;:,|"
+EDGES = " \n.;:,|"
 _AS_IS = {
     "address", "anchor", "archive", "argument", "arguments", "assignment", "at", "before", "candidate", "candidates",
     "card", "cell", "choice", "choices", "column", "columns", "command", "credit", "dataset", "date", "default",
@@ -34,6 +36,8 @@ _NAMING = {
     "absolute", "flag_of", "format", "fsdecode", "fspath", "get", "item", "join", "lower", "max", "min", "quote",
     "removeprefix", "removesuffix", "replace", "repr", "splitlines", "str", "strip", "upper", "with_suffix", "write",
 }  # fmt: skip
+_VERBS = ("cli.py", "small_verbs.py", "profile_verbs.py")
+"""Where the first sentence of a function is the help of a command."""
 _LISTS = {"listed", "quoted"}
 _SILENT_CALLS = {
     "TypeVar", "compile", "find_spec", "fullmatch", "getattr", "import_module", "match", "search", "strftime", "sub",
@@ -46,7 +50,7 @@ _SILENT_KEYWORDS = {
 @lru_cache(None)
 def templates_of(path: Path) -> list[str]:
     """The templates of one source file, in the order of its lines, each once."""
-    finder = _Finder()
+    finder = _Finder(holds_verbs=path.name in _VERBS)
     finder.visit(ast.parse(path.read_text(encoding="utf-8")))
     return list(dict.fromkeys(finder.found))
 
@@ -68,7 +72,7 @@ def is_message(template: str) -> bool:
     words = _WORD.findall(literal)
     places = [match[2] for match in PLACE.finditer(template)]
     if not places:
-        return len(words) >= 2 and " " in literal.strip()
+        return len(words) >= 2 and re.search(r"\s", literal.strip()) is not None
     if all(kind == "n" for kind in places):
         return bool(words)
     return len(words) >= 2 or any(len(word) >= 4 for word in words)
@@ -77,14 +81,15 @@ def is_message(template: str) -> bool:
 class _Finder(ast.NodeVisitor):
     """Goes through a module; texts that no user sees are passed over."""
 
-    def __init__(self) -> None:
+    def __init__(self, holds_verbs: bool) -> None:
         self.found: list[str] = []
+        self._holds_verbs = holds_verbs
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         for decorator in node.decorator_list:
             self.visit(decorator)
         doc = ast.get_docstring(node)
-        if doc and _is_verb(node):
+        if doc and self._holds_verbs and (node.name.endswith("_command") or node.decorator_list):
             self._keep(re.sub(r"\s+", " ", doc).strip())
         for argument in (*node.args.args, *node.args.kwonlyargs):
             if argument.annotation:
@@ -169,8 +174,9 @@ class _Finder(ast.NodeVisitor):
             self.visit(inner)
 
     def _keep(self, template: str) -> None:
-        for line in re.split(r"\n+", template):
-            bare = line.strip(_EDGES) if not line.strip().endswith(".") else line.strip().lstrip(_EDGES)
+        is_heading = len(template) < _LONGEST_HEADING and not template.startswith("\n")
+        for line in [template] if is_heading else re.split(r"\n+", template):
+            bare = line.strip(EDGES) if not line.strip().endswith(".") else line.strip().lstrip(EDGES)
             if is_message(bare):
                 self.found.append(bare)
 
@@ -188,6 +194,8 @@ def _forms(node: ast.expr, apart: list[ast.expr]) -> list[Form]:  # noqa: PLR091
             return _product([_forms(part, apart) for part in parts])
         case ast.FormattedValue(value=ast.IfExp() as value, format_spec=None) if _is_textual(value):
             return _forms(value, apart)
+        case ast.FormattedValue(value=ast.BinOp(op=ast.Mult(), left=ast.Constant(value=str(text)))):
+            return [(text,), ("",)]
         case ast.FormattedValue():
             _note_inner(node.value, apart)
             return [(node,)]
@@ -253,7 +261,7 @@ def _written(form: Form) -> str:
 def _placeholder(node: ast.expr, form: Form, place: int, taken: dict[str, str]) -> str:
     spec = ""
     if isinstance(node, ast.FormattedValue):
-        spec = ast.unparse(node.format_spec) if node.format_spec else ""
+        spec = "".join(_constants(node.format_spec)) if node.format_spec else ""
         is_repr = node.conversion == ord("r")
         node = node.value
     else:
@@ -261,19 +269,22 @@ def _placeholder(node: ast.expr, form: Form, place: int, taken: dict[str, str]) 
     name, kind = _name(node), ""
     before = form[place - 1] if place else ""
     quoted = isinstance(before, str) and before[-1:] in ("'", '"', "`", "/", "-")
-    if re.search(r"[,%\dfgeds]", spec.strip("f'\"")):
+    if re.search(r"[,%fgedn]|^\+|^0?\d+$", spec):
         kind = "n"
+    elif spec:  # of a text: cut to a length
+        kind = "q"
     elif isinstance(node, ast.Call) and _called(node) in _LISTS:
         kind = "l"
     elif isinstance(node, ast.Call) and _called(node) in ("format_memory", "format_duration", "len", "show_length"):
         kind = "" if _called(node) == "show_length" else "q" if _called(node) != "len" else "n"
     elif isinstance(node, ast.Call) and not _gives_a_name(node):
-        name = _called(node).strip("_") or name
+        name = name if _called(node) == "format_count" else _called(node).strip("_") or name
     elif quoted or is_repr or name in _AS_IS:
         kind = "q"
     elif name in _SINGLE:
         kind = "w"
-    while taken.setdefault(name, ast.dump(node)) != ast.dump(node):
+    same = f"{ast.dump(node)} {kind}"  # 1,200 and 1200 are two
+    while taken.setdefault(name, same) != same:
         name = re.sub(r"\d*$", lambda match: str(int(match[0] or 1) + 1), name, count=1)
     return f"{{{name}:{kind}}}" if kind else f"{{{name}}}"
 
@@ -290,6 +301,8 @@ def _name(node: ast.expr) -> str:  # noqa: PLR0911
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name.strip("_").lower() or "value"
+        case ast.Call(func=ast.Name(id="format_count"), args=[_, ast.Constant(value=str(noun))]):
+            return re.sub(r"\W", "_", noun) + "s"
         case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"), args=[inner]):
             return _name(inner) if isinstance(inner, ast.Name | ast.Attribute) else "names"
         case ast.Call(args=[inner, *_]) if not isinstance(inner, ast.Constant | ast.Starred):
@@ -318,12 +331,6 @@ def _called(node: ast.Call) -> str:
         else node.func.id
         if isinstance(node.func, ast.Name)
         else ""
-    )
-
-
-def _is_verb(node: ast.FunctionDef) -> bool:
-    return node.name.endswith("_command") or any(
-        "command" in ast.dump(one) or "callback" in ast.dump(one) for one in node.decorator_list
     )
 
 

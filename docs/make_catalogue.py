@@ -12,19 +12,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from extract_templates import is_message, templates_of, words_of  # noqa: E402
+from extract_templates import EDGES, is_message, templates_of, words_of  # noqa: E402
 
 from timellm_cli.lang.po import catalogue_path, escape, unescape  # noqa: E402
 from timellm_cli.lang.templates import PLACE  # noqa: E402
 
 PACKAGE = ROOT / "timellm_cli"
 CATALOGUE = catalogue_path()
-TYPER = "Typer's own"
-"""Where messages of the library stand that parses the command line. They are written by hand."""
+BY_HAND = "(by hand)"
+"""Where messages stand that no template is found for: those of Typer, and numbers with a noun that a table holds."""
 
 HEAD = r"""# Messages of timellm in Chinese. `python docs/make_catalogue.py` adds new messages and removes old ones.
 # Kinds of placeholders: n a number, q shown as it is, l a list, w perhaps a word of this file; else a message.
-# A single word, and what stands under "Typer's own", is added by hand, and stays while a source has it.
+# A single word is added by hand, and stays while a source has it. What stands under "(by hand)" stays always.
 msgid ""
 msgstr ""
 "Language: zh_CN\n"
@@ -36,10 +36,22 @@ msgstr ""
 NOT_SHOWN = re.compile(
     r"\\[sdw]|\(\?|^https?://|^\S+\|\S|^\S+ \| \S+( \| None)?$|^(tuple|np)[.\[]|^bold \w+$"
     r"|^timellm (eval|fetch|import|init|inspect|m4|predict|profiles|pull|push|runs|doctor|train)( [^;,:]*)?$"
-    r"|^--[\w-]+ \{?\w+(:\w)?\}?$|^\S*\.\{\w+(:\w)?\}\S*$|^\{\w+(:\w)?\}\S*\.\w+$"
+    r"|^--[\w-]+ (\{?\w+(:\w)?\}?)+$|^\S*\.\{\w+(:\w)?\}\S*$|^\{\w+(:\w)?\}\S*\.\w+$"
     r"|^[\w.-]*-?\{\w+(:\w)?\}([-_.][\w{}:.]*)*$|^pip install [^(]*$|<\|start_prompt|^\w+ = |^# "
 )
 """Texts that no console shows as a message: patterns, types, styles, names of files and tensors, commands, TOML."""
+NO_MESSAGE = {
+    "bold", "Value error", "old flag | what became of it", "CC BY 4.0", "CC BY-ND 4.0", "GBK (GB18030)",
+    "{size:n} GiB", "{size:n} MiB", "{size:n} KiB", "timellm {version:q}", "timellm {get}", "timellm/{version:q}",
+    "{package}=={version:q} --hash=sha256:{sha256}", "--gpu-architecture={architecture}", "nvrtc64_{major}0_0.dll",
+    "an ordinary day", "public holiday", "exchange holiday", "A week earlier", "{when}: something", "hour ending",
+    "{length} days from {dated}", "date value out of range", "no cadence: {text:q}", "no step: {micros}",
+    "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC",
+    "Hiragino Sans GB", "WenQuanYi Micro Hei", "Arial Unicode MS", "Last Resort", "model-1 band-{number:q}",
+    "outside upper right",
+    "Measurements taken at equal steps of time.", "A run of timellm", "A profile of timellm",
+}  # fmt: skip
+"""Units, names, fonts and licences; texts for files, for the hub and for the LLM, which stay English."""
 WRITTEN = (
     "lang/", "report/html_report.py", "report/model_card.py", "planning/first_profile.py", "importing/profile_text.py",
 )  # fmt: skip
@@ -56,15 +68,20 @@ class Entry:
 
 
 def wanted() -> dict[str, Entry]:
-    """An entry for each message of the sources, by its English, in the order of the files."""
+    """An entry for each message of the sources, by its English, in the order of the files.
+
+    Templates that differ in the names of their placeholders alone are one entry, with the names of the first.
+    """
     entries: dict[str, Entry] = {}
+    by_shape: dict[str, Entry] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
         if name.startswith(WRITTEN):
             continue
         for template in templates_of(path):
-            if not NOT_SHOWN.search(template):
-                entries.setdefault(template, Entry(template)).files.append(name)
+            if template not in NO_MESSAGE and not NOT_SHOWN.search(template):
+                entry = by_shape.setdefault(_shape(template), Entry(template))
+                entries.setdefault(entry.english, entry).files.append(name)
     return entries
 
 
@@ -82,27 +99,28 @@ def read(text: str) -> list[Entry]:
 def updated(text: str) -> str:
     """The catalogue's text, brought up to date."""
     entries, old = wanted(), read(text)
-    by_shape = {_shape(entry.english): entry for entry in old if entry.translated}
+    translated = {entry.english: entry for entry in old if entry.translated}
+    by_shape = {_shape(english): entry for english, entry in translated.items()}
     for entry in entries.values():
-        if before := by_shape.get(_shape(entry.english)):
+        if before := translated.get(entry.english) or by_shape.get(_shape(entry.english)):
             entry.translated = _renamed(before, entry.english)
     for entry in old:
         if (
             entry.english in entries
             or not entry.translated
-            or (is_message(entry.english) and entry.files[:1] != [TYPER])
+            or (is_message(entry.english) and entry.files[:1] != [BY_HAND])
         ):
             continue
-        files = [name for name in entry.files if name == TYPER or _has(name, entry.english)]
+        files = [name for name in entry.files if name == BY_HAND or _has(name, entry.english)]
         if files:
             entries[entry.english] = Entry(entry.english, files, entry.translated)
-    ordered = sorted(entries.values(), key=lambda entry: (entry.files[0] == TYPER, entry.files[0]))
+    ordered = sorted(entries.values(), key=lambda entry: (entry.files[0] == BY_HAND, entry.files[0]))
     return HEAD + "".join(f"\n{_written(entry)}" for entry in ordered)
 
 
 def _has(name: str, word: str) -> bool:
     path = PACKAGE / name
-    return path.is_file() and word in words_of(path)
+    return path.is_file() and word in {text.strip(EDGES) for text in words_of(path)}
 
 
 def _written(entry: Entry) -> str:
@@ -111,7 +129,9 @@ def _written(entry: Entry) -> str:
 
 
 def _shape(template: str) -> str:
-    return PLACE.sub("{}", template)
+    """A template without the names of its placeholders; one that is named twice keeps its place."""
+    names = list(dict.fromkeys(match[1] for match in PLACE.finditer(template)))
+    return PLACE.sub(lambda match: f"{{{names.index(match[1])}:{match[2] or ''}}}", template)
 
 
 def _renamed(before: Entry, english: str) -> str:

@@ -84,6 +84,16 @@ def test_parts_that_follow_each_other_are_translated_together() -> None:
     assert say("9 windows = 54 samples") == "9 个窗口 = 54 个样本"
 
 
+def test_a_name_before_a_remark_ends_where_the_remark_begins() -> None:
+    say = translator(
+        **{"no file '{path:q}'{hint}, look": "没有 '{path}'{hint}，请看", "{name:q}{runs} won": "{name} 胜{runs}"}
+        | {"did you mean {word:q}?": "是 {word} 吗？", "in {count:n} runs": "（{count} 次）"}
+    ).whole
+    assert say("my model in 3 runs won") == "my model 胜 （3 次）"
+    assert say("my model won") == "my model 胜"
+    assert say("no file 'a b'; did you mean c?, look") == "没有 'a b'；是 c 吗？，请看"
+
+
 def test_lists_and_single_words_are_known_where_they_are_meant() -> None:
     say = translator(
         **{"columns are {names:l}": "列有 {names}", "one {noun:w} at a time": "一次一个{noun}", "channel": "通道"}
@@ -116,4 +126,4 @@ def test_each_entry_of_the_catalogue_is_found_by_a_text_of_its_own() -> None:
             continue
         shown = chinese().whole(text)
         assert len(re.findall("1,234|zq.csv|zl|zw|zx", shown)) == len(re.findall("1,234|zq.csv|zl|zw|zx", wanted)), text
-        assert shown != text, text
+        assert shown != text or wanted == text, text

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 PLACE = re.compile(r"\{([a-z_]\w*)(?::([nqlw]))?\}", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\w\0])[A-Za-z]+(?![\w\0])")
@@ -43,12 +44,21 @@ class Template:
         return len(PLACE.sub("", self.english))
 
     @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Placeholders that follow each other, where only the catalogue can tell where one ends."""
+        places = list(PLACE.finditer(self.english))
+        return [(one[1], other[1]) for one, other in pairwise(places) if one.end() == other.start()]
+
+    @cached_property
     def _pattern(self) -> re.Pattern[str]:
         parts, end, taken = [], 0, set[str]()
         for match in PLACE.finditer(self.english):
             parts.append(re.escape(self.english[end : match.start()]))
             name, end = match[1], match.end()
-            parts.append(f"(?P={name})" if name in taken else f"(?P<{name}>{_ANY[match[2] or '']})")
+            some = _ANY[match[2] or ""]
+            if self.english[end : end + 1] == "{":  # what follows may be nothing
+                some = some.removesuffix("?")
+            parts.append(f"(?P={name})" if name in taken else f"(?P<{name}>{some})")
             taken.add(name)
         return re.compile("".join([*parts, re.escape(self.english[end:])]), re.DOTALL)
 

@@ -1,6 +1,7 @@
 """From an English text to Chinese: the whole, else its sentences; what is no message stays as it is. Light."""
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from timellm_cli.lang.po import catalogue_path, read_pairs
@@ -59,8 +60,20 @@ class Translator:
         return None
 
     def _fill(self, template: Template, parts: list[Part], depth: int) -> str:
-        shown = {part.name: self._part(part, depth + 1) for part in parts}
+        by_name = {part.name: part for part in parts}
+        for one, other in template.pairs:
+            by_name[one], by_name[other] = self._divided(by_name[one], by_name[other], depth + 1)
+        shown = {name: self._part(part, depth + 1) for name, part in by_name.items()}
         return PLACE.sub(lambda match: shown.get(match[1], match[0]), template.translated)
+
+    def _divided(self, one: Part, other: Part, depth: int) -> tuple[Part, Part]:
+        """Two parts that follow each other: the second begins where a message does, else it is empty."""
+        text = one.text + other.text
+        for match in re.finditer(r"[;,:.]? +|(?=[(\[])", text):
+            if match.start() and other.kind == "" and self._message(text[match.start() :], depth) is not None:
+                at = match.start()
+                return replace(one, text=text[:at]), replace(other, text=text[at:])
+        return replace(one, text=text), replace(other, text="")
 
     def _part(self, part: Part, depth: int) -> str:
         if part.kind in ("q", "n"):
