@@ -24,6 +24,7 @@ from timellm_cli.model.day_reader import add_day_map, read_days
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner, gpu_memory_errors
 from timellm_cli.planning.automatic import scoring_batch
+from timellm_cli.planning.days_case import DaysCase
 from timellm_cli.planning.hardware import Machine, look_at_machine
 from timellm_cli.planning.memory_bill import predict
 from timellm_cli.planning.readiness import Check, require_ready, resolve_here
@@ -255,7 +256,7 @@ def _train(
     interruption = Interruption(progress.stopping)
     own = part_of_batch(config, group.size)
     scoring = scoring_batch(own, machine, in_training=True)
-    bill = predict(own, machine)
+    bill = predict(own, machine, _days_of(runner, config))
     trainer = Trainer(config, data, runner, directory, interruption, progress.scored, scoring, bill, group)
     trainer.scores_start |= is_warm
     if checkpoint and checkpoint.training:
@@ -282,6 +283,14 @@ def _train(
         f"stopped after step {record.step:,}; everything up to it is saved in '{directory.path}'",
         f"continue with: timellm train --resume {quote(record.path)}",
     )
+
+
+def _days_of(runner: Runner, config: Config) -> DaysCase | None:
+    """The day map as the memory bill counts it."""
+    day_map = runner.model.day_map
+    if day_map is None:
+        return None
+    return DaysCase.built(config, day_map.sizes, len(day_map.lines_LK), reads=runner.lines_read > 0)
 
 
 def _follow(trainer: Trainer, interruption: Interruption) -> RunFinished:

@@ -12,31 +12,10 @@ line, F columns, J mixes of the history with a constant one, D slots of a day, W
 Units: window-normalised.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-_DAYS_OF_WEEK = 7
-_MOST_MIXES = 64
-"""So many directions of the lines' vectors are kept, those in which the lines of the training days differ most."""
-
-
-@dataclass(frozen=True)
-class DayMapSizes:
-    """What the map of a run is made for. `vector` is E and `mixes` is K, both 0 without text; `columns` is F."""
-
-    slots: int
-    vector: int
-    mixes: int
-    columns: int
-    rank: int
-    seq_len: int
-
-    @property
-    def days(self) -> int:
-        """Days that the history is aligned to: a week where it is that long, else one."""
-        return _DAYS_OF_WEEK if self.seq_len >= _DAYS_OF_WEEK * self.slots else 1
+from timellm_cli.model.day_map_sizes import MOST_MIXES, DayMapSizes
 
 
 class DayMap(nn.Module):
@@ -51,7 +30,7 @@ class DayMap(nn.Module):
     def __init__(self, sizes: DayMapSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        width, mixes = sizes.days * sizes.slots, 2 * sizes.rank
+        width, mixes = sizes.width, sizes.history_mixes
         self.history = nn.Parameter(torch.randn(width, mixes) * width**-0.5)
         self.text = _Core(sizes.mixes, sizes.rank, mixes + 1, sizes.slots) if sizes.mixes else None
         self.columns = _Core(sizes.columns, sizes.rank, mixes + 1, sizes.slots) if sizes.columns else None
@@ -127,7 +106,7 @@ class _Core(nn.Module):
         return (profile_BAD.gather(2, slot_BAH).transpose(1, 2) * mixed_BHA).sum(dim=2)
 
 
-def basis_of(vectors_LE: Tensor, counts_L: Tensor, most: int = _MOST_MIXES) -> tuple[Tensor, Tensor]:
+def basis_of(vectors_LE: Tensor, counts_L: Tensor, most: int = MOST_MIXES) -> tuple[Tensor, Tensor]:
     """Mean (E) of the training days' lines, and the directions (E x K) in which they differ most (PCA).
 
     `counts_L` says how many training days each line is of. Directions are scaled so that a line's numbers have a mean

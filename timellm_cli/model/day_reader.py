@@ -40,7 +40,7 @@ def add_day_map(runner: "Runner", data: ForecastData, config: Config, on_note: O
             vectors_LE = vectors_of_facts(lines, facts)
             mean_E, basis_EK = torch.zeros(len(facts)), torch.eye(len(facts))
         else:
-            vectors_LE, fingerprint = read_lines(lines, config, runner.device, on_note)
+            vectors_LE, fingerprint, runner.lines_read = read_lines(lines, config, runner.device, on_note)
             mean_E, basis_EK = basis_of(vectors_LE, torch.tensor(counts))
     columns_VF, (vector, mixes) = ahead.columns_VF, basis_EK.shape
     rank, seq_len = config.ahead.rank, config.window.seq_len
@@ -82,7 +82,7 @@ def read_days(runner: "Runner", lines: Sequence[Line], config: Config, on_note: 
             on_note(f"not seen in training, and so of no effect: {', '.join(new[:6])}")
         day_map.set_lines(vectors_of_facts(lines, learned.facts))
         return
-    vectors_LE, fingerprint = read_lines(lines, config, runner.device, on_note)
+    vectors_LE, fingerprint, runner.lines_read = read_lines(lines, config, runner.device, on_note)
     if fingerprint != learned.fingerprint:
         raise ModelError(
             f"the LLM '{config.text_llm}' found here is not the one that read the text in training: fingerprint "

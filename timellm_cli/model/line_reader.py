@@ -37,8 +37,8 @@ def facts_of(lines: Sequence[Line], counts_L: Sequence[int]) -> tuple[str, ...]:
 
 def read_lines(
     lines: Sequence[Line], config: Config, device: torch.device, on_note: OnNote = lambda _: None
-) -> tuple[Tensor, str]:
-    """L x E: the mean over a line's tokens of the LLM's last hidden states; and the LLM's fingerprint.
+) -> tuple[Tensor, str, int]:
+    """L x E: the mean over a line's tokens of the LLM's last hidden states; its fingerprint; how many lines were new.
 
     Raises ModelError where the LLM is absent or broken.
     """
@@ -65,7 +65,7 @@ def read_lines(
         if prepared:
             keys = torch.tensor(list(known), dtype=torch.int64)
             prepared.write(name, {"keys": keys, "vectors": torch.stack(list(known.values()))})
-    return torch.stack([known[_key(line.text)] for line in lines]), fingerprint
+    return torch.stack([known[_key(line.text)] for line in lines]), fingerprint, len(new)
 
 
 def _reading_config(config: Config, device: torch.device) -> Config:

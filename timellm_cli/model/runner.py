@@ -34,7 +34,7 @@ class Runner:
 
     `captures`: calls are recorded as CUDA graphs. `matmul_precision` is that of the trained parts' float32 products
     ("high" allows TF32); it is set at every call, so it does not depend on which model was loaded last. `days` is set
-    with a day map.
+    with a day map, `lines_read` counts the lines that an LLM had to read for it.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Runner:
         self.model, self.encoder, self.device = model, encoder, device
         self.captures, self.matmul_precision, self.llm_fingerprint = captures, matmul_precision, llm_fingerprint
         self.days: LearnedDays | None = None
+        self.lines_read = 0
         self._forecast = ModelCall(self, self._forward, fill_short_batches=True)
 
     @property

@@ -73,7 +73,7 @@ def _resolve_batch(config: Config, machine: Machine, shape: LLMShape | None) -> 
     kept = [case, replace(case, recompute=True)] if may_recompute else [case]
     divisors = [batch for batch in range(SAMPLES_PER_UPDATE, 0, -1) if SAMPLES_PER_UPDATE % batch == 0]
     cases = (replace(way, batch=b, accumulate=SAMPLES_PER_UPDATE // b) for way in kept for b in divisors)
-    return next((case.batch for case in cases if our_bill(case).total <= capacity), 1)
+    return next((case.batch for case in cases if our_bill(case).without_reading <= capacity), 1)
 
 
 def _resolve_recompute(config: Config, machine: Machine, shape: LLMShape | None) -> Literal["on", "off"]:
@@ -82,7 +82,7 @@ def _resolve_recompute(config: Config, machine: Machine, shape: LLMShape | None)
     if config.hardware.device == "cpu" or budget is None or shape is None or why_not_decoder(config.llm):
         return "off"
     case = _case(config, machine, shape)
-    return "off" if case is None or our_bill(replace(case, recompute=False)).total <= budget else "on"
+    return "off" if case is None or our_bill(replace(case, recompute=False)).without_reading <= budget else "on"
 
 
 def _case(config: Config, machine: Machine, shape: LLMShape | None) -> Case | None:

@@ -7,6 +7,7 @@ from timellm_cli.config import Config, ModelConfig
 from timellm_cli.counts import count_patches
 from timellm_cli.model.llm.choice import CONTEXT_MULTIPLE, quantization_of
 from timellm_cli.planning.code_path import why_not_decoder
+from timellm_cli.planning.days_case import DaysCase
 from timellm_cli.planning.hardware import Gpu, recognise
 from timellm_cli.planning.llm_shape import LLMShape, look_up_keys
 from timellm_cli.planning.prompt_tokens import TokenCount
@@ -36,7 +37,8 @@ class Case:
     `shape` is None for the model without an LLM. `capability` and `multiprocessors` are the card's, None where not
     known. `prefix` tokens of the prompt are the same for every sample. `decoder`: our own decoder runs the LLM, and
     with `recompute` computes layers again in the backward pass. `captured`: steps are replayed as a CUDA graph.
-    `accumulate` steps are one update of the weights. `average`: an average of the weights is kept.
+    `accumulate` steps are one update of the weights. `average`: an average of the weights is kept. `days` is the day
+    map, None where nothing is known ahead.
     """
 
     shape: LLMShape | None
@@ -60,10 +62,16 @@ class Case:
     accumulate: int = 1
     average: bool = False
     multiprocessors: int | None = None
+    days: DaysCase | None = None
 
     @classmethod
-    def of(cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None) -> Self:
-        """The case of a resolved configuration (no 'auto' left). Raises ModelError for an unreadable config.json."""
+    def of(
+        cls, config: Config, shape: LLMShape | None, tokens: TokenCount, gpu: Gpu | None, days: DaysCase | None = None
+    ) -> Self:
+        """The case of a resolved configuration (no 'auto' left); by default `days` is the largest that is usual.
+
+        Raises ModelError for an unreadable config.json.
+        """
         values, window, model = config.values(), config.window, config.model
         card = recognise(gpu.name) if gpu else None
         decoder, on_gpu = why_not_decoder(config.llm) is None, config.hardware.device == "cuda"
@@ -84,6 +92,7 @@ class Case:
             recompute=config.hardware.recompute == "on",
             captured=decoder and on_gpu and config.hardware.capture == "on",
             multiprocessors=card.multiprocessors if card else None,
+            days=days or DaysCase.usual(config),
             **taken,
         )
 

@@ -1,14 +1,17 @@
 """What `inspect` says of the text of the days and of the columns that are known ahead. Light: polars."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from timellm_cli.config import Config
 from timellm_cli.datasets import known_dataset
-from timellm_cli.planning.llm_shape import look_up_llm
+from timellm_cli.model.day_map_sizes import MOST_MIXES
+from timellm_cli.planning.days_case import DaysCase
+from timellm_cli.planning.prompt_tokens import count_longest
 from timellm_cli.splits import SPLITS, split_series
 
 if TYPE_CHECKING:
+    from timellm_cli.data.day_lines import DayLines
     from timellm_cli.data.table import Table
 
 _SHOWN_DAYS = 7
@@ -19,19 +22,19 @@ class DaysAhead:
     """What was understood.
 
     `lines` are those of all days (or steps, where these are longer) and `distinct` the different ones, each read once
-    by `reader`, an LLM of `reader_bytes` (0 where its size is not known, or without one). `special_days` counts by
+    by `reader`. `special_days` counts by
     split the days of its targets, and those with something special. `shown` are the lines of the days after the table,
-    for the channels of the first group.
+    for the channels of the first group. `case` says how large the day map is.
     """
 
     columns: tuple[str, ...]
     reader: str
-    reader_bytes: int = 0
     lines: int = 0
     distinct: int = 0
     special_days: dict[str, tuple[int, int]] | None = None
     shown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    case: DaysCase | None = None
 
 
 def look_ahead(table: "Table | None", config: Config) -> DaysAhead | None:
@@ -43,28 +46,23 @@ def look_ahead(table: "Table | None", config: Config) -> DaysAhead | None:
         return None
     columns = config.data.future_columns
     reader = (config.text_llm or "columns of 0 and 1") if config.ahead.has_text else ""
-    size = _size_of_reader(config)
+    usual = DaysCase.usual(config)
     if table is None:
-        return DaysAhead(columns, reader, size)
+        return DaysAhead(columns, reader, case=usual)
+    from timellm_cli.data.day_axis import Clock, walls_of
+
+    slots = Clock.of(walls_of(table.stamps, table.style)).slots
+    case = replace(usual, slots=slots) if usual else None
     if columns:
         from timellm_cli.data.future_columns import read_future_columns
 
         read_future_columns(table, config.data)
     if not config.ahead.has_text:
-        return DaysAhead(columns, reader)
-    return _of_text(table, config, reader, size)
+        return DaysAhead(columns, reader, case=case)
+    return _of_text(table, config, reader, case)
 
 
-def _size_of_reader(config: Config) -> int:
-    """Bytes of the LLM that reads the text, while it does: in float32 on a CPU, in bfloat16 on a GPU."""
-    shape = look_up_llm(config.text_llm) if config.text_llm else None
-    if shape is None:
-        return 0
-    number = 4 if config.hardware.device == "cpu" else 2
-    return number * shape.parameters(shape.used_layers(config.ahead.layers))
-
-
-def _of_text(table: "Table", config: Config, reader: str, reader_bytes: int) -> DaysAhead:
+def _of_text(table: "Table", config: Config, reader: str, case: DaysCase | None) -> DaysAhead:
     import polars as pl
 
     from timellm_cli.data.cadence import continue_stamps
@@ -84,13 +82,29 @@ def _of_text(table: "Table", config: Config, reader: str, reader_bytes: int) -> 
     return DaysAhead(
         columns=config.data.future_columns,
         reader=reader,
-        reader_bytes=reader_bytes,
         lines=len(found.line_GD) * len(days.dates),
         distinct=len(found.lines),
         special_days=_count_special(table, config, days.day_N.to_list(), special_D),
         shown=tuple(shown.lines[line].text for line in shown.line_GD[0])[:_SHOWN_DAYS],
         notes=tuple(notes_on_events(calendar, days.dates[0], days.dates[-1], must_touch=True)),
+        case=None if case is None else _with_lines(case, table, config, found),
     )
+
+
+def _with_lines(case: DaysCase, table: "Table", config: Config, found: "DayLines") -> DaysCase:
+    """The case with what the lines decide: how many directions, or facts, the training days have (`add_day_map`)."""
+    from timellm_cli.data.day_axis import walls_of
+
+    spans = split_series(table.series, known_dataset(config.data), config.data, config.window)
+    last = max(first + one.train.stop for first, one in zip(table.series.first, spans, strict=True)) - 1
+    end = walls_of(table.stamps[last : last + 1], table.style)[0].date()
+    trained = {line for line_D in found.line_GD for day, line in zip(found.days, line_D, strict=True) if day <= end}
+    if config.ahead.reader == "columns":
+        facts = len({fact for line in trained for fact in found.lines[line].facts})
+        return replace(case, vector=facts, mixes=facts, lines=len(found.lines))
+    tokens = count_longest([line.text for line in found.lines], case.reader) if case.reader else 0
+    mixes = max(min(MOST_MIXES, len(trained) - 1, case.vector), 1)
+    return replace(case, mixes=mixes, lines=len(found.lines), tokens=tokens)
 
 
 def _count_special(

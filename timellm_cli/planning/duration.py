@@ -9,7 +9,9 @@ out: start and disk.
 
 from dataclasses import dataclass, replace
 
+from timellm_cli.planning import day_map_bytes
 from timellm_cli.planning.case import Case
+from timellm_cli.planning.days_case import DaysCase
 from timellm_cli.planning.hardware import Card
 from timellm_cli.planning.llm_shape import LLMShape
 from timellm_cli.planning.weight_bytes import trainable_tensors
@@ -111,8 +113,19 @@ def _trainable_parts(case: Case, backward: bool) -> Work:
     products = 2 * TF32 * (prototypes + rows * patch + head)
     attention = 4 * rows * case.inner * model.num_prototypes
     moved = 4 * rows * (4 * case.inner + 2 * case.hidden)
+    of_map = Work() if case.days is None else _day_map(case, case.days)
     times = (3, 3.5, 3) if backward else (1, 1, 1)
-    return Work(times[0] * products, times[1] * attention, times[2] * moved)
+    return Work(times[0] * products, times[1] * attention, times[2] * moved) + of_map * times[0]
+
+
+def _day_map(case: Case, days: DaysCase) -> Work:
+    """The forward pass of the day map: mixes of lines and history, and for each core the profile of a day."""
+    sizes = days.sizes(case.seq_len)
+    products = case.batch * sizes.width * sizes.history_mixes
+    for name, (inputs, mixes) in sizes.cores.items():
+        mixed = days.lines if name == "text" else case.batch * case.pred_len
+        products += mixed * inputs * mixes + case.batch * (sizes.history_mixes + 1) * mixes * sizes.slots
+    return Work(products=2 * TF32 * products, bytes=2 * day_map_bytes.activations(case).bytes)
 
 
 OF_MATRIX_RATE, OF_BANDWIDTH = 0.79, 0.9
@@ -142,6 +155,9 @@ _LAYER = {
 _LAYER_NORM = 0.5
 """Share of that for layers as GPT-2 has them: PyTorch has fused layer norms, and no gate or rotary position follows."""
 
+_LAUNCH = 1e-5
+"""Seconds to launch one kernel of the day map, where a step is not captured: assumed."""
+
 _FORWARD = {"none": 0.4, "decoder": 0.4, "transformers": 0.65}
 """Share of these that a forward pass needs; transformers makes two, for prompt and patches."""
 
@@ -161,13 +177,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class EpochTime:
-    """Seconds of a step, and of an epoch with its scoring of validation and test."""
+    """Seconds of a step, of an epoch with its scoring of validation and test, and of reading the text once."""
 
     card: str
     step: float
     scoring: float
     epoch: float
     samples_per_second: float
+    reading: float = 0.0
 
 
 def epoch_time(case: Case, card: Card, steps: int, scored: int) -> EpochTime | None:
@@ -180,12 +197,13 @@ def epoch_time(case: Case, card: Card, steps: int, scored: int) -> EpochTime | N
         return None
     speed = Speed.of(card)
     step, scoring = step_seconds(case, speed), scoring_seconds(case, speed, scored)
-    return EpochTime(card.name, step, scoring, steps * step + scoring, case.batch / step)
+    epoch, reading = steps * step + scoring, reading_seconds(case, speed)
+    return EpochTime(card.name, step, scoring, epoch, case.batch / step, reading)
 
 
 def step_seconds(case: Case, speed: Speed) -> float:
     """Of a step: what the GPU needs, or Python where it needs longer."""
-    kernels = 150 + case.layers * (38 if case.quantization != "none" else 30)
+    kernels = 150 + case.layers * (38 if case.quantization != "none" else 30) + _kernels_of_day_map(case)
     host = _HOST + _launches(case) + case.batch * _SAMPLE
     return max(_on_gpu(step_work(case), kernels, speed), host)
 
@@ -198,6 +216,16 @@ def scoring_seconds(case: Case, speed: Speed, samples: int, at_a_time: int = 64)
     return samples * (batch / at_a_time + _SAMPLE + (_PROMPT if case.shape else 0.0))
 
 
+def reading_seconds(case: Case, speed: Speed) -> float:
+    """Of the lines of all days, which an LLM reads once, some of one length at a time; loading it is left out."""
+    reader = day_map_bytes.reader_case(case)
+    if reader is None or case.days is None:
+        return 0.0
+    work = _forward(reader, reader.shape, reader.patches) if reader.shape else Work()
+    kernels, launches = 12 * reader.layers, _FORWARD[_kind(reader)] * _launches(reader)
+    return -(-case.days.lines // reader.batch) * max(_on_gpu(work, kernels, speed), launches)
+
+
 def _on_gpu(work: Work, kernels: int, speed: Speed) -> float:
     products = (work.products + work.attention / _ATTENTION) / speed.matrix_rate
     return products + work.bytes / (_CACHED * speed.bandwidth) + kernels * _KERNEL
@@ -207,10 +235,16 @@ def _launches(case: Case) -> float:
     if case.captured:
         return 0.0
     kind = _kind(case)
+    of_map = _LAUNCH * _kernels_of_day_map(case)
     if case.shape is None:
-        return _EAGER[kind]
+        return _EAGER[kind] + of_map
     layer = _LAYER[kind, case.quantization] * (1.0 if case.shape.rms_norms else _LAYER_NORM)
-    return _EAGER[kind] + case.layers * layer
+    return _EAGER[kind] + of_map + case.layers * layer
+
+
+def _kernels_of_day_map(case: Case) -> int:
+    """Operations of its forward and backward pass: counted."""
+    return 20 + 20 * len(case.days.sizes(case.seq_len).cores) if case.days else 0
 
 
 def _kind(case: Case) -> str:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from timellm_cli.config import Config, flag_of
 from timellm_cli.counts import count_patches
 from timellm_cli.llm_files import NO_LLM
-from timellm_cli.planning import activation_bytes, weight_bytes
+from timellm_cli.planning import activation_bytes, day_map_bytes, weight_bytes
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.code_path import why_not_decoder
+from timellm_cli.planning.days_case import DaysCase
 from timellm_cli.planning.duration import Speed, step_seconds, step_work
 from timellm_cli.planning.hardware import Machine, recognise
 from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
@@ -31,6 +32,11 @@ class Bill:
         """Bytes in all."""
         return sum(part.bytes for part in self.parts)
 
+    @property
+    def without_reading(self) -> int:
+        """Bytes once the lines of the days have been read, which no batch changes."""
+        return self.total - self["reading"]
+
     def __getitem__(self, key: str) -> int:
         return next((part.bytes for part in self.parts if part.key == key), 0)
 
@@ -46,11 +52,14 @@ def our_bill(case: Case) -> Bill:
         trained.append(Part("gathered", "gradients gathered before", gradients.bytes, gradients.how))
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
-    frozen = [*weight_bytes.frozen_parts(case), weight_bytes.fitted_shortcut(case)]
-    parts = [*frozen, *trained, *activation_bytes.step_parts(case)]
+    frozen = [*weight_bytes.frozen_parts(case), weight_bytes.fitted_shortcut(case), day_map_bytes.fixed(case)]
+    parts = [*frozen, *trained, *activation_bytes.step_parts(case), day_map_bytes.activations(case)]
     step, most = sum(part.bytes for part in parts), weight_bytes.loading_bytes(case)
     how = f"{most:,} bytes, more than the {step:,} of a step"
-    return _add_up(case, [*parts, Part("loading", "loading the LLM", max(most - step, 0), how)])
+    parts.append(Part("loading", "loading the LLM", max(most - step, 0), how))
+    most, reading = max(most, step), day_map_bytes.reading_bytes(case)
+    how = f"once, with its LLM: {reading:,} bytes, more than the {most:,} of the rest"
+    return _add_up(case, [*parts, Part("reading", "reading the lines", max(reading - most, 0), how)])
 
 
 def _add_up(case: Case, parts: list[Part]) -> Bill:
@@ -63,8 +72,9 @@ def scoring_bill(case: Case) -> Bill:
     """The bill of forecasts without training: nothing is kept for a backward pass."""
     weights = sum(weight_bytes.trainable_tensors(case).values())
     trained = Part("trainable_weights", "trainable weights", 4 * weights, f"{weights:,} weights x 4 bytes")
-    frozen = [*weight_bytes.frozen_parts(case), weight_bytes.fitted_shortcut(case)]
-    return _add_up(case, [*frozen, trained, *activation_bytes.scoring_parts(case)])
+    frozen = [*weight_bytes.frozen_parts(case), weight_bytes.fitted_shortcut(case), day_map_bytes.fixed(case)]
+    passing = [*activation_bytes.scoring_parts(case), day_map_bytes.activations(case)]
+    return _add_up(case, [*frozen, trained, *passing])
 
 
 def plain_bill(case: Case, prompt: int) -> Bill | None:
@@ -78,7 +88,7 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
         return None
     shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
     precision = "bf16" if case.precision == "fp16" else case.precision  # its fp16 is not protected, and as large
-    case = replace(case, decoder=False, captured=False, precision=precision)
+    case = replace(case, decoder=False, captured=False, precision=precision, days=None)
     layer = activation_bytes.layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
     parts = [
@@ -98,7 +108,7 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
 
 def largest_batch(case: Case, budget: int, limit: int) -> int:
     """The most samples of a step that fit into `budget` bytes, `limit` at most; 0 if not even one fits."""
-    return _largest(lambda batch: our_bill(replace(case, batch=batch)).total <= budget, limit)
+    return _largest(lambda batch: our_bill(replace(case, batch=batch)).without_reading <= budget, limit)
 
 
 def largest_scoring_batch(case: Case, budget: int, limit: int = 256) -> int:
@@ -147,13 +157,20 @@ class Memory:
 
 
 def weigh(
-    config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, most: int, may_recompute: bool = False
+    config: Config,
+    machine: Machine,
+    shape: LLMShape | None,
+    prompt: Prompt,
+    most: int,
+    may_recompute: bool = False,
+    days: DaysCase | None = None,
 ) -> Memory:
     """The bill of a resolved configuration and the memory there is; no batch can be larger than `most`.
 
-    `may_recompute`: a larger batch may have its layers computed again, whatever this one has.
+    `may_recompute`: a larger batch may have its layers computed again, whatever this one has. `days` is the day map
+    where its data are known.
     """
-    case = Case.of(config, shape, prompt.tokens, machine.gpu)
+    case = Case.of(config, shape, prompt.tokens, machine.gpu, days)
     budget, source = find_budget(config, machine)
     largest = keeping = None
     if budget is not None:
@@ -172,12 +189,15 @@ def weigh(
     )
 
 
-def predict(config: Config, machine: Machine) -> Bill | None:
-    """The bill of a step of a resolved configuration whose prompt can be read; None for an LLM of unknown size."""
+def predict(config: Config, machine: Machine, days: DaysCase | None = None) -> Bill | None:
+    """The bill of a step of a resolved configuration whose prompt can be read; None for an LLM of unknown size.
+
+    `days` is the day map that the run has.
+    """
     shape = look_up_llm(config.llm.name)
     if not is_sized(config, shape):
         return None
-    return our_bill(Case.of(config, shape, read_prompt(config, shape).tokens, machine.gpu))
+    return our_bill(Case.of(config, shape, read_prompt(config, shape).tokens, machine.gpu, days))
 
 
 def find_budget(config: Config, machine: Machine) -> tuple[int | None, str | None]:
@@ -196,8 +216,11 @@ def is_sized(config: Config, shape: LLMShape | None) -> bool:
     return shape is not None or config.llm.name == NO_LLM
 
 
-def how_to_need_less(config: Config, largest: int | None) -> str:
-    """What to change where a run does not fit and `largest` samples would."""
+def how_to_need_less(config: Config, memory: Memory) -> str:
+    """What to change where a run does not fit."""
+    largest = memory.largest_batch
+    if memory.budget is not None and memory.bill.without_reading <= memory.budget:
+        return "use --text-reader columns, a smaller --text-llm or fewer --text-layers: reading the text takes most"
     if largest:
         return f"use --batch-size {largest} or less, or auto"
     if config.llm.name == NO_LLM:
@@ -226,20 +249,22 @@ class Saving:
     same_model: bool
 
 
-def find_savings(config: Config, machine: Machine, shape: LLMShape | None, most: int) -> list[Saving]:
+def find_savings(
+    config: Config, machine: Machine, shape: LLMShape | None, most: int, days: DaysCase | None = None
+) -> list[Saving]:
     """Changes to a resolved configuration whose prompt can be read, each by itself; a batch has `most` samples at most.
 
-    First those that leave the model as it is.
+    First those that leave the model as it is. `days` is the day map where its data are known.
     """
     prompt = read_prompt(config, shape)
-    before = weigh(config, machine, shape, prompt, most).bill.total
-    usual = _sample_cost(Case.of(config, shape, prompt.tokens, machine.gpu), machine)
+    before = weigh(config, machine, shape, prompt, most, days=days).bill.total
+    usual = _sample_cost(Case.of(config, shape, prompt.tokens, machine.gpu, days), machine)
     savings = []
     for change in _changes(config, shape):
         changed = config.with_values(change)
         prompt = read_prompt(changed, shape)
-        memory = weigh(changed, machine, shape, prompt, most)
-        cost = _sample_cost(Case.of(changed, shape, prompt.tokens, machine.gpu), machine)
+        memory = weigh(changed, machine, shape, prompt, most, days=days)
+        cost = _sample_cost(Case.of(changed, shape, prompt.tokens, machine.gpu, days), machine)
         same = not change.keys() & _MODEL_KEYS
         flags = " ".join(f"{flag_of(key)} {value}" for key, value in change.items())
         savings.append(Saving(flags, before, memory.bill.total, memory.fits, memory.largest_batch, cost / usual, same))

@@ -17,7 +17,9 @@ from timellm_cli.errors import ConfigError, DataError, TimellmError, did_you_mea
 from timellm_cli.planning.automatic import resolve_auto
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.code_path import CodePath, find_code_path
+from timellm_cli.planning.day_map_bytes import reader_bytes
 from timellm_cli.planning.days_ahead import DaysAhead, look_ahead
+from timellm_cli.planning.days_case import DaysCase
 from timellm_cli.planning.duration import EpochTime, epoch_time
 from timellm_cli.planning.hardware import Card, Machine, recognise
 from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
@@ -75,7 +77,8 @@ class Plan:
 
     `shape` and `memory` are None where the LLM's size is not known; `cpu_memory` is what the run takes on this computer
     where a GPU is planned for that is not here. `time` is None without a card whose speed is known. `ahead` is what is
-    known of the days ahead. With several processes, memory is that of one, `shared` says what they do, and counts are
+    known of the days ahead, and `reader_bytes` the LLM that reads its text, 0 where none does or its size is not known.
+    With several processes, memory is that of one, `shared` says what they do, and counts are
     of the whole batch. `savings` are there where the run does not fit, or was to be explained, and a budget is known.
     """
 
@@ -92,6 +95,7 @@ class Plan:
     savings: tuple[Saving, ...]
     checks: tuple[Check, ...]
     ahead: DaysAhead | None = None
+    reader_bytes: int = 0
     shared: Shared | None = None
 
     @property
@@ -137,13 +141,15 @@ def make_plan(
     whole = whole_batch(planned, config, processes)
     planned = planned.with_values({"train.accumulate": whole.train.accumulate}) if processes > 1 else planned
     counts = count_run(data.series, len(data.columns), known_dataset(config.data), whole)
+    ahead = look_ahead(data.table, planned)
+    days = ahead.case if ahead else None
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
     also_cpu = sized and here.hardware.device != planned.hardware.device
-    memory = weigh(planned, planned_for, shape, prompt, counts.dataset_len, may_recompute) if sized else None
+    memory = weigh(planned, planned_for, shape, prompt, counts.dataset_len, may_recompute, days) if sized else None
     shows_savings = memory and memory.budget is not None and (explain or not memory.fits)
-    time = _estimate_time(planned, planned_for, shape, prompt, counts) if sized else None
-    case = Case.of(planned, shape, prompt.tokens, planned_for.gpu) if sized and processes > 1 else None
-    shared = share(case, processes, network, time, counts.steps_per_epoch) if case else None
+    time = _estimate_time(planned, planned_for, shape, prompt, counts, days) if sized else None
+    case = Case.of(planned, shape, prompt.tokens, planned_for.gpu, days) if sized else None
+    shared = share(case, processes, network, time, counts.steps_per_epoch) if case and processes > 1 else None
     return Plan(
         config=whole,
         data=data,
@@ -153,10 +159,11 @@ def make_plan(
         path=find_code_path(planned, shape),
         prompt=prompt,
         memory=memory,
-        cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len) if also_cpu else None,
+        cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len, days=days) if also_cpu else None,
         time=shared.together if shared else time,
-        savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len)) if shows_savings else (),
-        ahead=look_ahead(data.table, planned),
+        savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len, days)) if shows_savings else (),
+        ahead=ahead,
+        reader_bytes=reader_bytes(case) if case else 0,
         checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
         shared=shared,
     )
@@ -170,13 +177,18 @@ def _notes_on_series(series: Series, config: Config) -> list[str]:
 
 
 def _estimate_time(
-    config: Config, machine: Machine, shape: LLMShape | None, prompt: Prompt, counts: RunCounts
+    config: Config,
+    machine: Machine,
+    shape: LLMShape | None,
+    prompt: Prompt,
+    counts: RunCounts,
+    days: DaysCase | None,
 ) -> EpochTime | None:
     """The time of an epoch on the card of a machine; None where its speed is not known."""
     card = recognise(machine.gpu.name) if machine.gpu else None
     if card is None:
         return None
-    case = Case.of(config, shape, prompt.tokens, machine.gpu)
+    case = Case.of(config, shape, prompt.tokens, machine.gpu, days)
     return epoch_time(case, card, counts.steps_per_epoch, counts.val.samples + counts.test.samples)
 
 

@@ -119,6 +119,14 @@ def count_tokens(
     return TokenCount(static, total - static, exact=False, error=rates.error)
 
 
+def count_longest(texts: Sequence[str], shape: LLMShape) -> int:
+    """Tokens of the longest of these texts, counted by the LLM's tokenizer where it is here, else estimated."""
+    if tokenizer := _load_tokenizer(shape.name):
+        return max(len(one.ids) for one in tokenizer.encode_batch(list(texts)))
+    rates = tokenizer_rates(shape.tokenizer)
+    return max(round(rates.estimate(text)) + rates.added for text in texts)
+
+
 @cache
 def tokenizer_rates(family: str) -> TokenRates:
     """The measured rates of a tokenizer family, from the table of well-known LLMs."""

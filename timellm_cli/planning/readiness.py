@@ -157,10 +157,14 @@ def _short_of_memory(memory: Memory, config: Config, machine: Machine, shape: LL
     """A card that is too small ends the run. RAM can be swapped to disk, so there the estimate is only advice."""
     assert memory.budget is not None
     whose = "of hardware.vram" if memory.source == "hardware.vram" else f"free ({memory.source})"
-    detail = (
-        f"a step takes about {format_memory(memory.bill.total)}, more than the {format_memory(memory.budget)} {whose}"
-    )
-    remedy = how_to_need_less(config, memory.largest_batch)
+    bill, budget = memory.bill, memory.budget
+    detail = f"a step takes about {format_memory(bill.total)}, more than the {format_memory(budget)} {whose}"
+    if bill.without_reading <= budget:
+        detail = (
+            f"reading the text of the days takes about {format_memory(bill.total)}, once, more than the "
+            f"{format_memory(budget)} {whose}"
+        )
+    remedy = how_to_need_less(config, memory)
     if not memory.largest_batch:
         fitting = [saving.flags for saving in find_savings(config, machine, shape, config.train.batch) if saving.fits]
         remedy = f"use {' or '.join(fitting)}" if fitting else remedy

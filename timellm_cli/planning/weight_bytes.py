@@ -138,6 +138,7 @@ def trainable_tensors(case: Case) -> dict[str, int]:
         "out": inner * hidden, "out bias": hidden,
         "head": model.d_ff * case.patches * case.pred_len, "head bias": case.pred_len,
         **_shortcut_tensors(case),
+        **(case.days.trained(case.seq_len) if case.days else {}),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from timellm_cli.planning.days_ahead import DaysAhead
 from timellm_cli.planning.memory_bill import Bill, Memory
 from timellm_cli.planning.plan import Plan
 from timellm_cli.planning.shared import Shared
@@ -28,7 +29,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `memory`: `kind` ('GPU' or 'RAM'), `parts` (bytes by name), `total`, `budget`, `budget_source`, `fits`,
       `largest_batch`, `largest_batch_without_recompute` (null unless that is left to 'auto'), `published_total`,
       `published_parts`; null for an LLM whose size is not known
-    - `time`: `card`, `step`, `scoring`, `epoch` (seconds; an epoch includes its scoring) and `samples_per_second`, all
+    - `time`: `card`, `step`, `scoring`, `epoch` (seconds; an epoch includes its scoring), `reading` (of the text of
+      the days, once) and `samples_per_second`, all
       estimated; null where no card is named or here, or none whose speed is known
     - `processes`: with --processes: `processes`, `each` (samples of one), `network`, `exchanged_bytes` and `exchange`
       (seconds) of an update, `alone` (the time of one process with as many samples) and `times` its samples a second;
@@ -101,10 +103,16 @@ def _estimates(plan: Plan) -> dict[str, Any]:
         "time": vars(plan.time) if plan.time else None,
         "processes": _shared(plan.shared) if plan.shared else None,
         "savings": [vars(saving) for saving in plan.savings],
-        "ahead": None if plan.ahead is None else vars(plan.ahead),
+        "ahead": None if plan.ahead is None else _ahead(plan.ahead, plan.reader_bytes),
         "ready": plan.ready,
         "checks": [vars(check) for check in plan.checks],
     }
+
+
+def _ahead(ahead: DaysAhead, reader_bytes: int) -> dict[str, Any]:
+    record = {**vars(ahead), "reader_bytes": reader_bytes}
+    del record["case"]  # its parts stand in `memory`
+    return record
 
 
 def _shared(shared: Shared) -> dict[str, Any]:

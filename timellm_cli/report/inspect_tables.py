@@ -54,7 +54,7 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     if plan.data.notes:
         yield Padding(Text("\n".join(f"note: {note}" for note in plan.data.notes)), (0, 0, 0, 1))
     if plan.ahead:
-        yield section("Known of the days ahead", _facts(_ahead_rows(plan.ahead)))
+        yield section("Known of the days ahead", _facts(_ahead_rows(plan.ahead, plan.reader_bytes)))
         if plan.ahead.notes:
             yield Padding(Text("\n".join(f"note: {note}" for note in plan.ahead.notes)), (0, 0, 0, 1))
     yield section("Training", _facts(_training_rows(plan)))
@@ -74,7 +74,7 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     yield section("Ready to train" if plan.ready else "Not ready to train yet", _readiness(plan))
 
 
-def _ahead_rows(ahead: DaysAhead) -> Iterator[Row]:
+def _ahead_rows(ahead: DaysAhead, reader_bytes: int) -> Iterator[Row]:
     if ahead.columns:
         yield "columns", f"{len(ahead.columns):,}", f"known for the steps ahead: {listed(ahead.columns, 6)}"
     if not ahead.reader:
@@ -84,8 +84,8 @@ def _ahead_rows(ahead: DaysAhead) -> Iterator[Row]:
         return
     yield "lines", f"{ahead.lines:,}", "of text, one for each day (or step, where steps are longer)"
     yield "distinct", f"{ahead.distinct:,}", f"different ones, each read once by {ahead.reader}"
-    if ahead.reader_bytes:
-        yield "memory", format_memory(ahead.reader_bytes), "of that LLM while it reads, before training; freed then"
+    if reader_bytes:
+        yield "memory", format_memory(reader_bytes), "of that LLM while it reads, before training; freed then"
     for split, (days, special) in ahead.special_days.items():
         yield f"{split} days", f"{special:,}", f"of {days:,} have an event or a holiday"
 
@@ -134,6 +134,12 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
         yield "an epoch takes", format_duration(time.epoch), f"about, on {time.card}: {of_it}"
         if plan.config.model.shortcut == "fitted":
             yield "epoch 0 takes", format_duration(time.scoring), "about: what the model starts from is scored first"
+        if time.reading:
+            yield (
+                "reading takes",
+                format_duration(time.reading),
+                "about, once: the text, when its LLM is loaded",
+            )
         yield "samples/s", f"{time.samples_per_second:,.0f}", f"about, of a step that takes {1000 * time.step:,.1f} ms"
     elif plan.memory and plan.memory.kind == "RAM":
         yield "an epoch takes", "-", "not estimated on a CPU; `train` says it after some steps"
@@ -230,7 +236,9 @@ def _verdict(plan: Plan) -> Group:
     else:
         lines += [_fits(memory, memory.budget), Text(_largest(memory))]
     if memory.plain:
-        need = f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.total:.1f} times as much"
+        need = (
+            f"{format_memory(memory.plain.total)}, {memory.plain.total / memory.bill.without_reading:.1f} times as much"
+        )
         lines.append(Text(f"The published implementation needs at least {need}"))
     if memory.kind == "RAM":
         lines.append(Text("For a GPU, give --gpu T4 or --vram 6GiB"))
