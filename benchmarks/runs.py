@@ -214,9 +214,18 @@ class Workplace:
         ).to(self.device)
         return PlainTraining(config, model, data.training_windows(), make_encoder(config))
 
-    def _start_ours(self, config: Config, data: ForecastData, job: Job, group: Group | None) -> Run:
+    def load(self, job: Job) -> tuple[ForecastData, Runner]:
+        """The data of a job and its model with the weights to begin with, the same in every process."""
+        seed_everything(0)
+        config = self.config(job)
+        return _load_data(config.data.path, config.window.seq_len), self._load_model(config, job)
+
+    def _load_model(self, config: Config, job: Job) -> Runner:
         with nullcontext() if config.llm.name == NO_LLM else standing_in_for_files(self.llm(job.shape)):
-            return ProjectTraining(config, data, load_model(config, self.device), group)
+            return load_model(config, self.device)
+
+    def _start_ours(self, config: Config, data: ForecastData, job: Job, group: Group | None) -> Run:
+        return ProjectTraining(config, data, self._load_model(config, job), group)
 
 
 def give_memory_back(device: torch.device) -> None:

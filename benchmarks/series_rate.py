@@ -1,11 +1,13 @@
 """How many series a minute `timellm predict` forecasts, in one process and in several, and what 100,000 would take.
 
     python benchmarks/series_rate.py [--series 2000] [--processes 1 2] [--llm FOLDER --layers 6] [--device cpu]
+    python benchmarks/series_rate.py --tokenizer FOLDER --series 20000 --processes 1 --device cuda
 
-A checkpoint is trained for one step on a table of made-up hourly series, then the real command
-forecasts every series of a Parquet file, in alternating order, twice each. 'whole' is the command from start to
-end, loading included; the rate leaves out the seconds that the same command takes for one series. The last lines are
-the table for RESULTS.md.
+With `--tokenizer` the LLM has SmolLM2-135M's shape and random weights: the time does not depend on their values.
+A checkpoint is trained for one step on a table of made-up hourly series, then the real command forecasts every series
+of a Parquet file, in alternating order, `--rounds` times each. 'whole' is the command from start to end, loading
+included; the rate leaves out the seconds that the same command takes for one series. The last lines are the table for
+RESULTS.md.
 """
 
 import argparse
@@ -18,6 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
+from random_llm import SMOLLM2
+from real_commands import write_llm
 
 SEQ_LEN, PRED_LEN = 96, 24
 
@@ -48,6 +53,7 @@ def run(folder: Path, *arguments: object) -> float:
     )  # fmt: skip
     if finished.returncode:
         sys.exit(finished.stderr)
+    print(f"{arguments[0]}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return time.perf_counter() - start
 
 
@@ -77,20 +83,27 @@ def main() -> None:
     parser.add_argument("--llm", default="none")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json, for an LLM with random weights")
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.tokenizer:
+            options.llm = "smollm2-random"
+            keys = {**SMOLLM2, "num_hidden_layers": options.layers}
+            write_llm(folder / options.llm, keys, options.tokenizer)
         train(folder, options)
         write_series(folder / "one.parquet", 1)
         write_series(folder / "many.parquet", options.series)
         whole: dict[int, list[float]] = {count: [] for count in options.processes}
         start: dict[int, list[float]] = {count: [] for count in options.processes}
-        for _ in range(2):
+        for _ in range(options.rounds):
             for count in options.processes:
                 start[count].append(forecast(folder, "one.parquet", count, options.device))
                 whole[count].append(forecast(folder, "many.parquet", count, options.device))
     layers = f", {options.layers} layers" if options.llm != "none" else ""
-    print(f"{options.series:,} series, {SEQ_LEN} rows to {PRED_LEN}, LLM {options.llm}{layers}")
+    device = "CPU" if options.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
+    print(f"{device}: {options.series:,} series, {SEQ_LEN} rows to {PRED_LEN}, LLM {options.llm}{layers}")
     print("| processes | start, s | whole, s | series a minute | 100,000 series |")
     print("|---|---|---|---|---|")
     for count in options.processes:

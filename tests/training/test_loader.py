@@ -14,7 +14,8 @@ from tests.training.conftest import MakeConfig
 from timellm_cli.data.batch import Batch, PromptTokens
 from timellm_cli.data.windows import load_data
 from timellm_cli.model.load import load_model
-from timellm_cli.training.loader import EpochOrder, Loader, prefetch
+from timellm_cli.model.prefetch import prefetch
+from timellm_cli.training.loader import EpochOrder, Loader
 
 
 @pytest.fixture(autouse=True)

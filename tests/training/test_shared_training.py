@@ -1,20 +1,27 @@
 """Several processes learn what one does: gradients of every step, weights, losses, scores and bands."""
 
 import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.processes.together import together
 from tests.training.conftest import MakeConfig, train
 from timellm_cli.config import Config
+from timellm_cli.errors import ModelError
 from timellm_cli.model.time_llm import PatchEmbedding
-from timellm_cli.processes.group import Group
+from timellm_cli.processes.group import Group, ProcessLostError
 from timellm_cli.training.checkpoint import load_checkpoint
 from timellm_cli.training.records import BatchHalved, EpochFinished, StepFinished
-from timellm_cli.training.step import TrainingStep
+from timellm_cli.training.step import StepResult, TrainingStep
 
 NOISE = "reprogramming.key.bias"
 """Its gradient is zero but for rounding, and Adam turns any gradient into a step."""
@@ -130,28 +137,99 @@ def test_a_process_short_of_memory_halves_its_own_part(make_config: MakeConfig, 
     assert short[0]["halved"] == [("step", 1)]
 
 
-def learn_until_one_dies(group: Group, config: Config) -> object:
-    start = TrainingStep.start
+def learn_until_one_is_lost(group: Group, config: Config, how: str) -> object:
+    """As `learn`; in step 9 the second process ends, or stops and never answers again."""
+    start, pids = TrainingStep.start, [int(text) for text in group.texts(str(os.getpid()))]
 
-    def dying(self: TrainingStep, *arguments: Any, **named: Any) -> object:
-        if group.place.rank == 1 and named["step"] == 8:
-            os._exit(1)
+    def losing(self: TrainingStep, *arguments: Any, **named: Any) -> object:
+        if named["step"] == 8 and group.place.rank == 1:
+            if how == "ends":
+                os._exit(1)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif named["step"] == 8:  # from now on there is nobody to wait for
+            dist.distributed_c10d._set_pg_timeout(timedelta(seconds=3), dist.group.WORLD)
         return start(self, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingStep, "start", dying)
-        return learn(group, config, "killed")
+        patch.setattr(TrainingStep, "start", losing)
+        try:
+            return learn(group, config, "lost")
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pids[1], signal.SIGKILL)
 
 
+@pytest.mark.parametrize("how", ["ends", "hangs"])
 def test_after_the_loss_of_a_process_the_last_update_is_saved_and_continued(
-    make_config: MakeConfig, small_csv: Path
+    make_config: MakeConfig, small_csv: Path, how: str
 ) -> None:
     config = configure(make_config, small_csv, "accumulated, clipped and averaged")
+    config = config.with_values({"train.max_steps": 18})
     whole = learn(None, config, "whole")
-    message, gone = together(2, learn_until_one_dies, config)
+    message, gone = together(2, learn_until_one_is_lost, config, how)
     assert gone == "gone"
     assert "one of the 2 processes has ended or does not answer" in message
-    last = config.run.directory / "killed" / "last.pt"
+    last = config.run.directory / "lost" / "last.pt"
     assert f"everything up to step 6 is saved in '{last}'" in message
     rest = learn(None, config, "rest", resume=last)
-    assert rest["losses"] == pytest.approx({step: whole["losses"][step] for step in range(7, 61)}, rel=1e-5)
+    assert rest["losses"] == pytest.approx({step: whole["losses"][step] for step in range(7, 19)}, rel=1e-5)
+
+
+class Waits:
+    """An event of a GPU that waits for ever."""
+
+    def query(self) -> bool:
+        return False
+
+
+def learn_on_a_gpu_that_waits(config: Config, first: int) -> object:
+    """As `learn`, one step ahead as on a GPU, which waits in step `first` for a process that is gone."""
+    start, update = TrainingStep.start, TrainingStep.update_weights
+    begun: list[int] = []
+
+    def starting(self: TrainingStep, *arguments: Any, **named: Any) -> StepResult:
+        begun.append(named["step"] + 1)
+        result = start(self, *arguments, **named)
+        return replace(result, done=Waits()) if begun[-1] >= first else result
+
+    def updating(self: TrainingStep, number: int) -> None:
+        if begun[-1] < first:
+            update(self, number)
+
+    def waiting(self: Group, event: Waits) -> None:
+        raise ProcessLostError("process 1 was ended by SIGKILL")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingStep, "start", starting)
+        patch.setattr(TrainingStep, "update_weights", updating)
+        patch.setattr(Group, "wait_for", waiting)
+        patch.setattr("timellm_cli.training.loader.prefetch", iter)  # which pins memory for a GPU
+        patch.setattr(TrainingStep, "__init__", run_ahead(TrainingStep.__init__))
+        with pytest.raises(ModelError) as raised:
+            train(config, "waiting")
+    return raised.value.message, begun
+
+
+def run_ahead(initialise: Callable[..., None]) -> Callable[..., None]:
+    def with_a_gpu(self: TrainingStep, *arguments: Any, **named: Any) -> None:
+        initialise(self, *arguments, **named)
+        self.runs_ahead = True
+
+    return with_a_gpu
+
+
+@pytest.mark.parametrize(("first", "saved"), [(7, 6), (8, 6), (10, 9)])
+def test_while_a_gpu_waits_for_a_lost_process_the_last_update_that_it_made_is_saved(
+    make_config: MakeConfig, small_csv: Path, first: int, saved: int
+) -> None:
+    config = configure(make_config, small_csv, "accumulated, clipped and averaged")
+    config = config.with_values({"train.max_steps": 18})
+    whole = learn(None, config, "whole")
+    message, begun = learn_on_a_gpu_that_waits(config, first)
+    assert begun[-1] == first + 1
+    last = config.run.directory / "waiting" / "last.pt"
+    assert f"process 1 was ended by SIGKILL); everything up to step {saved} is saved in '{last}'" in message
+    state = load_checkpoint(last).training.run
+    assert state.epoch_loss == pytest.approx(sum(whole["losses"][step] for step in range(1, saved + 1)), rel=1e-6)
+    rest = learn(None, config, "rest", resume=last)
+    assert rest["losses"] == pytest.approx({step: whole["losses"][step] for step in range(saved + 1, 19)}, rel=1e-6)

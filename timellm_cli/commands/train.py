@@ -80,7 +80,7 @@ def run(
         return _run(settings, Group(), resume, offline, machine, start, scaler, shown)
     group = meet(place, settings.config.hardware.device)
     try:
-        return _run(settings, group, resume, offline, machine, start, scaler, shown)
+        finished = _run(settings, group, resume, offline, machine, start, scaler, shown)
     except ProcessLostError as error:
         if not place.is_first:
             raise SaidElsewhere from None
@@ -88,6 +88,8 @@ def run(
             f"one of the {place.size} processes has ended or does not answer, before training began: {error}",
             "what the others print says why",
         ) from None
+    group.close()
+    return finished
 
 
 def _run(

@@ -6,7 +6,8 @@ error is computed from those sums.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,8 +19,10 @@ from torch.nn.functional import huber_loss
 
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
-from timellm_cli.data.windows import ForecastData
+from timellm_cli.data.windows import ForecastData, WindowDataset
 from timellm_cli.evaluation.metric_sums import MetricSums, mean_sums
+from timellm_cli.model.prefetch import prefetch
+from timellm_cli.model.runner import Runner
 from timellm_cli.processes.group import Group
 
 Forecaster = Callable[[Batch], Tensor]
@@ -177,55 +180,90 @@ def score(
     own = group.place.part(len(number_N))
     own_std_C = data.scaler.std_C[-samples.channels :]
     std_C = own_std_C if std_C is None else std_C
-    unit_C = torch.from_numpy(own_std_C / std_C)
-    window_means: list[Tensor] = []
-    sums_4C = torch.zeros(4, samples.channels, dtype=torch.float64)
-    sums_4H = torch.zeros(4, data.config.window.pred_len, dtype=torch.float64)
-    with torch.inference_mode():
-        for number_B in number_N[own.start : own.stop].split(batch_size) if own else ():
-            batch = samples.batch(number_B.tolist())
+    sums = _Sums(samples, torch.from_numpy(own_std_C / std_C), data.config.window.pred_len)
+    waiting: tuple[Batch, Tensor] | None = None
+
+    def report(batch: Batch, error_BH: Tensor) -> None:
+        if on_errors is not None:
+            on_errors(batch, error_BH)
+        if on_batch is not None:
+            on_batch(len(batch))
+
+    numbers = number_N[own.start : own.stop].split(batch_size) if own else ()
+    with torch.inference_mode(), closing(_batches(forecaster, samples, numbers)) as batches:
+        for number_B, batch in zip(numbers, batches, strict=True):
             forecast_BH = forecaster(batch).double()
-            error_BH = forecast_BH - batch.future_BH.to(forecast_BH)
-            position_B = samples.position(number_B)
-            unit_B1 = unit_C[position_B, None].to(error_BH.device)
-            errors_4BH = _errors(error_BH * unit_B1, batch.known_BH)
-            of_window_4B = errors_4BH.sum(dim=2)
-            position_B = position_B.to(error_BH.device)
-            sums_4C = sums_4C.to(error_BH.device).index_add_(1, position_B, of_window_4B)
-            sums_4H = sums_4H.to(error_BH.device).add_(errors_4BH.sum(dim=1))
-            window_means.append(of_window_4B[_SQUARED : _ABSOLUTE + 1] / of_window_4B[_KNOWN])
-            if on_errors is not None:
-                on_errors(batch, error_BH)
-            if on_batch is not None:
-                on_batch(len(batch))
-    window_mse_W, window_mae_W = _of_all(group, window_means)
+            error_BH = forecast_BH - batch.future_BH.to(forecast_BH.device, non_blocking=True)
+            sums.add(number_B, error_BH, batch.known_BH)
+            if waiting:
+                report(*waiting)  # which may wait for the GPU: it has the next batch to work on by now
+            waiting = batch, error_BH
+        if waiting:
+            report(*waiting)
+    sums_4C, sums_4H, window_W2 = sums.of_all(group, len(number_N))
     windows_C = samples.windows_C if limit is None else samples.windows_C.clamp(max=limit)
     return Scores(
         channels=data.scored_channels,
         windows_C=windows_C.numpy(),
-        sums_4C=_sum_of_all(group, sums_4C),
-        sums_4H=_sum_of_all(group, sums_4H),
+        sums_4C=sums_4C.numpy(),
+        sums_4H=sums_4H.numpy(),
         std_C=std_C,
-        window_mse_W=window_mse_W,
-        window_mae_W=window_mae_W,
+        window_mse_W=window_W2[:, 0].numpy(),
+        window_mae_W=window_W2[:, 1].numpy(),
     )
 
 
-def _sum_of_all(group: Group, sums: Tensor) -> Floats:
-    on_cpu = sums.cpu()
-    group.sum_(on_cpu)
-    return on_cpu.numpy()
+def _batches(forecaster: Forecaster, samples: WindowDataset, numbers: Sequence[Tensor]) -> Generator[Batch]:
+    """The batches of these samples. For a model on a GPU, a thread prepares them while the GPU works."""
+    batches = (samples.batch(number_B.tolist()) for number_B in numbers)
+    if isinstance(forecaster, Runner) and forecaster.device.type == "cuda":
+        return prefetch(map(forecaster.encode, batches))
+    return batches
 
 
-def _of_all(group: Group, window_means: list[Tensor]) -> Floats:
-    """The mean errors of all windows, 2 x W, of this process's batches and the others'."""
-    own_W2 = torch.cat([torch.zeros(2, 0, dtype=torch.float64), *(part.cpu() for part in window_means)], dim=1).T
-    return group.join(own_W2).T.numpy()
+class _Sums:
+    """Sums of errors over one process's samples, on the device that forecasts. Nothing waits for a GPU in between."""
+
+    def __init__(self, samples: WindowDataset, unit_C: Tensor, pred_len: int) -> None:
+        self._samples, self._unit_C = samples, unit_C
+        self._sums_4C = torch.zeros(4, samples.channels, dtype=torch.float64)
+        self._sums_4H = torch.zeros(4, pred_len, dtype=torch.float64)
+        self._windows_2B: list[Tensor] = [torch.zeros(2, 0, dtype=torch.float64)]
+
+    def add(self, number_B: Tensor, error_BH: Tensor, known_BH: Tensor | None) -> None:
+        """Add the errors of samples."""
+        device = error_BH.device
+        if self._sums_4C.device != device:
+            self._unit_C, self._sums_4C, self._sums_4H = (
+                sums.to(device) for sums in (self._unit_C, self._sums_4C, self._sums_4H)
+            )
+            self._windows_2B = [part.to(device) for part in self._windows_2B]
+        position_B = self._samples.position(number_B).to(device, non_blocking=True)
+        errors_4BH = _errors(error_BH * self._unit_C[position_B, None], known_BH)
+        of_window_4B = errors_4BH.sum(dim=2)
+        self._sums_4C.index_add_(1, position_B, of_window_4B)
+        self._sums_4H.add_(errors_4BH.sum(dim=1))
+        self._windows_2B.append(of_window_4B[_SQUARED : _ABSOLUTE + 1] / of_window_4B[_KNOWN])
+
+    def of_all(self, group: Group, windows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The sums of all processes, by channel and by step, and the mean errors of all `windows`, W x 2.
+
+        They are exchanged at once: each exchange has a latency.
+        """
+        window_W2 = torch.cat(self._windows_2B, dim=1).T
+        own = torch.cat([part.flatten() for part in (self._sums_4C, self._sums_4H, window_W2)]).cpu()
+        ends = [self._sums_4C.numel(), self._sums_4C.numel() + self._sums_4H.numel()]
+        counts = [ends[1] + 2 * len(part) for part in group.place.parts(windows)]
+        of_C, of_H, of_W = zip(*(part.tensor_split(ends) for part in group.parts(own, counts)), strict=True)
+        sums_4C, sums_4H = (torch.stack(parts).sum(dim=0).view(4, -1) for parts in (of_C, of_H))
+        return sums_4C, sums_4H, torch.cat(of_W).view(-1, 2)
 
 
 def _errors(error_BH: Tensor, known_BH: Tensor | None) -> Tensor:
     """Whether a target is known (1 or 0), its squared, absolute and Huber's error; 0 for one that is not: 4 x B x H."""
-    known = torch.ones_like(error_BH) if known_BH is None else known_BH.to(error_BH)
-    error_BH = error_BH if known_BH is None else torch.where(known_BH.to(error_BH.device), error_BH, 0.0)
+    known = torch.ones_like(error_BH)
+    if known_BH is not None:
+        known_BH = known_BH.to(error_BH.device, non_blocking=True)
+        known, error_BH = known_BH.to(error_BH), torch.where(known_BH, error_BH, 0.0)
     huber_BH = huber_loss(error_BH, torch.zeros_like(error_BH), "none")
     return torch.stack([known, error_BH.square(), error_BH.abs(), huber_BH])

@@ -7,7 +7,7 @@ same code, which then exchanges nothing.
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +16,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from timellm_cli.errors import ModelError
+from timellm_cli.processes.faults import read_loss
+from timellm_cli.processes.patience import patience
 from timellm_cli.processes.place import Place
 
-PATIENCE = timedelta(minutes=10)
-"""So long a process waits for another one before it gives up: longer than any scoring differs between processes."""
+_TO_SAVE = timedelta(minutes=1)
+"""NCCL ends the whole process when its own patience is over: by then what the GPU holds has to be saved."""
+_BETWEEN_LOOKS = 0.5
+"""Seconds between looks at what the launcher says."""
 
 
 class ProcessLostError(Exception):
@@ -43,6 +47,10 @@ class Group:
     def join(self, rows: Tensor) -> Tensor:
         """The rows of all processes, those of the first one first. They may have any number of rows, also none."""
         return rows
+
+    def parts(self, numbers: Tensor, counts: Sequence[int]) -> list[Tensor]:  # noqa: ARG002
+        """The numbers of each process. All know how many these are."""
+        return [numbers]
 
     def any(self, fact: bool) -> bool:
         """Whether it is so in one process at least."""
@@ -73,13 +81,14 @@ class Group:
 class SeveralProcesses(Group):
     """Processes that torch.distributed connects: tensors on a GPU through NCCL, those on a CPU through gloo."""
 
-    def __init__(self, place: Place, device: torch.device, patience: timedelta = PATIENCE) -> None:
-        """Meets the others. Raises ModelError where they do not come."""
+    def __init__(self, place: Place, device: torch.device, wait: timedelta | None = None) -> None:
+        """Meets the others. `wait`: how long to wait for another one. Raises ModelError where they do not come."""
         super().__init__(place)
-        self._patience = patience
+        self._patience = wait = wait or timedelta(seconds=patience())
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        timeout = wait + _TO_SAVE if device.type == "cuda" else wait
         try:
-            dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=patience)
+            dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=timeout)
         except (RuntimeError, ValueError) as error:
             where = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
             raise ModelError(
@@ -95,11 +104,14 @@ class SeveralProcesses(Group):
         sizes = torch.zeros(self.size, dtype=torch.int64)
         sizes[self.place.rank] = len(rows)
         self._exchange(dist.all_reduce, sizes)
-        padded = rows.new_zeros(int(sizes.max()), *rows.shape[1:])
-        padded[: len(rows)] = rows
+        return torch.cat(self.parts(rows, sizes.tolist()))
+
+    def parts(self, numbers: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        padded = numbers.new_zeros(max(counts), *numbers.shape[1:])
+        padded[: len(numbers)] = numbers
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         self._exchange(dist.all_gather, parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes.tolist(), strict=True)])
+        return [part[:count] for part, count in zip(parts, counts, strict=True)]
 
     def any(self, fact: bool) -> bool:
         count = torch.tensor([int(fact)])
@@ -130,10 +142,14 @@ class SeveralProcesses(Group):
         return texts[0]
 
     def wait_for(self, event: torch.cuda.Event) -> None:
-        end = time.monotonic() + 0.9 * self._patience.total_seconds()  # NCCL's own timeout ends the whole process
+        begun = looked = time.monotonic()
         while not event.query():
-            if time.monotonic() > end:
+            if (now := time.monotonic()) > begun + self._patience.total_seconds():
                 raise ProcessLostError(f"a step took longer than {self._patience}")
+            if now > looked + _BETWEEN_LOOKS:
+                looked = now
+                if loss := read_loss():
+                    raise ProcessLostError(loss)
             time.sleep(1e-4)
 
     def _exchange(self, function: Any, *arguments: Any) -> None:

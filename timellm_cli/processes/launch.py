@@ -16,9 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from timellm_cli.errors import ExitCode
-from timellm_cli.processes.faults import FOLDER, read_faults
+from timellm_cli.processes.faults import FOLDER, read_faults, report_loss
+from timellm_cli.processes.patience import patience
 
-GRACE = 60.0
+_GRACE = 60.0
 """Seconds that the others have to save and end after one process failed, before they are killed."""
 _PAUSE = 0.1
 _PARENT = "TIMELLM_LAUNCHER"
@@ -36,11 +37,12 @@ def launch(processes: int, arguments: Sequence[str], on_loss: Callable[[str], No
     Signals are passed on to all. `on_loss` is called with a sentence where a process ended by itself. `threads` are
     those that each may compute with on a CPU.
     """
+    grace = min(_GRACE, patience())
     with TemporaryDirectory() as faults:
         children = _start(processes, arguments, threads, faults)
         before = {number: signal.signal(number, lambda got, _: _send(children, got)) for number in _numbers()}
         try:
-            code = _watch(children, on_loss)
+            code = _watch(children, on_loss, Path(faults), grace)
         finally:
             for child in children:
                 child.kill()
@@ -89,20 +91,33 @@ def _free_port() -> int:
         return port
 
 
-def _watch(children: list[subprocess.Popen[bytes]], on_loss: Callable[[str], None]) -> int:
+def _watch(children: list[subprocess.Popen[bytes]], on_loss: Callable[[str], None], faults: Path, grace: float) -> int:
     end = float("inf")
     while any(child.poll() is None for child in children) and time.monotonic() < end:
         failed = next((rank for rank, child in enumerate(children) if child.poll()), None)
         if failed is not None and end == float("inf"):
-            end = time.monotonic() + GRACE
-            if (code := children[failed].returncode) < 0:
-                how = signal.Signals(-code).name
-                on_loss(f"process {failed} of {len(children)} was ended by {how}; the others save and end")
+            end = time.monotonic() + grace
+            _tell_loss(failed, children, on_loss, faults)
         time.sleep(_PAUSE)
     if late := [rank for rank, child in enumerate(children) if child.poll() is None]:
-        on_loss(f"process {late[0]} of {len(children)} did not end within {GRACE:.0f} seconds and was killed")
+        on_loss(f"process {late[0]} of {len(children)} did not end within {grace:.0f} seconds and was killed")
     codes = [child.returncode for child in children]
     return next((int(code) if code > 0 else int(ExitCode.MODEL) for code in codes if code), 0)
+
+
+def _tell_loss(
+    failed: int, children: list[subprocess.Popen[bytes]], on_loss: Callable[[str], None], faults: Path
+) -> None:
+    """Tell the other processes of one that has failed, and the user where it could not say so itself."""
+    code = children[failed].returncode
+    if code == ExitCode.INTERRUPTED:  # they all stop
+        return
+    if code > 0:
+        report_loss(faults, f"process {failed} ended with exit code {code}")
+        return
+    name = signal.Signals(-code).name
+    report_loss(faults, f"process {failed} was ended by {name}")
+    on_loss(f"process {failed} of {len(children)} was ended by {name}; the others save and end")
 
 
 def _send(children: list[subprocess.Popen[bytes]], number: int) -> None:

@@ -6,6 +6,7 @@ torchrun, `accelerate launch` and `timellm train --processes` all say it in the 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from timellm_cli.errors import ConfigError
 
@@ -28,7 +29,12 @@ class Place:
 
     def part(self, count: int) -> range:
         """This process's share of `count` things in a row. Shares differ by one at most and are in order."""
-        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return self.parts(count)[self.rank]
+
+    def parts(self, count: int) -> list[range]:
+        """The shares of all processes."""
+        borders = [count * rank // self.size for rank in range(self.size + 1)]
+        return [range(*pair) for pair in pairwise(borders)]
 
 
 def find_place(environment: Mapping[str, str] = os.environ) -> Place:

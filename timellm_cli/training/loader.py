@@ -4,9 +4,7 @@ The order of the samples is drawn from the seed and the epoch alone, so a run ca
 """
 
 import os
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from timellm_cli.config import TrainConfig
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import WindowDataset
+from timellm_cli.model.prefetch import prefetch
 from timellm_cli.model.prompt_tokens import NoPromptEncoder, PromptEncoder
 from timellm_cli.processes.place import Place
 from timellm_cli.training.interruption import ignore_interruptions
-
-_AHEAD = 3
 
 
 class Loader:
@@ -92,32 +89,3 @@ class _EncodedBatches(Dataset[Batch]):
             assert known_BH is not None
             batch = replace(batch, known_share=max(float(known_BH.sum()), 1.0) / known_BH.numel())
         return replace(batch, prompt=self._encoder.encode(batch.history_BT, batch.series))
-
-
-def prefetch(batches: Iterable[Batch]) -> Generator[Batch]:
-    """The same batches in pinned memory, made by a thread up to three batches ahead. Its errors are raised here."""
-    source = iter(batches)
-    thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-    try:
-        ahead = deque(thread.submit(_next_pinned, source) for _ in range(_AHEAD))
-        while (batch := ahead.popleft().result()) is not None:
-            ahead.append(thread.submit(_next_pinned, source))
-            yield batch
-    finally:
-        thread.shutdown(cancel_futures=True)
-
-
-def _next_pinned(batches: Iterator[Batch]) -> Batch | None:
-    batch = next(batches, None)
-    if batch is None:
-        return None
-    prompt = batch.prompt
-    assert prompt is not None
-    return replace(
-        batch,
-        history_BT=batch.history_BT.pin_memory(),
-        future_BH=batch.future_BH.pin_memory(),
-        known_BH=None if batch.known_BH is None else batch.known_BH.pin_memory(),
-        ahead=batch.ahead.pinned() if batch.ahead else None,
-        prompt=replace(prompt, ids_BK=prompt.ids_BK.pin_memory(), mask_BK=prompt.mask_BK.pin_memory()),
-    )

@@ -18,7 +18,7 @@ from timellm_cli.config import Config
 from timellm_cli.counts import count_total_steps, count_updates, steps_per_epoch
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.errors import ModelError, SaidElsewhere, listed
+from timellm_cli.errors import ModelError, SaidElsewhere
 from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.score import Scores, score
 from timellm_cli.model.runner import Runner, free_gpu_memory
@@ -28,8 +28,9 @@ from timellm_cli.training.checkpoint import Checkpoint, save_checkpoint
 from timellm_cli.training.interruption import Interruption
 from timellm_cli.training.loader import Loader
 from timellm_cli.training.measure import PeakMemory, StepTimes
+from timellm_cli.training.name_samples import name_samples
 from timellm_cli.training.optimizer import Schedule
-from timellm_cli.training.process_lost import process_lost
+from timellm_cli.training.process_lost import SavingStream, process_lost
 from timellm_cli.training.records import (
     BatchHalved,
     BestSoFar,
@@ -55,13 +56,17 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _StartedStep:
-    """A step that was started, whose loss is not read yet. `step` and `position` count it in."""
+    """A step that was started, whose loss is not read yet. `step` and `position` count it in.
+
+    `settled` is what the weights were of before the update that this step belongs to.
+    """
 
     step: int
     position: int
     learning_rate: float
     batch: Batch
     result: StepResult
+    settled: RunState
 
 
 class Trainer:
@@ -105,6 +110,7 @@ class Trainer:
         self._times = StepTimes(scored_batches=scored / train.batch)
         self._memory = PeakMemory(runner.device, bill)
         self.state = self._settled = RunState()
+        self._saving = SavingStream(runner.device)
         self.scores_start = config.model.shortcut == "fitted"
         """Whether what training starts from is scored, as epoch 0."""
 
@@ -136,7 +142,7 @@ class Trainer:
             return
         except ProcessLostError as error:
             yield from self._save_settled()
-            raise process_lost(error, self._group, self._directory, self.state.step, self._runner.device) from None
+            raise process_lost(error, self._group, self._directory, self._settled.step) from None
         epochs = math.ceil(state.step / self._steps)
         yield RunFinished(state.finished, state.step, epochs, state.best_figures, state.seconds, self._memory.measured)
 
@@ -190,38 +196,48 @@ class Trainer:
         last = min(state.update_start + accumulate, stop) - 1
         update = state.epoch * self._schedule.updates_per_epoch + state.position // accumulate
         share = 1 / (last - state.update_start + 1)
-        result = self.training_step.start(
-            batch,
-            update,
-            share,
-            step=state.step,
-            completes=state.position == last,
-            stops=self._interruption.requested,
-        )
+        try:
+            completes, stops = state.position == last, self._interruption.requested
+            result = self.training_step.start(batch, update, share, step=state.step, completes=completes, stops=stops)
+        except ProcessLostError:
+            if self.training_step.runs_ahead:  # a step that nobody has read may have used a sum that was broken off
+                self._settled = RunState()
+            raise
         state.step, state.position = state.step + 1, state.position + 1
         if state.position > last:
             state.update_start = state.position
-        return _StartedStep(state.step, state.position, self._schedule.learning_rate(update), batch, result)
+        rate = self._schedule.learning_rate(update)
+        return _StartedStep(state.step, state.position, rate, batch, result, self._settled)
 
     def _report(self, started: _StartedStep) -> Iterator[Record]:
         """Wait for a step's loss, and record it."""
         state, times, run = self.state, self._times, self._config.run
+        loss = self._read(started)
         if started.result.halved_to is not None:
             yield BatchHalved(started.step, "step", started.result.halved_to)
-        try:
-            loss = started.result.loss()
-        except NotFiniteError as error:
-            samples = self._name_samples(started.batch, error.samples)
-            raise self._not_finite(f"the loss became {error.loss}", samples, started.step) from None
-        state.add_loss(loss)
+        started_more = started.step <= self._settled.step and self._settled is not state
+        counting = [state, self._settled] if started_more else [state]
+        for one in counting:
+            one.add_loss(loss)
         epoch, rate = state.epoch + 1, started.learning_rate
         speed = self._config.train.batch / times.per_step if times.per_step else 0.0
         left = times.seconds_left(self._total - started.step, math.ceil(self._total / self._steps) - state.epoch)
         yield StepFinished(started.step, epoch, started.position, loss, rate, speed, left)
         if started.step % run.log_steps == 0 or started.step == self._total:
             busy = times.share_of(self.training_step.gpu_time.take()) if self.training_step.runs_ahead else None
-            mean = state.mean_logged_loss()
+            mean, *_ = [one.mean_logged_loss() for one in counting]
             yield StepLogged(started.step, epoch, mean, rate, speed, left, state.seconds, busy)
+
+    def _read(self, started: _StartedStep) -> float:
+        try:
+            return started.result.loss()
+        except NotFiniteError as error:
+            own = self._group.place.part(self._config.train.batch)
+            samples = name_samples(self._data, started.batch, error.samples, own)
+            raise self._not_finite(f"the loss became {error.loss}", samples, started.step) from None
+        except ProcessLostError:
+            self._settled = started.settled  # the GPU waits within this update, and has begun no later one
+            raise
 
     def _score_epoch(self) -> Iterator[Record]:
         state = self.state
@@ -299,11 +315,13 @@ class Trainer:
             self._directory.keep_newest(self._config.run.save_total_limit)
 
     def _save_settled(self) -> Iterator[Record]:
-        """After the loss of a process: save what the weights are of, the last update. On a GPU they may be spoilt."""
-        if self._runner.device.type == "cpu" and self._settled.step:
+        """After the loss of a process: save what the weights are of, the last whole update."""
+        if self._settled.step:
             self.state = self._settled
-            self.training_step.drop_begun_update()
-            yield self._save(self._directory.last)
+            with self._saving.beside_a_waiting_gpu():
+                self.training_step.drop_begun_update()
+                saved = self._save(self._directory.last)
+            yield saved
 
     def _save(self, path: Path, intervals: Intervals | None = None, with_state: bool = True) -> CheckpointSaved:
         if not self.training_step.weights_are_finite():
@@ -314,25 +332,10 @@ class Trainer:
         if not self._group.place.is_first:
             return CheckpointSaved(path, self.state.step)
         with self.training_step.averaged():
-            figures = self.state.best_figures
-            content = Checkpoint.of(
-                self._runner, self._data, self._config, figures, saved, intervals, self.state.training_id
-            )
+            figures, identity = self.state.best_figures, self.state.training_id
+            content = Checkpoint.of(self._runner, self._data, self._config, figures, saved, intervals, identity)
         save_checkpoint(path, content)
         return CheckpointSaved(path, self.state.step)
-
-    def _name_samples(self, batch: Batch, positions: list[int]) -> str:
-        """Channel and rows of the samples at these positions of the batch; rows count from 1 below the header."""
-        rows = self._config.window.seq_len + self._config.window.pred_len
-        own = self._group.place.part(self._config.train.batch)
-        positions = [position - own.start for position in positions if position in own]
-        named = [
-            f"'{self._data.table.channels[channel]}' rows {start + 1:,} to {start + rows:,}"
-            for channel, start in zip(
-                batch.channel_B[positions].tolist(), batch.start_B[positions].tolist(), strict=True
-            )
-        ]
-        return f"; samples: {listed(named, 3)}" if named else ""
 
     def _not_finite(self, what: str, where: str = "", step: int | None = None) -> ModelError | SaidElsewhere:
         if not self._group.place.is_first:

@@ -260,7 +260,8 @@ class TrainingStep:
 
     def weights_are_finite(self) -> bool:
         """Whether the weights are worth keeping."""
-        return all(bool(weight.isfinite().all()) for weight in self.weights.values())
+        # On the CPU: while a GPU waits for a lost process, it may be unable to load a kernel.
+        return all(bool(weight.detach().cpu().isfinite().all()) for weight in self.weights.values())
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs besides the weights that a checkpoint keeps. Tensors may be on the GPU.
