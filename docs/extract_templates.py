@@ -1,7 +1,6 @@
 """Finds the messages in the sources, as templates: f-strings, texts and their sums. For make_catalogue.py.
 
-A placeholder is a name and a kind. `{rows:n}` is a number. `{path:q}` is shown as it is. `{names:l}` is a list such as
-'a, b and 7 more'. `{noun:w}` may be a single word of the catalogue, and `{why}` a message of its own.
+A placeholder is a name and a kind, as `lang/templates.py` says.
 """
 
 import ast
@@ -31,14 +30,14 @@ _AS_IS = {
     "timestamp", "title", "url", "value", "values", "version", "wanted", "word", "words", "zone",
 }  # fmt: skip
 """Names of variables whose values are the user's, or code."""
-_SINGLE = {"noun", "kind", "verb", "what", "unit", "split", "better", "which"}
+_SINGLE = {"noun", "trained", "kind", "verb", "what", "unit", "split", "better", "which"}
 _NAMING = {
     "absolute", "flag_of", "format", "fsdecode", "fspath", "get", "item", "join", "lower", "max", "min", "quote",
     "removeprefix", "removesuffix", "replace", "repr", "splitlines", "str", "strip", "upper", "with_suffix", "write",
 }  # fmt: skip
 _VERBS = ("cli.py", "small_verbs.py", "profile_verbs.py")
 """Where the first sentence of a function is the help of a command."""
-_LISTS = {"listed", "quoted"}
+_KINDS = {"listed": "l", "quoted": "l", "format_memory": "s", "format_duration": "s", "len": "n", "show_length": ""}
 _SILENT_CALLS = {
     "TypeVar", "compile", "find_spec", "fullmatch", "getattr", "import_module", "match", "search", "strftime", "sub",
 }  # fmt: skip
@@ -273,10 +272,8 @@ def _placeholder(node: ast.expr, form: Form, place: int, taken: dict[str, str]) 
         kind = "n"
     elif spec:  # of a text: cut to a length
         kind = "q"
-    elif isinstance(node, ast.Call) and _called(node) in _LISTS:
-        kind = "l"
-    elif isinstance(node, ast.Call) and _called(node) in ("format_memory", "format_duration", "len", "show_length"):
-        kind = "" if _called(node) == "show_length" else "q" if _called(node) != "len" else "n"
+    elif isinstance(node, ast.Call) and _called(node) in _KINDS:
+        kind = _KINDS[_called(node)]
     elif isinstance(node, ast.Call) and not _gives_a_name(node):
         name = name if _called(node) == "format_count" else _called(node).strip("_") or name
     elif quoted or is_repr or name in _AS_IS:

@@ -23,7 +23,8 @@ BY_HAND = "(by hand)"
 """Where messages stand that no template is found for: those of Typer, and numbers with a noun that a table holds."""
 
 HEAD = r"""# Messages of timellm in Chinese. `python docs/make_catalogue.py` adds new messages and removes old ones.
-# Kinds of placeholders: n a number, q shown as it is, l a list, w perhaps a word of this file; else a message.
+# Kinds of placeholders: n a number, s a size or a duration, d a date, q shown as it is, l a list, w perhaps a word of
+# this file; without one, a message.
 # A single word is added by hand, and stays while a source has it. What stands under "(by hand)" stays always.
 msgid ""
 msgstr ""
@@ -49,6 +50,7 @@ NO_MESSAGE = {
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC",
     "Hiragino Sans GB", "WenQuanYi Micro Hei", "Arial Unicode MS", "Last Resort", "model-1 band-{number:q}",
     "outside upper right",
+    "{ranks} {weekdays} of the {name:q}",
     "Measurements taken at equal steps of time.", "A run of timellm", "A profile of timellm",
 }  # fmt: skip
 """Units, names, fonts and licences; texts for files, for the hub and for the LLM, which stay English."""
@@ -82,6 +84,9 @@ def wanted() -> dict[str, Entry]:
             if template not in NO_MESSAGE and not NOT_SHOWN.search(template):
                 entry = by_shape.setdefault(_shape(template), Entry(template))
                 entries.setdefault(entry.english, entry).files.append(name)
+    for path in sorted((ROOT / "profiles").glob("*.toml")):
+        summary = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        entries.setdefault(summary, Entry(summary)).files.append(f"profiles/{path.name}")
     return entries
 
 
@@ -100,9 +105,10 @@ def updated(text: str) -> str:
     """The catalogue's text, brought up to date."""
     entries, old = wanted(), read(text)
     translated = {entry.english: entry for entry in old if entry.translated}
-    by_shape = {_shape(english): entry for english, entry in translated.items()}
+    by_shape = {shape(english): entry for english, entry in translated.items() for shape in (_bare, _shape)}
     for entry in entries.values():
-        if before := translated.get(entry.english) or by_shape.get(_shape(entry.english)):
+        shapes = _shape(entry.english), _bare(entry.english)
+        if before := translated.get(entry.english) or by_shape.get(shapes[0]) or by_shape.get(shapes[1]):
             entry.translated = _renamed(before, entry.english)
     for entry in old:
         if (
@@ -132,6 +138,11 @@ def _shape(template: str) -> str:
     """A template without the names of its placeholders; one that is named twice keeps its place."""
     names = list(dict.fromkeys(match[1] for match in PLACE.finditer(template)))
     return PLACE.sub(lambda match: f"{{{names.index(match[1])}:{match[2] or ''}}}", template)
+
+
+def _bare(template: str) -> str:
+    """A template without the kinds of its placeholders."""
+    return re.sub(r"\{(\d+):\w?\}", r"{\1}", _shape(template))
 
 
 def _renamed(before: Entry, english: str) -> str:

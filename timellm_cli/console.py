@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
 from timellm_cli.errors import UNSEEN, visible
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
+_AS_IS = Style(meta={"as_is": True})
 _shown: Any = None
 """The module that gives what is shown in another language; None for English."""
 
@@ -48,7 +50,9 @@ def translated(message: str) -> str:
 
 def as_is(text: str, style: str = "") -> Text:
     """A text of the user's, or for programs, that no language changes: a name, a prompt, a file's content."""
-    return Text(text, style) if _shown is None else cast(Text, _shown.AsIs(text, style))
+    shown = Text(text)
+    shown.stylize(Style.parse(style) + _AS_IS)
+    return shown
 
 
 class VisibleConsole(Console):

@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.console import as_is
 from timellm_cli.lang import shown
-from timellm_cli.lang.shown import AsIs, WideText, breaks_of, shown_in_chinese
+from timellm_cli.lang.shown import WideText, breaks_of, shown_in_chinese
 from timellm_cli.lang.templates import Templates
 from timellm_cli.lang.translator import Translator
 
@@ -45,9 +46,11 @@ def test_headings_cells_and_groups_are_translated_and_columns_stay_straight() ->
 
 def test_what_is_the_users_stays() -> None:
     table = Table("a")
-    table.add_row(AsIs("rows"))
-    assert any("rows" in line for line in printed(table))
-    assert printed(AsIs("largest batch")) == ["largest batch"]
+    table.add_row(as_is("rows"))
+    table.add_row(Text.assemble(as_is("rows", "bold"), "\n", ("rows", "dim")))
+    cells = [line.strip("│┃ ") for line in printed(table)]
+    assert cells.count("rows") == 2 and cells.count("行数") == 1
+    assert printed(as_is("largest batch")) == ["largest batch"]
 
 
 def test_each_style_stays_with_its_part() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from timellm_cli.console import err, out, print_command, print_note, say
+from timellm_cli.console import as_is, err, out, print_command, print_note, say
 from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.files import disk_faults_of, replacing
@@ -31,7 +31,7 @@ def run(settings: Settings, output: Path | None) -> None:
     with disk_faults_of(target), replacing(target) as file:
         file.write(text.encode())
     resolve(None, target)  # what was written is read as it will be
-    out.print(text, soft_wrap=True)
+    out.print(as_is(text), soft_wrap=True)
     say(f"wrote {target}; write a description into it, then:")
     print_command(err, "timellm", "inspect", "--config", quote(target))
     print_command(err, "timellm", "train", "--config", quote(target))

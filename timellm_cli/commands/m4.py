@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from timellm_cli.console import out, print_json
+from timellm_cli.console import as_is, out, print_json
 from timellm_cli.datasets import M4_PARTS
 from timellm_cli.errors import ConfigError, did_you_mean
 from timellm_cli.evaluation.m4 import read_series, score_m4
@@ -31,7 +31,7 @@ def run(forecast: Path, train: Path, test: Path, part: str | None, *, as_json: b
     table.add_column("forecast")
     for heading in ("sMAPE", "MASE", "OWA"):
         table.add_column(heading, justify="right")
-    table.add_row(forecast.name, f"{found.smape:.3f}", f"{found.mase:.3f}", f"{found.owa:.3f}")
+    table.add_row(as_is(forecast.name), f"{found.smape:.3f}", f"{found.mase:.3f}", f"{found.owa:.3f}")
     table.add_row("Naive2", f"{found.naive2_smape:.3f}", f"{found.naive2_mase:.3f}", "1.000")
     out.print(table)
     better = "better than" if found.owa < 1 else "no better than"

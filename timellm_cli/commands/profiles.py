@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from timellm_cli.config import Config
-from timellm_cli.console import out, print_json, say
+from timellm_cli.console import as_is, out, print_json, say
 from timellm_cli.report.tables import titled_table
 from timellm_cli.settings import Settings, profile_names, profile_path, resolve
 
@@ -20,7 +20,7 @@ def list_all(*, as_json: bool) -> None:
     for name, config in profiles.items():
         needs = _needs(name, config)
         listing = [f"data  {needs['data']}", f"LLM   {needs['llm']}", f"runs  {needs['runs_on']}"]
-        table.add_row(Text.assemble((name, "bold"), "\n", needs["about"]), Text("\n".join(listing)))
+        table.add_row(Text.assemble(as_is(name, "bold"), "\n", needs["about"]), Text("\n".join(listing)))
     out.print(table)
     say("`timellm profiles show NAME` prints all of one; `timellm fetch NAME` gets data and LLMs")
 
@@ -49,8 +49,10 @@ def show(settings: Settings, *, as_json: bool) -> None:
     ends = {f"{section}.{list(part)[-1]}" for section, part in plain.items()}
     for key, value in values.items():
         origin = settings.origins[key]
-        text = Text("unset" if value in (None, []) else str(value), style="dim" if origin == "default" else "bold")
-        table.add_row(key, text, Text(origin, style="dim" if origin == "default" else "cyan"), end_section=key in ends)
+        style = "dim" if origin == "default" else "bold"
+        text = Text("unset", style) if value in (None, []) else as_is(str(value), style)
+        where = Text(origin, style="dim" if origin == "default" else "cyan")
+        table.add_row(as_is(key), text, where, end_section=key in ends)
     out.print(table)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from timellm_cli.console import out, print_json, say
+from timellm_cli.console import as_is, out, print_json, say
 from timellm_cli.errors import ConfigError
 from timellm_cli.report.tables import titled_table
 from timellm_cli.report.training_log import read_metrics
@@ -52,9 +52,8 @@ def run(folder: Path, *, as_json: bool) -> None:
     for name in ("epoch", "val\nMSE", "test\nMSE"):
         table.add_column(name, justify="right")
     for one in found:
-        what = Text.assemble(
-            (one.name, "bold"), f"\n{one.data} {one.window}, {one.llm}\n{one.checkpoint}, {one.changed}"
-        )
+        more = f"\n{one.data} {one.window}, {one.llm}\n{one.checkpoint}, {one.changed}"
+        what = Text.assemble(as_is(one.name, "bold"), as_is(more))
         table.add_row(what, _shown(one.epoch), _shown(one.val_mse), _shown(one.test_mse))
     out.print(table)
     say("errors of each run's best epoch, in standardised units; `timellm eval CHECKPOINT...` compares them")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from timellm_cli.console import doing, out, print_note, say
+from timellm_cli.console import as_is, doing, out, print_note, say
 from timellm_cli.errors import ConfigError
 from timellm_cli.fetching.shared_runs import download, require_hub_id, upload
 from timellm_cli.files import disk_faults_of
@@ -30,7 +30,7 @@ def push(folder: Path, name: str, *, figures: Path | None, private: bool, card_o
         print_note(f"the card has no baselines; for them: timellm eval {best} --json > {kept}")
     card = model_card(name, checkpoint.config, checkpoint.metrics, found, checkpoint.columns)
     if card_only:
-        out.print(card, soft_wrap=True)
+        out.print(as_is(card), soft_wrap=True)
         return
     with tempfile.TemporaryDirectory() as staging:
         target = Path(staging)

@@ -163,7 +163,8 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
     baselines = [Baseline("last value", "repeats the last known value", last_value(pred_len))]
     period = period_of(data)
     if period is not None:
-        explanation = f"repeats the last {period.rows} rows ({period.name})"
+        noun = period.name
+        explanation = f"repeats the last {period.rows} rows ({noun})"
         baselines.append(Baseline("seasonal naive", explanation, seasonal_naive(period.rows, pred_len)))
     linear = fit_linear(data)
     explanation = f"one linear map for all channels, fitted in closed form on {linear.samples:,} training samples"

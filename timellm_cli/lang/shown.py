@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, JustifyMethod, Overflow
 from rich.containers import Lines
 from rich.measure import Measurement
 from rich.padding import Padding
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -18,10 +19,6 @@ _NO_START = "，。；：、！？）》”’…%,.;:!?)]}"
 _NO_END = "（《“‘([{"
 _WIDE = "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6"
 _PIECES = re.compile(rf"\s+|[{_WIDE}]|[^\s{_WIDE}]+")
-
-
-class AsIs(Text):
-    """A text of the user's, or one for programs: it is shown as it is."""
 
 
 class WideText(Text):
@@ -101,7 +98,7 @@ def in_chinese(text: str) -> str:
 def shown_in_chinese(renderable: Any) -> Any:
     """A text, table or group with its words in Chinese. Tables are changed in place."""
     match renderable:
-        case AsIs() | WideText():
+        case WideText():
             return renderable
         case str():
             return _wide(Text(renderable))
@@ -131,8 +128,9 @@ def _wide(text: Text) -> Text:
     edges = sorted({0, len(text), *(edge for span in text.spans for edge in (span.start, span.end))})
     for start, end in pairwise(edges):
         before = len(shown)
-        shown.append(in_chinese(text.plain[start:end]))
-        for span in text.spans:
-            if span.start <= start and end <= span.end:
-                shown.stylize(span.style, before, len(shown))
+        spans = [span for span in text.spans if span.start <= start and end <= span.end]
+        stays = any(isinstance(span.style, Style) and span.style.meta.get("as_is") for span in spans)
+        shown.append(text.plain[start:end] if stays else in_chinese(text.plain[start:end]))
+        for span in spans:
+            shown.stylize(span.style, before, len(shown))
     return shown

@@ -1,7 +1,8 @@
 """English templates: from a text to the parts that were put into it. Light.
 
-A placeholder is a name and a kind: `{rows:n}` is a number, `{path:q}` is shown as it is, `{names:l}` is a list such as
-'a, b and 7 more', `{noun:w}` may be a single word of the catalogue, and `{why}` a message of its own.
+A placeholder is a name and a kind: `{rows:n}` is a number, `{size:s}` a size or a duration, `{first:d}` a date,
+`{path:q}` is shown as it is, `{names:l}` is a list such as 'a, b and 7 more', `{noun:w}` may be a single word of the
+catalogue, and `{why}` is a message of its own.
 """
 
 import re
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-PLACE = re.compile(r"\{([a-z_]\w*)(?::([nqlw]))?\}", re.IGNORECASE)
+PLACE = re.compile(r"\{([a-z_]\w*)(?::([nqlwsd]))?\}", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\w\0])[A-Za-z]+(?![\w\0])")
 _NUMBER = r"[-+]?[\d.,]*\d(?:e[-+]?\d+)?%?|[-+]?(?:nan|inf)%?"
-_ANY = {"n": _NUMBER, "q": ".+?", "l": ".+?", "w": ".*?", "": ".*?"}
+_SIZE = r"[\d.,]+ [KMG]iB|(?:\d+ days?, )?\d+:\d\d:\d\d"
+_DATE = r"\d[\d:./T Z+年月日季-]*"
+_ANY = {"n": _NUMBER, "s": _SIZE, "d": _DATE, "q": r"[^\n]+?", "l": r"[^\n]+?", "w": ".*?", "": ".*?"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Template:
             parts.append(re.escape(self.english[end : match.start()]))
             name, end = match[1], match.end()
             some = _ANY[match[2] or ""]
-            if self.english[end : end + 1] == "{":  # what follows may be nothing
+            if self.english[end : end + 1] == "{" and match[2] in ("q", "l"):  # what follows may be nothing
                 some = some.removesuffix("?")
             parts.append(f"(?P={name})" if name in taken else f"(?P<{name}>{some})")
             taken.add(name)
@@ -87,13 +90,11 @@ class Templates:
             else:
                 self.exact[bare] = shown
 
-    def find(self, text: str) -> tuple[Template, list[Part]] | None:
-        """The surest template that gives this text, with the parts."""
-        best: tuple[Template, list[Part]] | None = None
+    def find(self, text: str) -> Iterator[tuple[Template, list[Part]]]:
+        """The templates that can give this text, with its parts."""
         for template in self._candidates(text):
-            if (best is None or template.weight > best[0].weight) and (parts := template.match(text)) is not None:
-                best = template, parts
-        return best
+            if (parts := template.match(text)) is not None:
+                yield template, parts
 
     def _candidates(self, text: str) -> Iterator[Template]:
         for word in {"", *re.findall("[A-Za-z]+", text)}:

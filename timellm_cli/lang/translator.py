@@ -1,8 +1,12 @@
-"""From an English text to Chinese: the whole, else its sentences; what is no message stays as it is. Light."""
+"""From an English text to Chinese: the whole, else its sentences; what is no message stays as it is. Light.
+
+Of several ways to read a text, the one wins that explains most letters by the catalogue's own words.
+"""
 
 import re
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from timellm_cli.lang.po import catalogue_path, read_pairs
 from timellm_cli.lang.templates import PLACE, Part, Template, Templates, without_stop
@@ -10,11 +14,20 @@ from timellm_cli.lang.templates import PLACE, Part, Template, Templates, without
 _EDGES = re.compile(r"([\s;,:.|]*)(.*?)([\s;,:|]*)", re.DOTALL)
 _BREAKS = re.compile(r"[;.:,]\s+|\s\|\s|\s(?=[(\[])")
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`")
+_SENTENCE_ENDS = re.compile(r"\n|\. ")
 _SIGNS = {";": "；", ",": "，", ":": "：", ".": "。"}
 _MORE = re.compile(r"(.*) and ([\d,]+) more", re.DOTALL)
 _MOST_PIECES = 14
 _MOST_WORDS = 24
-_DEEPEST = 6
+_LEAST_OF_A_PART = 4
+"""Letters of its own that a template needs inside of another: ' of 3' means different things in different places."""
+
+
+class Shown(NamedTuple):
+    """A text in Chinese, and how many letters of the English are the catalogue's own words."""
+
+    known: int
+    text: str
 
 
 class Translator:
@@ -23,101 +36,114 @@ class Translator:
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
         self.whole = lru_cache(4096)(self._whole)
+        self._message = lru_cache(4096)(self._find_message)
 
     def _whole(self, text: str) -> str:
         """The text of a line or a cell in Chinese, where the catalogue has it; single words count as messages."""
         lead, core, trail = _edges(text)
         if (word := self._templates.exact.get(core)) is not None:
             return lead + word + _signs(trail)
-        return self._passage(text, 0)
+        if "\n" in core and self._message(text, False) is None:
+            return "\n".join(map(self.whole, text.split("\n")))
+        return self._passage(text, False).text
 
-    def _passage(self, text: str, depth: int) -> str:
+    def _passage(self, text: str, is_part: bool) -> Shown:
         """A text that may be a message, several, or none."""
-        if not text.strip() or depth > _DEEPEST:
-            return text
-        if (found := self._message(text, depth)) is not None:
-            return found
+        if not text.strip():
+            return Shown(0, text)
+        whole = self._message(text, is_part)
         if "\n" in text:
-            return "\n".join(self._passage(line, depth) for line in text.split("\n"))
-        return self._sentences(text, depth)
+            lines = [self._passage(line, is_part) for line in text.split("\n")]
+            apart = Shown(sum(line.known for line in lines), "\n".join(line.text for line in lines))
+        else:
+            apart = self._sentences(text, is_part)
+        if whole is None or whole.known < apart.known:
+            return apart
+        return apart if whole.known == apart.known and _SENTENCE_ENDS.search(text.strip()) else whole
 
-    def _message(self, text: str, depth: int) -> str | None:
+    def _find_message(self, text: str, is_part: bool) -> Shown | None:
         """One whole message, else None. Outer blanks and signs are kept."""
         lead, core, trail = _edges(text)
-        shown = None
-        if without_stop(core) != core and (shown := self._look_up(without_stop(core), depth)) is not None:
-            shown += "。"  # tried first: the last placeholder would take the stop
-        shown = self._look_up(core, depth) if shown is None else shown
-        return None if shown is None else _signs(lead) + shown + _signs(trail)
+        found, bare = None, without_stop(core)
+        if bare != core and (found := self._look_up(bare, is_part)) is not None:
+            found = Shown(found.known, found.text + "。")  # tried first: the last placeholder would take the stop
+            trail = trail.lstrip(" ")
+        found = self._look_up(core, is_part) if found is None else found
+        if found is None and core[:1] == "(" and core[-1:] == ")":
+            inner = self._message(core[1:-1], is_part)
+            found = inner and Shown(inner.known, f"（{inner.text}）")
+        return None if found is None else Shown(found.known, _signs(lead) + found.text + _signs(trail))
 
-    def _look_up(self, core: str, depth: int) -> str | None:
+    def _look_up(self, core: str, is_part: bool) -> Shown | None:
+        best: Shown | None = None
         for text in (core, core[:1].swapcase() + core[1:]):
             exact = self._templates.exact.get(text)
-            if exact is not None and " " in text:
-                return exact
-            if found := self._templates.find(text):
-                return self._fill(*found, depth)
-        return None
+            if exact is not None and re.search(r"\s", text):
+                return Shown(len(text), exact)
+            for template, parts in self._templates.find(text):
+                if is_part and template.weight < _LEAST_OF_A_PART:
+                    continue
+                filled = self._fill(template, parts)
+                best = filled if best is None or filled.known > best.known else best
+        return best
 
-    def _fill(self, template: Template, parts: list[Part], depth: int) -> str:
+    def _fill(self, template: Template, parts: list[Part]) -> Shown:
         by_name = {part.name: part for part in parts}
         for one, other in template.pairs:
-            by_name[one], by_name[other] = self._divided(by_name[one], by_name[other], depth + 1)
-        shown = {name: self._part(part, depth + 1) for name, part in by_name.items()}
-        return PLACE.sub(lambda match: shown.get(match[1], match[0]), template.translated)
+            by_name[one], by_name[other] = self._divided(by_name[one], by_name[other])
+        shown = {name: self._part(part) for name, part in by_name.items()}
+        text = PLACE.sub(lambda match: shown[match[1]].text if match[1] in shown else match[0], template.translated)
+        return Shown(template.weight + sum(part.known for part in shown.values()), text)
 
-    def _divided(self, one: Part, other: Part, depth: int) -> tuple[Part, Part]:
+    def _divided(self, one: Part, other: Part) -> tuple[Part, Part]:
         """Two parts that follow each other: the second begins where a message does, else it is empty."""
         text = one.text + other.text
         for match in re.finditer(r"[;,:.]? +|(?=[(\[])", text):
-            if match.start() and other.kind == "" and self._message(text[match.start() :], depth) is not None:
+            if match.start() and other.kind == "" and self._message(text[match.start() :], True) is not None:
                 at = match.start()
                 return replace(one, text=text[:at]), replace(other, text=text[at:])
         return replace(one, text=text), replace(other, text="")
 
-    def _part(self, part: Part, depth: int) -> str:
-        if part.kind in ("q", "n"):
-            return part.text
-        if part.kind == "l":
-            more = _MORE.fullmatch(part.text)
-            return f"{more[1]} 等（另有 {more[2]} 个）" if more else part.text
+    def _part(self, part: Part) -> Shown:
+        if part.kind == "l" and (more := _MORE.fullmatch(part.text)):
+            return Shown(0, f"{more[1]} 等（另有 {more[2]} 个）")
+        if part.kind not in ("", "w"):
+            return Shown(0, part.text)
         if part.kind == "w" and (word := self._templates.exact.get(part.text.strip())) is not None:
-            return word
-        shown = self._passage(part.text, depth)
-        return shown if shown != part.text else self._joined(part.text, depth) or shown
+            return Shown(len(part.text), word)
+        shown = self._passage(part.text, True)
+        return shown if shown.known else self._joined(part.text) or shown
 
-    def _joined(self, text: str, depth: int) -> str | None:
+    def _joined(self, text: str) -> Shown | None:
         """Messages that follow each other without a sign, such as ' of 20 series x 7 channels', or None."""
         blanks = [match.start() for match in re.finditer(r" +", text.rstrip())]
         if len(blanks) > _MOST_WORDS:
             return None
         for at in blanks:
-            if at and (left := self._message(text[:at], depth)) is not None:
-                right = self._message(text[at:], depth) or self._joined(text[at:], depth)
+            if at and (left := self._message(text[:at], True)) is not None:
+                right = self._message(text[at:], True) or self._joined(text[at:])
                 if right is not None:
-                    return left + right
+                    return Shown(left.known + right.known, left.text + right.text)
         return None
 
-    def _sentences(self, text: str, depth: int) -> str:
+    def _sentences(self, text: str, is_part: bool) -> Shown:
         """Translate as much as possible of a row of sentences, in as few pieces as possible."""
         ends = _ends(text)
         if len(ends) == 1:
-            return text
+            return Shown(0, text)
         starts = [0, *ends[:-1]]
-        best: list[tuple[int, int, str]] = [(0, 0, "")]  # letters translated, pieces (negative), text; for each end
+        best: list[tuple[int, int, str]] = [(0, 0, "")]  # letters known, pieces (negative), text; for each end
         for place, end in enumerate(ends):
-            piece = text[starts[place] : end]
-            done, pieces, before = best[place]
-            options = [(done, pieces - 1, before + piece)]
+            known, pieces, before = best[place]
+            options = [(known, pieces - 1, before + text[starts[place] : end])]
             for first in range(max(place - _MOST_PIECES, 0), place + 1):
                 if first == 0 and place == len(ends) - 1:
-                    continue  # the whole is known to be none
-                passage = text[starts[first] : end]
-                if (shown := self._message(passage, depth)) is not None:
-                    done, pieces, before = best[first]
-                    options.append((done + len(passage), pieces - 1, before + shown))
+                    continue  # the whole is looked at elsewhere
+                if (shown := self._message(text[starts[first] : end], is_part)) is not None:
+                    known, pieces, before = best[first]
+                    options.append((known + shown.known, pieces - 1, before + shown.text))
             best.append(max(options, key=lambda option: option[:2]))
-        return best[-1][2]
+        return Shown(best[-1][0], best[-1][2])
 
 
 @lru_cache(1)

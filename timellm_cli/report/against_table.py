@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType, group
 from rich.text import Text
 
+from timellm_cli.console import as_is
 from timellm_cli.evaluation.against import AgainstActual
 from timellm_cli.evaluation.metrics import Metrics
 from timellm_cli.report.metric_tables import optional_figure, raw_figure
@@ -27,7 +28,7 @@ def render_against(
     shown = scores.channels[:_MOST_CHANNELS]
     for one in shown:
         cells = _cells(one.metrics, one.mse, one.mae, with_metrics)
-        table.add_row(Text(one.name), f"{one.values:,}", *cells, end_section=one is shown[-1])
+        table.add_row(as_is(one.name), f"{one.values:,}", *cells, end_section=one is shown[-1])
     if len(scores.channels) > 1:
         values = sum(one.values for one in scores.channels)
         table.add_row("mean", f"{values:,}", *_cells(scores.mean, scores.mse, scores.mae, with_metrics))

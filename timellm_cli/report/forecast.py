@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from timellm_cli.console import as_is
 from timellm_cli.data.scale import Floats
 from timellm_cli.files import replacing
 from timellm_cli.report.charts import LATIN, families_for
@@ -168,7 +169,7 @@ def render(forecast: Forecast, width: int) -> RenderableType:
         shown = [f"{low:,.{decimals}f} to\n{high:,.{decimals}f}" if np.isfinite(low) else "-" for low, high in ends]
         place = len(headings)
         cells[place:place] = shown
-        table.add_row(Text(name), last, _sparkline(history_T, values_H, half), *cells)
+        table.add_row(as_is(name), last, _sparkline(history_T, values_H, half), *cells)
     rest = len(forecast.columns) - _MOST_CHANNELS
     return Group(table, Text(f"and {rest} more channels", style="dim")) if rest > 0 else table
 

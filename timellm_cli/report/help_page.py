@@ -12,6 +12,8 @@ from rich.console import RenderableType, group
 from rich.padding import Padding
 from rich.text import Text
 
+from timellm_cli.console import as_is
+
 FIRST: dict[str, tuple[str, ...]] = {
     "inspect": (
         "--profile", "--config", "--llm", "--layers", "--seq-len", "--pred-len", "--batch-size", "--gpu", "--explain",
@@ -72,9 +74,9 @@ def help_page(command: Any, path: str, *, shows_all: bool) -> Iterator[Renderabl
     if example := EXAMPLES.get(str(command.name)):
         yield Text.assemble(("Example", "bold cyan"), f"\n  {example}\n")
     if commands := getattr(command, "commands", {}):
-        yield _entries("Commands", [(Text(name, style="bold"), one.help or "") for name, one in commands.items()])
+        yield _entries("Commands", [(as_is(name, "bold"), one.help or "") for name, one in commands.items()])
     if arguments:
-        yield _entries("Arguments", [(Text(_takes(one), style="bold"), _meaning(one)) for one in arguments])
+        yield _entries("Arguments", [(as_is(_takes(one), "bold"), _meaning(one)) for one in arguments])
     if shortened:
         named = [next(one for one in options if flag in one.opts) for flag in first]
         yield _entries(f"The {len(named)} options that matter first", map(_option, named))
@@ -108,7 +110,7 @@ def _stack(lines: Sequence[RenderableType]) -> Iterator[RenderableType]:
 def _option(one: Any) -> tuple[Text, str]:
     names = ", ".join([*sorted(one.opts, key=len), *one.secondary_opts])
     takes = "" if one.is_flag else _takes(one)
-    return Text.assemble((names, "bold"), f" {takes}" if takes else ""), _meaning(one)
+    return Text.assemble(as_is(names, "bold"), as_is(f" {takes}" if takes else "")), _meaning(one)
 
 
 def _takes(one: Any) -> str:

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.console import as_is
 from timellm_cli.errors import listed
 from timellm_cli.llm_files import NO_LLM, find_llm
 from timellm_cli.planning.days_ahead import DaysAhead
@@ -38,7 +39,7 @@ def shown_prompt(plan: Plan) -> Group:
     origin = (
         "of the first training sample" if plan.prompt.is_real else "with made-up statistics: the data file is not here"
     )
-    return section(f"Prompt {origin}, {plan.prompt.tokens.total} tokens", Text(plan.prompt.text))
+    return section(f"Prompt {origin}, {plan.prompt.tokens.total} tokens", as_is(plan.prompt.text))
 
 
 @group()
@@ -93,8 +94,9 @@ def _ahead_rows(ahead: DaysAhead, reader_bytes: int) -> Iterator[Row]:
 def shown_lines(plan: Plan) -> Group:
     """The text of the days after the table."""
     assert plan.ahead is not None
-    lines = "\n".join(plan.ahead.shown) or "none: there is no text, or the data file is not here"
-    return section("Text of the days after the last row", Text(lines))
+    none = Text("none: there is no text, or the data file is not here")
+    lines = as_is("\n".join(plan.ahead.shown)) if plan.ahead.shown else none
+    return section("Text of the days after the last row", lines)
 
 
 def _data_table(plan: Plan) -> Table:
@@ -318,7 +320,7 @@ def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
         record = _record(line)
         cells = ("-" if record[name] is None else show(record[name]) for name, show in _SWEPT.items())
         known = _fits_or_not(record["fits"]) if record["total"] is not None else Text("not known", style="dim")
-        table.add_row(f" {line.value}", *cells, known if line.plan else _IMPOSSIBLE)
+        table.add_row(as_is(f" {line.value}"), *cells, known if line.plan else _IMPOSSIBLE)
     memories = [line.plan.memory for line in swept if line.plan and line.plan.memory]
     recomputed = any((memory.largest_batch or 0) > (memory.largest_keeping or 0) > 0 for memory in memories)
     note = [Text(" largest batch: with recompute, where that gives more", style="dim")] if recomputed else []

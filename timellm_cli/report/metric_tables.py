@@ -7,10 +7,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.console import as_is
+from timellm_cli.evaluation.evaluated import LeaderboardEntry
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.spaced import SpacedTable
 from timellm_cli.report.tables import titled_table
 from timellm_cli.units import format_figure
+
+
+def entry_name(entry: LeaderboardEntry, style: str = "") -> Text:
+    """A run's own name as it is, or a baseline's."""
+    return as_is(entry.name, style) if entry.runs else Text(entry.name)
 
 
 def optional_figure(value: float | None) -> str:
@@ -34,7 +41,7 @@ def render_metrics(leaderboard: Leaderboard) -> Table:
         if (one := entry.metrics) is None:
             continue
         table.add_row(
-            Text(entry.name),
+            entry_name(entry),
             optional_figure(one.rmse),
             optional_figure(one.wql),
             "-" if one.smape is None else f"{one.smape:.1f}",
@@ -56,7 +63,7 @@ def render_folds(leaderboard: Leaderboard) -> Table:
     for entry in leaderboard.entries:
         if values := [one.mse for one in entry.folds]:
             cells = [f"{value:.4f}" for value in (*values, mean(values), stdev(values))]
-            table.add_row(Text(entry.name), *cells, end_section=entry is leaderboard.models[-1])
+            table.add_row(entry_name(entry), *cells, end_section=entry is leaderboard.models[-1])
     return table
 
 

@@ -200,8 +200,12 @@ def milestone(record: records.Record) -> str:
         case records.BestSoFar():
             line = f"Validation loss decreased ({record.before:.6f} --> {record.now:.6f}). Saving model ..."
         case records.NoImprovement():
-            limit = f" of {record.patience}" if record.patience else ""
-            line = f"No lower validation loss for {record.epochs}{limit} epochs (best: {record.best:.6f})"
+            line = f"No lower validation loss for {record.epochs} epochs (best: {record.best:.6f})"
+            if record.patience:
+                line = (
+                    f"No lower validation loss for {record.epochs} of {record.patience} epochs "
+                    f"(best: {record.best:.6f})"
+                )
         case records.CheckpointSaved(path=path) if path.name.startswith("step-"):
             line = f"Saved {path.name}"
         case records.RunFinished():

@@ -7,11 +7,12 @@ from rich.console import RenderableType, group
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.console import as_is
 from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
 from timellm_cli.report.arms_table import render_arms
-from timellm_cli.report.metric_tables import optional_figure, render_folds, render_metrics, render_spaced
+from timellm_cli.report.metric_tables import entry_name, optional_figure, render_folds, render_metrics, render_spaced
 from timellm_cli.report.tables import describe_samples, titled_table
 from timellm_cli.units import format_change, format_count, format_figure
 
@@ -71,7 +72,7 @@ def _models(leaderboard: Leaderboard) -> Table:
             optional_figure(entry.metrics.mase if entry.metrics else None),
         ]
         table.add_row(
-            Text.assemble((entry.name, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
+            Text.assemble(entry_name(entry, "bold" if entry.runs else ""), "\n", (entry.explanation, "dim")),
             *cells,
             "" if entry is leaderboard.best_baseline else format_change(entry.mse, leaderboard.best_baseline.mse),
             Text("best" if len(best) == 1 else "equal", style="bold green") if is_best else "",
@@ -79,7 +80,7 @@ def _models(leaderboard: Leaderboard) -> Table:
         )
     for method in leaderboard.published:
         table.add_row(
-            Text.assemble(method.name, "\n", (method.source, "dim")),
+            Text.assemble(as_is(method.name), "\n", (method.source, "dim")),
             f"{method.mse:.3f}",
             "-" if method.mae is None else f"{method.mae:.3f}",
             "",
@@ -93,14 +94,11 @@ def _coverage(coverages: Sequence[Coverage]) -> str:
     """The coverage of the usual levels, or of all levels if there are none of these."""
     shown = [one for one in coverages if one.level in USUAL_LEVELS] or coverages
     return "; ".join(
-        f"{one.level} % bands held {one.coverage:.1f}{_spread(one.error)} % of the values, mean width {one.width:.2f}"
+        f"{one.level} % bands held {one.coverage:.1f} ± {one.error:.1f} % of the values, mean width {one.width:.2f}"
+        if isfinite(one.error)
+        else f"{one.level} % bands held {one.coverage:.1f} % of the values, mean width {one.width:.2f}"
         for one in shown
     )
-
-
-def _spread(error: float) -> str:
-    """Nothing where too few windows were scored to know it."""
-    return f" ± {error:.1f}" if isfinite(error) else ""
 
 
 def _by_channel(leaderboard: Leaderboard) -> Table:
@@ -120,7 +118,7 @@ def _by_channel(leaderboard: Leaderboard) -> Table:
     _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", *more))
     for name, errors in channels:
         table.add_row(
-            Text(name),
+            as_is(name),
             *_side_by_side(errors, baseline.channels[name]),
             *(() if leaderboard.series is not None else (format_figure(errors.mse_raw), format_figure(errors.mae_raw))),
             *(f"{one.channels[name]:.1f}" for one in covered),

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.config import Config, LLMConfig
-from timellm_cli.console import print_command, print_lines
+from timellm_cli.console import as_is, print_command, print_lines
 from timellm_cli.counts import RunCounts
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.llm_shape import look_up_llm
@@ -51,7 +51,9 @@ def print_start(
     }
     grid = Table.grid(padding=(0, 2))
     for name, text in lines.items():
-        grid.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
+        shown = as_is(text) if name == "files" else Text(text)
+        shown.overflow = "fold"
+        grid.add_row(Text(name, style="bold"), shown)
     console.print(grid)
 
 
