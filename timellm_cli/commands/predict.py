@@ -75,13 +75,8 @@ def run(
         if processes is None:
             run_panel(trained, config, content, request, known, offline=offline)
             return
-        if future is not None:
-            raise ConfigError(
-                "--processes reads what is known ahead from the input alone, not from --future",
-                "put the rows to forecast into the input, without a target, or leave --processes out",
-            )
         how: dict[str, Any] = {"checkpoint": checkpoint, "llm": llm, "changes": changes or {}, "offline": offline}
-        run_processes(trained, config, content, request, processes, **how)
+        run_processes(trained, config, content, request, processes, known, future=future, **how)
         return
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
     forecast = _forecast(trained, config, given, wanted_steps, shape, known, source, offline)

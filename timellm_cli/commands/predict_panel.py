@@ -67,6 +67,8 @@ def run(
         runner, batch_size = open_checkpoint(
             trained, config, look_at_machine(), offline, console_reporter(), print_note
         )
+    if known:
+        known.read_first(rows, request.wanted.at, runner.device, print_note)
     batches = PanelForecasts(trained, config, runner, batch_size, request.wanted, known=known, on_note=print_note)
     count = rows.series.n_unique()
     with (

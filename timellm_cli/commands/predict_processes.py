@@ -14,10 +14,12 @@ from timellm_cli.commands.fetch import console_reporter
 from timellm_cli.commands.predict_panel import Request, print_skipped
 from timellm_cli.config import Config
 from timellm_cli.console import print_note, say
+from timellm_cli.data.events import events_path
 from timellm_cli.data.forecast_input import read_known_rows
 from timellm_cli.errors import ConfigError, Interrupted
 from timellm_cli.files import replacing, writing
 from timellm_cli.forecasting import panel
+from timellm_cli.forecasting.known_ahead import KnownAhead
 from timellm_cli.forecasting.open_checkpoint import resolve_checkpoint
 from timellm_cli.forecasting.panel import none_of
 from timellm_cli.forecasting.processes import environments_of, forecast_parts
@@ -50,8 +52,10 @@ def run(
     source: Path | bytes,
     request: Request,
     processes: int,
+    known: KnownAhead | None,
     *,
     checkpoint: Path,
+    future: Path | None,
     llm: str | None,
     changes: Mapping[str, Any],
     offline: bool,
@@ -66,15 +70,18 @@ def run(
     rows = read_known_rows(path, config, trained.columns, trained.date_format, is_panel=True)
     assert rows.series is not None
     count, notes = rows.series.n_unique(), rows.notes
-    del rows  # the processes read the file themselves
     resolved, batch_size = resolve_checkpoint(config, look_at_machine(), offline, console_reporter())
     environments = environments_of(processes, _gpus() if resolved.hardware.device == "cuda" else ())
+    if known:
+        known.read_first(rows, request.wanted.at, torch.device(resolved.hardware.device), print_note)
+    del rows, known  # the processes read the files themselves
     wanted = request.wanted
     job = Job(
         checkpoint=str(checkpoint.absolute()),
         checkpoint_id=digest_of(checkpoint),
         source=str(path),
-        sources=sources_of(path),
+        sources=[found for file in (path, future, _events(config)) if file for found in sources_of(file)],
+        future=str(future) if future else None,
         device=resolved.hardware.device,
         llm=llm,
         changes=dict(changes),
@@ -140,6 +147,11 @@ def _join(shards: Shards, number: int, output: Path) -> dict[str, str]:
             file.write(text.getvalue().encode())
         say(f"'{listing}' names the {len(skipped):,} that are left out")
     return skipped
+
+
+def _events(config: Config) -> Path | None:
+    """The file of events that the forecast reads."""
+    return events_path(config.ahead.events) if config.ahead.events else None
 
 
 def _gpus() -> list[str]:

@@ -1,7 +1,7 @@
 """What is known of the steps to forecast: text of their days, and columns of the input or of another file."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from timellm_cli.config import Config
 from timellm_cli.data.ahead import AheadOfChannels, AheadRows, rows_ahead
 from timellm_cli.data.day_axis import walls_of
 from timellm_cli.data.day_lines import Calendar, Line
-from timellm_cli.data.forecast_input import ForecastInput
+from timellm_cli.data.forecast_input import ForecastInput, continue_rows, split_panel
 from timellm_cli.data.future_columns import columns_of_steps, read_rows_of_columns
 from timellm_cli.data.rows import Rows
-from timellm_cli.errors import ConfigError
-from timellm_cli.model.day_reader import read_days
+from timellm_cli.errors import ConfigError, DataError
+from timellm_cli.model.day_reader import OnNote, read_days
+from timellm_cli.model.line_reader import read_lines
 from timellm_cli.model.runner import Runner
 from timellm_cli.training.checkpoint import Checkpoint
 
@@ -73,12 +74,32 @@ class KnownAhead:
         if self._rows is not None:
             self._columns(given, name)
 
+    def read_first(self, rows: Rows, at: str | None, device: torch.device, on_note: OnNote) -> None:
+        """Let the LLM of the text read the lines of all series of a file, so that the cache has them.
+
+        Then it is loaded once, and not by each process that forecasts, or for each batch with new lines. Series that
+        cannot be forecast are passed over. Raises ModelError where the LLM is absent.
+        """
+        config, trained = self._config, self._trained
+        if config.text_llm is None or not config.hardware.prepared:
+            return
+        lines: dict[Line, None] = {}
+        for name, own in split_panel(rows):
+            try:
+                given = continue_rows(own, config, trained.columns, trained.cadence, at)
+                found = self._text(given, name).lines
+            except DataError:
+                continue
+            lines |= dict.fromkeys(found.lines if found else ())
+        if lines:
+            read_lines(tuple(lines), config, device, on_note)
+
     def read(
         self,
         runner: Runner,
         inputs: Sequence[ForecastInput],
         names: Sequence[str] = ("",),
-        on_note: Callable[[str], None] = lambda _: None,
+        on_note: OnNote = lambda _: None,
     ) -> AheadOfChannels:
         """What is known of the steps after each input, a series with its name; the model reads their lines from now on.
 
@@ -95,18 +116,23 @@ class KnownAhead:
         read_days(runner, tuple(places), self._config, on_note)
         return AheadOfChannels.joined(channels)
 
-    def _rows_ahead(self, given: ForecastInput, name: str) -> tuple[AheadRows, Tensor]:
+    def _text(self, given: ForecastInput, name: str) -> AheadRows:
+        """What the calendar knows of the history and of the steps, up to whole forecasts."""
         assert self._trained.days is not None
         pred_len = self._config.window.pred_len
         whole = -(-self._steps // pred_len) * pred_len
         stamps = [*given.table.stamps.to_list(), *given.dates(whole)]
         walls = walls_of(pl.Series(stamps, dtype=pl.Datetime("us")), given.table.style)
         columns, clock = self._trained.columns, self._trained.days.clock
-        rows = rows_ahead(walls, self._calendar, columns, (name,), torch.zeros(0, 0), clock)
+        return rows_ahead(walls, self._calendar, columns, (name,), torch.zeros(0, 0), clock)
+
+    def _rows_ahead(self, given: ForecastInput, name: str) -> tuple[AheadRows, Tensor]:
+        rows = self._text(given, name)
+        count = len(rows.slot_N)
         if self._rows is None:
-            return rows, torch.zeros(len(stamps), 0)
+            return rows, torch.zeros(count, 0)
         known_HF = self._columns(given, name)
-        columns_SF = torch.zeros(len(stamps), known_HF.shape[1])
+        columns_SF = torch.zeros(count, known_HF.shape[1])
         start = len(given.table.stamps)
         columns_SF[start : start + self._steps] = known_HF
         columns_SF[start + self._steps :] = known_HF[-1]

@@ -35,7 +35,8 @@ class ShardWorker:
         self._rows = read_known_rows(Path(job.source), config, trained.columns, trained.date_format, is_panel=True)
         runner, _ = open_checkpoint(trained, config, look_at_machine(), offline=True)
         wanted = Wanted(job.steps, Shape(tuple(job.levels), job.lowest, job.is_sum), job.at, job.strict)
-        known = know_ahead(trained, config, Path(job.source), job.steps)
+        future = Path(job.future) if job.future else None
+        known = know_ahead(trained, config, Path(job.source), job.steps, future)
         self._panel = PanelForecasts(trained, config, runner, job.batch_size, wanted, job.at_once, known)
         self._layout = Layout(self._rows.csv, date_columns(self._rows.csv, config.data), config.data.is_wide)
 

@@ -38,8 +38,9 @@ _INPUTS = {
 class Job:
     """Everything that the figures of a forecast depend on.
 
-    `sources` are the input's files, each with its size in bytes and its time of change in nanoseconds; `checkpoint_id`
-    is the digest of the checkpoint's bytes. `batch_size` samples are forecast at a time, `at_once` series are a part.
+    `sources` are the input's files and those of what is known ahead (`future`, events), each with its size in bytes and
+    its time of change in nanoseconds; `checkpoint_id` is the digest of the checkpoint's bytes. `batch_size` samples are
+    forecast at a time, `at_once` series are a part.
     """
 
     checkpoint: str
@@ -59,6 +60,7 @@ class Job:
     at_once: int
     suffix: str
     version: str = __version__
+    future: str | None = None
 
 
 def sources_of(path: Path) -> list[list[Any]]:
