@@ -59,7 +59,7 @@ def words_of(path: Path) -> set[str]:
     """Every text constant of a file: a hand-written entry stays while one equals it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {
-        node.value.strip(" ")
+        node.value.strip(" .:;,|")
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

@@ -99,8 +99,9 @@ def _caches() -> Iterator[Finding]:
     for name, folder in (("cache", cache_directory()), ("hub cache", hub_cache_directory())):
         existing = next((path for path in (folder, *folder.parents) if path.exists()), Path())
         free = shutil.disk_usage(existing).free
-        kept = f"{format_memory(_size(folder))} in it, " if folder.is_dir() else "not there yet, "
-        state = f"{folder}: {kept}{format_memory(free)} free on its disk"
+        state = f"{folder}: not there yet, {format_memory(free)} free on its disk"
+        if folder.is_dir():
+            state = f"{folder}: {format_memory(_size(folder))} in it, {format_memory(free)} free on its disk"
         writable = os.access(existing, os.W_OK)
         remedy = "" if writable else "name a folder that you may write to: TIMELLM_CACHE, HF_HOME"
         if writable and free < 2**30:

@@ -151,12 +151,12 @@ def render(forecast: Forecast, width: int) -> RenderableType:
     table = titled_table(_title(forecast))
     table.add_column("channel", overflow="fold")
     table.add_column("last\nknown", justify="right", no_wrap=True)
-    table.add_column("history and\nforecast", no_wrap=True)
+    table.add_column("history,\nforecast", no_wrap=True)
     headings = ["first\nstep", "last\nstep", *(() if is_narrow else ("lowest", "highest"))]
     known = forecast.known_steps
     bands = forecast.bands[-1:] if is_narrow else forecast.bands[-2:]
     of_bands = [f"{band.level} % band,\nlast step" for band in bands]
-    for heading in [*headings, *of_bands, *(("MAE where\nknown",) if known else ())]:
+    for heading in [*headings, *of_bands, *(("MAE,\nknown",) if known else ())]:
         table.add_column(heading, justify="right", no_wrap=True)
     for channel, name in enumerate(forecast.columns[:_MOST_CHANNELS]):
         history_T, values_H = forecast.history_TC[:, channel], forecast.values_HC[:, channel]

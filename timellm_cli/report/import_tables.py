@@ -6,7 +6,7 @@ from rich.console import RenderableType, group
 from rich.padding import Padding
 from rich.text import Text
 
-from timellm_cli.console import as_is
+from timellm_cli.console import as_is, translated
 from timellm_cli.importing.translate import Outcome, Translation
 from timellm_cli.report.tables import line_up, section
 
@@ -28,7 +28,7 @@ def outcome_tables(translation: Translation, known: Sequence[Outcome] = ()) -> I
         if rows:
             style = "yellow" if what == "wrong" else ""
             lines = [(as_is(_written(one), style), Text(one.said)) for one in rows]
-            yield section(f"{title} ({len(rows)})", line_up(lines, "left", "left"))
+            yield section(f"{translated(title)} ({len(rows)})", line_up(lines, "left", "left"))
     if translation.notes and not known:
         yield Padding(Text("\n".join(f"note: {note}" for note in translation.notes)), (1, 0, 0, 1))
 

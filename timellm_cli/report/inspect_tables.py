@@ -160,14 +160,14 @@ def _training_rows(plan: Plan) -> Iterator[Row]:
 def _token_rows(plan: Plan) -> Iterator[Row]:
     counts, tokens = plan.counts, plan.prompt.tokens
     yield "patch_nums", f"{counts.patch_nums:,}", "patches of a sample, one token each"
-    yield "patches_per_step", f"{counts.patches_per_step:,}", f"{counts.patch_nums} x {counts.batch_size} samples"
+    yield "patches_per_step", f"{counts.patches_per_step:,}", f"{counts.patch_nums:,} x {counts.batch_size:,} samples"
     if plan.config.llm.name == NO_LLM:
         return
     counted = "counted by its tokenizer" if tokens.exact else f"estimated, give or take {100 * tokens.error:.0f} %"
     yield "prompt tokens", f"{tokens.total:,}", f"of a sample, {counted}"
     yield "  static", f"{tokens.static:,}", "the same for every sample, read once a run"
     yield "  per sample", f"{tokens.per_sample:,}", "its own statistics"
-    sum_of_tokens = f"({tokens.total} + {counts.patch_nums}) x {counts.batch_size} samples"
+    sum_of_tokens = f"({tokens.total:,} + {counts.patch_nums:,}) x {counts.batch_size:,} samples"
     yield "tokens a step", f"{plan.tokens_per_step:,}", sum_of_tokens
 
 
@@ -265,8 +265,9 @@ def _fits_in_words(memory: Memory) -> tuple[str, str]:
 def _largest(memory: Memory) -> str:
     largest, keeping = memory.largest_batch, memory.largest_keeping
     if largest and keeping is not None and keeping < largest:
-        without = f"{format_count(keeping, 'sample')}, or " if keeping else ""
-        return f"Largest batch that fits: {without}{largest:,} with recompute"
+        if not keeping:
+            return f"Largest batch that fits: {largest:,} with recompute"
+        return f"Largest batch that fits: {format_count(keeping, 'sample')}, or {largest:,} with recompute"
     if largest:
         return f"Largest batch that fits: {format_count(largest, 'sample')}"
     return "Not even one sample fits"

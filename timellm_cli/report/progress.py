@@ -192,11 +192,13 @@ def milestone(record: records.Record) -> str:
     line = ""
     match record:
         case records.EpochFinished():
-            trained = "untrained" if record.train_loss is None else f"train loss: {record.train_loss:.4f}"
-            line = (
-                f"Epoch: {record.epoch} | {trained} | val loss: {record.val_loss:.4f} | "
-                f"val MAE: {record.val_mae:.4f} | test loss: {record.test_loss:.4f} | test MAE: {record.test_mae:.4f}"
+            errors = (
+                f"val loss: {record.val_loss:.4f} | val MAE: {record.val_mae:.4f} | "
+                f"test loss: {record.test_loss:.4f} | test MAE: {record.test_mae:.4f}"
             )
+            line = f"Epoch: {record.epoch} | untrained | {errors}"
+            if record.train_loss is not None:
+                line = f"Epoch: {record.epoch} | train loss: {record.train_loss:.4f} | {errors}"
         case records.BestSoFar():
             line = f"Validation loss decreased ({record.before:.6f} --> {record.now:.6f}). Saving model ..."
         case records.NoImprovement():

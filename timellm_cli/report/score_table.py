@@ -7,7 +7,7 @@ from rich.console import RenderableType, group
 from rich.table import Table
 from rich.text import Text
 
-from timellm_cli.console import as_is
+from timellm_cli.console import as_is, translated
 from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
@@ -40,10 +40,10 @@ def render(leaderboard: Leaderboard, with_metrics: bool = False) -> Iterator[Ren
     if leaderboard.arms:
         yield render_arms(leaderboard.arms)
     for verdict in leaderboard.verdicts:
-        yield Text(str(verdict))
+        evidence = (" (", (verdict.evidence, "dim"), ")") if verdict.evidence else ()
+        yield Text.assemble((verdict.sentence, "not dim"), *evidence)
     for entry in leaderboard.models:
-        if entry.coverage:
-            yield Text(f"{entry.name}: {_coverage(entry.coverage)}")
+        yield from (Text(line) for line in _coverage(entry.name, entry.coverage))
     for note in leaderboard.notes:
         yield Text(f"note: {note}", style="yellow")
     if leaderboard.series is not None:
@@ -90,15 +90,14 @@ def _models(leaderboard: Leaderboard) -> Table:
     return table
 
 
-def _coverage(coverages: Sequence[Coverage]) -> str:
-    """The coverage of the usual levels, or of all levels if there are none of these."""
-    shown = [one for one in coverages if one.level in USUAL_LEVELS] or coverages
-    return "; ".join(
-        f"{one.level} % bands held {one.coverage:.1f} ± {one.error:.1f} % of the values, mean width {one.width:.2f}"
-        if isfinite(one.error)
-        else f"{one.level} % bands held {one.coverage:.1f} % of the values, mean width {one.width:.2f}"
-        for one in shown
-    )
+def _coverage(name: str, coverages: Sequence[Coverage]) -> Iterator[str]:
+    """The coverage of the usual levels, or of all levels if there are none of these, a sentence each.
+
+    Without its error where too few windows were scored to know it.
+    """
+    for one in [one for one in coverages if one.level in USUAL_LEVELS] or coverages:
+        held = f"{one.coverage:.1f} ± {one.error:.1f}" if isfinite(one.error) else f"{one.coverage:.1f}"
+        yield f"{name}: {one.level} % bands held {held} % of the values, mean width {one.width:.2f}"
 
 
 def _by_channel(leaderboard: Leaderboard) -> Table:
@@ -115,7 +114,7 @@ def _by_channel(leaderboard: Leaderboard) -> Table:
     table = titled_table(f"{entry.name}, {title}")
     table.add_column("channel" if leaderboard.series is None else "series", overflow="fold")
     more = _RAW if leaderboard.series is None else tuple(f"{one.level} % bands\nheld, %" for one in covered)
-    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}", *more))
+    _add_figures(table, ("MSE", "MAE", f"MSE of\n{translated(baseline.name)}", *more))
     for name, errors in channels:
         table.add_row(
             as_is(name),
@@ -135,9 +134,9 @@ def _by_part(leaderboard: Leaderboard) -> Table:
     entry, baseline = leaderboard.best_model, leaderboard.best_baseline
     table = titled_table(f"{entry.name}, by part of the horizon")
     table.add_column("steps")
-    _add_figures(table, ("MSE", "MAE", f"MSE of\n{baseline.name}"))
+    _add_figures(table, ("MSE", "MAE", f"MSE of\n{translated(baseline.name)}"))
     for part, other in zip(entry.parts, baseline.parts, strict=True):
-        steps = f"{part.first} to {part.last}" if part.last > part.first else f"{part.first}"
+        steps = f"{part.first:,} to {part.last:,}" if part.last > part.first else f"{part.first}"
         table.add_row(steps, *_side_by_side(part, other))
     return table
 

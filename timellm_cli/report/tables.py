@@ -34,11 +34,11 @@ def line_up(rows: Iterable[Iterable[Text]], *justify: Literal["left", "right"]) 
     return Padding(table, (0, 0, 0, 1), expand=False)
 
 
-def describe_samples(windows: int, samples: int, series: int | None, noun: str = "samples") -> str:
+def describe_samples(windows: int, samples: int, series: int | None, noun: str = "sample") -> str:
     """'8,209 windows x 7 channels = 57,463 samples'; for a panel '8,209 windows of 20 series = 8,209 samples'."""
-    columns = samples // windows if windows else 0
-    of = f" of {series:,} series" if series is not None else ""
-    times = (
-        f" x {format_count(columns, 'channel')}" if series is None else f" x {columns} columns" if columns > 1 else ""
-    )
-    return f"{windows:,} windows{of}{times} = {samples:,} {noun}"
+    columns, counted = samples // windows if windows else 0, format_count(samples, noun)
+    if series is None:
+        return f"{windows:,} windows x {format_count(columns, 'channel')} = {counted}"
+    if columns > 1:
+        return f"{windows:,} windows of {series:,} series x {columns} columns = {counted}"
+    return f"{windows:,} windows of {series:,} series = {counted}"

@@ -39,9 +39,9 @@ def print_start(
     quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
     drawn = ", weights drawn at random" if llm.weights == "random" else ""
     layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
-    samples = describe_samples(counts.windows, counts.dataset_len, counts.series, "training samples")
+    samples = describe_samples(counts.windows, counts.dataset_len, counts.series, "training sample")
     lines = {
-        "data": f"{config.data.dataset}, {samples}",
+        "data": f"{config.data.dataset}: {samples}",
         "steps": f"{counts.steps_per_epoch:,} an epoch, {counts.total_steps:,} in all, of {train.batch} samples each",
         "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
         "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen{drawn}",
@@ -57,8 +57,12 @@ def print_start(
     console.print(grid)
 
 
-def _size(checkpoint: Path) -> str:
-    return f"{checkpoint.name} ({format_memory(checkpoint.stat().st_size)}), " if checkpoint.is_file() else ""
+def _files(folder: Path, best: Path) -> list[str]:
+    """The files of a run, a sentence each."""
+    others = "last.pt, config.toml, metrics.jsonl, curves.png"
+    if best.is_file():
+        return [f"Files in {folder}: best.pt ({format_memory(best.stat().st_size)}), {others}"]
+    return [f"Files in {folder}: {others}", "best.pt is gone: another program removed it; last.pt is whole"]
 
 
 def print_end(console: Console, record: RunFinished, config: Config, folder: Path, source: Path) -> None:
@@ -78,12 +82,12 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
         *([thinned] if stride > 1 else []),
         f"{record.step:,} steps in {format_duration(record.seconds)}",
         *([memory_line(record.memory)] if record.memory else []),
-        f"Files in {folder}: {_size(checkpoint)}last.pt, config.toml, metrics.jsonl, curves.png",
-        *([] if checkpoint.is_file() else ["best.pt is gone: another program removed it; last.pt is whole"]),
+        *_files(folder, checkpoint),
         "Next:",
     ]
     checkpoint = checkpoint if checkpoint.is_file() else folder / "last.pt"
-    print_lines(console, Text("\n".join(lines)))
+    for line in lines:
+        print_lines(console, Text(line))
     print_command(console, "timellm", "eval", quote(checkpoint))
     print_command(console, "timellm", "predict", quote(checkpoint), quote(source), "--plot forecast.png")
 
@@ -166,7 +170,8 @@ def print_runs(console: Console, summary: Mapping[str, Any], path: Path, checkpo
         table.add_row("deviation", *blanks, *_format(summary["std"]))
     console.print(table)
     own = ", of each fold's own training rows" if "fold" in words else ""
-    print_lines(console, Text(f"In standardised units{own}, and in {path}\nNext:"))
+    print_lines(console, Text(f"In standardised units{own}, and in {path}"))
+    print_lines(console, Text("Next:"))
     print_command(console, "timellm", "eval", *map(quote, checkpoints))
 
 
