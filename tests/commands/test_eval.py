@@ -140,7 +140,7 @@ def test_checkpoints_of_different_horizons_are_refused(cli: Cli, run_a: Path, sm
     other = save_untrained(tmp_path / "longer.pt", make_config(small_csv, window__pred_len=24))
     finished = cli("eval", run_a, other)
     assert finished.returncode == 2
-    assert "pred_len: 12 in run-a, 24 in longer" in finished.stderr
+    assert "pred_len: 12 in run-a, but 24 in longer" in finished.stderr
     assert finished.stdout == ""
 
 

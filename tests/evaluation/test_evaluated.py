@@ -46,11 +46,11 @@ def test_models_that_learned_otherwise_can_be_compared(changes: dict[str, object
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"window__pred_len": 24}, "pred_len: 12 in a, 24 in b"),
-        ({"data__path": Path("c.csv")}, "dataset: a.csv in a, c.csv in b"),
-        ({"data__dataset": "ETTh1"}, "dataset: a.csv in a, ETTh1 in b"),
-        ({"data__features": "MS"}, "scored channels: load, OT in a, OT in b"),
-        ({"data__test_ratio": 0.1}, "train_ratio and test_ratio: (0.7, 0.2) in a, (0.7, 0.1) in b"),
+        ({"window__pred_len": 24}, "pred_len: 12 in a, but 24 in b"),
+        ({"data__path": Path("c.csv")}, "dataset: a.csv in a, but c.csv in b"),
+        ({"data__dataset": "ETTh1"}, "dataset: a.csv in a, but ETTh1 in b"),
+        ({"data__features": "MS"}, "scored channels: load, OT in a, but OT in b"),
+        ({"data__test_ratio": 0.1}, "train_ratio and test_ratio: (0.7, 0.2) in a, but (0.7, 0.1) in b"),
     ],
 )
 def test_what_differs_is_named_with_both_sides(changes: dict[str, object], words: str) -> None:
@@ -78,7 +78,7 @@ def test_the_same_columns_on_another_scale_cannot_be_compared() -> None:
 
 
 def test_on_the_training_split_seq_len_moves_the_forecast_rows() -> None:
-    with pytest.raises(ConfigError, match="seq_len: 48 in a, 96 in b"):
+    with pytest.raises(ConfigError, match="seq_len: 48 in a, but 96 in b"):
         require_comparable([checkpoint("a"), checkpoint("b", window__seq_len=96)], Task(split="train"))
 
 

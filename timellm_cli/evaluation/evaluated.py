@@ -83,7 +83,7 @@ def require_comparable(models: Sequence[Evaluated], task: Task) -> None:
     """
     first = models[0]
     faults = [
-        f"{fact} is {ours} in {first.name}, but {theirs} in {other.name}"
+        f"{fact}: {ours} in {first.name}, but {theirs} in {other.name}"
         for other in models[1:]
         for (fact, ours), (_, theirs) in zip(_facts(first, task), _facts(other, task), strict=True)
         if ours != theirs

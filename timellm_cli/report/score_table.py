@@ -41,7 +41,7 @@ def render(leaderboard: Leaderboard, with_metrics: bool = False) -> Iterator[Ren
         yield render_arms(leaderboard.arms)
     for verdict in leaderboard.verdicts:
         evidence = (" (", (verdict.evidence, "dim"), ")") if verdict.evidence else ()
-        yield Text.assemble((verdict.sentence, "not dim"), *evidence)
+        yield Text.assemble((verdict.sentence, "none"), *evidence)
     for entry in leaderboard.models:
         yield from (Text(line) for line in _coverage(entry.name, entry.coverage))
     for note in leaderboard.notes:
