@@ -93,6 +93,11 @@ def test_it_holds_verdict_figures_forecasts_losses_configuration_and_commands() 
     assert all(key in words for key in FIELDS)
 
 
+def test_a_published_figure_may_be_an_mse_alone() -> None:
+    shown = replace(leaderboard(0.3), published=(Published("TTM-r2, zero-shot", "IBM", 0.15, None),))
+    assert "0.150as published" in " ".join(page_of(shown).words.split())
+
+
 def test_it_needs_nothing_else() -> None:
     page = page_of(leaderboard(0.3))
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
