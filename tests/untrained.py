@@ -23,6 +23,7 @@ def make_config(csv: Path, llm: str | Path = "none", **changes: object) -> Confi
         "llm": {"name": str(llm), "layers": 2, "quantization": "none"},
         "train": {"precision": "fp32"},
         "hardware": {"device": "cpu"},
+        "ahead": {},
     }
     for key, value in changes.items():
         section, name = key.split("__")

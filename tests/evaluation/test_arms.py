@@ -1,22 +1,23 @@
 """What text and columns are worth: the arms, their intervals, and the sentences."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.untrained import make_config
 from timellm_cli.config import Config
+from timellm_cli.data.windows import load_data
 from timellm_cli.evaluation.arms import Arm, ArmTable, arm_of, compare_arms, judge_arms
-from timellm_cli.evaluation.day_errors import DayErrors
+from timellm_cli.evaluation.day_errors import DayCount, DayErrors
 
 DAYS = 140
 TEXT = {"holiday_text": "NZ-AUK"}
 
 
 def config_of(**ahead: object) -> Config:
-    from pathlib import Path
-
     config = make_config(Path("unread.csv"))
     return config.with_values({f"ahead.{key}": value for key, value in ahead.items()})
 
@@ -98,3 +99,14 @@ def test_folds_are_joined_day_by_day() -> None:
     assert joined.squared_CD.shape == (2, 2 * DAYS)
     assert joined.special_CD is not None
     assert len(joined.days) == joined.special_CD.shape[1] == 2 * DAYS
+
+
+def test_the_errors_of_a_fold_are_in_the_units_of_the_first(small_csv: Path) -> None:
+    """As the leaderboard's: an error of one deviation is half of one in units twice as large."""
+    data = load_data(make_config(small_csv))
+    batch, std_C = data.windows("test").batch([0, 1]), data.scaler.std_C
+    own, other = DayCount(data), DayCount(data, 2 * std_C)
+    for count in (own, other):
+        count.add(batch, torch.ones_like(batch.future_BH))
+    assert own.result().squared_CD.sum() == own.result().known_CD.sum() == batch.future_BH.numel()
+    assert other.result().squared_CD == pytest.approx(own.result().squared_CD / 4)

@@ -26,6 +26,7 @@ from timellm_cli.evaluation.evaluated import Evaluated, require_comparable
 from timellm_cli.evaluation.event_day import make_event_day
 from timellm_cli.evaluation.examples import make_examples
 from timellm_cli.evaluation.folds import Round
+from timellm_cli.evaluation.linear_days import known_ahead
 from timellm_cli.evaluation.metrics import MetricCount, seasonal_errors
 from timellm_cli.evaluation.score import Forecaster, Scores, score
 from timellm_cli.evaluation.spaced import SpacedErrors, errors_of_classical, histories_of, spaced_grids
@@ -65,12 +66,14 @@ class Scoring:
         Raises ConfigError where the models cannot be compared, DataError for the CSV, ModelError for the LLM.
         """
         self._load_data([model for model, _, _ in models], [config for _, _, config in models])
-        data = max((model.data for model, _, _ in models), key=lambda data: data.config.window.seq_len)
+        # Baselines read the longest history, and of those the data that know most of the days ahead.
+        own = [model.data for model, _, _ in models]
+        data = max(own, key=lambda data: (data.config.window.seq_len, known_ahead(data)))
         period = period_of(data)
         seasonal_C = seasonal_errors(data, period.rows if period else 1)
         with_days = len(models) > 1 and any(model.config.reads_ahead for model, _, _ in models)
         for model, checkpoint, _ in models:
-            days = DayCount(model.data) if with_days else None
+            days = DayCount(model.data, std_C) if with_days else None
             self._score_model(model, checkpoint, seasonal_C, std_C, days)
             model.day_errors = days.result() if days else None
         baselines = [(one, self._score_baseline(one, data, seasonal_C, std_C)) for one in fit_baselines(data)]

@@ -15,7 +15,7 @@ from timellm_cli.data.batch import Batch
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, fill_histories
 
-_RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
+RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
 """Strengths of the ridge that are tried, as shares of the mean second moment of the centred history."""
 
 
@@ -48,7 +48,7 @@ def fit_linear(data: ForecastData) -> Linear:
     training, samples = _centred_moments(data, "train")
     validation, _ = _centred_moments(data, "val")
     scale = float(np.trace(training[:seq_len, :seq_len])) / seq_len or 1.0
-    fits = [_solve(training, seq_len, ridge * scale) for ridge in _RIDGES]
+    fits = [_solve(training, seq_len, ridge * scale) for ridge in RIDGES]
     best = min(fits, key=lambda weights_TH: _squared_error(validation, weights_TH))
     return Linear(torch.from_numpy(best), samples)
 
@@ -95,7 +95,7 @@ def _fit_linear_to_known(data: ForecastData) -> Linear:
         of_holed = float(torch.where(validation.known_MH, miss_MH, 0.0).square().sum())
         return of_holed + _squared_error(validation.moments.numpy(), weights_TH.numpy())
 
-    return Linear(min(map(fit, _RIDGES), key=error), training.samples)
+    return Linear(min(map(fit, RIDGES), key=error), training.samples)
 
 
 def _some_windows(data: ForecastData, split: str) -> _Windows:

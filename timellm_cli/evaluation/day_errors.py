@@ -46,7 +46,8 @@ class DayErrors:
 class DayCount:
     """Collects `DayErrors` while a model is scored: `add` is called with each batch and its errors."""
 
-    def __init__(self, data: ForecastData) -> None:
+    def __init__(self, data: ForecastData, std_C: Floats | None = None) -> None:
+        """Errors are in units of `std_C`, a raw deviation for each scored channel: by default that of the scaler."""
         self._data = data
         self._days = Days.of(walls_of(data.table.stamps, data.table.style))
         self._day_N = torch.tensor(self._days.day_N.to_list())
@@ -54,10 +55,13 @@ class DayCount:
         self._first, shape = samples.first_channel, (samples.channels, len(self._days.dates))
         self._squared_CD = torch.zeros(shape, dtype=torch.float64)
         self._known_CD = torch.zeros(shape, dtype=torch.float64)
+        own_C = data.scaler.std_C[-samples.channels :]
+        self._unit_C = torch.from_numpy(own_C / (own_C if std_C is None else std_C))
 
     def add(self, batch: Batch, error_BH: Tensor) -> None:
-        """Count the errors of a batch (forecast less future, standardised; NaN for an absent target)."""
-        error_BH = error_BH.detach().cpu().double()
+        """Count the errors of a batch (forecast less future, in units of the scaler; NaN for an absent target)."""
+        unit_B = self._unit_C[batch.channel_B - self._first]
+        error_BH = error_BH.detach().cpu().double() * unit_B[:, None]
         seq_len, pred_len = self._data.config.window.seq_len, error_BH.shape[1]
         day_BH = self._day_N[batch.start_B[:, None] + torch.arange(seq_len, seq_len + pred_len)]
         known_BH = torch.ones_like(error_BH) if batch.known_BH is None else batch.known_BH.double()

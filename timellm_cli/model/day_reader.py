@@ -34,7 +34,7 @@ def add_day_map(runner: "Runner", data: ForecastData, config: Config, on_note: O
     fingerprint = ""
     mean_E, basis_EK, vectors_LE = torch.zeros(0), torch.zeros(0, 0), torch.zeros(len(lines), 0)
     if lines:
-        counts = _training_counts(data, ahead)
+        counts = training_counts(data, ahead)
         if config.ahead.reader == "columns":
             facts = facts_of(lines, counts)
             vectors_LE = vectors_of_facts(lines, facts)
@@ -92,7 +92,7 @@ def read_days(runner: "Runner", lines: Sequence[Line], config: Config, on_note: 
     day_map.set_lines(vectors_LE)
 
 
-def _training_counts(data: ForecastData, ahead: AheadRows) -> list[int]:
+def training_counts(data: ForecastData, ahead: AheadRows) -> list[int]:
     """How often each line is of a training day."""
     series = data.table.series
     last = max(first + one.train.stop for first, one in zip(series.first, data.spans, strict=True)) - 1
