@@ -3,6 +3,8 @@
 Every heavy import lives in a command's body, so that `--help` answers at once.
 """
 
+import sys
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -141,7 +143,10 @@ def train_command(
     arguments = (settings,) if is_one else (settings, seeds)
     started = {"start": start, "scaler": scaler} if start else {}
     with quiet_stderr(quiet):
-        run = load_command("train" if is_one else "train_many", True, True).run
+        from timellm_cli.report.train_summary import starting_line
+
+        first = starting_line(settings.config.llm) if resume is None else "Loading PyTorch"
+        run = load_command("train" if is_one else "train_many", True, True, first).run
         shown = load_command("train", True).Shown("json" if as_json else "tables", report_to)
         run(*arguments, resume=resume, offline=offline, shown=shown, **started)
 
@@ -327,12 +332,23 @@ add_small_verbs(app)
 app.add_typer(profiles_app, name="profiles", invoke_without_command=True)
 
 
+def app_for(words: list[str]) -> typer.Typer:
+    """The app with the one verb that these words name, if any: Typer makes every option of every verb it has."""
+    named = next((word for word in words if not word.startswith("-")), None)
+    kept = [command for command in app.registered_commands if command.name == named]
+    if not kept:
+        return app
+    shorter = copy(app)
+    shorter.registered_commands, shorter.registered_groups = kept, []
+    return shorter
+
+
 def main() -> None:
     """Entry point of the `timellm` command."""
     guard_streams()
     speak(language_of_command())
     use_expandable_segments()
-    app()
+    app_for(sys.argv[1:])()
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def runs(module: str, *, is_heavy: bool = False) -> Callable[[Callable[..., None
     return decorate
 
 
-def load_command(module: str, is_heavy: bool, also_in_logs: bool = False) -> Any:
-    with doing("Loading PyTorch", also_in_logs) if is_heavy else nullcontext():
+def load_command(module: str, is_heavy: bool, also_in_logs: bool = False, what: str = "Loading PyTorch") -> Any:
+    with doing(what, also_in_logs) if is_heavy else nullcontext():
         return import_module(f"timellm_cli.commands.{module}")
 
 

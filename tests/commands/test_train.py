@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import run_process
 from tests.commands.conftest import Arguments
 from tests.conftest import Cli, write_tiny_llm
 from tests.training.conftest import assert_same_weights
@@ -51,6 +52,18 @@ def test_a_run_leaves_its_files_tells_its_story_and_is_never_overwritten(
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
     assert "--resume auto" in again.stderr
+
+
+def test_what_is_loaded_is_said_before_pytorch_is_imported(
+    arguments: Arguments, tmp_path: Path, tiny_llm: Path
+) -> None:
+    """By the order of what a process prints, with each import."""
+    words = arguments("--max-steps=1", f"--llm={tiny_llm}", "--layers=1")
+    lines = run_process(words, tmp_path, PYTHONPROFILEIMPORTTIME="1").stderr.splitlines()
+    first = next(index for index, line in enumerate(lines) if re.search(r"\|\s+torch(\.|$)", line))
+    (said,) = [index for index, line in enumerate(lines) if "Loading PyTorch, then the LLM" in line]
+    assert said < first
+    assert re.search(r": 1 layer, \d+ KiB$", lines[said])
 
 
 def test_resuming_an_older_checkpoint_writes_the_rest_again_and_notes_a_later_best(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.untrained import make_config
 from timellm_cli.config import LLMConfig
-from timellm_cli.report.train_summary import loading_line, print_end, quote
+from timellm_cli.report.train_summary import loading_line, print_end, quote, starting_line
 from timellm_cli.training.records import MemoryMeasured, RunFinished
 
 MIB = 2**20
@@ -78,5 +78,10 @@ def test_what_is_loaded_is_named_with_its_layers_and_megabytes(tiny_llm: Path) -
     assert loading_line(LLMConfig(name="Qwen/Qwen2.5-3B", layers=6)).startswith(
         "Loading the LLM Qwen/Qwen2.5-3B: 6 lay"
     )
+    assert starting_line(LLMConfig(name="none")) == "Loading PyTorch"
+    assert starting_line(LLMConfig(name=str(tiny_llm), layers=1)).endswith(
+        f"{tiny_llm}: 1 layer, {parameters * 4 // 1024} KiB"
+    )
+    assert starting_line(LLMConfig(name="owner/unknown")) == "Loading PyTorch, then the LLM owner/unknown"
     assert loading_line(LLMConfig(name="none")) == "Making the model"
     assert loading_line(LLMConfig(name="owner/unknown")) == "Loading the LLM owner/unknown"

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 from timellm_cli.errors import ConfigError, did_you_mean
 from timellm_cli.units import GIB
 
@@ -41,6 +39,8 @@ class Machine:
 
 def look_at_machine() -> Machine:
     """Ask the driver and the operating system; without a driver there is simply no GPU. Never raises."""
+    import psutil  # takes longer than all of this module
+
     return Machine(
         gpu=_look_at_gpu(),
         ram_free=min(psutil.virtual_memory().available, _free_in_container()),

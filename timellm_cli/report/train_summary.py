@@ -179,11 +179,28 @@ def _format(figures: Mapping[str, float]) -> list[str]:
     return [f"{figures[key]:.4f}" for key in _COLUMNS]
 
 
+def starting_line(llm: LLMConfig) -> str:
+    """What takes the first seconds of a training, and what is loaded then."""
+    if llm.name == NO_LLM:
+        return "Loading PyTorch"
+    if (size := _size_of(llm)) is None:
+        return f"Loading PyTorch, then the LLM {llm.name}"
+    return f"Loading PyTorch, then the LLM {llm.name}: {format_count(size[0], 'layer')}, {format_memory(size[1])}"
+
+
 def loading_line(llm: LLMConfig) -> str:
     """What is loaded: the LLM, and, where its size is known, its used layers and what they take in its files."""
+    if llm.name == NO_LLM:
+        return "Making the model"
+    if (size := _size_of(llm)) is None:
+        return f"Loading the LLM {llm.name}"
+    return f"Loading the LLM {llm.name}: {format_count(size[0], 'layer')}, {format_memory(size[1])}"
+
+
+def _size_of(llm: LLMConfig) -> tuple[int, int] | None:
+    """The used layers and what they take in the LLM's files; None where its size is not known."""
     shape = look_up_llm(llm.name)
     if shape is None:
-        return "Making the model" if llm.name == NO_LLM else f"Loading the LLM {llm.name}"
+        return None
     layers = shape.used_layers(llm.layers)
-    size = layers * shape.layer_parameters * shape.file_bytes_per_weight
-    return f"Loading the LLM {llm.name}: {format_count(layers, 'layer')}, {format_memory(size)}"
+    return layers, layers * shape.layer_parameters * shape.file_bytes_per_weight
