@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from timellm_cli import __version__, completion
-from timellm_cli.commands.start_processes import start_processes
+from timellm_cli.commands.start_processes import share_evaluation, start_processes
 from timellm_cli.console import guard_streams, quiet_stderr, speak
 from timellm_cli.data.guess import settle
 from timellm_cli.errors import ConfigError
 from timellm_cli.lang.choice import language_of_command
 from timellm_cli.options import (
     Device,
+    EvaluatingProcesses,
     Json,
     Language,
     MovedLLM,
@@ -130,7 +131,8 @@ def train_command(
     ] = None,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
-    start_processes(processes, settings.config)
+    batch = settings.config.train.batch_size
+    start_processes(processes, settings.config.hardware.device, None if batch == "auto" else batch)
     if start and (resume or seeds or settings.config.data.folds > 1):
         other = "resume" if resume else "seeds" if seeds else "folds"
         raise ConfigError(f"--from begins one training, and --{other} others", "give one of them")
@@ -153,7 +155,7 @@ def train_command(
 
 @app.command("eval", cls=Verb)
 @with_checkpoint_flags
-@runs("eval", is_heavy=True)
+@runs("eval", is_heavy=True, before=share_evaluation)
 def eval_command(
     changes: dict[str, Any],
     checkpoints: Annotated[
@@ -212,6 +214,7 @@ def eval_command(
     baseline_minutes: Annotated[
         float, typer.Option("--baseline-minutes", min=0, help="Time for all of --baselines together.")
     ] = 10.0,
+    processes: EvaluatingProcesses = None,
 ) -> None:
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
 

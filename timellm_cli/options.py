@@ -57,6 +57,10 @@ Processes = Annotated[
     int | None,
     typer.Option("--processes", min=1, help="Share each batch out to so many processes, one a GPU; see the docs."),
 ]
+EvaluatingProcesses = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="Share the windows out to so many processes, one a GPU."),
+]
 PlannedProcesses = Annotated[
     int, typer.Option("--processes", min=1, help="Plan for so many processes that share each batch.")
 ]

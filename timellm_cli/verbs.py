@@ -25,11 +25,13 @@ from timellm_cli.settings import Settings
 from timellm_cli.training.run_directory import require_checkpoint
 
 
-def runs(module: str, *, is_heavy: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def runs(
+    module: str, *, is_heavy: bool = False, before: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """What is decorated declares a command: `run` of that module in `commands/`, imported when the command is called.
 
-    Both have the same parameters (a test compares them). A heavy module takes seconds to import: files that are not
-    there are named before.
+    Both have the same parameters (a test compares them), but for those that `before` takes out of the arguments. A
+    heavy module takes seconds to import: files that are not there are named before.
     """
 
     def decorate(declaration: Callable[..., None]) -> Callable[..., None]:
@@ -37,6 +39,7 @@ def runs(module: str, *, is_heavy: bool = False) -> Callable[[Callable[..., None
         def command(**arguments: Any) -> None:
             if is_heavy:
                 require_files(arguments)
+            before(arguments)
             load_command(module, is_heavy).run(**arguments)
 
         return command

@@ -10,7 +10,7 @@ import pytest
 
 from tests.command_line import run_here
 from tests.conftest import Cli, last_json, write_small_csv
-from timellm_cli.evaluation.bands import TOLERANCE
+from timellm_cli.evaluation.coverage import TOLERANCE
 from timellm_cli.training.checkpoint import load_checkpoint
 
 SMALL = "--seq-len 48 --pred-len 12 --d-model 8 --d-ff 8 --n-heads 2 --num-prototypes 20 --epochs 2 --batch-size 32"

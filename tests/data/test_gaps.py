@@ -15,8 +15,9 @@ from timellm_cli.config import Config
 from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.table import fill_history
 from timellm_cli.data.windows import ForecastData, fill_histories, load_data
-from timellm_cli.evaluation.bands import CoverageCount, ValidationErrors
+from timellm_cli.evaluation.bands import ValidationErrors
 from timellm_cli.evaluation.baselines import fit_baselines, last_value
+from timellm_cli.evaluation.coverage import CoverageCount
 from timellm_cli.evaluation.score import score
 from timellm_cli.training.records import EpochFinished
 

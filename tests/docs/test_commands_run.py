@@ -130,7 +130,7 @@ def to_run(folder: Path, words: list[str]) -> list[str]:
             return ["inspect", *_without_training_options(words[1:])]
         case "import of a checkpoint":
             return ["import", "run.sh", "-o", "imported"]
-    if "--processes" in words:  # it shares out many series
+    if "--processes" in words and words[0] == "predict":  # it shares out many series
         words = ["checkpoints/panel/best.pt" if word == "checkpoints/RUN/best.pt" else word for word in words]
     expanded = []
     for word in words:

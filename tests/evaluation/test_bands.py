@@ -17,17 +17,9 @@ from tests.untrained import make_config
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.errors import ConfigError, ModelError
-from timellm_cli.evaluation.bands import (
-    LEVELS,
-    CoverageCount,
-    Intervals,
-    ValidationErrors,
-    choose_levels,
-    drift_note,
-    mean_coverage,
-    window_scale,
-)
+from timellm_cli.evaluation.bands import LEVELS, Intervals, ValidationErrors, choose_levels, window_scale
 from timellm_cli.evaluation.baselines import last_value
+from timellm_cli.evaluation.coverage import CoverageCount, drift_note, mean_coverage
 from timellm_cli.evaluation.score import score
 from timellm_cli.splits import Series
 

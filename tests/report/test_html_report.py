@@ -13,7 +13,7 @@ from tests.report.test_score_table import leaderboard
 from tests.untrained import make_config
 from timellm_cli.config import FIELDS
 from timellm_cli.data.scale import Scaler
-from timellm_cli.evaluation.bands import Coverage
+from timellm_cli.evaluation.coverage import Coverage
 from timellm_cli.evaluation.evaluated import Evaluated
 from timellm_cli.evaluation.examples import Example
 from timellm_cli.evaluation.leaderboard import Leaderboard, Published

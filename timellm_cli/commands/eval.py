@@ -8,6 +8,7 @@ from typing import Any
 from timellm_cli.commands.eval_file import is_table
 from timellm_cli.commands.eval_file import run as score_file
 from timellm_cli.commands.score_fold import Scoring
+from timellm_cli.commands.together import shared_out
 from timellm_cli.console import out, print_json, print_note, say
 from timellm_cli.datasets import csv_named
 from timellm_cli.errors import ConfigError, ModelError
@@ -19,6 +20,7 @@ from timellm_cli.evaluation.task import Task
 from timellm_cli.files import check_target, writing
 from timellm_cli.forecasting.open_checkpoint import config_for
 from timellm_cli.planning.hardware import look_at_machine
+from timellm_cli.processes.group import Group
 from timellm_cli.report.html_report import write_report
 from timellm_cli.report.score_table import render
 from timellm_cli.report.train_summary import quote
@@ -48,7 +50,8 @@ def run(
 ) -> None:
     """Score every checkpoint and the baselines on every window of a split, and show the leaderboard.
 
-    With `against`, score a file of forecasts on that one instead.
+    Several processes score a part of the windows each, and the first one shows and writes. With `against`, score a file
+    of forecasts on that one instead.
 
     Raises ConfigError for checkpoints that cannot be compared and for a report that cannot be written, DataError for
     the CSV, ModelError for the LLM and the hardware.
@@ -64,18 +67,23 @@ def run(
     classical = choose_classical(baselines)
     paths, task = distinct(checkpoints), Task(data_path, zero_shot, split, limit)
     _check_arguments(paths, task, report)
-    leaderboard, scored = score_all(
-        paths,
-        task,
-        batch_size=batch_size,
-        device=device,
-        llm=llm,
-        offline=offline,
-        metrics=metrics,
-        classical=classical,
-        baseline_minutes=baseline_minutes,
-        changes=changes or {},
-    )
+    with shared_out(device) as group:
+        require_one_process(group, classical)
+        leaderboard, scored = score_all(
+            paths,
+            task,
+            batch_size=batch_size,
+            device=device,
+            llm=llm,
+            offline=offline,
+            metrics=metrics,
+            classical=classical,
+            baseline_minutes=baseline_minutes,
+            changes=changes or {},
+            group=group,
+        )
+    if not group.place.is_first:
+        return
     if as_json:
         print_json(to_json(leaderboard))
     else:
@@ -96,9 +104,15 @@ def score_all(
     classical: tuple[str, ...] = (),
     baseline_minutes: float = 10.0,
     changes: Mapping[str, Any],
+    group: Group | None = None,
 ) -> tuple[Leaderboard, Sequence[Evaluated]]:
-    """The leaderboard of checkpoints and baselines, and the checkpoints with their scores. Raises as `run`."""
-    loaded = [load_checkpoint(path) for path in paths]
+    """The leaderboard of checkpoints and baselines, and the checkpoints with their scores. Raises as `run`.
+
+    The processes of a `group` each return all of it.
+    """
+    group, loaded = group or Group(), [load_checkpoint(path) for path in paths]
+    if group.size > 1:
+        group.require_same("set of checkpoints", digest_of(paths))
     models = [_evaluated(*one) for one in zip(name_checkpoints(paths), paths, loaded, strict=True)]
     # A stride leaves out windows in training; here every window is scored.
     every_window = {**changes, "data.window_stride": 1}
@@ -114,6 +128,7 @@ def score_all(
         with_bands_of_baselines=metrics,
         classical=classical,
         minutes=baseline_minutes / max(len(set(folds)), 1),
+        group=group,
     )
     rounds: list[Round] = []
     for fold in sorted(set(folds)):
@@ -142,6 +157,23 @@ def _evaluated(name: str, path: Path, checkpoint: Checkpoint) -> Evaluated:
         epoch=checkpoint.epoch,
         clock=clock_of(checkpoint),
     )
+
+
+def require_one_process(group: Group, classical: tuple[str, ...]) -> None:
+    """Raise ConfigError where slow baselines would be fitted by several processes."""
+    if classical and group.size > 1:
+        raise ConfigError(
+            "--baselines are fitted in one command with all cores, and --processes shares out windows",
+            "leave one of them out",
+        )
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """A short digest of the content of these files."""
+    content = sha256()
+    for path in paths:
+        content.update(sha256(path.read_bytes()).digest())
+    return content.hexdigest()[:16]
 
 
 def distinct(paths: list[Path]) -> list[Path]:

@@ -1,7 +1,8 @@
 """The part of `timellm eval` that loads data, and scores models and baselines on the windows of one fold."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 from rich.text import Text
 from torch import Tensor
@@ -18,9 +19,10 @@ from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_files, holds_several, remedy_for_data
 from timellm_cli.datasets import data_path as path_of
 from timellm_cli.errors import DataError
-from timellm_cli.evaluation.bands import CoverageCount, Intervals, ValidationErrors
+from timellm_cli.evaluation.bands import Intervals, ValidationErrors
 from timellm_cli.evaluation.baselines import Baseline, fit_baselines, period_of
 from timellm_cli.evaluation.classical import Classical
+from timellm_cli.evaluation.coverage import CoverageCount
 from timellm_cli.evaluation.day_errors import DayCount
 from timellm_cli.evaluation.evaluated import Evaluated, require_comparable
 from timellm_cli.evaluation.event_day import make_event_day
@@ -32,10 +34,11 @@ from timellm_cli.evaluation.score import Forecaster, Scores, score
 from timellm_cli.evaluation.spaced import SpacedErrors, errors_of_classical, histories_of, spaced_grids
 from timellm_cli.evaluation.task import Task, stand_in, transfer
 from timellm_cli.fetching.fetch import provide
-from timellm_cli.forecasting.open_checkpoint import open_checkpoint
+from timellm_cli.forecasting.open_checkpoint import open_checkpoint, resolve_checkpoint
 from timellm_cli.model.day_reader import read_days
 from timellm_cli.model.runner import free_gpu_memory, gpu_memory_errors
 from timellm_cli.planning.hardware import Machine
+from timellm_cli.processes.group import Group
 from timellm_cli.report.progress import scoring_progress
 from timellm_cli.training.checkpoint import Checkpoint
 
@@ -46,7 +49,8 @@ _BASELINE_BATCH = 1024
 class Scoring:
     """What is the same for every fold. `machine` is as it was before any model was loaded.
 
-    `classical` are slow baselines, which have `minutes` for one fold in all.
+    `classical` are slow baselines, which have `minutes` for one fold in all. The processes of `group` score a part of
+    the windows each; the first one of a machine fetches what is missing.
     """
 
     task: Task
@@ -56,6 +60,7 @@ class Scoring:
     with_bands_of_baselines: bool
     classical: tuple[str, ...] = ()
     minutes: float = 0.0
+    group: Group = field(default_factory=Group)
 
     def score_fold(
         self, fold: int, models: Sequence[tuple[Evaluated, Checkpoint, Config]], std_C: Floats | None
@@ -75,7 +80,7 @@ class Scoring:
         for model, checkpoint, _ in models:
             days = DayCount(model.data, std_C) if with_days else None
             self._score_model(model, checkpoint, seasonal_C, std_C, days)
-            model.day_errors = days.result() if days else None
+            model.day_errors = days.result(self.group) if days else None
         baselines = [(one, self._score_baseline(one, data, seasonal_C, std_C)) for one in fit_baselines(data)]
         season = period.rows if period and 2 * period.rows <= data.config.window.seq_len else 1
         spaced = self._score_classical(data, season, seasonal_C, std_C) if self.classical else None
@@ -105,16 +110,20 @@ class Scoring:
         task = self.task
         if task.zero_shot is None:
             require_comparable(models, task)
-        for model, config in zip(models, configs, strict=True):
+            scored = [config if task.csv is None else stand_in(config, task.csv) for config in configs]
+        else:
+            scored = [transfer(config, task.zero_shot) for config in configs]
+        if self._fetches:
+            for config in scored:
+                provide(config, self.offline, console_reporter())
+        self._wait_for_files()
+        for model, config in zip(models, scored, strict=True):
             if task.zero_shot is not None:
-                other = transfer(config, task.zero_shot)
-                provide(other, self.offline, console_reporter())
-                model.data = load_data(other, clock=model.clock)
+                model.data = load_data(config, clock=model.clock)
             else:
-                trained = config if task.csv is None else stand_in(config, task.csv)
-                provide(trained, self.offline, console_reporter())
-                _require_trained_columns(model, trained, task)
-                model.data = load_data(trained, model.scaler, model.columns, model.ids, model.clock)
+                _require_trained_columns(model, config, task)
+                model.data = load_data(config, model.scaler, model.columns, model.ids, model.clock)
+            self.group.require_same("table", sha256(repr(model.data.identity).encode()).hexdigest()[:16])
         if task.zero_shot is not None:
             on_other_data = [
                 replace(
@@ -143,10 +152,14 @@ class Scoring:
         if rows_C is not None and (rows_C[-len(model.data.scored_channels) :] < 0).any():
             intervals = None
         count = CoverageCount(intervals, model.data) if intervals else None
+        offline = self.offline or not self._fetches
         try:
             with err.status(Text(f"Loading {model.name}")):
+                if self._fetches and self.group.size > 1:
+                    resolve_checkpoint(model.data.config, self.machine, offline, console_reporter())
+                self._wait_for_files()
                 runner, samples_at_once = open_checkpoint(
-                    checkpoint, model.data.config, self.machine, self.offline, console_reporter(), print_note
+                    checkpoint, model.data.config, self.machine, offline, console_reporter(), print_note
                 )
                 if model.data.ahead and model.data.ahead.lines:
                     read_days(runner, model.data.ahead.lines.lines, model.data.config, print_note)
@@ -159,7 +172,7 @@ class Scoring:
                 model.event_day = make_event_day(runner, model.data, self.task.split)
         finally:
             free_gpu_memory()  # recorded CUDA graphs would keep their memory while the next model is loaded
-        model.coverage = count.result() if count else ()
+        model.coverage = count.result(self.group) if count else ()
 
     def _score_baseline(
         self, baseline: Baseline, data: ForecastData, seasonal_C: Floats, std_C: Floats | None
@@ -167,8 +180,8 @@ class Scoring:
         """The scores of a baseline; where bands of baselines are wanted, validation errors make them as a model's."""
         intervals = None
         if self.with_bands_of_baselines:
-            errors = ValidationErrors(data)
-            score(baseline.forecaster, data, "val", _BASELINE_BATCH, on_errors=errors.add)
+            errors = ValidationErrors(data, group=self.group)
+            score(baseline.forecaster, data, "val", _BASELINE_BATCH, on_errors=errors.add, group=self.group)
             intervals = errors.intervals()
         return self._score(baseline.name, baseline.forecaster, data, _BASELINE_BATCH, seasonal_C, intervals, std_C, [])
 
@@ -191,11 +204,21 @@ class Scoring:
             for one in (count.add, *also):
                 one(batch, error_BH)
 
-        with scoring_progress(name, len(data.windows(split).numbers(limit))) as advance:
+        own = self.group.place.part(len(data.windows(split).numbers(limit)))
+        with scoring_progress(name, len(own)) as advance:
             scores = score(
-                forecaster, data, split, batch_size, limit=limit, on_batch=advance, on_errors=add, std_C=std_C
-            )
-        return replace(scores, metrics=count.result())
+                forecaster, data, split, batch_size, limit=limit, on_batch=advance, on_errors=add, std_C=std_C,
+                group=self.group,
+            )  # fmt: skip
+        return replace(scores, metrics=count.result(self.group))
+
+    @property
+    def _fetches(self) -> bool:
+        return self.group.place.local_rank == 0
+
+    def _wait_for_files(self) -> None:
+        """Until the first process of each machine has fetched what is missing there."""
+        self.group.text_of_first("")
 
 
 def _require_trained_columns(model: Evaluated, config: Config, task: Task) -> None:

@@ -2,24 +2,30 @@
 
 import os
 import sys
+from typing import Any
 
 import typer
 
-from timellm_cli.config import Config
-from timellm_cli.console import say, silence
+from timellm_cli.console import print_note, say, silence
 from timellm_cli.errors import ConfigError
 from timellm_cli.planning.hardware import count_cards, look_at_machine
 from timellm_cli.processes.launch import is_launched, launch
 from timellm_cli.processes.place import find_place
 
 
-def start_processes(processes: int | None, config: Config) -> None:
+def start_processes(processes: int | None, device: str, batch: int | None = None) -> None:
     """Run this command line in so many processes and exit as they do; return where this is one of them, or all.
 
-    Raises ConfigError where there are fewer cards or samples than processes, or they were started already.
+    `batch` are the samples of a step that they would share, where it is known. Raises ConfigError where there are fewer
+    cards or samples than processes, or they were started already.
     """
     if not find_place().is_first:
         silence()
+    if os.environ.get("WORLD_SIZE") == "1" and "RANK" in os.environ:
+        print_note(
+            "a launcher started 1 process (WORLD_SIZE=1), and nothing is shared out: torchrun --nproc-per-node 2 and "
+            "accelerate launch --num_processes 2 start two"
+        )
     if processes is None or is_launched():
         return
     if (started := os.environ.get("WORLD_SIZE", "1")) != "1":
@@ -29,13 +35,12 @@ def start_processes(processes: int | None, config: Config) -> None:
         )
     if processes == 1:
         return
-    batch = config.train.batch_size
-    if batch != "auto" and batch < processes:
+    if batch is not None and batch < processes:
         raise ConfigError(
             f"a batch of {batch} samples cannot be shared by {processes} processes",
             f"--batch-size {processes} or more, which is the whole batch, or --processes {batch} or fewer",
         )
-    on_gpu = config.hardware.device == "cuda" or (config.hardware.device == "auto" and look_at_machine().can_use_gpu)
+    on_gpu = device == "cuda" or (device == "auto" and look_at_machine().can_use_gpu)
     if on_gpu and processes > (cards := count_cards()):
         raise ConfigError(
             f"--processes {processes}, but there {'is 1 card' if cards == 1 else f'are {cards} cards'} here, and each "
@@ -44,3 +49,12 @@ def start_processes(processes: int | None, config: Config) -> None:
         )
     threads = max((os.cpu_count() or 1) // processes, 1)
     raise typer.Exit(launch(processes, sys.argv[1:], lambda sentence: say(sentence, style="bold red"), threads))
+
+
+def share_evaluation(arguments: dict[str, Any]) -> None:
+    """`timellm eval --processes N`, before anything heavy is imported. Removes `processes` from the arguments."""
+    processes = arguments.pop("processes")
+    if processes and arguments["against"] is not None:
+        raise ConfigError("--processes shares out a model's forecasts, and --against scores a file", "leave it out")
+    if arguments["against"] is None:
+        start_processes(processes, arguments["device"])

@@ -1,23 +1,49 @@
-"""How the processes of one training meet, agree on its configuration, and notice what is wrong between them."""
+"""How the processes of one command meet, agree on what it does, and notice what is wrong between them."""
 
+import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
 import torch
 
+from timellm_cli import __version__
+from timellm_cli.config import Config
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.errors import ConfigError
+from timellm_cli.errors import ConfigError, ModelError, SaidElsewhere
 from timellm_cli.model.runner import Runner
-from timellm_cli.processes.group import Group, SeveralProcesses
+from timellm_cli.processes.group import Group, ProcessLostError, SeveralProcesses
 from timellm_cli.processes.launch import end_with_launcher, is_launched
-from timellm_cli.processes.place import Place
+from timellm_cli.processes.place import Place, find_place
+
+
+@contextmanager
+def shared_out(device: str) -> Iterator[Group]:
+    """The group of the processes of a command that writes at its end alone: this one, or several.
+
+    Raises what `meet` raises, and one sentence where a process is lost inside.
+    """
+    place = find_place()
+    group = Group(place) if place.size == 1 else meet(place, device)
+    try:
+        yield group
+    except ProcessLostError as error:
+        if not place.is_first:
+            raise SaidElsewhere from None
+        raise ModelError(
+            f"one of the {place.size} processes has ended or does not answer ({error}); nothing was written",
+            "start again; what the others print says why",
+        ) from None
+    group.close()
 
 
 def meet(place: Place, device: str) -> Group:
-    """The group of a training's processes, each with a card of its own. `device` is `hardware.device`.
+    """The group of a command's processes, each with a card of its own. `device` is `hardware.device`.
 
-    Raises ConfigError where there are fewer cards than processes, ModelError where the processes do not meet.
+    Raises ConfigError where there are fewer cards than processes, ModelError where the processes do not meet or have
+    other versions.
     """
     if place.size == 1:
         return Group(place)
@@ -29,6 +55,7 @@ def meet(place: Place, device: str) -> Group:
     group = SeveralProcesses(place, torch.device("cuda" if on_gpu else "cpu"))
     if on_gpu:
         _require_own_card(group, f"{socket.gethostname()} {torch.cuda.get_device_properties().uuid}")
+    group.require_same("version", f"timellm {__version__} with torch {torch.__version__}")
     return group
 
 
@@ -53,6 +80,21 @@ def _require_own_card(group: Group, card: str) -> None:
                 "give each process a card of its own: leave CUDA_VISIBLE_DEVICES out, or name as many different cards "
                 "in it as there are processes",
             )
+
+
+def require_same_settings(group: Group, config: Config) -> None:
+    """Raise ConfigError where a process was started with another value of a key. The first one's would hold for all."""
+    texts = group.texts(config.model_dump_json())
+    first = json.loads(texts[0])
+    for rank, text in enumerate(texts):
+        for section, values in json.loads(text).items():
+            for key, value in values.items():
+                if value != first[section][key]:
+                    raise ConfigError(
+                        f"process {rank} was started with another {section}.{key} than process 0: {value}, not "
+                        f"{first[section][key]}",
+                        "give every process the same arguments and the same profile",
+                    )
 
 
 def start_alike(group: Group, data: ForecastData, runner: Runner) -> None:

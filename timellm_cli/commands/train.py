@@ -9,7 +9,7 @@ import torch
 from rich.text import Text
 
 from timellm_cli.commands.fetch import console_reporter
-from timellm_cli.commands.together import meet, start_alike
+from timellm_cli.commands.together import meet, require_same_settings, start_alike
 from timellm_cli.commands.warm_start import ScalerChoice, choose_scaler
 from timellm_cli.config import Config
 from timellm_cli.console import doing, err, out, print_json, print_lines, print_note, say
@@ -145,6 +145,8 @@ def _run(
 
 def _resolve(config: Config, machine: Machine, offline: bool, group: Group) -> tuple[Config, list[Check]]:
     """The configuration of all processes, and what is missing here. The first process of a machine downloads."""
+    if group.size > 1:
+        require_same_settings(group, config)
     own, is_local_first = part_of_batch(config, group.size), group.place.local_rank == 0
     resolved, checks = resolve_here(own, machine, offline, console_reporter()) if is_local_first else (own, [])
     text = group.text_of_first(whole_batch(resolved, config, group.size).model_dump_json())

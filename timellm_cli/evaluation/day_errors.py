@@ -14,6 +14,7 @@ from timellm_cli.data.batch import Batch
 from timellm_cli.data.day_axis import Days, walls_of
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData
+from timellm_cli.processes.group import Group, sum_all
 
 DayPart = Literal["all", "event", "ordinary"]
 
@@ -70,8 +71,9 @@ class DayCount:
         self._squared_CD.view(-1).index_add_(0, place_BH.flatten(), squared_BH.flatten())
         self._known_CD.view(-1).index_add_(0, place_BH.flatten(), known_BH.flatten())
 
-    def result(self) -> DayErrors:
-        """The sums so far; days without a target have none."""
+    def result(self, group: Group | None = None) -> DayErrors:
+        """The sums of all processes of a `group`; days without a target have none."""
+        sum_all(group or Group(), self._squared_CD, self._known_CD)
         ahead, special_CD = self._data.ahead, None
         if ahead is not None and ahead.true_lines is not None:
             lines = ahead.true_lines

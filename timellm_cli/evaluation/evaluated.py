@@ -13,8 +13,8 @@ from timellm_cli.data.day_axis import Clock
 from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.bands import Coverage, mean_coverage
 from timellm_cli.evaluation.baselines import Baseline
+from timellm_cli.evaluation.coverage import Coverage, mean_coverage
 from timellm_cli.evaluation.day_errors import DayErrors
 from timellm_cli.evaluation.event_day import EventDay
 from timellm_cli.evaluation.examples import Example

@@ -15,8 +15,8 @@ from timellm_cli.config import Config
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ConfigError
-from timellm_cli.evaluation.bands import Coverage
 from timellm_cli.evaluation.baselines import Baseline
+from timellm_cli.evaluation.coverage import Coverage
 from timellm_cli.evaluation.day_errors import DayErrors
 from timellm_cli.evaluation.evaluated import Evaluated
 from timellm_cli.evaluation.metric_sums import join_sums

@@ -14,8 +14,8 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.datasets import data_path, name_of
 from timellm_cli.errors import listed
 from timellm_cli.evaluation.arms import ArmTable, compare_arms
-from timellm_cli.evaluation.bands import drift_note
 from timellm_cli.evaluation.baselines import Baseline
+from timellm_cli.evaluation.coverage import drift_note
 from timellm_cli.evaluation.evaluated import Evaluated, LeaderboardEntry, entry_of_baseline, entry_of_model
 from timellm_cli.evaluation.folds import FoldRows, fold_of
 from timellm_cli.evaluation.metrics import note_on_left_out

@@ -26,6 +26,7 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import listed
 from timellm_cli.evaluation.bands import Intervals
 from timellm_cli.evaluation.metric_sums import MetricSums
+from timellm_cli.processes.group import Group, sum_all
 
 HIGHEST_LEVEL = 90
 """Of the bands whose ends are quantiles, in percent: .05 to .95."""
@@ -89,8 +90,9 @@ class MetricCount:
                 loss_BH = loss_BH + 2 * torch.maximum(-quantile * end_BH, (1 - quantile) * end_BH)
         return loss_BH / (1 + 2 * len(levels))
 
-    def result(self) -> MetricSums:
-        """The sums so far."""
+    def result(self, group: Group | None = None) -> MetricSums:
+        """The sums of all processes of a `group`."""
+        sum_all(group or Group(), self._sums_5C, self._raw_4C)
         known_C, absolute_C, symmetric_C, quantile_C, target_C = self._sums_5C.numpy()
         raw_squared_C, raw_absolute_C, raw_quantile_C, raw_target_C = self._raw_4C.numpy()
         if self._intervals is None:

@@ -164,6 +164,14 @@ class SeveralProcesses(Group):
         dist.destroy_process_group()
 
 
+def sum_all(group: Group, *tensors: Tensor) -> None:
+    """Replace these tensors' numbers, float64 on the CPU, by their sums over all processes, in one exchange."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    group.sum_(flat)
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view(tensor.shape))
+
+
 def _plain(error: Exception) -> str:
     """What gloo says, without the place in its code and its advice."""
     return re.sub(r"^\[[^]]*\]\s*", "", _first_line(error)).split(". ")[0]

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.console import as_is, translated
-from timellm_cli.evaluation.bands import USUAL_LEVELS, Coverage
+from timellm_cli.evaluation.bands import USUAL_LEVELS
+from timellm_cli.evaluation.coverage import Coverage
 from timellm_cli.evaluation.leaderboard import Leaderboard
 from timellm_cli.evaluation.score import ChannelErrors, PartErrors
 from timellm_cli.report.arms_table import render_arms
