@@ -25,6 +25,9 @@ from random_llm import SMOLLM2
 from real_commands import write_llm
 
 SEQ_LEN, PRED_LEN = 96, 24
+PATHS = [Path(__file__).parents[1]]
+PATHS += [Path(path).absolute() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+"""Where timellm_cli is, and the caller's own folders."""
 
 
 def write_series(path: Path, count: int) -> None:
@@ -49,7 +52,7 @@ def run(folder: Path, *arguments: object) -> float:
     start = time.perf_counter()
     finished = subprocess.run(
         [sys.executable, "-m", "timellm_cli", *map(str, arguments)], cwd=folder, capture_output=True, text=True,
-        check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PATHS))},
     )  # fmt: skip
     if finished.returncode:
         sys.exit(finished.stderr)
