@@ -89,7 +89,7 @@ def test_accumulation_and_max_steps_are_said_and_a_step_is_still_a_batch(cli: Cl
     question = "Is a step an iteration? Is it one batch?"
     step = answers(cli, *run, "--epochs", 1)[question]
     assert "The weights change after every 4 steps" in step and "one update sees 4 x 2 = 8 samples." in step
-    assert "That makes 7,253 updates, with a smaller one at the end of each epoch." in step
+    assert "That makes 7,253 updates. The last update of an epoch" in step
     found = answers(cli, *run, "--max-steps", 900)
     assert "max_steps ends the run after 900 steps; all epochs would have 290,110." in found[question]
     assert "The run has 900 steps and save_steps is 1,000" in found["What does save_steps count?"]
@@ -104,13 +104,14 @@ def test_processes_share_a_batch(cli: Cli) -> None:
     assert stages[0]["shape"] == [2, 512]
 
 
-@pytest.mark.parametrize(("split_by", "how"), [("dates", "cut at the same two dates"), ("ratio", "is cut by itself")])
+@pytest.mark.parametrize(("split_by", "how"), [("dates", "cut at the same dates"), ("ratio", "is cut by itself")])
 def test_of_a_panel_the_series_and_their_rows_are_explained(cli: Cli, tmp_path: Path, split_by: str, how: str) -> None:
     path = write_long(tmp_path / "panel.csv")
     named = ("--date-column", "ds", "--target", "y", "--id-column", "unique_id", "--split-by", split_by)
     found = answers(cli, path, *named, *SMALL)
     rows = found["Where do the 1,120 rows of train come from?"]
-    assert how in rows and "Of all series together: 1,120 in train" in rows
+    assert how in rows and "with their histories: 1,120 rows in train" in rows
+    assert "he first 70 % of " in rows and "the last 20 % test" in rows
     windows = len(IDS) * (280 - 48 - 12 + 1)
     assert f"their {windows:,} windows are {windows:,} training samples." in found["What is a sample?"]
 

@@ -7,7 +7,7 @@ from timellm_cli.datasets import Dataset, known_dataset
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.plan import Plan
 from timellm_cli.planning.shapes import hidden_size
-from timellm_cli.splits import BORDERS, SPLITS, split_series
+from timellm_cli.splits import BORDERS, split_series
 from timellm_cli.units import format_count
 
 Answer = tuple[str, list[str]]
@@ -82,20 +82,22 @@ def _border_sentences(plan: Plan, dataset: Dataset | None) -> Iterator[str]:
 
 def _series_sentences(plan: Plan) -> Iterator[str]:
     """How the series of a panel are cut."""
-    data, shares = plan.config.data, _shares(plan.config.data)
+    data, counts, shares = plan.config.data, plan.counts, _shares(plan.config.data)
     if data.split_by == "ratio" or data.is_wide:
-        yield f"Each of the {plan.counts.series:,} series is cut by itself: the first {shares[0]} of its rows train."
-        yield f"The last {shares[1]} of them test, and the rows between validate."
+        yield f"Each of the {counts.series:,} series is cut by itself."
+        cut = f"The first {shares[0]} of its rows train, and the last {shares[1]} test; those between validate."
     else:
-        yield f"The {plan.counts.series:,} series are cut at the same two dates."
-        yield f"The rows before the first date train, about {shares[0]} of all rows."
-        yield f"Those after the second date test, about {shares[1]}; those between the dates validate."
+        yield f"The {counts.series:,} series are cut at the same dates."
+        cut = f"About the first {shares[0]} of all rows train, and the last {shares[1]} test; those between validate."
     if data.folds > 1:
-        yield f"The test rows are cut into {data.folds} folds, and this is fold {data.fold or data.folds}."
+        yield f"The last {shares[1]} are cut into {data.folds} folds, and this is fold {data.fold or data.folds}."
+        yield "The rows before the fold validate, and all rows before these train."
+    else:
+        yield cut
     if data.percent < 100:
         yield f"percent {data.percent} keeps the first part of the training rows of each series."
-    counts = ", ".join(f"{getattr(plan.counts, split).rows:,} in {split}" for split in SPLITS)
-    yield f"Of all series together: {counts}."
+    train, val, test = counts.train.rows, counts.val.rows, counts.test.rows
+    yield f"All series together, with their histories: {train:,} rows in train, {val:,} in val, {test:,} in test."
 
 
 def _shares(data: DataConfig) -> tuple[str, str]:
@@ -155,8 +157,9 @@ def _step_sentences(plan: Plan) -> Iterator[str]:
         f"The weights change after every {train.accumulate:,} steps, because accumulate is {train.accumulate:,}: one "
         f"update sees {train.accumulate:,} x {batch:,} = {train.accumulate * batch:,} samples."
     )
-    rest = ", with a smaller one at the end of each epoch" if steps % train.accumulate else ""
-    yield f"That makes {format_count(counts.optimizer_updates, 'update')}{rest}."
+    yield f"That makes {format_count(counts.optimizer_updates, 'update')}."
+    if counts.optimizer_updates * train.accumulate > counts.total_steps:
+        yield "The last update of an epoch or of the run sees fewer, where steps are left over."
 
 
 def _batch_answer(plan: Plan) -> Answer:

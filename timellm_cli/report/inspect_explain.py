@@ -47,7 +47,7 @@ def _flow(plan: Plan) -> list[Pair]:
         ("row", f"a line of the CSV: a timestamp and {held}; {plan.data.rows:,} rows"),
         (_TO, f"{window.seq_len} rows of history and {window.pred_len} after; the next {_later(data.window_stride)}"),
         ("window", counted),
-        (_TO, f"one {kind} at a time"),
+        (_TO, "one channel at a time" if counts.series is None else "one column at a time"),
         ("sample", f"{counts.windows:,} x {channels} = {counts.dataset_len:,} samples"),
         (_TO, f"{format_count(batch, 'sample')} at a time, in shuffled order"),
         ("batch", f"{per_epoch}, {format_count(counts.samples_dropped_per_epoch, 'sample')} left over"),
