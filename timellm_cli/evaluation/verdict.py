@@ -38,12 +38,6 @@ class Verdict:
         return f"{self.sentence} ({self.evidence})" if self.evidence else self.sentence
 
 
-_QUESTIONS: dict[Control, tuple[str, str]] = {
-    "no LLM": ("the LLM", "--llm none"),
-    "random LLM": ("the pretraining of the LLM", "--llm-weights random"),
-}
-
-
 def judge(
     models: Sequence[LeaderboardEntry], configs: Mapping[str, Config], baseline: LeaderboardEntry
 ) -> Iterator[Verdict]:
@@ -67,14 +61,19 @@ def judge(
             tested.add((ours.name, control))
     for entry in sound:
         llm = configs[entry.name].llm
-        for control, (question, flag) in _QUESTIONS.items():
-            asks = llm.name != NO_LLM and (control == "no LLM" or llm.weights == "pretrained")
-            if asks and (entry.name, control) not in tested:
-                sentence = (
-                    f"Whether {question} of {entry.name} helps is not tested here: train the same with {flag}, "
-                    "several seeds of both, and evaluate them together."
-                )
-                yield Verdict("LLM", entry.name, None, "unknown", None, sentence)
+        if llm.name == NO_LLM:
+            continue
+        if (entry.name, "no LLM") not in tested:
+            yield _open(entry, f"Whether the LLM of {entry.name} helps", "--llm none")
+        if llm.weights == "pretrained" and (entry.name, "random LLM") not in tested:
+            yield _open(entry, f"Whether the pretraining of the LLM of {entry.name} helps", "--llm-weights random")
+
+
+def _open(entry: LeaderboardEntry, question: str, flag: str) -> Verdict:
+    sentence = (
+        f"{question} is not tested here: train the same with {flag}, several seeds of both, and evaluate them together."
+    )
+    return Verdict("LLM", entry.name, None, "unknown", None, sentence)
 
 
 def verdicts_on_arms(arms: ArmTable | None) -> Iterator[Verdict]:

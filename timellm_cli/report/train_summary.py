@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from timellm_cli.config import Config, LLMConfig
-from timellm_cli.console import as_is, print_command, print_lines
+from timellm_cli.console import as_is, print_command, print_lines, translated
 from timellm_cli.counts import RunCounts
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.planning.llm_shape import look_up_llm
@@ -36,15 +36,12 @@ def print_start(
     """A few lines: samples, steps, tokens, LLM, device and precision, and where the files go."""
     train, llm = config.train, config.llm
     patches = counts.patch_nums
-    quantized = "" if llm.quantization == "none" else f" in {llm.quantization}"
-    drawn = ", weights drawn at random" if llm.weights == "random" else ""
-    layers = "all layers" if llm.layers == "all" else f"first {llm.layers} layers"
     samples = describe_samples(counts.windows, counts.dataset_len, counts.series, "training sample")
     lines = {
         "data": f"{config.data.dataset}: {samples}",
         "steps": f"{counts.steps_per_epoch:,} an epoch, {counts.total_steps:,} in all, of {train.batch} samples each",
         "tokens": f"{patches} patches + {prompt_tokens} of prompt for each sample",
-        "LLM": "none" if llm.name == "none" else f"{llm.name}, {layers}{quantized}; frozen{drawn}",
+        "LLM": _describe(llm),
         "trained": f"{trainable:,} parameters with {train.optimizer}, {train.schedule} from {train.learning_rate:g}",
         "device": f"{device}, {train.precision}",
         "files": str(folder),
@@ -55,6 +52,16 @@ def print_start(
         shown.overflow = "fold"
         grid.add_row(Text(name, style="bold"), shown)
     console.print(grid)
+
+
+def _describe(llm: LLMConfig) -> str:
+    """The LLM with its layers, format and weights."""
+    if llm.name == NO_LLM:
+        return "none"
+    layers = "all layers" if llm.layers == "all" else f"the first {format_count(llm.layers, 'layer')}"
+    kept = "frozen" if llm.quantization == "none" else f"frozen in {llm.quantization}"
+    described = f"{llm.name}: {layers}, {kept}"
+    return f"{described}, weights drawn at random" if llm.weights == "random" else described
 
 
 def _files(folder: Path, best: Path) -> list[str]:
@@ -159,7 +166,7 @@ def print_runs(console: Console, summary: Mapping[str, Any], path: Path, checkpo
     table = titled_table(f"{' and '.join(counts)}, the best epoch of each run")
     for word in words:
         table.add_column(word, no_wrap=True)
-    for name in ("epoch", *(name.replace(" ", "\n") for name in _COLUMNS.values())):
+    for name in ("epoch", *(translated(name).replace(" ", "\n") for name in _COLUMNS.values())):
         table.add_column(name, justify="right")
     for run in summary["runs"]:
         table.add_row(*(str(run[word]) for word in words), str(run["epoch"]), *_format(run))
