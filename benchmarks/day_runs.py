@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +27,7 @@ import typer
 from timellm_cli.cli import app
 from timellm_cli.commands import train
 from timellm_cli.config import Config
+from timellm_cli.data.ridge import Linear, fit_linear
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.baselines import fit_baselines
@@ -115,6 +117,7 @@ def _train_and_score(run: Run, results: Path) -> None:
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
     train.draw_curves = lambda *_: None  # type: ignore[assignment]  # nobody looks at hundreds of pictures
+    train.fit_linear = partial(_fit_once, results)  # type: ignore[assignment]
     folder = results / "checkpoints" / run.name
     try:
         began = time.monotonic()
@@ -128,6 +131,20 @@ def _train_and_score(run: Run, results: Path) -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     log.unlink()
+
+
+def _fit_once(results: Path, data: ForecastData) -> Linear:
+    """The linear map, which all arms and seeds of a fold start from, fitted by the first of them."""
+    rows = [data.identity[split].digest for split in ("train", "val")]
+    window = data.config.window
+    path = results / f"linear-{'-'.join(rows)}-{window.seq_len}-{window.pred_len}.pt"
+    if path.exists():
+        return Linear(torch.load(path), 0)
+    found = fit_linear(data)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(found.weights_TH, temporary)
+    temporary.replace(path)
+    return found
 
 
 def _save(run: Run, results: Path, best: Path, began: float) -> None:

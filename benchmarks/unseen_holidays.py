@@ -68,14 +68,14 @@ TABLES = {
     # The Shop Trading Hours Act 1990 closes shops on these days (and on Easter Sunday, which is no public holiday).
     "pedestrians": Table(
         "auckland-pedestrians-2019", "NZ-AUK", 0.55, 0.35,
-        ("--batch-size", "128", "--epochs", "3", "--window-stride", "5"),
+        ("--batch-size", "256", "--epochs", "3", "--window-stride", "7"),
         {"Good Friday": _CLOSED, "Christmas Day": _CLOSED, "Anzac Day": f"{_CLOSED} until 13:00"}, _OPEN,
         ("150 K Road", "45 Queen Street", "Te Ara Tahuhu Walkway", "210 Queen Street"),
     ),
     # The Bureau of Labor Statistics: the holidays that most private employers pay.
     "metro": Table(
         "metro-traffic", "US-MN", 0.35, 0.58,
-        ("--batch-size", "128", "--epochs", "6"),
+        ("--batch-size", "128", "--epochs", "4"),
         dict.fromkeys(
             ("New Year's Day", "Memorial Day", "Independence Day", "Labor Day", "Thanksgiving Day", "Christmas Day"),
             "most people do not work",
