@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from timellm_cli.config import Config
 from timellm_cli.planning.case import Case
+from timellm_cli.planning.decoder_bytes import Tensors, backward_moments, forward_moments
 from timellm_cli.planning.duration import Speed, step_seconds
 from timellm_cli.planning.llm_shape import look_up_llm
 from timellm_cli.planning.memory_bill import our_bill
@@ -66,10 +67,29 @@ def kept_then(case: Case) -> int:
 
     Dropout is drawn again in the backward pass since, and keeps an offset (4 bytes) of each sample instead.
     """
+    then = had_then(case) if case.decoder else 0
     if case.model.dropout == 0:
-        return 0
+        return then
     output = case.inner * case.number_bytes if case.number_bytes < 4 else 0
-    return case.batch * (case.patches * (output + 4 * case.model.n_heads) - 4)
+    return then + case.batch * (case.patches * (output + 4 * case.model.n_heads) - 4)
+
+
+def had_then(case: Case) -> int:
+    """What the worst moment of the decoder had beyond today's.
+
+    Attention was computed before the MLP's gradient, and its matrices written out, also where layers are kept.
+    """
+    assert case.shape is not None
+    size, moments = Tensors(case, case.shape), forward_moments(case, keeps=True) | backward_moments(case)
+    query, vectors, patches = size.queries(case.patches), size.vectors(case.patches), case.patches
+    sums = size.softmax_sums(patches)
+    early = 0 if case.recompute else query + sums + size.written_out("q", "k", "v", "o")
+    mlp = moments["gradient of the last layer's MLP"] + early
+    around = mlp - size.mlp_backward(patches) - sums
+    norms = max(2 * vectors, 3 * size.normed_heads(patches))
+    merged = query + size.keys_values(patches) + norms
+    attention = around + 2 * query + size.keys_values(case.context) + max(2 * sums, merged)
+    return max(0, mlp - max(moments.values()), attention - max(moments.values()))
 
 
 def taken(row: Row) -> float:

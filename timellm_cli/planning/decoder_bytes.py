@@ -177,20 +177,25 @@ def _attending(size: Tensors, tokens: int) -> int:
 
 
 def backward_moments(case: Case) -> dict[str, int]:
-    """As `forward_moments`: the last layer's MLP and its attention, beside all that layers keep."""
+    """As `forward_moments`: the last layer's MLP and its attention, beside all that layers keep.
+
+    With `recompute`, attention is computed again before the MLP's gradient, else after it.
+    """
     shape, patches = _shape(case), case.patches
     size = Tensors(case, shape)
     query, own, vectors = size.queries(patches), size.keys_values(patches), size.vectors(patches)
-    sums = size.softmax_sums(patches)
-    # The last layer's result, its gradient and the one before its norm; what attention gives.
-    around = 3 * vectors + size.places(patches) + query + size.written_out("q", "k", "v", "o")
-    if case.recompute:  # the query, what the MLP read, and heads before their norms
-        around += query + vectors + size.normed_heads(patches)
-    mlp = sums + vectors + size.mlp_backward(patches)
-    norms = max(2 * vectors, 3 * size.normed_heads(patches))
-    attention = vectors + 2 * query + size.keys_values(case.context) + max(2 * sums, query + own + norms)
+    normed, sums = size.normed_heads(patches), size.softmax_sums(patches)
+    # The last layer's result, its gradient, the one before its norm, and that of the MLP's input.
+    around = 4 * vectors + size.places(patches)
+    mlp, qkv_matrix, out_matrix = size.mlp_backward(patches), size.written_out("q", "k", "v"), size.written_out("o")
+    if case.recompute:  # the query, what the MLP read, heads before their norms, and two matrices that are used twice
+        around += query + vectors + normed + qkv_matrix + out_matrix
+        mlp += query + sums
+        qkv_matrix = out_matrix = 0
+    gradients = 3 * query + size.keys_values(case.context) + max(2 * sums, query + own)
+    merged = query + own + max(2 * vectors, vectors + qkv_matrix, 3 * normed)
     last = "gradient of the last layer's"
-    return {f"{last} MLP": around + mlp, f"{last} attention": around + attention}
+    return {f"{last} MLP": around + mlp, f"{last} attention": around + max(query + out_matrix, gradients, merged)}
 
 
 def _workspace(moments: dict[str, int]) -> Part:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timellm_cli.model.llm.attention import attend
 from timellm_cli.model.llm.choice import WIDE_BYTES
 from timellm_cli.model.llm.frozen_matrix import FrozenMatrix
 from timellm_cli.model.llm.ops import KeysValues, TorchOps
@@ -142,31 +143,32 @@ class DecoderLayer(nn.Module):
         `positions` are those of the patches.
         """
         ops, dtype, cos, sin = self.ops, grad_BPE.dtype, positions.cos_BSR, positions.sin_BSR
-        qkv_WE, out_EW = self.qkv.dense(dtype), self.out.dense(dtype)
+        qkv_WE = out_EW = None
         activations = kept.activations
         if activations:
             query, raw = activations.query_BkQR, activations.raw_BPW
         else:
+            qkv_WE = self.qkv.dense(dtype)
             qkv = F.linear(ops.rms_norm(kept.tokens_BPE, self.input_norm_E, self.stream_eps), qkv_WE, self.qkv_bias)
             raw = self._norm_heads(qkv, qkv.shape[1])
             query = ops.split_heads(qkv, cos, sin, self._of_no_tokens(qkv), self.groups)[0]
             del qkv
-        query, keys, values = (part.detach().requires_grad_() for part in (query, kept.keys_BkCR, kept.values_BkCR))
-        with torch.enable_grad():
-            mixed = attend(query, keys, values, positions.mask_B1QC)
+        attention = ops.patch_attention(query, kept.keys_BkCR, kept.values_BkCR, positions.mask_B1QC)
         if activations:
             middle_BPE, gate_up_BPI = activations.middle_BPE, activations.gate_up_BPI
         else:
-            middle_BPE, gate_up_BPI = self._middle(kept.tokens_BPE, mixed.detach(), out_EW), None
+            out_EW = self.out.dense(dtype)
+            middle_BPE, gate_up_BPI = self._middle(kept.tokens_BPE, attention.mixed(), out_EW), None
         grad_BPE = self._mlp_backward(middle_BPE, gate_up_BPI, grad_BPE)
-        grad_mixed = ops.split_output(grad_BPE @ out_EW, self.kv_heads, self.head_dim)
-        grads = torch.autograd.grad(mixed, (query, keys, values), grad_mixed)
-        patches = grad_BPE.shape[1]
-        grad_qkv = ops.merge_heads(grads[0], grads[1][:, :, -patches:], grads[2][:, :, -patches:], cos, sin)
+        grad_mixed = grad_BPE @ (self.out.dense(dtype) if out_EW is None else out_EW)
+        grad_mixed = ops.split_output(grad_mixed, self.kv_heads, self.head_dim)
+        grad_qkv = ops.merge_heads(*attention.backward(grad_mixed, grad_BPE.shape[1]), cos, sin)
+        del attention, grad_mixed
         if self.head_norms_hR is not None and raw is not None:
             ops.norm_heads_backward(grad_qkv, raw, self.head_norms_hR, self.eps)
+        grad_normed = grad_qkv @ (self.qkv.dense(dtype) if qkv_WE is None else qkv_WE)
         norm_E = shrunk(self.input_norm_E, self.shrink)
-        return ops.rms_norm_backward(grad_qkv @ qkv_WE, kept.tokens_BPE, norm_E, self.stream_eps, grad_BPE)
+        return ops.rms_norm_backward(grad_normed, kept.tokens_BPE, norm_E, self.stream_eps, grad_BPE)
 
     def _of_no_tokens(self, like: Tensor) -> KeysValues:
         """Keys and values of no tokens, k x 0 x R each."""
@@ -279,11 +281,3 @@ def shrink_of(dtype: torch.dtype) -> float:
 def shrunk(values: Tensor, shrink: float) -> Tensor:
     """The values times `shrink`; no copy where that is one."""
     return values if shrink == 1 else values * shrink
-
-
-def attend(query_BkQR: Tensor, keys_BkCR: Tensor, values_BkCR: Tensor, mask_B1QC: Tensor) -> Tensor:
-    """Attention of every query to the keys of its key-value head, B x k x Q x R.
-
-    The query heads of a group are more rows of one head, so keys and values are not repeated.
-    """
-    return F.scaled_dot_product_attention(query_BkQR, keys_BkCR, values_BkCR, attn_mask=mask_B1QC)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, silu
 
 from timellm_cli.errors import ModelError
+from timellm_cli.model.llm.attention import PatchAttention
 from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.model.llm.triton_check import find_obstacle
 
@@ -136,6 +137,12 @@ class TorchOps:
         query_grad_BhSR = query_grad_BkQR.transpose(1, 2).reshape(samples, tokens, -1, features).transpose(1, 2)
         grads = (unrotate(query_grad_BhSR), unrotate(keys_grad_BkSR), values_grad_BkSR)
         return torch.cat(grads, dim=1).transpose(1, 2).reshape(samples, tokens, -1)
+
+    def patch_attention(
+        self, query_BkQR: Tensor, keys_BkCR: Tensor, values_BkCR: Tensor, mask_B1QC: Tensor
+    ) -> PatchAttention:
+        """The patches' attention in the backward pass. The mask is 0 or minus infinity."""
+        return PatchAttention(query_BkQR, keys_BkCR, values_BkCR, mask_B1QC)
 
     def merge_output(self, out_BkQR: Tensor, tokens: int) -> Tensor:
         """B x S x (G·k·R): what attention returned, one row a token, heads in the order of W's columns."""

@@ -11,8 +11,10 @@ import triton
 from torch import Tensor
 
 from timellm_cli.model.llm import triton_kernels as kernels
+from timellm_cli.model.llm.attention import PatchAttention
 from timellm_cli.model.llm.choice import NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.model.llm.ops import KeysValues, Nf4, TorchOps, row_stride, rows_of
+from timellm_cli.model.llm.triton_attention import TritonPatchAttention
 
 COLUMNS = 1024  # of one row in one program of an elementwise kernel: 8 for each of 128 threads
 HEAD_TILE = 4096  # elements of one head (tokens x features) in one program
@@ -95,6 +97,12 @@ class TritonOps(TorchOps):
             **tile,
         )
         return grad_qkv_BSW
+
+    def patch_attention(
+        self, query_BkQR: Tensor, keys_BkCR: Tensor, values_BkCR: Tensor, mask_B1QC: Tensor
+    ) -> PatchAttention:
+        """Two kernels for the gradient."""
+        return TritonPatchAttention(query_BkQR, keys_BkCR, values_BkCR, mask_B1QC)
 
     def swiglu(self, gate_up_N2I: Tensor, last_BP2I: Tensor | None = None, shrink: float = 1.0) -> Tensor:
         rows, width = rows_of(gate_up_N2I)[0], gate_up_N2I.shape[-1] // 2
