@@ -19,7 +19,7 @@ from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_files, holds_several, remedy_for_data
 from timellm_cli.datasets import data_path as path_of
 from timellm_cli.errors import DataError
-from timellm_cli.evaluation.bands import Intervals, ValidationErrors
+from timellm_cli.evaluation.bands import LEVELS, Intervals, ValidationErrors
 from timellm_cli.evaluation.baselines import Baseline, fit_baselines, period_of
 from timellm_cli.evaluation.classical import Classical
 from timellm_cli.evaluation.coverage import CoverageCount
@@ -33,6 +33,7 @@ from timellm_cli.evaluation.metrics import MetricCount, seasonal_errors
 from timellm_cli.evaluation.score import Forecaster, Scores, score
 from timellm_cli.evaluation.spaced import SpacedErrors, errors_of_classical, histories_of, spaced_grids
 from timellm_cli.evaluation.task import Task, stand_in, transfer
+from timellm_cli.evaluation.window_bands import WindowBands
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.forecasting.open_checkpoint import open_checkpoint, resolve_checkpoint
 from timellm_cli.model.day_reader import read_days
@@ -92,7 +93,8 @@ class Scoring:
         """Slow baselines on windows at equal distances, as many as time allows."""
         split, limit = self.task.split, self.task.limit
         grids = list(spaced_grids(data, split, limit))
-        runner = Classical(self.classical, season, data.config.window.pred_len, 60 * self.minutes)
+        levels = LEVELS if self.with_bands_of_baselines else ()
+        runner = Classical(self.classical, season, data.config.window.pred_len, 60 * self.minutes, levels)
         waiting = len(grids[0]) * len(self.classical)
         with scoring_progress(" ".join(self.classical), waiting, "Fitting", "windows") as advance:
 
@@ -199,9 +201,11 @@ class Scoring:
         """Score with a progress bar; what is in `also` gets the errors as well."""
         split, limit = self.task.split, self.task.limit
         count = MetricCount(data, seasonal_C, intervals)
+        bands = WindowBands(data, intervals) if intervals and self.classical and self.with_bands_of_baselines else None
+        more = [bands.add] if bands else []
 
         def add(batch: Batch, error_BH: Tensor) -> None:
-            for one in (count.add, *also):
+            for one in (count.add, *more, *also):
                 one(batch, error_BH)
 
         own = self.group.place.part(len(data.windows(split).numbers(limit)))
@@ -210,7 +214,8 @@ class Scoring:
                 forecaster, data, split, batch_size, limit=limit, on_batch=advance, on_errors=add, std_C=std_C,
                 group=self.group,
             )  # fmt: skip
-        return replace(scores, metrics=count.result(self.group))
+        of_bands = bands.result(self.group) if bands else None
+        return replace(scores, metrics=count.result(self.group), bands_4W=of_bands)
 
     @property
     def _fetches(self) -> bool:

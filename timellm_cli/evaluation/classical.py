@@ -26,6 +26,8 @@ LEAST_ORIGINS = 50
 """So many windows of each channel at least; all, where a channel has fewer."""
 
 Rows = NDArray[np.float64]
+Curves = NDArray[np.float64]
+"""Forecasts of one window, 1 + 2 L x H: the mean, then the lower and the upper end of the band of each level."""
 
 
 def choose_classical(text: str | None) -> tuple[str, ...]:
@@ -50,22 +52,30 @@ def choose_classical(text: str | None) -> tuple[str, ...]:
 
 @dataclass
 class ClassicalForecasts:
-    """Forecasts by name and window, and what was left out: the name with the reason."""
+    """Forecasts by name and window, with bands of `levels` (percent); and what was left out, with the reason."""
 
-    by_name: dict[str, dict[int, Rows]] = field(default_factory=dict)
+    by_name: dict[str, dict[int, Curves]] = field(default_factory=dict)
+    levels: tuple[int, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
 
     def rows(self, name: str, windows: Sequence[int]) -> Rows:
         """The forecasts of a baseline for these windows, one a row."""
-        return np.stack([self.by_name[name][window] for window in windows])
+        return np.stack([self.by_name[name][window][0] for window in windows])
+
+    def ends(self, name: str, windows: Sequence[int]) -> dict[int, tuple[Rows, Rows]]:
+        """Of each level the lower and the upper ends of the bands, one a row."""
+        curves = np.stack([self.by_name[name][window] for window in windows])
+        return {level: (curves[:, 1 + 2 * at], curves[:, 2 + 2 * at]) for at, level in enumerate(self.levels)}
 
 
 class Classical:
-    """Runs classical forecasters within `seconds` in all."""
+    """Runs classical forecasters within `seconds` in all; with bands of these `levels` (percent), their own."""
 
-    def __init__(self, names: Sequence[str], season: int, pred_len: int, seconds: float) -> None:
-        self._names, self._season, self._pred_len = names, season, pred_len
+    def __init__(
+        self, names: Sequence[str], season: int, pred_len: int, seconds: float, levels: Sequence[int] = ()
+    ) -> None:
+        self._names, self._season, self._pred_len, self._levels = names, season, pred_len, tuple(levels)
         self._ends = time.monotonic() + seconds
 
     def run(
@@ -80,7 +90,7 @@ class Classical:
         called with the name of a baseline and how many of its windows are done. Returns the windows that all
         baselines have, which are not left out.
         """
-        found = ClassicalForecasts()
+        found = ClassicalForecasts(levels=self._levels)
         done: Sequence[int] = ()
         took: dict[str, float] = {}
         for grid in grids:
@@ -109,21 +119,23 @@ class Classical:
         return done, found
 
     def _keep(
-        self, found: ClassicalForecasts, name: str, windows: Sequence[int], rows: Rows, own: dict[int, Rows | None]
+        self, found: ClassicalForecasts, name: str, windows: Sequence[int], rows: Rows, own: dict[int, Curves | None]
     ) -> None:
-        """Add the forecasts of these windows; where a fit failed the last value is repeated."""
+        """Add the forecasts of these windows; where a fit failed the last value is repeated, with bands of no width."""
         kept = found.by_name.setdefault(name, {})
         for place, forecast in own.items():
-            kept[windows[place]] = np.repeat(rows[place, -1], self._pred_len) if forecast is None else forecast
+            last = np.full((1 + 2 * len(self._levels), self._pred_len), rows[place, -1])
+            kept[windows[place]] = last if forecast is None else forecast
         failed = sum(forecast is None for forecast in own.values())
         found.failed[name] = found.failed.get(name, 0) + failed
 
     def _forecast(
         self, name: str, rows: Rows, seconds: float, on_window: Callable[[int], None]
-    ) -> dict[int, Rows | None]:
+    ) -> dict[int, Curves | None]:
         """The forecasts by place in `rows`; fewer where time ran out, None where a fit failed."""
-        tasks = ((place, MODELS[name], row, self._season, self._pred_len) for place, row in enumerate(rows))
-        ends, found = time.monotonic() + seconds, dict[int, Rows | None]()
+        how = self._season, self._pred_len, self._levels
+        tasks = ((place, MODELS[name], row, *how) for place, row in enumerate(rows))
+        ends, found = time.monotonic() + seconds, dict[int, Curves | None]()
         # A pool of its own: what is left of a baseline that is late ends with it.
         with multiprocessing.get_context("spawn").Pool(os.cpu_count() or 1, _ignore_interrupts) as pool:
             results = pool.imap_unordered(_fit, tasks)
@@ -142,13 +154,15 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _fit(task: tuple[int, str, Rows, int, int]) -> tuple[int, Rows | None]:
+def _fit(task: tuple[int, str, Rows, int, int, tuple[int, ...]]) -> tuple[int, Curves | None]:
     """Fit one forecaster to one history; None where it fails or gives no finite numbers."""
-    place, model, history_T, season, pred_len = task
+    place, model, history_T, season, pred_len, levels = task
+    wanted = ["mean", *(f"{end}-{level}" for level in levels for end in ("lo", "hi"))]
     try:
         with warnings.catch_warnings(action="ignore"):
             found = getattr(import_module("statsforecast.models"), model)(season_length=season)
-            forecast = np.asarray(found.forecast(y=history_T, h=pred_len)["mean"], dtype=np.float64)
+            curves = found.forecast(y=history_T, h=pred_len, level=list(levels) or None)
+            forecast = np.array([curves[name] for name in wanted], dtype=np.float64)
     except Exception:  # whatever a fit raises, the window is forecast otherwise and counted
         return place, None
     return place, forecast if np.isfinite(forecast).all() else None

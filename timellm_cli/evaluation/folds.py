@@ -148,6 +148,7 @@ def join_scores(folds: Sequence[Scores]) -> Scores:
         window_mse_W=np.concatenate([one.window_mse_W for one in folds])[order_W],
         window_mae_W=np.concatenate([one.window_mae_W for one in folds])[order_W],
         metrics=join_sums(sums) if len(sums) == len(folds) else None,
+        bands_4W=None,  # those of each fold are in `folds`
     )
 
 

@@ -61,8 +61,8 @@ class Scores:
     of Huber's: half the square up to one standard deviation, linear beyond. `channels` names the scored channels (with
     features MS those of the target alone), `windows_C` counts their windows, and `std_C` is their standard deviation in
     the CSV's units. `window_mse_W` and `window_mae_W` are the errors of single windows, channel by channel, NaN for one
-    without a known target. `metrics` are sums for further metrics, where these were counted. `folds` are the scores of
-    each fold where these are joined.
+    without a known target. `metrics` are sums for further metrics, and `bands_4W` those of each window's bands
+    (`window_bands.py`), where these were counted. `folds` are the scores of each fold where these are joined.
     """
 
     channels: tuple[str, ...]
@@ -73,6 +73,7 @@ class Scores:
     window_mse_W: Floats
     window_mae_W: Floats
     metrics: MetricSums | None = None
+    bands_4W: Floats | None = None
     folds: "tuple[Scores, ...]" = ()
 
     @property
@@ -141,9 +142,11 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     fields = ("sums_4C", "sums_4H", "window_mse_W", "window_mae_W")
     means = {field: np.mean([getattr(one, field) for one in scores], axis=0) for field in fields}
     metrics = [one.metrics for one in scores if one.metrics is not None]
+    bands = [one.bands_4W for one in scores if one.bands_4W is not None]
     return replace(
         scores[0],
         **means,
+        bands_4W=np.mean(bands, axis=0) if len(bands) == len(scores) else None,
         metrics=mean_sums(metrics) if len(metrics) == len(scores) else None,
         folds=tuple(map(mean_scores, zip(*(one.folds for one in scores), strict=True))),
     )

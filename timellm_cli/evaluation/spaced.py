@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData
 from timellm_cli.evaluation.classical import LEAST_ORIGINS, ClassicalForecasts
 from timellm_cli.evaluation.score import Scores
+from timellm_cli.evaluation.window_bands import figures_of, sums_of_windows
 
 _MOST_GRIDS = 20
 
@@ -20,6 +22,7 @@ class SpacedErrors:
 
     `place_P` are positions among the scored windows, `known_P` counts their known targets, and `channel_P` are
     their channels. An absolute error times `scale_C` is in units of the seasonal naive error of the training rows.
+    `bands_4P` are the sums of each window's bands (`window_bands.py`), where these were wanted.
     """
 
     place_P: NDArray[np.int64]
@@ -30,16 +33,22 @@ class SpacedErrors:
     mae_P: Mapping[str, Floats]
     left_out: Mapping[str, str]
     failed: Mapping[str, int]
+    bands_4P: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SpacedLine:
-    """The errors of one line on the chosen windows: standardised, and MASE as the mean of the channels."""
+    """The errors of one line on the chosen windows: standardised, and MASE as the mean of the channels.
+
+    `wql` and what the bands `held` (percent, by level) are those of its bands, None and empty without.
+    """
 
     name: str
     mse: float
     mae: float
     mase: float | None
+    wql: float | None = None
+    held: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,16 +106,24 @@ def errors_of_classical(
     channel_P = samples.position(number_P).numpy()
     own_std_C = data.scaler.std_C[-samples.channels :]
     unit_C = own_std_C / (own_std_C if std_C is None else std_C)
-    mse_P, mae_P = {}, {}
+    mse_P, mae_P, bands_4P = {}, {}, {}
     for name in found.by_name:
-        error_PH = (found.rows(name, places) - future_PH) * unit_C[channel_P, None]
+        forecast_PH = found.rows(name, places)
+        if found.levels:
+            ends = {
+                level: (torch.from_numpy(low_PH - forecast_PH), torch.from_numpy(high_PH - forecast_PH))
+                for level, (low_PH, high_PH) in found.ends(name, places).items()
+            }
+            own_error_PH = torch.from_numpy(forecast_PH - future_PH)
+            bands_4P[name] = sums_of_windows(own_error_PH, torch.from_numpy(future_PH), ends).T.numpy()
+        error_PH = (forecast_PH - future_PH) * unit_C[channel_P, None]
         with np.errstate(invalid="ignore"):
             mse_P[name], mae_P[name] = _mean(error_PH**2), _mean(np.abs(error_PH))
     with np.errstate(divide="ignore", invalid="ignore"):
         scale_C = np.where(seasonal_C > 0, 1 / (unit_C * seasonal_C), np.nan)
     known_P = (~np.isnan(future_PH)).sum(axis=1).astype(np.float64)
     return SpacedErrors(
-        np.array(places), channel_P, known_P, scale_C, mse_P, mae_P, dict(found.left_out), dict(found.failed)
+        np.array(places), channel_P, known_P, scale_C, mse_P, mae_P, dict(found.left_out), dict(found.failed), bands_4P
     )
 
 
@@ -130,10 +147,14 @@ def spaced_table(folds: Sequence[SpacedErrors], entries: Sequence[tuple[str, Sco
             (one.window_mse_W[fold.place_P], one.window_mae_W[fold.place_P])
             for one, fold in zip(own, folds, strict=True)
         ]
-        lines.append(_line(name, folds, errors))
+        bands = [
+            one.bands_4W[:, fold.place_P] for one, fold in zip(own, folds, strict=True) if one.bands_4W is not None
+        ]
+        lines.append(_line(name, folds, errors, bands))
     for name in folds[0].mse_P:
         if all(name in fold.mse_P for fold in folds):
-            lines.append(_line(name, folds, [(fold.mse_P[name], fold.mae_P[name]) for fold in folds]))
+            bands = [fold.bands_4P[name] for fold in folds if name in fold.bands_4P]
+            lines.append(_line(name, folds, [(fold.mse_P[name], fold.mae_P[name]) for fold in folds], bands))
     windows = sum(len(fold.place_P) for fold in folds)
     origins = sum(int(np.bincount(fold.channel_P).max()) for fold in folds)
     failed: dict[str, int] = {}
@@ -143,7 +164,10 @@ def spaced_table(folds: Sequence[SpacedErrors], entries: Sequence[tuple[str, Sco
     return SpacedTable(origins, windows, tuple(lines), left_out, {name: n for name, n in failed.items() if n})
 
 
-def _line(name: str, folds: Sequence[SpacedErrors], errors: Sequence[tuple[Floats, Floats]]) -> SpacedLine:
+def _line(
+    name: str, folds: Sequence[SpacedErrors], errors: Sequence[tuple[Floats, Floats]], bands: Sequence[Floats]
+) -> SpacedLine:
+    """`errors` and `bands` are of each fold; a line without bands in one has none."""
     known_P = np.concatenate([fold.known_P for fold in folds])
     channel_P = np.concatenate([fold.channel_P for fold in folds])
     mse_P, mae_P = (np.nan_to_num(np.concatenate([one[kind] for one in errors])) for kind in (0, 1))
@@ -153,9 +177,12 @@ def _line(name: str, folds: Sequence[SpacedErrors], errors: Sequence[tuple[Float
         scaled_C = np.bincount(channel_P, mae_P * known_P * scale_P) / known_C
     total = known_P.sum()
     finite_C = scaled_C[np.isfinite(scaled_C)]
+    figures = figures_of(np.concatenate(bands, axis=1), known_P) if len(bands) == len(folds) else None
     return SpacedLine(
         name,
         float(mse_P @ known_P / total),
         float(mae_P @ known_P / total),
         float(finite_C.mean()) if len(finite_C) else None,
+        figures.wql if figures else None,
+        figures.held if figures else {},
     )

@@ -74,8 +74,15 @@ def render_spaced(spaced: SpacedTable) -> Iterator[RenderableType]:
     table.add_column("model", overflow="fold")
     for heading in ("MSE", "MAE", "MASE"):
         table.add_column(heading, justify="right")
+    levels = next((list(line.held) for line in spaced.lines if line.held), [])
+    for heading in ("WQL", *(f"{level} % bands\nheld, %" for level in levels)) if levels else ():
+        table.add_column(heading, justify="right")
     for line in sorted(spaced.lines, key=lambda line: line.mse):
-        table.add_row(Text(line.name), f"{line.mse:.4f}", f"{line.mae:.4f}", optional_figure(line.mase))
+        cells = [f"{line.mse:.4f}", f"{line.mae:.4f}", optional_figure(line.mase)]
+        if levels:
+            held = (f"{line.held[level]:.1f}" if level in line.held else "-" for level in levels)
+            cells += [optional_figure(line.wql), *held]
+        table.add_row(Text(line.name), *cells)
     yield table
     for name, reason in spaced.left_out.items():
         yield Text(f"note: {name} is left out, its time ran out: {reason} (--baseline-minutes)", style="yellow")
