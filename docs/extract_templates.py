@@ -23,7 +23,7 @@ _AS_IS = {
     "card", "cell", "choice", "choices", "column", "columns", "command", "credit", "dataset", "date", "default",
     "device", "directory", "dtype", "example", "field", "file", "filename", "files", "first", "flag", "flag_of",
     "flags", "folder", "found", "given", "header", "here", "host", "id", "ids", "item", "join", "key", "keys",
-    "known", "label", "last", "licence", "license", "line_text", "listing", "llm", "member", "mirror", "model",
+    "known", "label", "last", "licence", "license", "line_text", "llm", "member", "mirror", "model",
     "module", "name", "names", "optimizer", "option", "options", "ours", "output", "part", "parts", "path", "paths",
     "place", "plot", "profile", "prog", "quote", "repr", "root", "runner", "sample_text", "section", "series",
     "shown", "source", "stamp", "stamps", "stem", "strerror", "style", "suffix", "tail", "target", "text", "theirs",
@@ -175,7 +175,8 @@ class _Finder(ast.NodeVisitor):
     def _keep(self, template: str) -> None:
         is_heading = len(template) < _LONGEST_HEADING and not template.startswith("\n")
         for line in [template] if is_heading else re.split(r"\n+", template):
-            bare = line.strip(EDGES) if not line.strip().endswith(".") else line.strip().lstrip(EDGES)
+            item = re.sub(r"^\s*- ", "", line).strip()
+            bare = item.lstrip(EDGES) if item.endswith(".") else item.strip(EDGES)
             if is_message(bare):
                 self.found.append(bare)
 
@@ -280,6 +281,8 @@ def _placeholder(node: ast.expr, form: Form, place: int, taken: dict[str, str]) 
         kind = "q"
     elif name in _SINGLE:
         kind = "w"
+    elif name in ("line", "row"):
+        kind = "n"
     same = f"{ast.dump(node)} {kind}"  # 1,200 and 1200 are two
     while taken.setdefault(name, same) != same:
         name = re.sub(r"\d*$", lambda match: str(int(match[0] or 1) + 1), name, count=1)

@@ -6,6 +6,8 @@ placeholder's name has changed. Entries stand in the order of the files, so that
 
 import re
 import sys
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +52,7 @@ NO_MESSAGE = {
     "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC",
     "Hiragino Sans GB", "WenQuanYi Micro Hei", "Arial Unicode MS", "Last Resort", "model-1 band-{number:q}",
     "outside upper right",
-    "{ranks} {weekdays} of the {name:q}",
+    "pip: {line:n}", "{ranks} {weekdays} of the {name:q}",
     "Measurements taken at equal steps of time.", "A run of timellm", "A profile of timellm",
 }  # fmt: skip
 """Units, names, fonts and licences; texts for files, for the hub and for the LLM, which stay English."""
@@ -87,7 +89,17 @@ def wanted() -> dict[str, Entry]:
     for path in sorted((ROOT / "profiles").glob("*.toml")):
         summary = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         entries.setdefault(summary, Entry(summary)).files.append(f"profiles/{path.name}")
+    for english in _old_flags():
+        entries.setdefault(english, Entry(english)).files.append("old_flags.toml")
     return entries
+
+
+def _old_flags() -> Iterator[str]:
+    """What became of the original's flags, but for those that are only another option."""
+    for flag in tomllib.loads((PACKAGE / "old_flags.toml").read_text(encoding="utf-8"))["flag"]:
+        text = flag.get("became") or flag.get("no_use", "")
+        if not re.fullmatch("`[^`]*`|", text):
+            yield text
 
 
 def read(text: str) -> list[Entry]:

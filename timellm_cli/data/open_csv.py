@@ -50,8 +50,8 @@ def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> Csv
     encoding = data.encoding or detect_encoding(head, name)
     text = decode_head(head, encoding)
     if not text.strip():
-        fault = "has no line end in its first megabyte" if len(head) == HEAD_BYTES else "is empty"
-        raise DataError(f"{name} {fault}", "the first line must name the columns, each line after it is a timestamp")
+        fault = f"{name} has no line end in its first megabyte" if len(head) == HEAD_BYTES else f"{name} is empty"
+        raise DataError(fault, "the first line must name the columns, each line after it is a timestamp")
     skipped = data.skip_rows
     named = re.match(r"sep=(.)\r?\n", text)
     if not skipped:

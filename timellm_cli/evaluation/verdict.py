@@ -87,7 +87,8 @@ def verdicts_on_arms(arms: ArmTable | None) -> Iterator[Verdict]:
 
 def _against_baseline(entry: LeaderboardEntry, baseline: LeaderboardEntry) -> Verdict:
     difference = _differ(entry, baseline)
-    rival = f"the best baseline, {baseline.name}"
+    noun = baseline.name
+    rival = f"the best baseline, {noun}"
     if difference.is_rounding:
         sentence = f"The MSE of {entry.name} equals that of {rival}."
     elif difference.outcome == "same":

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 PLACE = re.compile(r"\{([a-z_]\w*)(?::([nqlwsd]))?\}", re.IGNORECASE)
+_KINDS = re.compile(r":[nqlwsd]\}")
 _WORD = re.compile(r"(?<![\w\0])[A-Za-z]+(?![\w\0])")
 _NUMBER = r"[-+]?[\d.,]*\d(?:e[-+]?\d+)?%?|[-+]?(?:nan|inf)%?"
 _SIZE = r"[\d.,]+ [KMG]iB|(?:\d+ days?, )?\d+:\d\d:\d\d"
@@ -84,6 +85,8 @@ class Templates:
         self._by_word: dict[str, list[Template]] = {}
         for english, translated in pairs:
             bare, shown = without_stop(english), translated.removesuffix("。")
+            if _KINDS.sub("}", bare) == shown:
+                continue  # the same in both languages explains nothing
             if "{" in bare and PLACE.search(bare):
                 template = Template(bare, shown)
                 self._by_word.setdefault(template.anchor, []).append(template)

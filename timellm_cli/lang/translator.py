@@ -11,7 +11,7 @@ from typing import NamedTuple
 from timellm_cli.lang.po import catalogue_path, read_pairs
 from timellm_cli.lang.templates import PLACE, Part, Template, Templates, without_stop
 
-_EDGES = re.compile(r"([\s;,:.|]*)(.*?)([\s;,:|]*)", re.DOTALL)
+_EDGES = re.compile(r"([\s;,:.|]*(?:- )?)(.*?)([\s;,:|]*)", re.DOTALL)
 _BREAKS = re.compile(r"[;.:,]\s+|\s\|\s|\s(?=[(\[])")
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`")
 _SENTENCE_ENDS = re.compile(r"\n|\. ")
@@ -75,7 +75,7 @@ class Translator:
         return None if found is None else Shown(found.known, _signs(lead) + found.text + _signs(trail))
 
     def _look_up(self, core: str, is_part: bool) -> Shown | None:
-        best: Shown | None = None
+        best: tuple[int, int, Shown] | None = None  # letters known in all, those of the template
         for text in (core, core[:1].swapcase() + core[1:]):
             exact = self._templates.exact.get(text)
             if exact is not None and re.search(r"\s", text):
@@ -84,8 +84,9 @@ class Translator:
                 if is_part and template.weight < _LEAST_OF_A_PART:
                     continue
                 filled = self._fill(template, parts)
-                best = filled if best is None or filled.known > best.known else best
-        return best
+                if best is None or (filled.known, template.weight) > best[:2]:
+                    best = filled.known, template.weight, filled
+        return best and best[2]
 
     def _fill(self, template: Template, parts: list[Part]) -> Shown:
         by_name = {part.name: part for part in parts}

@@ -194,8 +194,10 @@ def backward_moments(case: Case) -> dict[str, int]:
         qkv_matrix = out_matrix = 0
     gradients = 3 * query + size.keys_values(case.context) + max(2 * sums, query + own)
     merged = query + own + max(2 * vectors, vectors + qkv_matrix, 3 * normed)
-    last = "gradient of the last layer's"
-    return {f"{last} MLP": around + mlp, f"{last} attention": around + max(query + out_matrix, gradients, merged)}
+    return {
+        "gradient of the last layer's MLP": around + mlp,
+        "gradient of the last layer's attention": around + max(query + out_matrix, gradients, merged),
+    }
 
 
 def _workspace(moments: dict[str, int]) -> Part:

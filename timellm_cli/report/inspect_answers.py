@@ -249,9 +249,9 @@ def _patch_sentences(plan: Plan) -> Iterator[str]:
 
 def _prompt_sentences(plan: Plan) -> list[str]:
     tokens = plan.prompt.tokens
-    about = "" if tokens.exact else "about "
     return [
-        f"It has {about}{tokens.total:,} tokens: {tokens.static:,} are the same for every sample and read once a run.",
+        f"It has {'' if tokens.exact else 'about '}{tokens.total:,} tokens: {tokens.static:,} are the same for every "
+        "sample and read once a run.",
         f"The other {tokens.per_sample:,} give the sample's own minimum, maximum, median, trend and lags.",
         "--show-prompt prints it.",
     ]
