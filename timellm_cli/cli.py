@@ -24,6 +24,7 @@ from timellm_cli.options import (
     MovedLLM,
     Network,
     Offline,
+    PanelProcesses,
     PlannedProcesses,
     Processes,
     with_checkpoint_flags,
@@ -269,16 +270,7 @@ def predict_command(
     is_sum: Annotated[
         bool, typer.Option("--sum", help="One row with the sum of all steps, such as next week's total, and its bands.")
     ] = False,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            min=1,
-            max=1024,
-            metavar="N",
-            help="Share many series out to N processes, one a GPU; stopped, the same command goes on. Needs -o.",
-        ),
-    ] = None,
+    processes: PanelProcesses = None,
     device: Device = "auto",
     llm: MovedLLM = None,
     offline: Offline = False,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from timellm_cli.config_fields import Names, Place, Section, Zone, option
+from timellm_cli.config_fields import Names, Place, Section, Zone, nest, option
 from timellm_cli.config_sections import AheadConfig, HardwareConfig
 from timellm_cli.prompt_template import PROMPT_FIELDS, PROMPT_TEMPLATE
 
@@ -333,15 +333,6 @@ class Config(Section):
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """The same configuration with other values for some keys, checked like any other."""
         return self.model_validate(nest({**self.values(), **values}))
-
-
-def nest(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Values by `section.name` as sections of values."""
-    tree: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        section, name = key.split(".")
-        tree.setdefault(section, {})[name] = value
-    return tree
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -1,5 +1,6 @@
 """What the fields of the configuration are made of: their base, and the types that check a value. Light."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -25,6 +26,15 @@ def _refuse_twins(names: tuple[str, ...]) -> tuple[str, ...]:
     if twins:
         raise ValueError(f"named twice: {', '.join(twins)}")
     return names
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values by `section.name` as sections of values."""
+    tree: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = value
+    return tree
 
 
 def _check_zone(value: str | None) -> str | None:

@@ -64,6 +64,16 @@ EvaluatingProcesses = Annotated[
 PlannedProcesses = Annotated[
     int, typer.Option("--processes", min=1, help="Plan for so many processes that share each batch.")
 ]
+PanelProcesses = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        min=1,
+        max=1024,
+        metavar="N",
+        help="Share many series out to N processes, one a GPU; stopped, the same command goes on. Needs -o.",
+    ),
+]
 Network = Annotated[str, typer.Option("--network", metavar="25Gbit", help="The slowest link between the processes.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set any key; wins over everything else.")

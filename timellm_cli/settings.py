@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from timellm_cli.config import FIELDS, SECTIONS, Config, flag_of, nest
+from timellm_cli.config import FIELDS, SECTIONS, Config, flag_of
+from timellm_cli.config_fields import nest
 from timellm_cli.datasets import DATASETS
 from timellm_cli.errors import ConfigError, did_you_mean
 

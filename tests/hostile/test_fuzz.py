@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.hostile.seeds import LLAMA, seeds
 from tests.hostile.targets import TARGETS
-from timellm_cli.config import FIELDS, nest
+from timellm_cli.config import FIELDS
+from timellm_cli.config_fields import nest
 
 cached_seeds = cache(seeds)
 ANY_VALUE = st.one_of(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from rich.console import Console
 
-from timellm_cli.config import FIELDS, Config, DataConfig, nest
+from timellm_cli.config import FIELDS, Config, DataConfig
+from timellm_cli.config_fields import nest
 from timellm_cli.data.read_table import read_table
 from timellm_cli.errors import ConfigError, DataError, TimellmError
 from timellm_cli.planning.hardware import Gpu, Machine

@@ -12,7 +12,8 @@ from timellm_cli.planning.hardware import Card, find_card, look_at_machine
 from timellm_cli.planning.plan import Plan, make_plan, parse_sweep, plan_swept
 from timellm_cli.planning.shared import USUAL_NETWORK
 from timellm_cli.report.inspect_json import plan_record
-from timellm_cli.report.inspect_tables import plan_tables, shown_lines, shown_prompt, sweep_record, sweep_table
+from timellm_cli.report.inspect_tables import plan_tables, shown_lines, shown_prompt
+from timellm_cli.report.sweep_table import sweep_record, sweep_table
 from timellm_cli.settings import Settings
 
 

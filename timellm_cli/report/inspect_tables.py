@@ -1,7 +1,6 @@
 """A plan as tables that fit 80 columns, the changes that need less memory, and the values of a sweep. Light."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType, group
@@ -16,7 +15,7 @@ from timellm_cli.planning.days_ahead import DaysAhead
 from timellm_cli.planning.experts import has_experts
 from timellm_cli.planning.llm_shape import look_up_keys
 from timellm_cli.planning.memory_bill import Memory, Saving
-from timellm_cli.planning.plan import Plan, Swept
+from timellm_cli.planning.plan import Plan
 from timellm_cli.report.tables import line_up, section
 from timellm_cli.splits import SPLITS
 from timellm_cli.units import format_count, format_duration, format_memory
@@ -101,7 +100,7 @@ def shown_lines(plan: Plan) -> Group:
 
 def _data_table(plan: Plan) -> Table:
     is_panel = plan.counts.series is not None
-    table = _table(" split", "rows", "windows", "columns" if is_panel else "channels", "samples")
+    table = figures_table(" split", "rows", "windows", "columns" if is_panel else "channels", "samples")
     for split in SPLITS:
         count = getattr(plan.counts, split)
         columns = count.samples // count.windows
@@ -290,7 +289,7 @@ _LITTLE = 0.02
 
 def savings_table(savings: Sequence[Saving]) -> Group:
     """A line for each change, with what it leaves and costs."""
-    table = _table(" change", "total", "largest\nbatch", "time/\nsample")
+    table = figures_table(" change", "total", "largest\nbatch", "time/\nsample")
     table.add_column("", no_wrap=True)
     for saving in savings:
         largest = "-" if saving.largest_batch is None else f"{saving.largest_batch:,}"
@@ -304,57 +303,18 @@ def savings_table(savings: Sequence[Saving]) -> Group:
 def _worth(saving: Saving) -> Text:
     if saving.total > (1 - _LITTLE) * saving.before:
         return Text("helps little", style="dim")
-    return _fits_or_not(saving.fits)
+    return fits_or_not(saving.fits)
 
 
-_SWEPT: dict[str, Callable[[Any], str]] = {
-    "total": format_memory, "largest_batch": "{:,}".format, "steps_per_epoch": "{:,}".format, "epoch": format_duration,
-}  # fmt: skip
-_IMPOSSIBLE = Text("cannot be", style="red")
-
-
-def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
-    """A line for each value of a key; what keeps values from having one; whether largest batches are recomputed."""
-    table = _table(f" {key}", "total", "largest\nbatch", "steps/\nepoch", "time/\nepoch")
-    table.add_column("", no_wrap=True)
-    for line in swept:
-        record = _record(line)
-        cells = ("-" if record[name] is None else show(record[name]) for name, show in _SWEPT.items())
-        known = _fits_or_not(record["fits"]) if record["total"] is not None else Text("not known", style="dim")
-        table.add_row(as_is(f" {line.value}"), *cells, known if line.plan else _IMPOSSIBLE)
-    memories = [line.plan.memory for line in swept if line.plan and line.plan.memory]
-    recomputed = any((memory.largest_batch or 0) > (memory.largest_keeping or 0) > 0 for memory in memories)
-    note = [Text(" largest batch: with recompute, where that gives more", style="dim")] if recomputed else []
-    faults = [Text(f" {line.value}: {line.fault}", style="red") for line in swept if line.fault]
-    return Group(table, *note, *faults)
-
-
-def _fits_or_not(fits: bool | None) -> Text:
+def fits_or_not(fits: bool | None) -> Text:
+    """The word for it; empty where there is nothing to compare with."""
     if fits is None:
         return Text("")
     return Text("fits", style="green") if fits else Text("does not fit", style="red")
 
 
-def sweep_record(key: str, swept: Sequence[Swept]) -> dict[str, Any]:
-    """The object of `inspect --sweep --json`: memory in bytes, an epoch in seconds, null for what is not known."""
-    return {"key": key, "values": [_record(line) for line in swept]}
-
-
-def _record(line: Swept) -> dict[str, Any]:
-    memory = line.plan.memory if line.plan else None
-    time = line.plan.time if line.plan else None
-    return {
-        "value": line.value,
-        "total": memory.bill.total if memory else None,
-        "fits": memory.fits if memory else None,
-        "largest_batch": memory.largest_batch if memory else None,
-        "steps_per_epoch": line.plan.counts.steps_per_epoch if line.plan else None,
-        "epoch": time.epoch if time else None,
-        "fault": line.fault or None,
-    }
-
-
-def _table(first: str, *others: str) -> Table:
+def figures_table(first: str, *others: str) -> Table:
+    """An empty table whose first column is text and whose others are figures."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     table.add_column(first, overflow="fold")  # figures are never cut
     for name in others:
