@@ -129,7 +129,7 @@ def _arm(own: Sequence[Sequence[Outcome]], errors: Sequence[DayErrors], table: A
 def _baselines(name: str, setting: Setting, results: Path) -> dict[str, dict[str, float]]:
     """The MSE of the baselines that were scored on all folds, by part of the days."""
     found: dict[str, dict[str, float]] = {}
-    for baseline in ("seasonal naive", "linear", "linear + days"):
+    for baseline in ("seasonal naive", "linear", "linear+days"):
         names = [f"{_run_name(name, 'B', FIRST_SEED, fold + 1)}.{baseline}" for fold in range(setting.folds)]
         folds = [one.errors for one in map(partial(load_outcome, results), names) if one]
         if len(folds) == setting.folds:

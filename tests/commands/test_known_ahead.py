@@ -80,7 +80,7 @@ def test_text_and_columns_help_where_they_say_what_happens(
     files = [f"checkpoints/{name}/best.pt" for name in ("without", "text", "facts", "column")]
     plain = last_json(cli("eval", *files, "--json"))
     errors = {entry["name"]: entry["mse"] for entry in plain["entries"]}
-    assert errors["linear + days"] < 0.7 * errors["linear"], "a baseline knows the sales, too"
+    assert errors["linear+days"] < 0.7 * errors["linear"], "a baseline knows the sales, too"
     assert max(errors["text"], errors["facts"], errors["column"]) < 0.6 * errors["without"]
     arms = plain["arms"]
     assert arms["models"] == {"A": "without", "B": "facts", "C": "text"}, "the second kind of columns is left out"

@@ -137,7 +137,7 @@ def test_absent_targets_and_empty_rows_are_left_out(tmp_path: Path) -> None:
 
 
 def test_the_leaderboard_has_it_where_something_is_known_of_the_days(promo: ForecastData, small_csv: Path) -> None:
-    assert [one.name for one in fit_baselines(promo)][-2:] == ["linear", "linear + days"]
+    assert [one.name for one in fit_baselines(promo)][-2:] == ["linear", "linear+days"]
     assert fit_baselines(load_data(make_config(small_csv)))[-1].name == "linear"
 
 

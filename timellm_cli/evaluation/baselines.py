@@ -173,7 +173,7 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
     if (with_days := fit_linear_days(data, linear)) is not None:
         count = with_days.weights_CDF.shape[2]
         explanation = f"the linear map, with {count:,} columns and facts known ahead"
-        baselines.append(Baseline("linear + days", explanation, with_days))
+        baselines.append(Baseline("linear+days", explanation, with_days))
     return baselines
 
 
