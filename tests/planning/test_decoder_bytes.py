@@ -18,7 +18,7 @@ from timellm_cli.model.llm.decoder import Decoder
 from timellm_cli.model.llm.decoder_loading import build_decoder
 from timellm_cli.model.llm.frozen_matrix import quantise
 from timellm_cli.model.llm.ops import TorchOps
-from timellm_cli.planning import decoder_bytes, weight_bytes
+from timellm_cli.planning import decoder_bytes, decoder_pool, weight_bytes
 from timellm_cli.planning.case import Case
 from timellm_cli.planning.decoder_bytes import (
     backward_moments,
@@ -144,8 +144,8 @@ def in_parts(monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], precision: s
     """Let so many samples of prompt and patches go through the MLP at a time."""
     tokens = PROMPT - HEAD + PATCHES
     wide = samples * tokens * 2 * keys["intermediate_size"] * DTYPES[precision].itemsize
-    monkeypatch.setattr(decoder_layer, "WIDE_BYTES", wide)
-    monkeypatch.setattr(decoder_bytes, "WIDE_BYTES", wide)
+    for module in (decoder_layer, decoder_bytes, decoder_pool):
+        monkeypatch.setattr(module, "WIDE_BYTES", wide)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

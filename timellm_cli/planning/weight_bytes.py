@@ -7,6 +7,8 @@ import sys
 
 from timellm_cli.model.llm.choice import EMBEDDING_ROWS, INT8_AT_ONCE, NESTED_BLOCK, NF4_BLOCK
 from timellm_cli.planning.case import Case, Part
+from timellm_cli.planning.decoder_bytes import keys_values
+from timellm_cli.planning.decoder_pool import pool_bytes
 from timellm_cli.planning.llm_shape import Linear
 
 OPTIMIZER_BLOCK = 256
@@ -229,6 +231,11 @@ def allocator(case: Case, parts: list[Part], in_one_piece: bool | None = None) -
     if not case.captured:
         mib = 33 if in_one_piece else 64
         size, how = mib * 2**20 + passing // 7, f"{mib} MiB and a seventh of the workspace"
+    elif in_one_piece and "patch_activations" in sizes:
+        pool = pool_bytes(case, sizes["reprogramming_activations"])
+        counted = kept + passing - keys_values(case, 0).bytes  # of the prefix, which lie outside
+        size = _OUTSIDE_THE_POOL + weights // 50 + max(pool - counted, 0)
+        how = f"{_OUTSIDE_THE_POOL:,} bytes, a part in 50 of the weights, and holes in a pool of {pool:,} bytes"
     elif in_one_piece:
         size = 24 * 2**20 + passing // 5 + kept // 28 + weights // 50
         how = "24 MiB, a fifth of the workspace, a part in 28 of what layers keep, in 50 of the weights"
@@ -237,6 +244,9 @@ def allocator(case: Case, parts: list[Part], in_one_piece: bool | None = None) -
         how = "64 MiB, a third of the workspace, a part in 12 of what layers keep, in 20 of the weights"
     return Part("allocator", "fragmentation", size, how)
 
+
+_OUTSIDE_THE_POOL = 48 * 2**20
+"""What two streams leave free of their segments of 20 and 2 MiB beside the weights; calibrated as said above."""
 
 _KEPT = ("patch_activations", "keys_values", "prompt_keys_values", "reprogramming_activations")
 
