@@ -22,6 +22,18 @@ def picked(record: dict[str, Any], *keys: str) -> tuple[Any, ...]:
     return tuple(record[key] for key in keys)
 
 
+def test_the_plan_of_several_cards_has_their_connections(cli: Cli) -> None:
+    plans = [
+        last_json(cli("inspect", "--profile", "ettm1-qwen3b-6gb", "--gpu", "H100", "--json", "--batch-size", 32, *more))
+        for more in ((), ("--processes", 4))
+    ]
+    one, four = (plan["memory"]["parts"] for plan in plans)
+    assert "nccl" not in one and four["nccl"] == 776 * 2**20
+    assert four["gradient_row"] == four["trainable_weights"]
+    assert plans[1]["processes"]["each"] == 8
+    assert four["patch_activations"] * 4 == one["patch_activations"]
+
+
 def test_ettm1_is_the_default_subject_and_needs_no_file(cli: Cli) -> None:
     record = inspected(cli, "--seq-len", 512, "--batch-size", 8)
     counts = picked(record, "windows", "channels", "dataset_len", "steps_per_epoch", "patch_nums", "patches_per_step")

@@ -40,6 +40,16 @@ def test_an_average_of_the_weights_takes_as_much_as_they_do() -> None:
     assert averaged.total - plain.total == averaged["average"] == plain["trainable_weights"]
 
 
+def test_a_card_of_several_needs_connections_and_its_gradients_in_one_row() -> None:
+    alone, shared = our_bill(step(QWEN)), our_bill(step(QWEN, others=1))
+    assert shared["nccl"] == 776 * 2**20
+    assert shared["gradient_row"] == alone["trainable_weights"]
+    assert shared.total - alone.total == shared["nccl"] + shared["gradient_row"]
+    assert our_bill(step(QWEN, others=7)).total == shared.total
+    assert scoring_bill(step(QWEN, others=1)).total - scoring_bill(step(QWEN)).total == shared["nccl"]
+    assert plain_bill(step(QWEN, others=1), 200) == plain_bill(step(QWEN), 200)
+
+
 def test_a_fitted_shortcut_is_a_linear_one_and_the_map_it_starts_from() -> None:
     linear, fitted = (ModelConfig(shortcut=kind) for kind in ("linear", "fitted"))
     for bill in (our_bill, scoring_bill):

@@ -112,7 +112,7 @@ def _run(
         config = warm_config(settings, source, start)
         settings = replace(settings, config=config)
 
-    machine = machine or look_at_machine()
+    machine = (machine or look_at_machine()).of_several(group.size)
     config, checks = _resolve(config, machine, offline, group)
     data = _load_data(config, checkpoint, checks, clock_of(checkpoint or source))
     require_ready(checks)

@@ -38,7 +38,7 @@ class Case:
     known. `prefix` tokens of the prompt are the same for every sample. `decoder`: our own decoder runs the LLM, and
     with `recompute` computes layers again in the backward pass. `captured`: steps are replayed as a CUDA graph.
     `accumulate` steps are one update of the weights. `average`: an average of the weights is kept. `days` is the day
-    map, None where nothing is known ahead.
+    map, None where nothing is known ahead. `others` are the cards that share the run.
     """
 
     shape: LLMShape | None
@@ -63,6 +63,7 @@ class Case:
     average: bool = False
     multiprocessors: int | None = None
     days: DaysCase | None = None
+    others: int = 0
 
     @classmethod
     def of(
@@ -93,6 +94,7 @@ class Case:
             captured=decoder and on_gpu and config.hardware.capture == "on",
             multiprocessors=card.multiprocessors if card else None,
             days=days or DaysCase.usual(config),
+            others=gpu.others if gpu and on_gpu else 0,
             **taken,
         )
 

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from timellm_cli.units import GIB
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. Memory in bytes; `capability` is CUDA's, such as (8, 6) for an RTX 30."""
+    """One GPU. Memory in bytes; `capability` is CUDA's, such as (8, 6) for an RTX 30. `others` share its run."""
 
     name: str
     total_bytes: int
     free_bytes: int
     capability: tuple[int, int]
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Machine:
     def can_use_gpu(self) -> bool:
         """A card is there and torch can compute on it."""
         return self.gpu is not None and self.torch_has_cuda
+
+    def of_several(self, processes: int) -> "Machine":
+        """The same for a run that so many processes share, each on a card of its own."""
+        return replace(self, gpu=replace(self.gpu, others=processes - 1)) if self.gpu else self
 
 
 def look_at_machine() -> Machine:

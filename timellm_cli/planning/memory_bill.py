@@ -10,7 +10,7 @@ from typing import Any, Literal
 from timellm_cli.config import Config, flag_of
 from timellm_cli.counts import count_patches
 from timellm_cli.llm_files import NO_LLM
-from timellm_cli.planning import activation_bytes, day_map_bytes, weight_bytes
+from timellm_cli.planning import activation_bytes, day_map_bytes, shared_bytes, weight_bytes
 from timellm_cli.planning.case import Case, Part
 from timellm_cli.planning.code_path import why_not_decoder
 from timellm_cli.planning.days_case import DaysCase
@@ -53,7 +53,8 @@ def our_bill(case: Case) -> Bill:
     if not case.keeps_gradients:
         trained = [part for part in trained if part.key != "gradients"]
     frozen = [*weight_bytes.frozen_parts(case), weight_bytes.fitted_shortcut(case), day_map_bytes.fixed(case)]
-    parts = [*frozen, *trained, *activation_bytes.step_parts(case), day_map_bytes.activations(case)]
+    passing = [*activation_bytes.step_parts(case), day_map_bytes.activations(case)]
+    parts = [*frozen, *trained, shared_bytes.gradient_row(case), *passing]
     step, most = sum(part.bytes for part in parts), weight_bytes.loading_bytes(case)
     how = f"{most:,} bytes, more than the {step:,} of a step"
     parts.append(Part("loading", "loading the LLM", max(most - step, 0), how))
@@ -64,7 +65,7 @@ def our_bill(case: Case) -> Bill:
 
 def _add_up(case: Case, parts: list[Part]) -> Bill:
     """The bill of these parts, with what the allocator and CUDA itself take beside them."""
-    every = (*parts, weight_bytes.allocator(case, parts), weight_bytes.context(case))
+    every = (*parts, weight_bytes.allocator(case, parts), weight_bytes.context(case), shared_bytes.connections(case))
     return Bill(tuple(part for part in every if part.bytes))
 
 
@@ -88,7 +89,7 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
         return None
     shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
     precision = "bf16" if case.precision == "fp16" else case.precision  # its fp16 is not protected, and as large
-    case = replace(case, decoder=False, captured=False, precision=precision, days=None)
+    case = replace(case, decoder=False, captured=False, precision=precision, days=None, others=0)
     layer = activation_bytes.layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0
     parts = [

@@ -136,6 +136,7 @@ def make_plan(
     data = replace(data, found=(*notes, *_notes_on_series(data.series, config)))
     prompt = read_prompt(config, shape, data.table if from_file else None)
     planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
+    machine, planned_for = machine.of_several(processes), planned_for.of_several(processes)
     part = part_of_batch(config, processes)
     here, planned = resolve_auto(part, machine, shape), resolve_auto(_planned_for(part, card), planned_for, shape)
     whole = whole_batch(planned, config, processes)

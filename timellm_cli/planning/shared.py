@@ -1,8 +1,8 @@
 """What each of several processes does in a step, and how long they take together: an estimate. Light.
 
 A step takes as long as one process needs for its own part of the batch, and then for the sum of all gradients: a ring
-sends 2 (N - 1) / N of them through every link. Nothing overlaps. Waiting for the slowest process, the start of the
-processes and the memory of NCCL's connections are left out.
+sends 2 (N - 1) / N of them through every link. Nothing overlaps. Waiting for the slowest process and the start of the
+processes are left out.
 """
 
 import re

@@ -68,7 +68,8 @@ def end_with_launcher() -> None:
 
 def _start(processes: int, arguments: Sequence[str], threads: int, faults: str) -> list[subprocess.Popen[bytes]]:
     common = {
-        "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **os.environ,
+        "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "TORCH_CPP_LOG_LEVEL": "ERROR",
+        **os.environ,
         "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()), _PARENT: str(os.getpid()),
         FOLDER: faults,

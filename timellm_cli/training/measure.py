@@ -82,8 +82,8 @@ class GpuTime:
             self._free.append((start, end))
 
 
-_OUTSIDE_TORCH = "cuda_context"
-"""The line of the memory bill that torch does not count."""
+_OUTSIDE_TORCH = ("cuda_context", "nccl")
+"""The lines of the memory bill that torch does not count."""
 
 
 class PeakMemory:
@@ -115,7 +115,7 @@ class PeakMemory:
             name, allocated = "CPU", _largest_resident_set()
             reserved = allocated
         parts = {part.key: part.bytes for part in self._bill.parts} if self._bill else {}
-        predicted = sum(size for key, size in parts.items() if key != _OUTSIDE_TORCH) or None
+        predicted = sum(size for key, size in parts.items() if key not in _OUTSIDE_TORCH) or None
         self.measured = MemoryMeasured(step, name, predicted, parts, allocated, reserved)
         yield self.measured
 
