@@ -122,3 +122,21 @@ def test_a_mistyped_path_is_named_before_anything_heavy_is_imported(
     )  # fmt: skip
     assert words in finished.stderr
     assert finished.returncode == code
+
+
+@pytest.mark.parametrize("words", [("inspect",), ("train",), ("eval", "no.pt"), ("predict", "no.pt", "no.csv")])
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("mps", "only GPUs of NVIDIA are used (cuda), none of Apple: choose cpu"),
+        ("rocm", "none of AMD: choose cpu"),
+        ("xpu", "none of Intel: choose cpu"),
+        ("cuda:1", "say cuda; a card is chosen by the variable CUDA_VISIBLE_DEVICES=1"),
+        ("tpu", "input should be 'auto', 'cpu' or 'cuda'"),
+    ],
+)
+def test_a_device_that_is_not_used_is_one_sentence(cli: Cli, words: tuple[str, ...], device: str, said: str) -> None:
+    finished = cli(*words, "--device", device)
+    assert finished.returncode == 2
+    assert said in finished.stderr.replace("\n", " ")
+    assert "Traceback" not in finished.stderr

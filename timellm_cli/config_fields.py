@@ -1,7 +1,7 @@
 """What the fields of the configuration are made of: their base, and the types that check a value. Light."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -50,9 +50,24 @@ def _check_memory(value: str | None) -> str | None:
     return value
 
 
+_MAKERS = {"mps": "Apple", "metal": "Apple", "rocm": "AMD", "hip": "AMD", "xpu": "Intel", "dml": "DirectX"}
+"""Whose GPUs other programs call so."""
+
+
+def check_device(value: Any) -> Any:
+    """The value as it is. Raises ValueError that says what to do instead for a GPU that is not used, or a number."""
+    name, _, number = str(value).lower().partition(":")
+    if name in _MAKERS:
+        raise ValueError(f"only GPUs of NVIDIA are used (cuda), none of {_MAKERS[name]}: choose cpu")
+    if name in ("cuda", "gpu") and (number or name == "gpu"):
+        raise ValueError(f"say cuda; a card is chosen by the variable CUDA_VISIBLE_DEVICES={number or 0}")
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), AfterValidator(_refuse_twins)]
 Zone = Annotated[str | None, AfterValidator(_check_zone)]
 Place = Annotated[str | None, AfterValidator(lambda place: place and check_place(place))]
+Processor = Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(check_device)]
 Memory = Annotated[str | None, AfterValidator(_check_memory)]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from timellm_cli.config_fields import Memory, Place, Section, option
+from timellm_cli.config_fields import Memory, Place, Processor, Section, option
 
 
 class AheadConfig(Section):
@@ -61,7 +61,7 @@ class AheadConfig(Section):
 class HardwareConfig(Section):
     """What the run may use."""
 
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to compute. auto: the GPU if there is one.")
+    device: Processor = option("auto", "Where to compute. auto: the GPU if there is one.")
     recompute: Literal["auto", "on", "off"] = option(
         "auto", "Compute a layer again in the backward pass instead of keeping it. auto: where a step would not fit."
     )

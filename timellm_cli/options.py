@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from timellm_cli.completion import OF_KEYS, configurations, llms, profiles_that, tables
 from timellm_cli.config import FIELDS, flag_of
+from timellm_cli.config_fields import check_device
 from timellm_cli.errors import ConfigError
 from timellm_cli.lang.choice import VARIABLE
 from timellm_cli.settings import name_file, resolve
@@ -42,7 +43,36 @@ Language = Annotated[
     Literal["en", "zh"] | None,
     typer.Option("--lang", envvar=VARIABLE, help="Language of messages. Default: as the locale."),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
+
+
+def _offer(choices: tuple[str, ...]) -> Callable[[str], list[str]] | None:
+    if not choices:
+        return None
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+
+
+def _processor(value: str) -> str:
+    """What is no device is refused with what to say instead."""
+    try:
+        check_device(value)
+    except ValueError as error:
+        raise ConfigError(f"--device {value}: {error}") from None
+    if value not in _PROCESSORS:
+        raise ConfigError(f"--device {value}: input should be 'auto', 'cpu' or 'cuda'")
+    return value
+
+
+_PROCESSORS = ("auto", "cpu", "cuda")
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(
+        "--device",
+        parser=_processor,
+        metavar="auto|cpu|cuda",
+        autocompletion=_offer(_PROCESSORS),
+        help="Where to compute.",
+    ),
+]
 MovedLLM = Annotated[
     str | None,
     typer.Option(
@@ -212,12 +242,6 @@ def _flag(key: str) -> Any:
         autocompletion=None if is_switch else OF_KEYS.get(key) or _offer(_choices(field)),
     )
     return Annotated[bool | None if is_switch else str | None, option]
-
-
-def _offer(choices: tuple[str, ...]) -> Callable[[str], list[str]] | None:
-    if not choices:
-        return None
-    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
 
 
 def _choices(field: FieldInfo) -> tuple[str, ...]:
