@@ -90,7 +90,7 @@ def test_text_and_columns_help_where_they_say_what_happens(
     assert about[0].startswith("The text of the days may have helped or not, which is open"), "one seed decides nothing"
     shown = cli("eval", *files[:2], "--report", "page.html").stdout
     assert "what is known of the days ahead, MSE" in shown
-    assert f"text by {tiny_llm.name}" in " ".join(shown.split())
+    assert f"text that {tiny_llm.name} reads" in " ".join(shown.split())
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "MSE by what is known of the days ahead" in page
     assert "too few seeds or days" in page

@@ -195,7 +195,8 @@ def judge_arms(table: ArmTable) -> Iterator[tuple[str, Comparison]]:
     """The sentences of the verdict, each with the comparison that it rests on."""
     for ours, about in (("C", "The text of the days"), ("B", "The columns")):
         if (main := table.of(ours, "A")) is not None:  # type: ignore[arg-type]
-            yield f"{about} {_worth(main)}{_on_events(table, ours)}", main  # type: ignore[arg-type]
+            said = [_worth(about, main), *_on_events(table, ours)]  # type: ignore[arg-type]
+            yield " ".join(said), main
     if (language := table.of("E", "C")) is not None:
         yield f"Language: read by a random LLM, {_against(language, 'by the pretrained one')}", language
     if (dealt := table.of("D", "A")) is not None:
@@ -204,22 +205,24 @@ def judge_arms(table: ArmTable) -> Iterator[tuple[str, Comparison]]:
         yield f"Columns would do: with text, {_against(columns, 'with columns')}", columns
 
 
-def _worth(one: Comparison) -> str:
+def _worth(about: str, one: Comparison) -> str:
     change = f"{abs(one.relative):.1%} {'lower' if one.seeds.mean <= 0 else 'higher'}"
     return {
-        "lower": f"helped: the MSE is {change} than without.",
-        "higher": f"hurt: the MSE is {change} than without.",
-        "same": f"made no measurable difference: the MSE is {change} than without.",
-        "open": f"may have helped or not, which is open: the MSE is {change} than without.",
+        "lower": f"{about} helped: the MSE is {change} than without.",
+        "higher": f"{about} hurt: the MSE is {change} than without.",
+        "same": f"{about} made no measurable difference: the MSE is {change} than without.",
+        "open": f"{about} may have helped or not, which is open: the MSE is {change} than without.",
     }[one.outcome]
 
 
-def _on_events(table: ArmTable, ours: Arm) -> str:
+def _on_events(table: ArmTable, ours: Arm) -> list[str]:
     event = table.of(ours, "A", "event")
     if event is None or not table.days["event"]:
-        return ""
-    few = f", too few to count (at least {FEWEST_DAYS})" if table.days["event"] < FEWEST_DAYS else ""
-    return f" On {format_count(table.days['event'], 'event day')} it changes by {event.relative:+.1%}{few}."
+        return []
+    days, change = format_count(table.days["event"], "event day"), f"{event.relative:+.1%}"
+    if table.days["event"] < FEWEST_DAYS:
+        return [f"On {days} it changes by {change}, too few to count (at least {FEWEST_DAYS})."]
+    return [f"On {days} it changes by {change}."]
 
 
 def _against(one: Comparison, other: str) -> str:

@@ -24,6 +24,7 @@ from timellm_cli.evaluation.seeds import spread_of
 from timellm_cli.evaluation.task import Task
 from timellm_cli.llm_files import NO_LLM
 from timellm_cli.splits import RowsIdentity
+from timellm_cli.units import format_count
 
 
 @dataclass(eq=False)
@@ -195,17 +196,20 @@ def describe_llm(config: Config) -> str:
     llm = config.llm
     if llm.name == NO_LLM:
         return "no LLM"
-    drawn = "random " if llm.weights == "random" else ""
-    return f"{drawn}{Path(llm.name).name}, {llm.layers} layer{'s' * (llm.layers != 1)}"
+    layers = "all layers" if llm.layers == "all" else format_count(llm.layers, "layer")
+    name = Path(llm.name).name
+    return f"random {name}, {layers}" if llm.weights == "random" else f"{name}, {layers}"
 
 
 def describe_ahead(config: Config) -> str:
-    """What a model knows of the days ahead, such as '; text by smollm2-135m'; empty where it knows nothing."""
+    """What a model knows of the days ahead, such as '; text that smollm2-135m reads'; empty where it knows nothing."""
     known = [f"columns {', '.join(config.data.future_columns)}"] if config.data.future_columns else []
     if config.ahead.has_text:
         reader = "columns" if config.text_llm is None else Path(config.text_llm).name
-        drawn = "random " if config.ahead.llm_weights == "random" else ""
-        known.append(f"text{' of other days' if config.ahead.shuffle else ''} by {drawn}{reader}")
+        if config.ahead.llm_weights == "random":
+            reader = f"random {reader}"
+        dealt = config.ahead.shuffle
+        known.append(f"text of other days that {reader} reads" if dealt else f"text that {reader} reads")
     return "".join(f"; {one}" for one in known)
 
 

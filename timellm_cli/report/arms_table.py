@@ -3,6 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
+from timellm_cli.console import translated
 from timellm_cli.evaluation.arms import ARMS, FEWEST_DAYS, PARTS, ArmTable
 from timellm_cli.report.tables import titled_table
 
@@ -12,7 +13,7 @@ def render_arms(arms: ArmTable) -> Table:
     table = titled_table("what is known of the days ahead, MSE")
     table.add_column("arm", overflow="fold")
     for part, count in arms.days.items():
-        few = " (open)" if part == "event" and count < FEWEST_DAYS else ""
+        few = f" ({translated('open')})" if part == "event" and count < FEWEST_DAYS else ""
         table.add_column(f"{PARTS[part]}\n{count:,}{few}", justify="right")
     for arm, name in arms.models.items():
         cells = []
@@ -20,5 +21,5 @@ def render_arms(arms: ArmTable) -> Table:
             against = arms.of(arm, "A", part)
             figure = f"{arms.mse[arm][part]:.4f}"
             cells.append(Text(figure if against is None else f"{figure}\n{against.relative:+.1%}"))
-        table.add_row(Text.assemble((f"{arm} {ARMS[arm]}", "bold"), "\n", (name, "dim")), *cells)
+        table.add_row(Text.assemble((f"{arm} {translated(ARMS[arm])}", "bold"), "\n", (name, "dim")), *cells)
     return table
