@@ -79,6 +79,13 @@ def test_a_custom_csv_is_split_by_ratio(cli: Cli, tmp_path: Path) -> None:
     assert record["splits"]["test"]["rows"] == int(0.2 * 12_194) + 256
 
 
+@pytest.mark.parametrize("dataset", ["Weather", "ILI"])
+def test_a_known_dataset_that_is_the_users_own_file_is_counted_without_it(cli: Cli, dataset: str) -> None:
+    finished = cli("inspect", "--dataset", dataset, "--llm", "none", "--seq-len", 36, "--pred-len", 24)
+    assert finished.returncode == 0, finished.stderr
+    assert "as known of this dataset; its file is not here" in finished.stdout and "to do  data" in finished.stdout
+
+
 def test_the_llm_is_described_from_the_table(cli: Cli) -> None:
     llm = inspected(cli)["llm"]
     assert picked(llm, "name", "origin", "architecture", "exact") == ("Qwen/Qwen2.5-3B", "table", "qwen2", True)

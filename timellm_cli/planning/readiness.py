@@ -291,7 +291,8 @@ def _downloads(config: Config) -> list[tuple[Path, int]]:
     """Folders that something must still be downloaded to, with the bytes needed there, archive included."""
     downloads = []
     dataset = known_dataset(config.data)
-    if dataset and config.data.path is None and not data_path(config.data).is_file():
+    fetches = dataset and dataset.can_be_fetched and config.data.path is None
+    if dataset and fetches and not data_path(config.data).is_file():
         downloads.append((cache_directory(), 2 * CATALOGUE[dataset.name].size))
     name = config.llm.name
     if name == NO_LLM or find_llm(name) is not None:

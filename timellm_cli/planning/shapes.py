@@ -69,7 +69,7 @@ def _through_llm(plan: Plan, batch: int, width: int | None) -> Iterator[Stage]:
     prefix = tokens.static if hardware.keep_prefix and not one_pass else 0
     multiple = CONTEXT_MULTIPLE if hardware.device == "cuda" else 1
     suffix = tokens.total - prefix + -(tokens.total + patches) % multiple
-    about = "" if tokens.exact else " (estimated)"
+    about = "" if tokens.exact else ", an estimate"
     padded = f", padded so that all tokens are a multiple of {multiple}" if multiple > 1 else ""
     if prefix:
         yield Stage("prefix", "prompt, start", (1, prefix, width), "the same for every sample; read once a run")
