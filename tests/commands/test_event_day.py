@@ -1,5 +1,6 @@
 """The report's day with an event: which one it is, and its forecast with the day map and without."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,13 @@ def test_without_text_it_is_the_day_with_the_least_usual_columns(
     day = event_day(tmp_path / "checkpoints/column/best.pt")
     assert day is not None
     assert (str(day.day), day.chosen, day.read) == ("2024-03-13", "columns", "sale 1")
+    assert not day.adds_nothing
     cli("eval", "checkpoints/column/best.pt", "--report", "page.html")
-    assert "the columns of this one differ most" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "A day with unusual columns, with and without" in page
+    assert "the columns of this one differ most" in page
+    assert "adds nothing" not in page
+    assert replace(day, forecast=day.without).adds_nothing
 
 
 def test_a_run_that_knows_nothing_ahead_or_of_no_event_has_none(

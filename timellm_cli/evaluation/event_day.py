@@ -57,6 +57,11 @@ class EventDay:
         """The same without the day map."""
         return self._mean_error(self.without)
 
+    @property
+    def adds_nothing(self) -> bool:
+        """Whether the day map changes nothing, as before its training."""
+        return self.forecast == self.without
+
     def _mean_error(self, forecast: tuple[float, ...]) -> float:
         error_H = np.abs(np.array(forecast) - np.array(self.future))[np.array(self.on_day)]
         return float(np.nanmean(error_H))
