@@ -68,7 +68,7 @@ def test_each_process_takes_the_card_of_its_number(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_launcher_that_starts_one_process_is_noted(cli: Cli, variables: dict[str, str]) -> None:
-    finished = cli("train", "missing.csv", "--device", "cpu", **variables)
+    finished = cli("train", "missing.csv", "--device", "cpu", "--llm", "none", **variables)
     assert finished.returncode == 3
     assert "a launcher started 1 process, and nothing is shared out" in " ".join(finished.stderr.split())
 
