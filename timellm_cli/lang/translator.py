@@ -12,7 +12,7 @@ from timellm_cli.lang.po import catalogue_path, read_pairs
 from timellm_cli.lang.templates import PLACE, Part, Template, Templates, without_stop
 
 _EDGES = re.compile(r"([\s;,:.|]*(?:- )?)(.*?)([\s;,:|]*)", re.DOTALL)
-_BREAKS = re.compile(r"[;.:,]\s+|\s\|\s|\s(?=[(\[])")
+_BREAKS = re.compile(r"[;.:,]\s+|\s\|\s|\s\s+|\s(?=[(\[])")
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`")
 _SENTENCE_ENDS = re.compile(r"\n|\. ")
 _SIGNS = {";": "；", ",": "，", ":": "：", ".": "。"}
