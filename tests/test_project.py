@@ -1,5 +1,6 @@
 """The habits of the project, checked: lint, format, types, layers, file sizes, and a wheel that works on its own."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -39,6 +40,17 @@ def test_no_file_has_outgrown_its_job() -> None:
     assert len(files) > 40
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {name: length for name, length in lengths.items() if length > 350} == {}
+
+
+def test_no_function_has_outgrown_its_job() -> None:
+    lengths = {
+        f"{path.name}: {node.name}": node.end_lineno - node.lineno + 1
+        for path in REPOSITORY.glob("timellm_cli/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None
+    }
+    assert len(lengths) > 1000
+    assert {name: length for name, length in lengths.items() if length > 50} == {}
 
 
 UNPINNED = ("pip", "nvidia-cuda-nvrtc")

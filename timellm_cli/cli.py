@@ -35,6 +35,36 @@ from timellm_cli.processes.allocator import use_expandable_segments
 from timellm_cli.profile_verbs import profiles_app
 from timellm_cli.settings import Settings
 from timellm_cli.small_verbs import add_small_verbs
+from timellm_cli.verb_options import (
+    Against,
+    At,
+    AtATime,
+    BaselineMinutes,
+    Baselines,
+    Csv,
+    Evaluated,
+    From,
+    Future,
+    History,
+    IsSum,
+    Levels,
+    Limit,
+    Lowest,
+    Metrics,
+    OneCheckpoint,
+    Output,
+    Plot,
+    Quiet,
+    ReportFile,
+    ReportTo,
+    Resume,
+    Seeds,
+    Split,
+    Steps,
+    Strict,
+    WhichScaler,
+    ZeroShot,
+)
 from timellm_cli.verbs import Verb, Verbs, load_command, require_files, runs
 
 app = typer.Typer(
@@ -96,40 +126,15 @@ def inspect_command(
 @with_file_and_config_flags
 def train_command(
     settings: Settings,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume",
-            metavar="PATH|auto",
-            autocompletion=completion.resumable,
-            help="Continue a checkpoint; auto: this run's last one.",
-        ),
-    ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="CHECKPOINT",
-            autocompletion=completion.checkpoints,
-            help="Begin with its weights; data, epochs and rates are free.",
-        ),
-    ] = None,
-    scaler: Annotated[
-        Literal["auto", "old", "new"],
-        typer.Option("--scaler", help="With --from: the checkpoint's scaler, a new one, or the one that scores lower."),
-    ] = "auto",
-    seeds: Annotated[
-        int | None,
-        typer.Option("--seeds", min=1, help="Train under so many seeds, one run each, and report mean and spread."),
-    ] = None,
+    resume: Resume = None,
+    start: From = None,
+    scaler: WhichScaler = "auto",
+    seeds: Seeds = None,
     processes: Processes = None,
     offline: Offline = False,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes, errors alone.")] = False,
-    report_to: Annotated[
-        Literal["tensorboard", "swanlab", "wandb", "mlflow"] | None,
-        typer.Option("--report-to", help="Send losses and scores there as well, where it is installed."),
-    ] = None,
+    quiet: Quiet = False,
+    report_to: ReportTo = None,
 ) -> None:
     """Train, and leave best.pt, last.pt, metrics.jsonl and curves.png in checkpoints/<run name>/."""
     batch = settings.config.train.batch_size
@@ -159,62 +164,21 @@ def train_command(
 @runs("eval", is_heavy=True, before=share_evaluation)
 def eval_command(
     changes: dict[str, Any],
-    checkpoints: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="CHECKPOINT...", autocompletion=completion.checkpoints, help="Checkpoints, or a forecast."
-        ),
-    ],
-    data_path: Annotated[
-        Path | None,
-        typer.Option(
-            "--csv",
-            metavar="FILE.csv",
-            autocompletion=completion.tables,
-            help="Score on this CSV, not the trained one.",
-        ),
-    ] = None,
-    zero_shot: Annotated[
-        str | None,
-        typer.Option(
-            "--zero-shot",
-            metavar="FILE.csv|DATASET",
-            autocompletion=completion.tables,
-            help="Score on another dataset than the trained one.",
-        ),
-    ] = None,
-    split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Which rows to score.")] = "test",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first so many windows.")] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", min=1, help="Samples at a time; changes no figure. Default: what fits, 256 at most."
-        ),
-    ] = None,
+    checkpoints: Evaluated,
+    data_path: Csv = None,
+    zero_shot: ZeroShot = None,
+    split: Split = "test",
+    limit: Limit = None,
+    batch_size: AtATime = None,
     device: Device = "auto",
     llm: MovedLLM = None,
     offline: Offline = False,
     as_json: Json = False,
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="FILE.html", help="Write one page with verdict, table, charts and forecasts."),
-    ] = None,
-    metrics: Annotated[
-        bool, typer.Option("--metrics", help="Show RMSE, WQL, sMAPE and errors in the CSV's units as well.")
-    ] = False,
-    against: Annotated[
-        Path | None,
-        typer.Option("--against", metavar="ACTUAL.csv", help="Score a file of forecasts on what happened."),
-    ] = None,
-    baselines: Annotated[
-        str | None,
-        typer.Option(
-            "--baselines", metavar="auto_ets,auto_arima,theta", help="Fit these as well, on windows at equal distances."
-        ),
-    ] = None,
-    baseline_minutes: Annotated[
-        float, typer.Option("--baseline-minutes", min=0, help="Time for all of --baselines together.")
-    ] = 10.0,
+    report: ReportFile = None,
+    metrics: Metrics = False,
+    against: Against = None,
+    baselines: Baselines = None,
+    baseline_minutes: BaselineMinutes = 10.0,
     processes: EvaluatingProcesses = None,
 ) -> None:
     """Score checkpoints over every window of a split, beside simple baselines on the same windows."""
@@ -225,51 +189,17 @@ def eval_command(
 @runs("predict", is_heavy=True)
 def predict_command(
     changes: dict[str, Any],
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            autocompletion=completion.checkpoints,
-            help="Such as checkpoints/RUN/best.pt.",
-        ),
-    ],
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="INPUT.CSV",
-            autocompletion=completion.tables,
-            help="History to continue: a CSV, a fetched dataset's name, or '-' (standard input).",
-        ),
-    ],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the forecast here instead of stdout.")
-    ] = None,
-    at: Annotated[
-        str | None, typer.Option("--at", metavar="TIMESTAMP", help="Forecast as if this were the last known row.")
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", min=1, max=1_000_000, help="Rows to forecast; beyond pred_len it rolls forward."),
-    ] = None,
-    levels: Annotated[
-        str | None,
-        typer.Option("--levels", metavar="80,95", help="Add bands that hold so many percent of what happens."),
-    ] = None,
-    future: Annotated[
-        Path | None,
-        typer.Option("--future", metavar="FILE.csv", help="The columns that are known ahead (--future-columns)."),
-    ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw history and forecast.")] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Of many series, stop at the first that cannot be forecast.")
-    ] = False,
-    lowest: Annotated[
-        float | None,
-        typer.Option("--min", metavar="NUMBER", help="No value or band goes below this, such as 0 for counts."),
-    ] = None,
-    is_sum: Annotated[
-        bool, typer.Option("--sum", help="One row with the sum of all steps, such as next week's total, and its bands.")
-    ] = False,
+    checkpoint: OneCheckpoint,
+    source: History,
+    output: Output = None,
+    at: At = None,
+    steps: Steps = None,
+    levels: Levels = None,
+    future: Future = None,
+    plot: Plot = None,
+    strict: Strict = False,
+    lowest: Lowest = None,
+    is_sum: IsSum = False,
     processes: PanelProcesses = None,
     device: Device = "auto",
     llm: MovedLLM = None,

@@ -10,7 +10,7 @@ from timellm_cli.data.scale import Scaler
 from timellm_cli.data.windows import load_data
 from timellm_cli.errors import ConfigError
 from timellm_cli.evaluation.evaluated import Evaluated, name_checkpoints, require_comparable
-from timellm_cli.evaluation.leaderboard import notes_on
+from timellm_cli.evaluation.leaderboard_notes import notes_on
 from timellm_cli.evaluation.task import Task
 
 SCALER = Scaler(np.array([1.0, 2.0]), np.array([3.0, 4.0]))

@@ -59,29 +59,16 @@ def run(
     if against is not None:
         score_file(checkpoints, csv_named(against), changes or {}, as_json=as_json, metrics=metrics)
         return
-    if tables := [path for path in checkpoints if is_table(path)]:
-        raise ModelError(
-            f"'{tables[0]}' is no timellm checkpoint but a table",
-            f"{nearby_checkpoints(tables[0])}; a forecast is scored with: {tables[0]} --against ACTUAL.csv",
-        )
+    _refuse_tables(checkpoints)
     classical = choose_classical(baselines)
     paths, task = distinct(checkpoints), Task(data_path, zero_shot, split, limit)
     _check_arguments(paths, task, report)
     with shared_out(device) as group:
         require_one_process(group, classical)
         leaderboard, scored = score_all(
-            paths,
-            task,
-            batch_size=batch_size,
-            device=device,
-            llm=llm,
-            offline=offline,
-            metrics=metrics,
-            classical=classical,
-            baseline_minutes=baseline_minutes,
-            changes=changes or {},
-            group=group,
-        )
+            paths, task, batch_size=batch_size, device=device, llm=llm, offline=offline, metrics=metrics,
+            classical=classical, baseline_minutes=baseline_minutes, changes=changes or {}, group=group,
+        )  # fmt: skip
     if not group.place.is_first:
         return
     if as_json:
@@ -90,6 +77,15 @@ def run(
         out.print(render(leaderboard, with_metrics=metrics))
     if report is not None:
         _write_report(report, leaderboard, scored, _command(paths, task, report, baselines))
+
+
+def _refuse_tables(checkpoints: list[Path]) -> None:
+    """Raise ModelError where a table stands in the place of a checkpoint."""
+    if tables := [path for path in checkpoints if is_table(path)]:
+        raise ModelError(
+            f"'{tables[0]}' is no timellm checkpoint but a table",
+            f"{nearby_checkpoints(tables[0])}; a forecast is scored with: {tables[0]} --against ACTUAL.csv",
+        )
 
 
 def score_all(

@@ -55,13 +55,11 @@ def run(
     Raises DataError for the CSV, ConfigError for where to write, ModelError for checkpoint, LLM and hardware.
     """
     path = None if source == "-" else csv_named(source)
-    if is_sum and plot is not None:
-        raise ConfigError("--plot draws single steps, and --sum makes one value of them", "leave one of them out")
     to_folder = path is not None and output is not None and path.is_dir() and not output.suffix
+    _refuse_drawn_sum(is_sum, plot)
     _check_targets([file for file in (checkpoint, path, future) if file], output, plot, to_folder)
     trained = load_checkpoint(checkpoint)
-    shown_levels = choose_levels(levels, trained.intervals, checkpoint) if levels else ()
-    shape = Shape(shown_levels, lowest, is_sum)
+    shape = Shape(choose_levels(levels, trained.intervals, checkpoint) if levels else (), lowest, is_sum)
     shape.require_bands(trained, steps or trained.config.window.pred_len)
     config = config_for(trained, device, path or Path(source), llm, changes)
     content = sys.stdin.buffer.read() if path is None else path
@@ -70,13 +68,14 @@ def run(
     about = _about(checkpoint, source, config, steps) if as_json else None
     if trained.ids != ("",) or processes is not None:
         _print_notes([], config.window.pred_len, wanted_steps, shape)
-        wanted = Wanted(wanted_steps, shape, at, strict)
-        request = Request(wanted, output, plot, about, config.data.is_wide, to_folder)
+        request = Request(Wanted(wanted_steps, shape, at, strict), output, plot, about, config.data.is_wide, to_folder)
         if processes is None:
             run_panel(trained, config, content, request, known, offline=offline)
-            return
-        how: dict[str, Any] = {"checkpoint": checkpoint, "llm": llm, "changes": changes or {}, "offline": offline}
-        run_processes(trained, config, content, request, processes, known, future=future, **how)
+        else:
+            run_processes(
+                trained, config, content, request, processes, known, checkpoint=checkpoint, future=future, llm=llm,
+                changes=changes or {}, offline=offline,
+            )  # fmt: skip
         return
     given = read_input(content, config, trained.columns, trained.cadence, at, trained.date_format)
     forecast = _forecast(trained, config, given, wanted_steps, shape, known, source, offline)
@@ -126,6 +125,12 @@ def _show(
 def _bands(forecast: Forecast) -> str:
     levels = " and ".join(str(band.level) for band in forecast.bands)
     return f"with bands of {levels} %" if levels else "without bands (--levels 80,95 adds them)"
+
+
+def _refuse_drawn_sum(is_sum: bool, plot: Path | None) -> None:
+    """Raise ConfigError where a sum is to be drawn."""
+    if is_sum and plot is not None:
+        raise ConfigError("--plot draws single steps, and --sum makes one value of them", "leave one of them out")
 
 
 def _check_targets(inputs: list[Path], output: Path | None, plot: Path | None, to_folder: bool) -> None:

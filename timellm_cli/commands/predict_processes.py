@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -75,26 +76,9 @@ def run(
     if known:
         known.read_first(rows, request.wanted.at, torch.device(resolved.hardware.device), print_note)
     del rows, known  # the processes read the files themselves
-    wanted = request.wanted
-    job = Job(
-        checkpoint=str(checkpoint.absolute()),
-        checkpoint_id=digest_of(checkpoint),
-        source=str(path),
-        sources=[found for file in (path, future, _events(config)) if file for found in sources_of(file)],
-        future=str(future) if future else None,
-        device=resolved.hardware.device,
-        llm=llm,
-        changes=dict(changes),
-        at=wanted.at,
-        steps=wanted.steps,
-        levels=list(wanted.shape.levels),
-        lowest=wanted.shape.lowest,
-        is_sum=wanted.shape.is_sum,
-        strict=wanted.strict,
-        batch_size=batch_size,
-        at_once=panel.SERIES_AT_ONCE,
-        suffix=request.output.suffix.lower(),
-    )
+    files = [found for file in (path, future, _events(config)) if file for found in sources_of(file)]
+    job = _job(checkpoint, path, files, request, resolved.hardware.device, batch_size)
+    job = replace(job, future=str(future) if future else None, llm=llm, changes=dict(changes))
     for note in notes:
         print_note(note)
     shards = Shards(request.output)
@@ -106,6 +90,31 @@ def run(
         skipped = _join(shards, number, request.output)
     shards.remove()
     print_skipped(skipped, count)
+
+
+def _job(checkpoint: Path, source: Path, files: list[list[Any]], request: Request, device: str, batch_size: int) -> Job:
+    """What every part of the forecast is made from, and how."""
+    assert request.output is not None
+    wanted = request.wanted
+    return Job(
+        checkpoint=str(checkpoint.absolute()),
+        checkpoint_id=digest_of(checkpoint),
+        source=str(source),
+        sources=files,
+        future=None,
+        device=device,
+        llm=None,
+        changes={},
+        at=wanted.at,
+        steps=wanted.steps,
+        levels=list(wanted.shape.levels),
+        lowest=wanted.shape.lowest,
+        is_sum=wanted.shape.is_sum,
+        strict=wanted.strict,
+        batch_size=batch_size,
+        at_once=panel.SERIES_AT_ONCE,
+        suffix=request.output.suffix.lower(),
+    )
 
 
 def _forecast(shards: Shards, number: int, count: int, environments: list[dict[str, str]], name: str) -> None:

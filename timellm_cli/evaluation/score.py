@@ -185,13 +185,6 @@ def score(
     std_C = own_std_C if std_C is None else std_C
     sums = _Sums(samples, torch.from_numpy(own_std_C / std_C), data.config.window.pred_len)
     waiting: tuple[Batch, Tensor] | None = None
-
-    def report(batch: Batch, error_BH: Tensor) -> None:
-        if on_errors is not None:
-            on_errors(batch, error_BH)
-        if on_batch is not None:
-            on_batch(len(batch))
-
     numbers = number_N[own.start : own.stop].split(batch_size) if own else ()
     with torch.inference_mode(), closing(_batches(forecaster, samples, numbers)) as batches:
         for number_B, batch in zip(numbers, batches, strict=True):
@@ -199,10 +192,10 @@ def score(
             error_BH = forecast_BH - batch.future_BH.to(forecast_BH.device, non_blocking=True)
             sums.add(number_B, error_BH, batch.known_BH)
             if waiting:
-                report(*waiting)  # which may wait for the GPU: it has the next batch to work on by now
+                _report(*waiting, on_batch, on_errors)  # may wait for the GPU, which has the next batch to work on
             waiting = batch, error_BH
         if waiting:
-            report(*waiting)
+            _report(*waiting, on_batch, on_errors)
     sums_4C, sums_4H, window_W2 = sums.of_all(group, len(number_N))
     windows_C = samples.windows_C if limit is None else samples.windows_C.clamp(max=limit)
     return Scores(
@@ -214,6 +207,18 @@ def score(
         window_mse_W=window_W2[:, 0].numpy(),
         window_mae_W=window_W2[:, 1].numpy(),
     )
+
+
+def _report(
+    batch: Batch,
+    error_BH: Tensor,
+    on_batch: Callable[[int], None] | None,
+    on_errors: Callable[[Batch, Tensor], None] | None,
+) -> None:
+    if on_errors is not None:
+        on_errors(batch, error_BH)
+    if on_batch is not None:
+        on_batch(len(batch))
 
 
 def _batches(forecaster: Forecaster, samples: WindowDataset, numbers: Sequence[Tensor]) -> Generator[Batch]:

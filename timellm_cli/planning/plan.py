@@ -131,23 +131,19 @@ def make_plan(
     be; ModelError for an LLM whose configuration cannot be read. `explain` weighs what would need less memory as well.
     `notes` are those on the settings. `network` is the slowest link between the `processes` that share each batch.
     """
-    shape = look_up_llm(config.llm.name)
-    data = find_data(config.data)
-    data = replace(data, found=(*notes, *_notes_on_series(data.series, config)))
+    shape, data = look_up_llm(config.llm.name), _find_data(config, notes)
     prompt = read_prompt(config, shape, data.table if from_file else None)
-    planned_for = replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
-    machine, planned_for = machine.of_several(processes), planned_for.of_several(processes)
+    planned_for, machine = _machine_for(machine, card).of_several(processes), machine.of_several(processes)
     part = part_of_batch(config, processes)
     here, planned = resolve_auto(part, machine, shape), resolve_auto(_planned_for(part, card), planned_for, shape)
     whole = whole_batch(planned, config, processes)
     planned = planned.with_values({"train.accumulate": whole.train.accumulate}) if processes > 1 else planned
     counts = count_run(data.series, len(data.columns), known_dataset(config.data), whole)
-    ahead = look_ahead(data.table, planned)
-    days = ahead.case if ahead else None
+    days = ahead.case if (ahead := look_ahead(data.table, planned)) else None
     sized, may_recompute = is_sized(config, shape), config.hardware.recompute == "auto"
-    also_cpu = sized and here.hardware.device != planned.hardware.device
     memory = weigh(planned, planned_for, shape, prompt, counts.dataset_len, may_recompute, days) if sized else None
-    shows_savings = memory and memory.budget is not None and (explain or not memory.fits)
+    also_cpu = sized and here.hardware.device != planned.hardware.device
+    savings = _savings(memory, explain, planned, planned_for, counts.dataset_len, days)
     time = _estimate_time(planned, planned_for, shape, prompt, counts, days) if sized else None
     case = Case.of(planned, shape, prompt.tokens, planned_for.gpu, days) if sized else None
     shared = share(case, processes, network, time, counts.steps_per_epoch) if case and processes > 1 else None
@@ -162,12 +158,32 @@ def make_plan(
         memory=memory,
         cpu_memory=weigh(here, machine, shape, prompt, counts.dataset_len, days=days) if also_cpu else None,
         time=shared.together if shared else time,
-        savings=tuple(find_savings(planned, planned_for, shape, counts.dataset_len, days)) if shows_savings else (),
+        savings=savings,
         ahead=ahead,
         reader_bytes=reader_bytes(case) if case else 0,
         checks=tuple(_check_rows(check, data) for check in check_readiness(here, machine, planned, planned_for)),
         shared=shared,
     )
+
+
+def _find_data(config: Config, notes: tuple[str, ...]) -> DataSource:
+    """The run's data, with notes on settings and series."""
+    data = find_data(config.data)
+    return replace(data, found=(*notes, *_notes_on_series(data.series, config)))
+
+
+def _savings(
+    memory: Memory | None, explain: bool, config: Config, machine: Machine, samples: int, days: DaysCase | None
+) -> tuple[Saving, ...]:
+    """What would need less memory, where a step does not fit or the user asks."""
+    if memory is None or memory.budget is None or (memory.fits and not explain):
+        return ()
+    return tuple(find_savings(config, machine, look_up_llm(config.llm.name), samples, days))
+
+
+def _machine_for(machine: Machine, card: Card | None) -> Machine:
+    """This computer with that card."""
+    return replace(machine, gpu=card.gpu, torch_has_cuda=True) if card else machine
 
 
 def _notes_on_series(series: Series, config: Config) -> list[str]:
