@@ -1,4 +1,6 @@
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from timellm_cli.data.batch import Batch
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.score import Scores, mean_scores, parts_of, score
 from timellm_cli.model.load import load_model
+from timellm_cli.model.runner import Runner
 from timellm_cli.training.optimizer import LOSSES
 
 torch.set_num_threads(1)
@@ -122,6 +125,33 @@ def test_a_models_score_is_the_same_at_any_batch_size(small_csv: Path, tiny_llm:
         scores = score(runner, data, "test", batch_size, limit=20)
         assert means(scores) == pytest.approx(means(one), abs=1e-6)
     assert not runner.model.training
+
+
+def test_the_next_batch_of_a_gpu_is_prepared_by_a_thread_before_errors_are_reported(
+    data: ForecastData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a model on a GPU, without pinned memory."""
+    runner, events = load_model(data.config, CPU), []
+
+    class OnGpu(Runner):
+        def __init__(self) -> None:
+            self.device = SimpleNamespace(type="cuda")
+
+        def encode(self, batch: Batch) -> Batch:
+            events.append(threading.current_thread().name.split("_")[0])
+            return runner.encode(batch)
+
+        def __call__(self, batch: Batch) -> Tensor:
+            events.append("forecast")
+            assert batch.prompt is not None
+            return runner(batch)
+
+    monkeypatch.setattr("timellm_cli.model.prefetch._next_pinned", lambda batches: next(batches, None))
+    scores = score(OnGpu(), data, "test", 40, on_errors=lambda batch, _: events.append(len(batch)))
+    assert np.array_equal(means(scores), means(score(runner, data, "test", 40)))
+    own = [event for event in events if event != "prefetch"]
+    assert own == ["forecast", "forecast", 40, "forecast", 40, "forecast", 40, 18]
+    assert events.count("prefetch") == 4
 
 
 @pytest.mark.parametrize("llm", ["none", "tiny"])
