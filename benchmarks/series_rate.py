@@ -47,9 +47,9 @@ def write_series(path: Path, count: int) -> None:
     ).write_parquet(path)
 
 
-def run(folder: Path, *arguments: object) -> float:
-    """Seconds of one command. Ends the benchmark with what it printed where it fails."""
-    start = time.perf_counter()
+def run(folder: Path, *arguments: object) -> tuple[float, float]:
+    """Seconds of one command, and seconds of processor time. Ends the benchmark with what it printed where it fails."""
+    start, worked = time.perf_counter(), processor_time()
     finished = subprocess.run(
         [sys.executable, "-m", "timellm_cli", *map(str, arguments)], cwd=folder, capture_output=True, text=True,
         check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PATHS))},
@@ -57,7 +57,15 @@ def run(folder: Path, *arguments: object) -> float:
     if finished.returncode:
         sys.exit(finished.stderr)
     print(f"{arguments[0]}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, processor_time() - worked
+
+
+def processor_time() -> float:
+    """Seconds that all commands so far have computed."""
+    import resource  # not on Windows
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def train(folder: Path, options: argparse.Namespace) -> None:
@@ -71,8 +79,8 @@ def train(folder: Path, options: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def forecast(folder: Path, source: str, processes: int, device: str) -> float:
-    """Seconds to forecast a file, its output removed before."""
+def forecast(folder: Path, source: str, processes: int, device: str) -> tuple[float, float]:
+    """Seconds to forecast a file, its output removed before, and seconds of processor time."""
     (folder / "out.parquet").unlink(missing_ok=True)
     shared = ("--processes", processes) if processes > 1 else ()
     return run(folder, "predict", "checkpoints/rate/best.pt", source, "-o", "out.parquet", "--device", device, *shared)
@@ -98,8 +106,8 @@ def main() -> None:
         train(folder, options)
         write_series(folder / "one.parquet", 1)
         write_series(folder / "many.parquet", options.series)
-        whole: dict[int, list[float]] = {count: [] for count in options.processes}
-        start: dict[int, list[float]] = {count: [] for count in options.processes}
+        whole: dict[int, list[tuple[float, float]]] = {count: [] for count in options.processes}
+        start: dict[int, list[tuple[float, float]]] = {count: [] for count in options.processes}
         for _ in range(options.rounds):
             for count in options.processes:
                 start[count].append(forecast(folder, "one.parquet", count, options.device))
@@ -107,12 +115,15 @@ def main() -> None:
     layers = f", {options.layers} layers" if options.llm != "none" else ""
     device = "CPU" if options.device == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
     print(f"{device}: {options.series:,} series, {SEQ_LEN} rows to {PRED_LEN}, LLM {options.llm}{layers}")
-    print("| processes | start, s | whole, s | series a minute | 100,000 series |")
-    print("|---|---|---|---|---|")
+    print("| processes | start, s | whole, s | series a minute | 100,000 series | series a minute of processor time |")
+    print("|---|---|---|---|---|---|")
     for count in options.processes:
-        began, ended = min(start[count]), min(whole[count])
-        rate = 60 * (options.series - 1) / (ended - began)
-        print(f"| {count} | {began:.1f} | {ended:.1f} | {rate:,.0f} | {100_000 / rate + began / 60:,.0f} min |")
+        (began, begun), (ended, worked) = min(start[count]), min(whole[count])
+        rate, of_one = (60 * (options.series - 1) / taken for taken in (ended - began, worked - begun))
+        print(
+            f"| {count} | {began:.1f} | {ended:.1f} | {rate:,.0f} | {100_000 / rate + began / 60:,.0f} min "
+            f"| {of_one:,.0f} |"
+        )
 
 
 if __name__ == "__main__":
