@@ -226,4 +226,5 @@ def _on_events(table: ArmTable, ours: Arm) -> list[str]:
 
 
 def _against(one: Comparison, other: str) -> str:
-    return f"the MSE is {one.relative:+.1%} against that {other}: {_WORDS[one.outcome]}."
+    what = _WORDS[one.outcome]
+    return f"the MSE is {one.relative:+.1%} against that {other}: {what}."

@@ -72,11 +72,11 @@ def _notes_on_few_shots(checkpoints: Sequence[Evaluated], data: ForecastData) ->
     """Where not all training rows were trained on."""
     percents = [one.config.data.percent for one in checkpoints]
     if set(percents) != {100}:
-        part = f"first {percents[0]}% of the training rows"
+        trained = f"first {percents[0]}% of the training rows"
         if len(set(percents)) > 1:
             each = ", ".join(f"{one.name} {one.config.data.percent}%" for one in checkpoints)
-            part = f"first part of the training rows ({each})"
-        yield f"few-shot: trained on the {part}; the baselines are fitted on {data.config.data.percent}%"
+            trained = f"first part of the training rows ({each})"
+        yield f"few-shot: trained on the {trained}; the baselines are fitted on {data.config.data.percent}%"
 
 
 def _notes_on_folds(checkpoints: Sequence[Evaluated], task: Task) -> Iterator[str]:

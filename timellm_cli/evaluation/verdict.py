@@ -126,17 +126,17 @@ def _about_llm(
 ) -> Verdict:
     difference = _differ(ours, theirs)
     our_llm, their_llm = describe_llm(configs[ours.name]), describe_llm(configs[theirs.name])
-    part, less = {
+    about, less = {
         "no LLM": (f"The LLM ({our_llm})", "without it"),
         "random LLM": (f"The pretraining of the LLM ({our_llm})", "with random weights"),
         "fewer layers": (f"{our_llm} instead of {their_llm}", "with fewer layers"),
     }[control]
     change = _change(difference, less)
     sentence = {
-        "lower": f"{part} helped: the MSE is {change}.",
-        "higher": f"{part} hurt: the MSE is {change}.",
-        "same": f"{part} made no measurable difference: the MSE is {change}.",
-        "unknown": f"{part}: one seed cannot show whether this helps. The MSE is {change}.",
+        "lower": f"{about} helped: the MSE is {change}.",
+        "higher": f"{about} hurt: the MSE is {change}.",
+        "same": f"{about} made no measurable difference: the MSE is {change}.",
+        "unknown": f"{about}: one seed cannot show whether this helps. The MSE is {change}.",
     }[difference.outcome]
     return Verdict("LLM", ours.name, theirs.name, difference.outcome, difference, sentence, _evidence(difference))
 
