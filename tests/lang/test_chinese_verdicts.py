@@ -12,6 +12,7 @@ from tests.evaluation.test_leaderboard import board
 from tests.evaluation.test_verdict import WITH, WITHOUT, Model, model, verdicts
 from tests.lang.test_chinese_verbs import assert_chinese
 from timellm_cli.evaluation.arms import Arm, judge_arms
+from timellm_cli.evaluation.coverage import Coverage, drift_note
 from timellm_cli.evaluation.task import Task
 from timellm_cli.evaluation.verdict import verdicts_on_arms
 from timellm_cli.lang.translator import chinese
@@ -75,3 +76,11 @@ def test_notes_of_a_leaderboard_are_chinese(small_csv: Path, task: dict[str, Any
     assert any("seq_len" in note for note in notes) and any("few-shot" in note for note in notes)
     for note in notes:
         assert_translated(note.replace(str(small_csv), "small.csv"))
+
+
+@pytest.mark.parametrize("coverage", [(70.0, 90.0), (85.0, 98.0), (70.0, 98.0)])
+def test_the_note_on_drifting_data_is_chinese(coverage: tuple[float, float]) -> None:
+    both = [Coverage(level, held, 1.0, {}, (), 0.5) for level, held in zip((80, 95), coverage, strict=True)]
+    note = drift_note("ours", both)
+    assert note is not None
+    assert_translated(note)

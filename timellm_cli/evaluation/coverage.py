@@ -133,10 +133,10 @@ def drift_note(name: str, coverages: Sequence[Coverage]) -> str | None:
     missed = [one for one in coverages if one.level in USUAL_LEVELS and one.drifts]
     if not missed:
         return None
-    shares = " and ".join(f"{one.level} % bands held {one.coverage:.1f} ± {one.error:.1f} %" for one in missed)
+    shares = ", ".join(f"{one.level} % bands held {one.coverage:.1f} ± {one.error:.1f} %" for one in missed)
     directions = {one.coverage < one.level for one in missed}
-    error = "spread otherwise" if len(directions) > 1 else "larger" if True in directions else "smaller"
+    what = "spread otherwise" if len(directions) > 1 else "larger" if True in directions else "smaller"
     return (
         f"{name}: {shares} of the values (± standard error), more than two standard errors off: the data drift, errors "
-        f"here are {error} than in validation"
+        f"here are {what} than in validation"
     )

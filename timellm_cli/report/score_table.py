@@ -127,8 +127,11 @@ def _by_channel(leaderboard: Leaderboard) -> Table:
 
 
 def _mean_of_series(leaderboard: Leaderboard) -> Text:
-    means = (f"{entry.name} {entry.channel_mean[0]:.4f} / {entry.channel_mean[1]:.4f}" for entry in leaderboard.entries)
-    return Text(f"MSE / MAE as the mean of the series, each with the same weight: {', '.join(means)}")
+    shown = ", ".join(
+        f"{translated(entry.name)} {entry.channel_mean[0]:.4f} / {entry.channel_mean[1]:.4f}"
+        for entry in leaderboard.entries
+    )
+    return Text(f"MSE / MAE as the mean of the series, each with the same weight: {shown}")
 
 
 def _by_part(leaderboard: Leaderboard) -> Table:
