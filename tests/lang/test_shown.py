@@ -15,7 +15,7 @@ from timellm_cli.console import as_is
 from timellm_cli.lang import shown
 from timellm_cli.lang.shown import WideText, breaks_of, shown_in_chinese
 from timellm_cli.lang.templates import Templates
-from timellm_cli.lang.translator import Translator
+from timellm_cli.lang.translator import Translator, chinese
 
 PAIRS = {"rows": "行数", "largest batch": "最大 batch", "fits": "放得下", "{size:q} free: ": "空闲 {size}："}
 
@@ -81,3 +81,8 @@ def test_lines_break_inside_of_chinese_but_not_before_a_comma() -> None:
     assert lines[0] == "注意 这是一个很长的句"
     assert not any(line.startswith("，") for line in lines)
     assert breaks_of("绝对", 80) == []
+
+
+def test_of_two_ways_to_read_a_text_the_one_that_begins_it_wins() -> None:
+    english = "An epoch: 237,671 samples // 8 = 29,708 steps; 7 samples left over, not read in that epoch."
+    assert chinese().whole(english).startswith("一个 epoch：237,671 个样本 // 8 = 29,708 步")

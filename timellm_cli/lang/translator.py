@@ -75,7 +75,8 @@ class Translator:
         return None if found is None else Shown(found.known, _signs(lead) + found.text + _signs(trail))
 
     def _look_up(self, core: str, is_part: bool) -> Shown | None:
-        best: tuple[int, int, Shown] | None = None  # letters known in all, those of the template
+        # Letters known in all; whether the template's own words begin the text; how many are its own.
+        best: tuple[tuple[int, bool, int], Shown] | None = None
         for text in (core, core[:1].swapcase() + core[1:]):
             exact = self._templates.exact.get(text)
             if exact is not None and re.search(r"\s", text):
@@ -84,9 +85,10 @@ class Translator:
                 if is_part and template.weight < _LEAST_OF_A_PART:
                     continue
                 filled = self._fill(template, parts)
-                if best is None or (filled.known, template.weight) > best[:2]:
-                    best = filled.known, template.weight, filled
-        return best and best[2]
+                merits = filled.known, bool(template.head), template.weight
+                if best is None or merits > best[0]:
+                    best = merits, filled
+        return best and best[1]
 
     def _fill(self, template: Template, parts: list[Part]) -> Shown:
         by_name = {part.name: part for part in parts}
