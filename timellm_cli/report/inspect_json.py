@@ -41,6 +41,9 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     - `ahead`: what is known of the days ahead, or null: `columns`, `reader`, `reader_bytes`, `lines`, `distinct`,
       `special_days` (by split: days, and those with an event), `shown` (the text of the next days), `notes`
     - `ready`, `checks`: `name`, `ok`, `detail`, `remedy`
+
+    `inspect` adds `answers` (`question`, `answer`) with --explain, and `shapes` and `patches` with --show-patches (see
+    `inspect_patches.patches_record`).
     """
     return {**_counts(plan), **_estimates(plan)}
 
