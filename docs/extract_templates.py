@@ -281,7 +281,7 @@ def _placeholder(node: ast.expr, form: Form, place: int, taken: dict[str, str]) 
         kind = "q"
     elif name in _SINGLE:
         kind = "w"
-    elif name in ("line", "row"):
+    elif isinstance(before, str) and before.endswith("line "):
         kind = "n"
     same = f"{ast.dump(node)} {kind}"  # 1,200 and 1200 are two
     while taken.setdefault(name, same) != same:

@@ -54,6 +54,23 @@ def test_a_name_that_looks_like_a_message_stays(name: str) -> None:
     assert say(f"no message: '{name}' is here") == f"no message: '{name}' is here", "no entry has this text"
 
 
+SENTENCES = (
+    "check the path", "a; check the path", "the cell is empty", "note: rows", "3 rows", "My data (v2).csv", "no file x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_a_name_in_quotation_marks_stays_in_every_message_of_the_catalogue(name: str) -> None:
+    samples = {"n": "1,234", "s": "1.50 GiB", "d": "2024-01-01 00:00", "q": "zq", "l": "zl", "w": "zw", "": "zx"}
+    for english, translated in read_pairs(catalogue_path()):
+        quoted = re.sub(r"'\{(\w+):q\}'", f"'{name}'", english)
+        if quoted != english:
+            text = PLACE.sub(lambda match: samples[match[2] or ""], quoted)
+            shown = chinese().whole(text)
+            kept = len(re.findall(r"'\{\w+\}'", translated)) if shown != text else quoted.count(f"'{name}'")
+            assert shown.count(f"'{name}'") >= min(kept, quoted.count(f"'{name}'")), text
+
+
 @given(st.text(max_size=60))
 def test_a_text_without_an_entry_stays(text: str) -> None:
     assert translator().whole(text) == text

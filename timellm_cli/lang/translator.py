@@ -1,6 +1,7 @@
 """From an English text to Chinese: the whole, else its sentences; what is no message stays as it is. Light.
 
-Of several ways to read a text, the one wins that explains most letters by the catalogue's own words.
+Of several ways to read a text, the one wins that explains most of its letters: those of the catalogue's own words, and,
+a little less, those of names and numbers in their places.
 """
 
 import re
@@ -14,17 +15,24 @@ from timellm_cli.lang.templates import PLACE, Part, Template, Templates, without
 _EDGES = re.compile(r"([\s;,:.|]*(?:- )?)(.*?)([\s;,:|]*)", re.DOTALL)
 _BREAKS = re.compile(r"[;.:,]\s+|\s\|\s|\s\s+|\s(?=[(\[])")
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`")
+_NAME = re.compile(r"(?<!\w)'([^'\n]*[\s;,:.(][^'\n]*)'(?!\w)")
+"""A name in quotation marks that could be read as a sentence: it is hidden before messages are looked for."""
+_FIRST_PLACE = 0xE000
+_PLACES = re.compile("[\ue000-\uf8ff]")
 _SENTENCE_ENDS = re.compile(r"\n|\. ")
 _SIGNS = {";": "；", ",": "，", ":": "：", ".": "。"}
 _MORE = re.compile(r"(.*) and ([\d,]+) more", re.DOTALL)
 _MOST_PIECES = 14
 _MOST_WORDS = 24
+_WORDS, _PLACED = 100, 90
+_LONGEST = 4000
+"""Letters of a text that is looked at; a longer one is no message."""
 _LEAST_OF_A_PART = 4
 """Letters of its own that a template needs inside of another: ' of 3' means different things in different places."""
 
 
 class Shown(NamedTuple):
-    """A text in Chinese, and how many letters of the English are the catalogue's own words."""
+    """A text in Chinese, and how much of the English is explained, in hundredths of a letter."""
 
     known: int
     text: str
@@ -40,12 +48,19 @@ class Translator:
 
     def _whole(self, text: str) -> str:
         """The text of a line or a cell in Chinese, where the catalogue has it; single words count as messages."""
+        if len(text) > _LONGEST or _PLACES.search(text):
+            return text
         lead, core, trail = _edges(text)
         if (word := self._templates.exact.get(core)) is not None:
             return lead + word + _signs(trail)
         if "\n" in core and self._message(text, False) is None:
             return "\n".join(map(self.whole, text.split("\n")))
-        return self._passage(text, False).text
+        names: list[str] = []
+        hidden = _NAME.sub(lambda match: f"'{_place(names, match[1])}'", text)
+        shown = self._passage(hidden, False).text
+        if shown == hidden:  # the name may be a part of the message itself
+            return self._passage(text, False).text
+        return _PLACES.sub(lambda match: names[ord(match[0]) - _FIRST_PLACE], shown)
 
     def _passage(self, text: str, is_part: bool) -> Shown:
         """A text that may be a message, several, or none."""
@@ -75,12 +90,12 @@ class Translator:
         return None if found is None else Shown(found.known, _signs(lead) + found.text + _signs(trail))
 
     def _look_up(self, core: str, is_part: bool) -> Shown | None:
-        # Letters known in all; whether the template's own words begin the text; how many are its own.
+        # What is known in all; whether the template's own words begin the text; how many are its own.
         best: tuple[tuple[int, bool, int], Shown] | None = None
         for text in (core, core[:1].swapcase() + core[1:]):
             exact = self._templates.exact.get(text)
             if exact is not None and re.search(r"\s", text):
-                return Shown(len(text), exact)
+                return Shown(_WORDS * len(text), exact)
             for template, parts in self._templates.find(text):
                 if is_part and template.weight < _LEAST_OF_A_PART:
                     continue
@@ -96,7 +111,8 @@ class Translator:
             by_name[one], by_name[other] = self._divided(by_name[one], by_name[other])
         shown = {name: self._part(part) for name, part in by_name.items()}
         text = PLACE.sub(lambda match: shown[match[1]].text if match[1] in shown else match[0], template.translated)
-        return Shown(template.weight + sum(part.known for part in shown.values()), text)
+        placed = sum(shown[match[1]].known for match in PLACE.finditer(template.english))
+        return Shown(_WORDS * template.weight + placed, text)
 
     def _divided(self, one: Part, other: Part) -> tuple[Part, Part]:
         """Two parts that follow each other: the second begins where a message does, else it is empty."""
@@ -109,11 +125,11 @@ class Translator:
 
     def _part(self, part: Part) -> Shown:
         if part.kind == "l" and (more := _MORE.fullmatch(part.text)):
-            return Shown(0, f"{more[1]} 等（另有 {more[2]} 个）")
-        if part.kind not in ("", "w"):
-            return Shown(0, part.text)
+            return Shown(_PLACED * len(part.text), f"{more[1]} 等（另有 {more[2]} 个）")
+        if part.kind not in ("", "w") or not re.search("[A-Za-z]", part.text):
+            return Shown(_PLACED * len(part.text), part.text)
         if part.kind == "w" and (word := self._templates.exact.get(part.text.strip())) is not None:
-            return Shown(len(part.text), word)
+            return Shown(_WORDS * len(part.text), word)
         shown = self._passage(part.text, True)
         return shown if shown.known else self._joined(part.text) or shown
 
@@ -153,6 +169,12 @@ class Translator:
 def chinese() -> Translator:
     """The translator of the shipped catalogue, read once."""
     return Translator(Templates(read_pairs(catalogue_path())))
+
+
+def _place(names: list[str], name: str) -> str:
+    """A letter of no script that stands for a name, which is kept."""
+    names.append(name)
+    return chr(_FIRST_PLACE + len(names) - 1)
 
 
 def _edges(text: str) -> tuple[str, str, str]:
