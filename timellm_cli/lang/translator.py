@@ -24,7 +24,7 @@ _SIGNS = {";": "；", ",": "，", ":": "：", ".": "。"}
 _MORE = re.compile(r"(.*) and ([\d,]+) more", re.DOTALL)
 _MOST_PIECES = 14
 _MOST_WORDS = 24
-_WORDS, _PLACED = 100, 90
+_WORDS, _PLACED, _LONGEST_NAME = 100, 90, 40
 _LONGEST = 4000
 """Letters of a text that is looked at; a longer one is no message."""
 _LEAST_OF_A_PART = 4
@@ -48,7 +48,7 @@ class Translator:
 
     def _whole(self, text: str) -> str:
         """The text of a line or a cell in Chinese, where the catalogue has it; single words count as messages."""
-        if len(text) > _LONGEST or _PLACES.search(text):
+        if len(text) > _LONGEST:
             return text
         lead, core, trail = _edges(text)
         if (word := self._templates.exact.get(core)) is not None:
@@ -58,7 +58,7 @@ class Translator:
         names: list[str] = []
         hidden = _NAME.sub(lambda match: f"'{_place(names, match[1])}'", text)
         shown = self._passage(hidden, False).text
-        if shown == hidden:  # the name may be a part of the message itself
+        if shown == hidden or _PLACES.search(text):  # the name may be a part of the message itself
             return self._passage(text, False).text
         return _PLACES.sub(lambda match: names[ord(match[0]) - _FIRST_PLACE], shown)
 
@@ -125,9 +125,9 @@ class Translator:
 
     def _part(self, part: Part) -> Shown:
         if part.kind == "l" and (more := _MORE.fullmatch(part.text)):
-            return Shown(_PLACED * len(part.text), f"{more[1]} 等（另有 {more[2]} 个）")
+            return Shown(_PLACED * min(len(part.text), _LONGEST_NAME), f"{more[1]} 等（另有 {more[2]} 个）")
         if part.kind not in ("", "w") or not re.search("[A-Za-z]", part.text):
-            return Shown(_PLACED * len(part.text), part.text)
+            return Shown(_PLACED * min(len(part.text), _LONGEST_NAME), part.text)
         if part.kind == "w" and (word := self._templates.exact.get(part.text.strip())) is not None:
             return Shown(_WORDS * len(part.text), word)
         shown = self._passage(part.text, True)
