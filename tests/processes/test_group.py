@@ -1,13 +1,17 @@
 """What processes exchange, and that the loss of one is noticed."""
 
+import math
 import os
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.processes.together import together
 from timellm_cli.errors import ConfigError
-from timellm_cli.processes.group import Group, ProcessLostError
+from timellm_cli.processes.faults import FOLDER, report_loss
+from timellm_cli.processes.group import Group, ProcessLostError, SeveralProcesses
 from timellm_cli.processes.place import Place, find_place
 
 
@@ -63,6 +67,52 @@ def leave(group: Group) -> str:
 
 def test_the_others_notice_that_a_process_is_gone() -> None:
     assert together(2, leave) == ["ProcessLostError", "gone"]
+
+
+class Event:
+    """One of a GPU that is done when it has been asked so often."""
+
+    def __init__(self, left: float) -> None:
+        self.left = left
+
+    def query(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> SeveralProcesses:
+    """One of two processes that look around often and wait for minutes."""
+    monkeypatch.setattr("timellm_cli.processes.group._BETWEEN_LOOKS", 0.001)
+    monkeypatch.setattr("timellm_cli.processes.group._TO_STOP", 0.01)
+    group = object.__new__(SeveralProcesses)
+    Group.__init__(group, Place(0, 2, 0, 2))
+    group._patience = timedelta(minutes=10)
+    return group
+
+
+def test_a_gpu_is_waited_for_until_it_is_there_or_a_process_is_known_to_be_lost(
+    waiting: SeveralProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting.wait_for(Event(50))
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    waiting.wait_for(Event(50))
+    report_loss(tmp_path, "process 1 was ended by SIGKILL")
+    with pytest.raises(ProcessLostError, match="process 1 was ended by SIGKILL"):
+        waiting.wait_for(Event(math.inf))
+
+
+def test_after_a_request_to_stop_a_gpu_is_not_waited_for_long(waiting: SeveralProcesses) -> None:
+    waiting.is_stopping = lambda: True
+    waiting.wait_for(Event(2))
+    with pytest.raises(ProcessLostError, match="no step ended within 0 seconds of a request to stop"):
+        waiting.wait_for(Event(math.inf))
+
+
+def test_patience_ends_a_wait(waiting: SeveralProcesses) -> None:
+    waiting._patience = timedelta(milliseconds=1)
+    with pytest.raises(ProcessLostError, match=r"a step took longer than 0:00:00\.001000"):
+        waiting.wait_for(Event(math.inf))
 
 
 def test_a_batch_is_cut_into_parts_in_order() -> None:

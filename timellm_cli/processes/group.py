@@ -7,7 +7,7 @@ same code, which then exchanges nothing.
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,8 @@ _TO_SAVE = timedelta(minutes=1)
 """NCCL ends the whole process when its own patience is over: by then what the GPU holds has to be saved."""
 _BETWEEN_LOOKS = 0.5
 """Seconds between looks at what the launcher says."""
+_TO_STOP = 15.0
+"""Seconds for a step after a request to stop: torchrun makes one where a process is lost, and kills all after 30."""
 
 
 class ProcessLostError(Exception):
@@ -35,6 +37,8 @@ class Group:
 
     def __init__(self, place: Place | None = None) -> None:
         self.place = place or Place()
+        self.is_stopping: Callable[[], bool] = lambda: False
+        """Whether this process is requested to stop."""
 
     @property
     def size(self) -> int:
@@ -143,6 +147,7 @@ class SeveralProcesses(Group):
 
     def wait_for(self, event: torch.cuda.Event) -> None:
         begun = looked = time.monotonic()
+        stopping = float("inf")
         while not event.query():
             if (now := time.monotonic()) > begun + self._patience.total_seconds():
                 raise ProcessLostError(f"a step took longer than {self._patience}")
@@ -150,6 +155,10 @@ class SeveralProcesses(Group):
                 looked = now
                 if loss := read_loss():
                     raise ProcessLostError(loss)
+                if self.is_stopping():
+                    stopping = min(stopping, now)
+                    if now > stopping + _TO_STOP:
+                        raise ProcessLostError(f"no step ended within {_TO_STOP:.0f} seconds of a request to stop")
             time.sleep(1e-4)
 
     def _exchange(self, function: Any, *arguments: Any) -> None:

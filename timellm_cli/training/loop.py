@@ -92,6 +92,7 @@ class Trainer:
         self._config, self._data, self._runner, self._directory = config, data, runner, directory
         self._interruption, self._on_scored = interruption or Interruption(), on_scored
         self._scoring_batch, self._group = scoring_batch, group or Group()
+        self._group.is_stopping = lambda: self._interruption.requested
         samples = data.training_windows()
         self._steps = steps_per_epoch(len(samples), train)
         self._total = count_total_steps(self._steps, train)
