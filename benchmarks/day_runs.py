@@ -35,6 +35,7 @@ from timellm_cli.evaluation.day_errors import DayCount, DayErrors
 from timellm_cli.evaluation.folds import fold_of
 from timellm_cli.evaluation.score import Forecaster, score
 from timellm_cli.forecasting.open_checkpoint import config_for, open_checkpoint
+from timellm_cli.model import closed_form
 from timellm_cli.model.day_reader import read_days
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.training.checkpoint import Checkpoint, clock_of, load_checkpoint
@@ -117,7 +118,7 @@ def _train_and_score(run: Run, results: Path) -> None:
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
     train.draw_curves = lambda *_: None  # type: ignore[assignment]  # nobody looks at hundreds of pictures
-    train.fit_linear = partial(_fit_once, results)  # type: ignore[assignment]
+    closed_form.fit_linear = partial(_fit_once, results)  # type: ignore[assignment]
     folder = results / "checkpoints" / run.name
     try:
         began = time.monotonic()

@@ -41,13 +41,16 @@ def check_forecasts(day: EventDay, runner: object, data: object) -> None:
     std, mean = data.scaler.std_C[channel], data.scaler.mean_C[channel]
     for number in places:
         batch = samples.batch([number])
-        if np.allclose(batch.history_BT[0].double() * std + mean, day.history):
+        first = data.table.stamps[int(batch.start_B[0]) + batch.history_BT.shape[1]]
+        if data.table.style.write(first) == day.first:
+            np.testing.assert_allclose(batch.history_BT[0].double() * std + mean, day.history, rtol=1e-5)
             prompt = runner.encode(batch).prompt
             with torch.no_grad():
-                numeric_BH, added_BH = runner.model.parts(batch.history_BT, prompt, None, *batch.ahead_tensors)
+                parts = runner.model.parts(batch.history_BT, prompt, None, *batch.ahead_tensors)
+                numeric_BH, start_BH, added_BH = parts
             np.testing.assert_allclose(day.without, numeric_BH[0].double() * std + mean, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(
-                day.forecast, (numeric_BH + added_BH)[0].double() * std + mean, rtol=1e-5, atol=1e-5
+                day.forecast, (numeric_BH + start_BH + added_BH)[0].double() * std + mean, rtol=1e-5, atol=1e-5
             )
             return
     pytest.fail("the history is of no window")

@@ -11,7 +11,11 @@ import torch
 from tests.command_line import Finished
 from tests.conftest import Cli, last_json
 from tests.training.conftest import assert_same_weights
-from timellm_cli.training.checkpoint import load_checkpoint
+from timellm_cli.data.ridge import fit_linear
+from timellm_cli.data.windows import load_data
+from timellm_cli.evaluation.score import score
+from timellm_cli.model.linear_days import fit_linear_facts
+from timellm_cli.training.checkpoint import clock_of, load_checkpoint
 
 torch.set_num_threads(1)
 
@@ -96,9 +100,11 @@ def test_text_and_columns_help_where_they_say_what_happens(
     assert "too few seeds or days" in page
 
 
-def test_the_numeric_model_is_the_same_whatever_the_day_map_reads(train: Train, tmp_path: Path) -> None:
-    train("without", "--exclude=sale", "--max-steps=20")
-    train("text", *TEXT, "--max-steps=20")
+def test_the_numeric_model_is_the_same_whatever_a_day_map_that_starts_at_zero_reads(
+    train: Train, tmp_path: Path
+) -> None:
+    train("without", "--exclude=sale", "--max-steps=20", "--shortcut=linear")
+    train("text", *TEXT, "--max-steps=20", "--shortcut=linear")
     plain, read = (load_checkpoint(tmp_path / "checkpoints" / name / "last.pt") for name in ("without", "text"))
     assert {name for name in read.weights if not name.startswith("day_map.")} == set(plain.weights)
     for name, weight in plain.weights.items():
@@ -120,6 +126,37 @@ def test_a_run_continues_exactly_and_eval_repeats_its_figures(
     epochs = [line for line in map(json.loads, lines) if line["event"] == "epoch"]
     best = min(epochs, key=lambda line: line["val_loss"])
     assert mse(cli, "whole") == pytest.approx(best["test_mse"], rel=1e-6)
+
+
+@pytest.mark.parametrize("flags", [(), ("--text-reader=columns",)], ids=["llm", "columns"])
+def test_training_never_ends_worse_in_validation_than_it_starts_and_predict_forecasts_what_eval_scores(
+    cli: Cli, train: Train, shop: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    train("run", *TEXT, *flags, "--epochs=1", "--learning-rate=0.5")
+    lines = (tmp_path / "checkpoints" / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    epochs = [line for line in map(json.loads, lines) if line["event"] == "epoch"]
+    best = load_checkpoint(tmp_path / "checkpoints" / "run" / "best.pt")
+    assert [line["epoch"] for line in epochs] == [0, 1]
+    assert best.epoch == 0, "a rate that ruins the weights"
+    assert float(best.weights["day_map.start_CDK"].abs().sum()) > 0
+    config = best.config.with_values({"data.path": tmp_path / "past.csv"})
+    data = load_data(config, best.scaler, best.columns, best.ids, clock_of(best))
+    linear = fit_linear(data)
+    fit = fit_linear_facts(data, linear) if flags else None
+    found = score(fit or linear, data, "val", 64).mse
+    assert epochs[0]["val_mse"] == pytest.approx(found, rel=1e-4) if flags else epochs[0]["val_mse"] < found
+    if fit is None:
+        return
+    past = (tmp_path / "past.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "shorter.csv").write_text("\n".join(past[:-4]) + "\n", encoding="utf-8")
+    predicted = cli("predict", "checkpoints/run/best.pt", "shorter.csv")
+    assert predicted.returncode == 0, predicted.stderr
+    rows = [[float(cell) for cell in line.split(",")[1:]] for line in predicted.stdout.splitlines()[1:]]
+    windows = data.windows("test")
+    last = [int(end) - 1 for end in windows.windows_C.cumsum(0)]
+    expected_CH = fit(windows.batch(last))
+    raw_CH = expected_CH * torch.tensor(data.scaler.std_C)[:, None] + torch.tensor(data.scaler.mean_C)[:, None]
+    assert rows == pytest.approx(raw_CH.T, rel=1e-3)
 
 
 def test_a_run_continues_with_the_same_text_only(cli: Cli, train: Train, tmp_path: Path) -> None:

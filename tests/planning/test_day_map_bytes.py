@@ -29,12 +29,14 @@ from timellm_cli.units import GIB
 
 BATCH, ROWS, STEPS, LINES = 5, 60, 11, 33
 KINDS = {"text": (50, 20, 0), "columns": (0, 0, 3), "both": (50, 20, 3), "more mixes than directions": (50, 2, 1)}
+CHANNELS = {"starts from nothing": 0, "one channel": 1, "five channels": 5}
 
 
-def case_of(kind: str, **changes: object) -> Case:
+def case_of(kind: str, channels: int = 0, **changes: object) -> Case:
     """A step without an LLM whose day map knows 33 lines, or three columns."""
     vector, mixes, columns = KINDS[kind]
     days = DaysCase(slots=8, vector=vector, mixes=mixes, columns=columns, rank=4, lines=LINES, tokens=9)
+    days = replace(days, channels=channels)
     values = {"batch": BATCH, "seq_len": ROWS, "pred_len": STEPS, "days": days, "on_gpu": False, "precision": "fp32"}
     return step(None, **{**values, **changes})
 
@@ -55,9 +57,10 @@ def inputs_of(case: Case) -> tuple[torch.Tensor, ...]:
     return lines, slots, week, torch.randn(*size, case.days.columns)
 
 
+@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_stays_is_what_a_day_map_holds(kind: str) -> None:
-    case = case_of(kind)
+def test_what_stays_is_what_a_day_map_holds(kind: str, channels: int) -> None:
+    case = case_of(kind, channels)
     day_map = day_map_of(case)
     counted = {name: size for name, size in trainable_tensors(case).items() if name.startswith("day map")}
     assert sorted(counted.values()) == sorted(weight.numel() for weight in day_map.parameters())
@@ -150,12 +153,13 @@ def test_the_time_of_an_epoch_has_the_day_map_and_that_of_reading_stands_beside_
     assert reading_seconds(twice, Speed.of(card)) == pytest.approx(2 * known.reading, rel=0.05)
 
 
+@pytest.mark.parametrize("shortcut", ["linear", "fitted"])
 @pytest.mark.parametrize("reader", ["llm", "columns"])
 def test_inspect_counts_the_day_map_that_training_makes(
-    reader: str, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reader: str, shortcut: str, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIMELLM_CACHE", str(tmp_path))
-    config = write_table(tmp_path, tiny_llm, reader)
+    config = write_table(tmp_path, tiny_llm, reader).with_values({"model.shortcut": shortcut})
     plan = make_plan(config, Machine(None, 8 * GIB, torch_has_cuda=False), from_file=False)
     assert plan.memory is not None
     runner = load_model(config, torch.device("cpu"))

@@ -28,7 +28,6 @@ from timellm_cli.evaluation.evaluated import Evaluated, require_comparable
 from timellm_cli.evaluation.event_day import make_event_day
 from timellm_cli.evaluation.examples import make_examples
 from timellm_cli.evaluation.folds import Round
-from timellm_cli.evaluation.linear_days import known_ahead
 from timellm_cli.evaluation.metrics import MetricCount, seasonal_errors
 from timellm_cli.evaluation.score import Forecaster, Scores, score
 from timellm_cli.evaluation.spaced import SpacedErrors, errors_of_classical, histories_of, spaced_grids
@@ -37,6 +36,7 @@ from timellm_cli.evaluation.window_bands import WindowBands
 from timellm_cli.fetching.fetch import provide
 from timellm_cli.forecasting.open_checkpoint import open_checkpoint, resolve_checkpoint
 from timellm_cli.model.day_reader import read_days
+from timellm_cli.model.linear_days import known_ahead
 from timellm_cli.model.runner import free_gpu_memory, gpu_memory_errors
 from timellm_cli.planning.hardware import Machine
 from timellm_cli.processes.group import Group

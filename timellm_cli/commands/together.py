@@ -51,16 +51,15 @@ def meet(place: Place, device: str) -> Group:
         end_with_launcher()
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(choose_card(place, torch.cuda.device_count()))
+        torch.cuda.set_device(_choose_card(place, torch.cuda.device_count()))
     group = SeveralProcesses(place, torch.device("cuda" if on_gpu else "cpu"))
     if on_gpu:
-        require_own_card(group, f"{socket.gethostname()} {torch.cuda.get_device_properties().uuid}")
-    require_same_version(group)
+        _require_own_card(group, f"{socket.gethostname()} {torch.cuda.get_device_properties().uuid}")
+    group.require_same("version", f"timellm {__version__} with torch {torch.__version__}")
     return group
 
 
-def choose_card(place: Place, cards: int) -> int:
-    """The number of this process's card among those that it sees. Raises ConfigError where there are too few."""
+def _choose_card(place: Place, cards: int) -> int:
     if place.local_rank < cards:
         return place.local_rank
     if cards == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):  # a scheduler may show each process a card of its own
@@ -71,7 +70,7 @@ def choose_card(place: Place, cards: int) -> int:
     )
 
 
-def require_own_card(group: Group, card: str) -> None:
+def _require_own_card(group: Group, card: str) -> None:
     """Raise ConfigError where two processes compute on one card."""
     cards = group.texts(card)
     for rank, other in enumerate(cards):
@@ -81,11 +80,6 @@ def require_own_card(group: Group, card: str) -> None:
                 "give each process a card of its own: leave CUDA_VISIBLE_DEVICES out, or name as many different cards "
                 "in it as there are processes",
             )
-
-
-def require_same_version(group: Group) -> None:
-    """Raise ModelError where a process has another version."""
-    group.require_same("version", f"timellm {__version__} with torch {torch.__version__}")
 
 
 def require_same_settings(group: Group, config: Config) -> None:
@@ -108,3 +102,5 @@ def start_alike(group: Group, data: ForecastData, runner: Runner) -> None:
     group.require_same("LLM", runner.llm_fingerprint)
     group.require_same("table", sha256(repr(data.identity).encode()).hexdigest()[:16])
     group.copy_from_first(runner.model.own_weights())
+    if runner.model.day_map is not None:
+        runner.model.day_map.look_up_lines()

@@ -14,12 +14,13 @@ from timellm_cli.commands.warm_start import ScalerChoice, choose_scaler
 from timellm_cli.config import Config
 from timellm_cli.console import doing, err, out, print_json, print_lines, print_note, say
 from timellm_cli.counts import count_run, steps_per_epoch
+from timellm_cli.data.ahead import TrainedChannels
 from timellm_cli.data.day_axis import Clock
 from timellm_cli.data.guess import settle
-from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.datasets import data_path, known_dataset
 from timellm_cli.errors import ConfigError, DataError, ExitCode, Interrupted, ModelError, SaidElsewhere
+from timellm_cli.model.closed_form import start_from_closed_form
 from timellm_cli.model.day_reader import add_day_map, read_days
 from timellm_cli.model.load import load_model
 from timellm_cli.model.runner import Runner, gpu_memory_errors
@@ -130,10 +131,11 @@ def _run(
             with stopped_before_training(), doing(loading_line(config.llm)):
                 runner = _load_model(config, data, checkpoint or source)
             if source:
+                _take_channels(runner, data, source)
                 data = choose_scaler(data, source, runner, scaler, scoring_batch(config, machine))
             elif config.model.shortcut == "fitted" and checkpoint is None:
                 with stopped_before_training(), doing("Fitting the linear map"):
-                    runner.model.start_from(fit_linear(data).weights_TH)
+                    start_from_closed_form(runner, data)
             start_alike(group, data, runner)
             if group.place.is_first:
                 _announce(config, data, runner, directory, settings.notes)
@@ -196,6 +198,14 @@ def _load_model(config: Config, data: ForecastData, checkpoint: Checkpoint | Non
         read_days(runner, data.ahead.lines.lines, config, print_note)
     seed_everything(config.train.seed)  # so that dropout does not depend on how the weights came about
     return runner
+
+
+def _take_channels(runner: Runner, data: ForecastData, source: Checkpoint) -> None:
+    """Give the day map of another training the channels of these data; new ones take the mean over those it had."""
+    if runner.model.day_map is not None:
+        trained = TrainedChannels.of(source.columns, source.ids, source.config.data.features)
+        numbers_C = trained.numbers(data.table.columns, data.table.series.ids)
+        runner.model.day_map.take_channels(numbers_C[-data.windows("train").channels :])
 
 
 def _announce(

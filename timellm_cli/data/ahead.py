@@ -42,7 +42,7 @@ class AheadRows:
     Fields are those of `AheadBatch`.
 
     `line_GN` has a row for each group of channels that share their lines; `columns_VF` are raw. `true_lines` are of
-    their days also where `lines` are dealt out to other days.
+    their days also where `lines` are dealt out to other days. `known_C` are the channels' numbers in the training.
     """
 
     lines: DayLines | None
@@ -52,6 +52,7 @@ class AheadRows:
     week_N: Tensor
     columns_VF: Tensor
     group_C: Tensor
+    known_C: Tensor
     notes: tuple[str, ...] = ()
     true_lines: DayLines | None = None
 
@@ -64,7 +65,12 @@ class AheadRows:
             slot_BH=self.slot_N[row_BH],
             week_BT=self.week_N[row_B[:, None] + torch.arange(seq_len)],
             columns_BHF=self.columns_VF[place_B[:, None] + ahead_H],
+            channel_B=self.known_C[channel_B],
         )
+
+    def with_channels_of(self, columns: Sequence[str], ids: Sequence[str], trained: "TrainedChannels") -> Self:
+        """The same, with the numbers that the channels (each column of every series) had in a training."""
+        return replace(self, known_C=trained.numbers(columns, ids))
 
     @property
     def digest(self) -> str:
@@ -83,7 +89,28 @@ class AheadRows:
             self.slot_N.expand(channels, -1),
             self.week_N.expand(channels, -1),
             columns_SF.expand(channels, -1, -1),
+            self.known_C,
         )
+
+
+@dataclass(frozen=True)
+class TrainedChannels:
+    """The channels of a training that are scored: the last `scored` columns of every series."""
+
+    columns: tuple[str, ...]
+    ids: tuple[str, ...]
+    scored: int
+
+    @classmethod
+    def of(cls, columns: Sequence[str], ids: Sequence[str], features: str) -> Self:
+        """Those of a table: of MS, the target alone."""
+        return cls(tuple(columns), tuple(ids), 1 if features == "MS" else len(columns))
+
+    def numbers(self, columns: Sequence[str], ids: Sequence[str]) -> Tensor:
+        """The number of each column of every series; -1 for a channel that is not among them."""
+        own = [(column, name) for column in self.columns[-self.scored :] for name in self.ids]
+        number = {channel: place for place, channel in enumerate(own)}
+        return torch.tensor([number.get((column, name), -1) for column in columns for name in ids])
 
 
 def read_ahead(table: Table, config: Config, clock: Clock | None, in_training: bool) -> AheadRows | None:
@@ -131,6 +158,7 @@ def rows_ahead(
         week_N=torch.tensor(clock.places_in_week(walls).to_list()),
         columns_VF=columns_VF,
         group_C=torch.tensor(group_C),
+        known_C=torch.arange(len(group_C)),
     )
 
 
@@ -156,6 +184,7 @@ class AheadOfChannels:
     slot_CS: Tensor
     week_CS: Tensor
     columns_CSF: Tensor
+    known_C: Tensor
 
     def batch(self, channels: slice, moved: int, seq_len: int, pred_len: int) -> AheadBatch:
         """Of samples of these channels whose history begins `moved` rows after the first one."""
@@ -165,10 +194,11 @@ class AheadOfChannels:
             self.slot_CS[channels, horizon],
             self.week_CS[channels, history],
             self.columns_CSF[channels, horizon],
+            self.known_C[channels],
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The channels of all parts, one after the other."""
-        fields = ("line_CS", "slot_CS", "week_CS", "columns_CSF")
+        fields = ("line_CS", "slot_CS", "week_CS", "columns_CSF", "known_C")
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))

@@ -47,18 +47,20 @@ class AheadBatch:
     """What B samples know of their horizon, H steps; shapes are static.
 
     `line_BH` is the line of each step's day, `slot_BH` the step's slot in its day, `week_BT` the slot in its week of
-    each row of history, `columns_BHF` the raw values of the columns that are known ahead (F may be 0).
+    each row of history, `columns_BHF` the raw values of the columns that are known ahead (F may be 0). `channel_B` is
+    the number of the sample's channel among the scored ones of the training, -1 for one that was not there.
     """
 
     line_BH: Tensor
     slot_BH: Tensor
     week_BT: Tensor
     columns_BHF: Tensor
+    channel_B: Tensor
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """All of it, as the model's inputs."""
-        return self.line_BH, self.slot_BH, self.week_BT, self.columns_BHF
+        return self.line_BH, self.slot_BH, self.week_BT, self.columns_BHF, self.channel_B
 
     def pinned(self) -> "AheadBatch":
         """The same in pinned memory."""

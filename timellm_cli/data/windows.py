@@ -13,7 +13,7 @@ from torch import Tensor
 
 from timellm_cli.config import Config, WindowConfig
 from timellm_cli.counts import count_windows
-from timellm_cli.data.ahead import AheadRows, read_ahead
+from timellm_cli.data.ahead import AheadRows, TrainedChannels, read_ahead
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.day_axis import Clock
 from timellm_cli.data.read_table import read_table
@@ -179,8 +179,10 @@ def load_data(
     table = read_table(path, data)
     if columns is not None:
         table = table.select(columns)
-    ahead = read_ahead(table, config, clock, in_training=scaler is None)
-    series = table.series
+    ahead, series = read_ahead(table, config, clock, in_training=scaler is None), table.series
+    if ahead is not None:
+        trained = TrainedChannels.of(columns or table.columns, ids or series.ids, data.features)
+        ahead = ahead.with_channels_of(table.columns, series.ids, trained)
     spans = split_series(series, known_dataset(data), data, config.window)
     parts = [
         _rows_to_fit(one, offset, rows, config.window)

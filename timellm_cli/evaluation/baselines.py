@@ -22,8 +22,8 @@ from timellm_cli.data.cadence import Cadence, Every, MonthDays, WeekTimes
 from timellm_cli.data.ridge import fit_linear, scored_values
 from timellm_cli.data.scale import Floats
 from timellm_cli.data.windows import ForecastData
-from timellm_cli.evaluation.linear_days import fit_linear_days
 from timellm_cli.evaluation.score import Forecaster
+from timellm_cli.model.linear_days import fit_linear_facts
 
 _MOST_WINDOWS = 4000
 """Of the validation span, at equal distances, on which a season is tried."""
@@ -170,7 +170,7 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
     linear = fit_linear(data)
     explanation = f"one linear map for all channels, fitted in closed form on {linear.samples:,} training samples"
     baselines.append(Baseline("linear", explanation, linear))
-    if (with_days := fit_linear_days(data, linear)) is not None:
+    if (with_days := fit_linear_facts(data, linear)) is not None:
         count = with_days.weights_CDF.shape[2]
         explanation = f"the linear map, with {count:,} columns and facts known ahead"
         baselines.append(Baseline("linear+days", explanation, with_days))

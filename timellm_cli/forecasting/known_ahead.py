@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from timellm_cli.config import Config
-from timellm_cli.data.ahead import AheadOfChannels, AheadRows, rows_ahead
+from timellm_cli.data.ahead import AheadOfChannels, AheadRows, TrainedChannels, rows_ahead
 from timellm_cli.data.day_axis import walls_of
 from timellm_cli.data.day_lines import Calendar, Line
 from timellm_cli.data.forecast_input import ForecastInput, continue_rows, split_panel
@@ -124,7 +124,9 @@ class KnownAhead:
         stamps = [*given.table.stamps.to_list(), *given.dates(whole)]
         walls = walls_of(pl.Series(stamps, dtype=pl.Datetime("us")), given.table.style)
         columns, clock = self._trained.columns, self._trained.days.clock
-        return rows_ahead(walls, self._calendar, columns, (name,), torch.zeros(0, 0), clock)
+        rows = rows_ahead(walls, self._calendar, columns, (name,), torch.zeros(0, 0), clock)
+        trained = TrainedChannels.of(columns, self._trained.ids, self._config.data.features)
+        return rows.with_channels_of(columns, (name,), trained)
 
     def _rows_ahead(self, given: ForecastInput, name: str) -> tuple[AheadRows, Tensor]:
         rows = self._text(given, name)

@@ -5,12 +5,16 @@ holiday lowers the counts of one sensor and raises those of another. So both are
 trained core multiplies them: profile over the day = sum over a, b of line_a x history_b x core_abs. Each step of the
 horizon takes the value of its slot in the profile of its day, so a window may start at any hour.
 
-The map learns what the numeric model leaves over, whose forecast it adds to (`training/step.py`).
+The map learns what the numeric model leaves over, whose forecast it adds to (`training/step.py`). Beside a fitted
+shortcut it does not start from nothing: `start` is the days' part of the closed form (`linear_days.py`), one weight for
+each number of a line or of a row of columns, by channel and slot, which stays as it is beside the trained map.
 
 Shapes beside those of `time_llm.py`: L lines, E numbers of a line's vector, K of them after `basis_EK`, A mixes of a
-line, F columns, J mixes of the history with a constant one, D slots of a day, W slots of the aligned history.
-Units: window-normalised.
+line, F columns, J mixes of the history with a constant one, D slots of a day, W slots of the aligned history, C rows of
+weights in closed form. Units: window-normalised; standardised in `start`.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +30,9 @@ class DayMap(nn.Module):
     column_mean_F: Tensor
     column_std_F: Tensor
     lines_LK: Tensor
+    start_CDK: Tensor
+    start_CDF: Tensor
+    start_CLD: Tensor
 
     def __init__(self, sizes: DayMapSizes) -> None:
         super().__init__()
@@ -39,6 +46,9 @@ class DayMap(nn.Module):
         self.register_buffer("column_mean_F", torch.zeros(sizes.columns))
         self.register_buffer("column_std_F", torch.ones(sizes.columns))
         self.register_buffer("lines_LK", torch.zeros(1, sizes.mixes), persistent=False)
+        self.register_buffer("start_CDK", torch.zeros(sizes.rows, sizes.slots, sizes.mixes))
+        self.register_buffer("start_CDF", torch.zeros(sizes.rows, sizes.slots, sizes.columns))
+        self.register_buffer("start_CLD", torch.zeros(sizes.rows, min(sizes.mixes, 1), sizes.slots), persistent=False)
 
     @torch.no_grad()
     def fit_vectors(self, mean_E: Tensor, basis_EK: Tensor) -> None:
@@ -59,25 +69,76 @@ class DayMap(nn.Module):
         """Read these lines from now on. To be called before a step is recorded: their table gets another address."""
         vectors_LE = vectors_LE.to(self.mean_E)
         self.lines_LK = (vectors_LE - self.mean_E) @ self.basis_EK
+        self.look_up_lines()
+
+    @torch.no_grad()
+    def start_from(self, weights_CDF: Tensor) -> None:
+        """Start from these weights, of lines first and columns last; one channel's are for all."""
+        rows_CDF = weights_CDF.mean(dim=0, keepdim=True)
+        if own := self.sizes.rows - 1:
+            rows_CDF = torch.cat([weights_CDF.expand(own, -1, -1), rows_CDF])
+        parts = rows_CDF.to(self.start_CDK).tensor_split([self.sizes.mixes], dim=2)
+        self.start_CDK, self.start_CDF = (part.contiguous() for part in parts)
+        self.look_up_lines()
+
+    @torch.no_grad()
+    def take_channels(self, known_C: Tensor) -> None:
+        """Start from the weights of these channels, which have the numbers 0, 1 and so on from now on."""
+        if self.sizes.rows:
+            row_C = known_C.clamp(max=self.sizes.rows - 1)
+            self.sizes = replace(self.sizes, channels=len(known_C))
+            self.start_from(torch.cat([self.start_CDK[row_C], self.start_CDF[row_C]], dim=2))
+
+    @torch.no_grad()
+    def look_up_lines(self) -> None:
+        """Compute what each line adds to begin with. To be called where weights or lines have changed."""
+        if self.sizes.mixes:
+            self.start_CLD = torch.einsum("lk,cdk->cld", self.lines_LK, self.start_CDK)
 
     def fixed(self) -> dict[str, Tensor]:
         """What was fitted and is not trained, by its name in the model."""
-        names = ("mean_E", "basis_EK", "column_mean_F", "column_std_F")
+        names = ("mean_E", "basis_EK", "column_mean_F", "column_std_F", "start_CDK", "start_CDF")
         return {f"day_map.{name}": getattr(self, name) for name in names}
+
+    def parts(
+        self, scaled_BT: Tensor, std_B1: Tensor, line_BH: Tensor, slot_BH: Tensor, week_BT: Tensor, columns_BHF: Tensor,
+        channel_B: Tensor,
+    ) -> tuple[Tensor | None, Tensor]:  # fmt: skip
+        """What the closed form adds, and what the trained part does, B x H, standardised; `std_B1` is the window's."""
+        added_BH = self(scaled_BT, line_BH, slot_BH, week_BT, columns_BHF) * std_B1
+        return self.start(line_BH, slot_BH, columns_BHF, channel_B), added_BH
 
     def forward(
         self, scaled_BT: Tensor, line_BH: Tensor, slot_BH: Tensor, week_BT: Tensor, columns_BHF: Tensor
     ) -> Tensor:
-        """What is added to the forecast, B x H."""
+        """What the trained part adds to the forecast, B x H, window-normalised."""
         history_BJ = self._mix_history(scaled_BT, week_BT)
         added_BH = torch.zeros_like(slot_BH, dtype=scaled_BT.dtype)
         if self.text is not None:
             mixed_LA = self.lines_LK @ self.text.mix
             added_BH = added_BH + self.text(mixed_LA[line_BH], history_BJ, slot_BH)
         if self.columns is not None:
-            standardised_BHF = (columns_BHF - self.column_mean_F) / self.column_std_F
-            added_BH = added_BH + self.columns(standardised_BHF @ self.columns.mix, history_BJ, slot_BH)
+            mixed_BHA = self._standardise(columns_BHF) @ self.columns.mix
+            added_BH = added_BH + self.columns(mixed_BHA, history_BJ, slot_BH)
         return added_BH
+
+    def start(self, line_BH: Tensor, slot_BH: Tensor, columns_BHF: Tensor, channel_B: Tensor) -> Tensor | None:
+        """What the closed form adds, B x H, standardised; None for a map that starts from nothing.
+
+        A channel that the training did not have (-1) takes the last row, the mean over channels.
+        """
+        if not self.sizes.rows:
+            return None
+        row_B1 = channel_B.clamp(max=self.sizes.rows - 1)[:, None]
+        added_BH = torch.zeros_like(slot_BH, dtype=self.start_CDK.dtype)
+        if self.sizes.mixes:
+            added_BH = added_BH + self.start_CLD[row_B1, line_BH, slot_BH]
+        if self.sizes.columns:
+            added_BH = added_BH + (self._standardise(columns_BHF) * self.start_CDF[row_B1, slot_BH]).sum(dim=2)
+        return added_BH
+
+    def _standardise(self, columns_BHF: Tensor) -> Tensor:
+        return (columns_BHF - self.column_mean_F) / self.column_std_F
 
     def _mix_history(self, scaled_BT: Tensor, week_BT: Tensor) -> Tensor:
         """The newest rows, one for each slot of the week (or the day), mixed; and a one. B x J."""

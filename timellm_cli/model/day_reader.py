@@ -13,7 +13,7 @@ from timellm_cli.data.windows import ForecastData
 from timellm_cli.errors import ModelError
 from timellm_cli.model.cuda_graphs import forget_recordings
 from timellm_cli.model.day_map import DayMap, DayMapSizes, basis_of
-from timellm_cli.model.line_reader import facts_of, read_lines, vectors_of_facts
+from timellm_cli.model.line_reader import facts_of, mean_of_lines, read_lines, vectors_of_facts
 
 if TYPE_CHECKING:
     from timellm_cli.model.runner import Runner
@@ -22,7 +22,7 @@ OnNote = Callable[[str], None]
 
 
 def add_day_map(runner: "Runner", data: ForecastData, config: Config, on_note: OnNote = lambda _: None) -> None:
-    """Give the model a fresh day map for a table; it adds nothing yet.
+    """Give the model a fresh day map for a table; it adds nothing yet (see `closed_form.py`).
 
     Directions, facts and the columns' scale are those of the training rows. The weights are drawn from torch's global
     generator. Raises ModelError where the LLM that reads the text is absent.
@@ -30,6 +30,7 @@ def add_day_map(runner: "Runner", data: ForecastData, config: Config, on_note: O
     ahead = data.ahead
     assert ahead is not None
     lines: tuple[Line, ...] = ahead.lines.lines if ahead.lines else ()
+    channels = data.windows("train").channels if config.model.shortcut == "fitted" else 0
     facts: tuple[str, ...] = ()
     fingerprint = ""
     mean_E, basis_EK, vectors_LE = torch.zeros(0), torch.zeros(0, 0), torch.zeros(len(lines), 0)
@@ -39,12 +40,14 @@ def add_day_map(runner: "Runner", data: ForecastData, config: Config, on_note: O
             facts = facts_of(lines, counts)
             vectors_LE = vectors_of_facts(lines, facts)
             mean_E, basis_EK = torch.zeros(len(facts)), torch.eye(len(facts))
+            if channels:
+                mean_E = mean_of_lines(vectors_LE, counts).float()
         else:
             vectors_LE, fingerprint, runner.lines_read = read_lines(lines, config, runner.device, on_note)
             mean_E, basis_EK = basis_of(vectors_LE, torch.tensor(counts))
     columns_VF, (vector, mixes) = ahead.columns_VF, basis_EK.shape
     rank, seq_len = config.ahead.rank, config.window.seq_len
-    sizes = DayMapSizes(ahead.clock.slots, vector, mixes, columns_VF.shape[1], rank, seq_len)
+    sizes = DayMapSizes(ahead.clock.slots, vector, mixes, columns_VF.shape[1], rank, seq_len, channels)
     day_map = DayMap(sizes)
     day_map.fit_vectors(mean_E, basis_EK)
     if sizes.columns:
@@ -61,9 +64,11 @@ def put_back_day_map(runner: "Runner", learned: LearnedDays, shapes: dict[str, t
     try:
         vector, mixes = shapes["day_map.basis_EK"]
         (columns,) = shapes["day_map.column_mean_F"]
+        rows, _, _ = shapes["day_map.start_CDK"]
     except (KeyError, ValueError):
         raise ModelError("the checkpoint's day map has no weights", "it is damaged: use another one") from None
-    sizes = DayMapSizes(learned.clock.slots, vector, mixes, columns, config.ahead.rank, config.window.seq_len)
+    rank, seq_len, channels = config.ahead.rank, config.window.seq_len, rows - 1 if rows > 1 else rows
+    sizes = DayMapSizes(learned.clock.slots, vector, mixes, columns, rank, seq_len, channels)
     runner.model.day_map = DayMap(sizes).to(runner.device)
     runner.days = learned
 

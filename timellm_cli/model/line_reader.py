@@ -35,6 +35,12 @@ def facts_of(lines: Sequence[Line], counts_L: Sequence[int]) -> tuple[str, ...]:
     return tuple(sorted({fact for line, count in zip(lines, counts_L, strict=True) if count for fact in line.facts}))
 
 
+def mean_of_lines(vectors_LE: Tensor, counts_L: Sequence[int]) -> Tensor:
+    """The mean vector of the training days, E, in float64; `counts_L` says how many of these each line is of."""
+    share_L = torch.tensor(counts_L, dtype=torch.float64) / max(sum(counts_L), 1)
+    return share_L @ vectors_LE.double()
+
+
 def read_lines(
     lines: Sequence[Line], config: Config, device: torch.device, on_note: OnNote = lambda _: None
 ) -> tuple[Tensor, str, int]:

@@ -293,13 +293,13 @@ class TimeLLM(nn.Module):
 
     def forward(self, history_BT: Tensor, prompt: PromptTokens, key_B: Tensor | None = None, *ahead: Tensor) -> Tensor:
         """Standardised history, B x T, to standardised forecast, B x H, float32. `ahead`: an `AheadBatch`'s tensors."""
-        numeric_BH, added_BH = self.parts(history_BT, prompt, key_B, *ahead)
-        return numeric_BH if added_BH is None else numeric_BH + added_BH
+        first_BH, *others = (part for part in self.parts(history_BT, prompt, key_B, *ahead) if part is not None)
+        return sum(others, first_BH)
 
     def parts(
         self, history_BT: Tensor, prompt: PromptTokens, key_B: Tensor | None, *ahead: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the numeric model forecasts, and what the day map adds to it, both B x H, standardised.
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The numeric model's forecast, the closed form of the day map, and its trained part, B x H, standardised.
 
         In training, `key_B` are keys for dropout (`dropout.make_keys`), else torch draws. The trained parts compute in
         float32 (on a GPU beside an LLM in 16 bits: in TF32), the LLM in its own format. An autocast changes nothing.
@@ -312,8 +312,8 @@ class TimeLLM(nn.Module):
             scaled_BH = self.head(hidden_BPE, key_B)
             if self.shortcut is not None:
                 scaled_BH = scaled_BH + self.shortcut(scaled_BT)
-            added_BH = self.day_map(scaled_BT, *ahead) * moments.std_B1 if self.day_map is not None else None
-            return moments.restore(scaled_BH), added_BH
+            of_days = (None, None) if self.day_map is None else self.day_map.parts(scaled_BT, moments.std_B1, *ahead)
+            return moments.restore(scaled_BH), *of_days
 
     def trainable_weights(self) -> dict[str, nn.Parameter]:
         """The trained weights by name. The LLM's are not among them."""

@@ -15,12 +15,19 @@ LINES_AT_ONCE = 32
 
 
 def fixed(case: Case) -> Part:
-    """What was fitted, and the lines' vectors: mean and directions, each line's mixes, mean and scale of columns."""
+    """What was fitted, and the lines' vectors: mean and directions, each line's mixes, mean and scale of columns.
+
+    Beside a fitted shortcut also the weights in closed form, and what each line adds by them.
+    """
     days, count = case.days, 0
     how = ""
     if days is not None:
         count = days.vector * (1 + days.mixes) + days.lines * days.mixes + 2 * days.columns
         how = f"{days.vector:,} x {1 + days.mixes} numbers, {days.lines:,} lines x {days.mixes}, {days.columns} columns"
+        weights = days.sizes(case.seq_len).rows * days.slots
+        known = days.mixes + days.columns + (days.lines if days.mixes else 0)
+        count += weights * known
+        how += f", {weights:,} x {known} in closed form" if weights else ""
     return Part("day_map", "day map, fitted", 4 * count, f"{how} x 4 bytes")
 
 

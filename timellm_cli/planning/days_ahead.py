@@ -52,7 +52,7 @@ def look_ahead(table: "Table | None", config: Config) -> DaysAhead | None:
     from timellm_cli.data.day_axis import Clock, walls_of
 
     slots = Clock.of(walls_of(table.stamps, table.style)).slots
-    case = replace(usual, slots=slots) if usual else None
+    case = replace(usual, slots=slots, channels=_channels(table, config)) if usual else None
     if columns:
         from timellm_cli.data.future_columns import read_future_columns
 
@@ -89,6 +89,13 @@ def _of_text(table: "Table", config: Config, reader: str, case: DaysCase | None)
         notes=tuple(notes_on_events(calendar, days.dates[0], days.dates[-1], must_touch=True)),
         case=None if case is None else _with_lines(case, table, config, found),
     )
+
+
+def _channels(table: "Table", config: Config) -> int:
+    """The scored channels, where the day map starts from weights in closed form; else 0."""
+    if config.model.shortcut != "fitted":
+        return 0
+    return len(table.series.ids) * (len(table.columns) if config.data.features == "M" else 1)
 
 
 def _with_lines(case: DaysCase, table: "Table", config: Config, found: "DayLines") -> DaysCase:

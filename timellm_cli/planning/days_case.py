@@ -9,8 +9,11 @@ from timellm_cli.planning.llm_shape import LLMShape, look_up_llm
 
 _SLOTS = 288
 """Where the data are not known: a day of five-minute steps, the finest that a day map tells apart."""
+_CHANNELS = 100
 _LINES, _TOKENS = 1000, 40
 """Where the data are not known: different lines, and tokens of the longest."""
+
+_OF_SIZES = ("slots", "vector", "mixes", "columns", "channels")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class DaysCase:
     reader: LLMShape | None = None
     reader_layers: int = 0
     reader_is_decoder: bool = False
+    channels: int = 0
 
     @classmethod
     def usual(cls, config: Config) -> "DaysCase | None":
@@ -48,6 +52,7 @@ class DaysCase:
             rank=config.ahead.rank,
             lines=_LINES if config.ahead.has_text else 0,
             tokens=_TOKENS,
+            channels=_CHANNELS if config.model.shortcut == "fitted" else 0,
             reader=reader,
             reader_layers=reader.used_layers(config.ahead.layers) if reader else 0,
             reader_is_decoder=name is not None and why_not_decoder(LLMConfig(name=name)) is None,
@@ -59,13 +64,14 @@ class DaysCase:
         usual = cls.usual(config)
         if usual is None:
             return None
-        own = replace(usual, **{name: getattr(sizes, name) for name in ("slots", "vector", "mixes", "columns")})
+        own = replace(usual, **{name: getattr(sizes, name) for name in _OF_SIZES})
         own = replace(own, lines=lines)
         return own if reads else replace(own, reader=None, reader_layers=0)
 
     def sizes(self, seq_len: int) -> DayMapSizes:
         """Of the map that reads so many rows of history."""
-        return DayMapSizes(self.slots, self.vector, self.mixes, self.columns, self.rank, seq_len)
+        own = {name: getattr(self, name) for name in _OF_SIZES}
+        return DayMapSizes(rank=self.rank, seq_len=seq_len, **own)
 
     def trained(self, seq_len: int) -> dict[str, int]:
         """Weights of every trained tensor, by name."""

@@ -243,8 +243,11 @@ def _launches(case: Case) -> float:
 
 
 def _kernels_of_day_map(case: Case) -> int:
-    """Operations of its forward and backward pass: counted."""
-    return 20 + 20 * len(case.days.sizes(case.seq_len).cores) if case.days else 0
+    """Operations of its forward and backward pass, and of the closed form: counted."""
+    if case.days is None:
+        return 0
+    sizes = case.days.sizes(case.seq_len)
+    return 20 + 20 * len(sizes.cores) + (sum(2 if name == "text" else 6 for name in sizes.cores) + 3) * bool(sizes.rows)
 
 
 def _kind(case: Case) -> str:

@@ -36,7 +36,7 @@ from timellm_cli.training.run_directory import nearby_checkpoints, require_check
 from timellm_cli.training.state import RunState, TrainingState
 
 FORMAT = "timellm checkpoint"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 
 @dataclass(frozen=True)

@@ -146,12 +146,13 @@ class TrainingStep:
         weights' gradients. `others` are the tensors of what is known ahead, the weights of targets, if any are
         absent, the offset, if the loss needs one, and the share.
 
-        The numeric model is trained as if it were alone, and the day map on what it leaves over: so the numeric model
-        learns the same whatever the map reads.
+        The numeric model is trained as if the day map stayed at its start, and the map on what both leave over: so
+        where it starts from nothing, the numeric model learns the same whatever the map reads.
         """
         share, count = others[-1], 0 if self._runner.model.day_map is None else len(AheadBatch.__dataclass_fields__)
         ahead, weight_BH = others[:count], list(others[count:-1])
-        numeric_BH, added_BH = self._runner.model.parts(history_BT, prompt, key_B, *ahead)
+        numeric_BH, start_BH, added_BH = self._runner.model.parts(history_BT, prompt, key_B, *ahead)
+        numeric_BH = numeric_BH if start_BH is None else numeric_BH + start_BH
         forecast_BH = numeric_BH if added_BH is None else numeric_BH.detach() + added_BH
         offset_B1 = None if self._offset_C is None else weight_BH.pop()[:, None]
         loss, minimised = self._losses(forecast_BH, history_BT, future_BH, offset_B1, *weight_BH)

@@ -1,12 +1,15 @@
-"""The linear map in closed form with what is known of the days ahead: a baseline of `timellm eval`.
+"""The linear map in closed form with what is known of the days ahead.
 
-Forecast = linear map of the history + one weight for each column that is known ahead, and for each fact that a day's
-line of text states. A weight depends on the time of day, and on the channel where validation finds that better. Both
-parts are ridge regressions on the training span, fitted in turn on what the other leaves over (backfitting: Hastie,
-Tibshirani and Friedman 2009, section 9.1). The validation span chooses their strengths and when to stop. It starts from
-the linear map alone, so validation never finds it worse than that. The test span is never read.
+A baseline of `timellm eval`, and where a model with a fitted shortcut and a day map starts from (`closed_form.py`).
 
-Shapes: C scored channels, D slots of a day, F columns and facts, M windows, N rows of the common time axis.
+Forecast = linear map of the history + one weight for each column that is known ahead, and for each number of a day's
+line of text: each fact that it states, or what an LLM makes of it. A weight depends on the time of day, and on the
+channel where validation finds that better. Both parts are ridge regressions on the training span, fitted in turn on
+what the other leaves over (backfitting: Hastie, Tibshirani and Friedman 2009, section 9.1). The validation span chooses
+their strengths and when to stop. It starts from the linear map alone, so validation never finds it worse than that. The
+test span is never read.
+
+Shapes: C scored channels, D slots of a day, F numbers of a line and columns, M windows, N rows of the common time axis.
 """
 
 from collections.abc import Iterator
@@ -19,8 +22,9 @@ from timellm_cli.data.ahead import AheadRows
 from timellm_cli.data.batch import Batch
 from timellm_cli.data.ridge import RIDGES, Linear
 from timellm_cli.data.windows import ForecastData
+from timellm_cli.model.day_map_sizes import has_own_weights
 from timellm_cli.model.day_reader import training_counts
-from timellm_cli.model.line_reader import facts_of, vectors_of_facts
+from timellm_cli.model.line_reader import facts_of, mean_of_lines, vectors_of_facts
 
 _STRENGTHS = tuple(10.0**exponent for exponent in range(-1, 7))
 """Ridges that are tried for the days' part, in training targets."""
@@ -30,15 +34,13 @@ _LEAST_GAIN = 1e-4
 _MOST_VALUES = {"train": 2**22, "val": 2**21}
 """Of windows at equal distances, by split."""
 _AT_ONCE = 2**12
-_MOST_PRODUCTS = 2**24
-"""Channels share their weights where weights of their own would need more sums of products (C D F^2)."""
 
 
 @dataclass(frozen=True, eq=False)
 class LinearWithDays:
-    """The linear map plus columns and facts times their weights. `samples` counts the training samples.
+    """The linear map plus lines and columns times their weights. `samples` counts the training samples.
 
-    `known_LF` has the facts of each line, and `shift_F` and `scale_F` standardise columns; both have a mean of 0 over
+    `known_LF` has the numbers of each line, and `shift_F` and `scale_F` standardise columns; both have a mean of 0 over
     the training rows. `weights_CDF` has one channel where all share it. `first_channel` is the number of the first.
     """
 
@@ -59,7 +61,7 @@ class LinearWithDays:
         return self.linear(batch) + (known_BHF * self.weights_CDF[channel_B1, ahead.slot_BH]).sum(dim=2)
 
     def known(self, line: Tensor, columns: Tensor) -> Tensor:
-        """What is known of steps with these lines and raw columns: the last dimension is F, facts first."""
+        """What is known of steps with these lines and raw columns: the last dimension is F, lines first."""
         return torch.cat([self.known_LF[line], self.standardised(columns)], dim=-1)
 
     def standardised(self, columns: Tensor) -> Tensor:
@@ -74,19 +76,31 @@ def known_ahead(data: ForecastData) -> int:
     return data.ahead.columns_VF.shape[1] + (len(data.ahead.lines.lines) if data.ahead.lines else 0)
 
 
-def fit_linear_days(data: ForecastData, linear: Linear) -> LinearWithDays | None:
-    """Fit it from the linear map on; None where a model knows nothing ahead, or what it reads is of other days."""
-    ahead = data.ahead
-    if ahead is None or not known_ahead(data):
+def fit_linear_facts(data: ForecastData, linear: Linear) -> LinearWithDays | None:
+    """Fit it to columns and to the facts that lines state; None where a model knows nothing of the right days."""
+    if data.ahead is None or not known_ahead(data):
         return None
-    start = _standardised(data, ahead, linear)
+    if data.ahead.lines is None:
+        return fit_linear_days(data, linear, torch.zeros(1, 0))
+    lines, counts = data.ahead.lines.lines, training_counts(data, data.ahead)
+    facts_LF = vectors_of_facts(lines, facts_of(lines, counts)).double()
+    return fit_linear_days(data, linear, facts_LF - mean_of_lines(facts_LF, counts))
+
+
+def fit_linear_days(data: ForecastData, linear: Linear, known_LF: Tensor) -> LinearWithDays | None:
+    """Fit it from the linear map on; None where nothing is known.
+
+    `known_LF` are the numbers of each line, with a mean of 0 over the training days, and none without text.
+    """
+    assert data.ahead is not None
+    ahead, start = data.ahead, _standardised(data, data.ahead, linear, known_LF.double())
     if not start.weights_CDF.shape[2]:
         return None
     training, validation = _take(data, ahead, "train"), _take(data, ahead, "val")
     start = replace(start, samples=len(training.past_MT))
     shared = torch.zeros_like(start.weights_CDF[:1])
     wholes = [shared]
-    if start.weights_CDF.numel() * start.weights_CDF.shape[2] <= _MOST_PRODUCTS and len(start.weights_CDF) > 1:
+    if has_own_weights(*start.weights_CDF.shape):
         wholes.append(start.weights_CDF)
     fits = (_fit(replace(start, weights_CDF=weights), data, training, validation) for weights in wholes)
     return min(fits, key=lambda fit: fit[1])[0]
@@ -128,19 +142,13 @@ def _take(data: ForecastData, ahead: AheadRows, split: str) -> _Windows:
     return _Windows(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _standardised(data: ForecastData, ahead: AheadRows, linear: Linear) -> LinearWithDays:
-    """With facts and columns, and weights of 0."""
+def _standardised(data: ForecastData, ahead: AheadRows, linear: Linear, known_LF: Tensor) -> LinearWithDays:
+    """With lines and columns, and weights of 0."""
     columns_VF = ahead.columns_VF.double()
     offsets = zip(data.table.series.offsets, data.spans, strict=True)
     training_VF = torch.cat([columns_VF[offset + one.train.start : offset + one.train.stop] for offset, one in offsets])
     shift_F = training_VF.mean(dim=0)
     scale_F = (training_VF - shift_F).square().mean(dim=0).sqrt()
-    known_LF = torch.zeros(1, 0, dtype=torch.float64)
-    if ahead.lines is not None:
-        counts = training_counts(data, ahead)
-        known_LF = vectors_of_facts(ahead.lines.lines, facts_of(ahead.lines.lines, counts)).double()
-        share_L1 = torch.tensor(counts, dtype=torch.float64)[:, None] / max(sum(counts), 1)
-        known_LF -= (share_L1 * known_LF).sum(dim=0)
     count = known_LF.shape[1] + columns_VF.shape[1]
     samples = data.windows("train")
     return LinearWithDays(
@@ -241,7 +249,7 @@ class _Rows:
         return found
 
     def added(self, fit: LinearWithDays) -> Tensor:
-        """What columns and facts add to each target, M x H."""
+        """What lines and columns add to each target, M x H."""
         return self._table(fit)[self._windows.place_MH]
 
     def change(self, fit: LinearWithDays, left_P: Tensor) -> float:
@@ -250,12 +258,12 @@ class _Rows:
         return float((self._count_P * table_P.square() - 2 * left_P * table_P).sum())
 
     def _table(self, fit: LinearWithDays) -> Tensor:
-        table_P, facts = torch.zeros(self.size, dtype=torch.float64), fit.known_LF.shape[1]
+        table_P, count = torch.zeros(self.size, dtype=torch.float64), fit.known_LF.shape[1]
         for channel, row_R, line_R, columns_RF in self._hit():
             weights_DF, slot_R = fit.weights_CDF[channel % len(fit.weights_CDF)], self._ahead.slot_N[row_R]
-            added_R = (fit.known_LF @ weights_DF[:, :facts].T)[line_R, slot_R]
+            added_R = (fit.known_LF @ weights_DF[:, :count].T)[line_R, slot_R]
             if columns_RF.shape[1]:
-                added_R = added_R + (fit.standardised(columns_RF) * weights_DF[slot_R, facts:]).sum(dim=1)
+                added_R = added_R + (fit.standardised(columns_RF) * weights_DF[slot_R, count:]).sum(dim=1)
             table_P[channel * self._rows + row_R] = added_R
         return table_P
 

@@ -11,8 +11,8 @@ from tests.untrained import make_config
 from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.baselines import fit_baselines
-from timellm_cli.evaluation.linear_days import LinearWithDays, fit_linear_days, known_ahead
 from timellm_cli.evaluation.score import score
+from timellm_cli.model.linear_days import LinearWithDays, fit_linear_facts, known_ahead
 
 HOURS = 24 * 98
 
@@ -35,7 +35,7 @@ def load(path: Path, **changes: object) -> ForecastData:
 
 
 def fit(data: ForecastData) -> LinearWithDays:
-    found = fit_linear_days(data, fit_linear(data))
+    found = fit_linear_facts(data, fit_linear(data))
     assert found is not None
     return found
 
@@ -64,7 +64,7 @@ def test_the_weights_are_those_that_made_the_table(promo: ForecastData) -> None:
 
 def test_it_is_the_joint_least_squares_fit(promo: ForecastData, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against one least squares problem with both parts: the history's weights by step, the column's by slot."""
-    monkeypatch.setattr("timellm_cli.evaluation.linear_days._STRENGTHS", (1e-6,))
+    monkeypatch.setattr("timellm_cli.model.linear_days._STRENGTHS", (1e-6,))
     samples = promo.windows("train")
     left = samples.batch(range(int(samples.windows_C[0])))
     assert left.ahead is not None
@@ -109,7 +109,7 @@ def test_a_column_that_says_nothing_is_never_worse_in_validation(tmp_path: Path)
     table = {"noise": generator.normal(size=HOURS), "count": generator.normal(size=HOURS)}
     data = load(write_table(tmp_path / "noise.csv", table), data__future_columns=("noise",), data__target="count")
     linear = fit_linear(data)
-    with_days = fit_linear_days(data, linear)
+    with_days = fit_linear_facts(data, linear)
     assert with_days is not None
     assert validation_mse(data, with_days) <= validation_mse(data, linear) * 1.001
 
@@ -145,4 +145,4 @@ def test_text_of_other_days_makes_no_baseline(tmp_path: Path) -> None:
     path = write_table(tmp_path / "weeks.csv", {"count": np.random.default_rng(1).normal(size=HOURS)})
     data = load(path, ahead__weekday_text="weekday", ahead__reader="columns", data__target="count", ahead__shuffle=True)
     assert known_ahead(data) == 0
-    assert fit_linear_days(data, fit_linear(data)) is None
+    assert fit_linear_facts(data, fit_linear(data)) is None
