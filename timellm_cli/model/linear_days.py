@@ -31,7 +31,7 @@ _STRENGTHS = tuple(10.0**exponent for exponent in range(-1, 7))
 _MOST_ROUNDS = 10
 _LEAST_GAIN = 1e-4
 """A round that improves the validation error by a smaller share is the last."""
-_MOST_VALUES = {"train": 2**22, "val": 2**21}
+_MOST_VALUES = {"train": 2**23, "val": 2**21}
 """Of windows at equal distances, by split."""
 _AT_ONCE = 2**12
 
