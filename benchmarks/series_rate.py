@@ -120,10 +120,8 @@ def main() -> None:
     for count in options.processes:
         (began, begun), (ended, worked) = min(start[count]), min(whole[count])
         rate, of_one = (60 * (options.series - 1) / taken for taken in (ended - began, worked - begun))
-        print(
-            f"| {count} | {began:.1f} | {ended:.1f} | {rate:,.0f} | {100_000 / rate + began / 60:,.0f} min "
-            f"| {of_one:,.0f} |"
-        )
+        shown = f"{rate:,.0f} | {100_000 / rate + began / 60:,.0f} min" if rate > 0 else "too few series to tell | "
+        print(f"| {count} | {began:.1f} | {ended:.1f} | {shown} | {of_one:,.0f} |")
 
 
 if __name__ == "__main__":
