@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from tests.command_line import Finished
 from tests.conftest import Cli
@@ -179,6 +180,16 @@ def test_help_speaks_chinese(cli: Cli, verb: str) -> None:
     assert "用法" in page and "选项" in page
     known = ("timellm", "Europe", "Berlin", "Excel", "Llama", "Mistral", "Qwen", "Triton", "NVRTC", "Hugging", "Face")
     assert_chinese(re.sub(r"(?m)^  \S.*$", "", page), *known, *VALUES)
+
+
+def test_at_80_columns_no_line_is_wider_and_the_columns_of_tables_stay_straight(cli: Cli, small_csv: Path) -> None:
+    printed = cli("inspect", small_csv, *SMALL, "--explain", TIMELLM_LANG="zh", COLUMNS="80").stdout.splitlines()
+    assert max(map(cell_len, printed)) <= 80
+    rule = next(place for place, line in enumerate(printed) if line.startswith("───"))
+    table = [printed[rule - 1], *printed[rule + 1 : rule + 4]]
+    assert {cell_len(line.rstrip()) for line in table} == {cell_len(printed[rule].rstrip())}
+    page = cli("train", "--help-all", TIMELLM_LANG="zh", COLUMNS="60").stdout.splitlines()
+    assert max(map(cell_len, page)) <= 60
 
 
 def test_names_of_the_user_stay_whatever_they_say(cli: Cli, tmp_path: Path) -> None:
