@@ -111,7 +111,7 @@ class FreePrototypes(nn.Module):
         return self.weight_UE
 
 
-def vocabulary_factor(embedding_VE: Tensor, chunk: int = 16_384) -> Tensor:
+def vocabulary_factor(embedding_VE: Tensor, chunk: int = 2048) -> Tensor:
     """R of `VocabularyPrototypes`: upper triangular, E x E, float32, on the CPU.
 
     E'E is summed in float64 over chunks of `chunk` words, so the whole table is never copied to float64. Where the

@@ -199,8 +199,11 @@ Together 771 MiB on an H100 (132 of them), measured after some steps that are no
 MORE_OF_A_MULTIPROCESSOR, RECORDINGS = 2**19, 4 * 2**20
 """What the first recorded step adds: 70 MiB on an H100. LLM.int8's products in transformers add the first part, too."""
 
-CPU_PROCESS = 2**29
-"""Python with torch for CPUs, transformers, pandas and matplotlib loaded: measured on Linux as 480 MiB."""
+CPU_PROCESS = 590 * 2**20
+"""Python with torch for CPUs, transformers and matplotlib loaded: measured on Linux, without an LLM, as 603 MiB.
+
+Left out: pages of the LLM's file that its layers were read from. They count as resident until the system needs room.
+"""
 
 
 def matrix_products(case: Case, trains: bool = True) -> Part:
