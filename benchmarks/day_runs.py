@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from hashlib import sha256
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import typer
+from torch import Tensor
 
 from timellm_cli.cli import app
 from timellm_cli.commands import train
@@ -37,6 +39,7 @@ from timellm_cli.evaluation.score import Forecaster, score
 from timellm_cli.forecasting.open_checkpoint import config_for, open_checkpoint
 from timellm_cli.model import closed_form
 from timellm_cli.model.day_reader import read_days
+from timellm_cli.model.linear_days import LinearWithDays, fit_linear_days
 from timellm_cli.planning.hardware import look_at_machine
 from timellm_cli.training.checkpoint import Checkpoint, clock_of, load_checkpoint
 
@@ -119,6 +122,7 @@ def _train_and_score(run: Run, results: Path) -> None:
     torch.set_num_threads(1)
     train.draw_curves = lambda *_: None  # type: ignore[assignment]  # nobody looks at hundreds of pictures
     closed_form.fit_linear = partial(_fit_once, results)  # type: ignore[assignment]
+    closed_form.fit_linear_days = partial(_fit_days_once, results)  # type: ignore[assignment]
     folder = results / "checkpoints" / run.name
     try:
         began = time.monotonic()
@@ -144,6 +148,24 @@ def _fit_once(results: Path, data: ForecastData) -> Linear:
     found = fit_linear(data)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     torch.save(found.weights_TH, temporary)
+    temporary.replace(path)
+    return found
+
+
+def _fit_days_once(results: Path, data: ForecastData, linear: Linear, known_LF: Tensor) -> LinearWithDays | None:
+    """The closed form with what an arm knows of a fold, fitted by its first seed; D and E know other things by seed."""
+    assert data.ahead is not None
+    rows = [data.identity[split].digest for split in ("train", "val")]
+    window = data.config.window
+    key = sha256(repr((rows, data.ahead.digest, window.seq_len, window.pred_len)).encode() + known_LF.numpy().tobytes())
+    path = results / f"days-{key.hexdigest()[:16]}.pt"
+    if path.exists():
+        with torch.serialization.safe_globals([LinearWithDays, Linear]):
+            found: LinearWithDays | None = torch.load(path)
+        return found
+    found = fit_linear_days(data, linear, known_LF)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(found, temporary)
     temporary.replace(path)
     return found
 

@@ -27,7 +27,7 @@ from timellm_cli.evaluation.arms import ARMS, ArmTable, compare_arms, judge_arms
 from timellm_cli.evaluation.day_errors import DayErrors
 
 FIRST_SEED = 2021
-PEDESTRIANS = ["--dataset", "auckland-pedestrians-2019", "--batch-size", "512", "--learning-rate", "0.003"]
+PEDESTRIANS = ["--dataset", "auckland-pedestrians-2019", "--batch-size", "512", "--learning-rate", "0.0003"]
 METRO = ["--dataset", "metro-traffic", "--batch-size", "128"]
 TEXT = {
     "pedestrians": ["--holiday-text", "NZ-AUK", "--events", "auckland-pedestrians-2019", "--weekday-text", "weekday"],
@@ -60,9 +60,9 @@ class Setting:
 
 SETS = {
     "pedestrians-24": Setting("pedestrians", 24, seeds=5, folds=4, epochs=1, stride=7),
-    "metro-24": Setting("metro", 24, seeds=5, folds=4, epochs=4, stride=1),
+    "metro-24": Setting("metro", 24, seeds=5, folds=4, epochs=2, stride=1),
     "pedestrians-168": Setting("pedestrians", 168, seeds=3, folds=1, epochs=1, stride=7),
-    "metro-168": Setting("metro", 168, seeds=3, folds=1, epochs=4, stride=1),
+    "metro-168": Setting("metro", 168, seeds=3, folds=1, epochs=2, stride=1),
     "pedestrians-24-llm": Setting("pedestrians", 24, 1, 1, epochs=2, stride=35, arms="AC", llm=tuple(LLM)),
     "metro-24-llm": Setting("metro", 24, 1, 1, epochs=3, stride=1, arms="AC", llm=tuple(LLM)),
 }
