@@ -69,7 +69,7 @@ def test_a_forecast_is_written_as_its_csv_and_read_back_with_it(cli: Cli, tmp_pa
     ],
     ids=["1000,50", "1.000,5", "1.000", "1 000.5"],
 )
-def test_a_forecast_has_the_decimal_sign_of_its_csv(
+def test_a_forecast_has_the_decimal_sign_and_the_groups_of_digits_of_its_csv(
     cli: Cli, tmp_path: Path, number: Callable[[float], str], options: tuple[str, ...]
 ) -> None:
     path, longer = tmp_path / "own.csv", tmp_path / "longer.csv"
@@ -79,12 +79,34 @@ def test_a_forecast_has_the_decimal_sign_of_its_csv(
     best = tmp_path / "checkpoints" / "run" / "best.pt"
     cells = [line.split(";")[1] for line in cli("predict", best, path).stdout.splitlines()[1:]]
     sign = "." if number(0.5).endswith(".5") else ","
-    assert all(900 < float(cell.replace(sign, ".")) < 1400 and sign in cell for cell in cells)
+    groups = next((sign for sign in ". " if number(1234567.5).count(sign) == 2), "")
+
+    def read(cell: str) -> float:
+        return float((cell.replace(groups, "") if groups else cell).replace(sign, "."))
+
+    assert all(900 < read(cell) < 1400 and sign in cell for cell in cells)
+    assert any(f"1{groups}" in cell for cell in cells)
     forecast = cli("predict", best, path).stdout.splitlines()[1:]
     longer.write_text(f"date;OT\n{text}" + "\n".join(forecast) + "\n", encoding="utf-8")
     again = cli("predict", best, longer)
     assert again.returncode == 0, again.stderr
-    assert all(900 < float(line.split(";")[1].replace(sign, ".")) < 1400 for line in again.stdout.splitlines()[1:])
+    assert all(900 < read(line.split(";")[1]) < 1400 for line in again.stdout.splitlines()[1:])
+
+
+@pytest.mark.parametrize(("mark", "newline"), [("", "\n"), ("\ufeff", "\r\n")], ids=["plain", "as Excel saves it"])
+def test_a_file_of_forecasts_begins_and_ends_its_lines_as_its_csv_does(
+    cli: Cli, tmp_path: Path, mark: str, newline: str
+) -> None:
+    path, output = tmp_path / "own.csv", tmp_path / "forecast.csv"
+    lines = ["Tag;Käufe", *(f"{at:%d.%m.%Y %H:%M};{value(row):.2f}".replace(".50", ",50") for row, at in
+                            enumerate(HOURS[:ROWS]))]  # fmt: skip
+    path.write_bytes((mark + newline.join([*lines, ""])).encode())
+    assert cli("train", path, *SMALL).returncode == 0
+    done = cli("predict", tmp_path / "checkpoints" / "run" / "best.pt", path, "-o", output)
+    assert done.returncode == 0, done.stderr
+    written = output.read_bytes().decode()
+    assert written.startswith(f"{mark}Tag;Käufe{newline}")
+    assert written.count(newline) == written.count("\n") == 1 + AHEAD
 
 
 def in_berlin(unit: str) -> pl.Series:

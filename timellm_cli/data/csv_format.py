@@ -41,7 +41,8 @@ class CsvFormat:
 
     `name` is for messages. `path` is None for a stream. `header` holds the column names without the blanks around them;
     `skipped` counts the lines above it, `body` all lines above the first row. Only the first `most_rows` rows are read.
-    `decimal` is the decimal sign. `notes` are sentences for the user.
+    `decimal` is the decimal sign, `groups` the sign between groups of digits, `newline` the end of a line. `notes` are
+    sentences for the user.
     """
 
     name: str
@@ -54,6 +55,8 @@ class CsvFormat:
     body: int
     most_rows: int | None = None
     decimal: str = "."
+    groups: str = ""
+    newline: str = "\n"
     notes: tuple[str, ...] = ()
 
     @contextmanager

@@ -70,10 +70,16 @@ def open_csv(source: Path | BinaryIO, name: str | None, data: DataConfig) -> Csv
     )
     if skipped and not named and not data.skip_rows:
         notes.append(f"{format_count(skipped, 'line')} above the header left out, as '#' marks comments (--skip-rows)")
-    found = CsvFormat(name, path, opener, encoding, delimiter, header, skipped, body, notes=tuple(notes))
+    found = CsvFormat(
+        name, path, opener, encoding, delimiter, header, skipped, body, newline=_line_end(text), notes=tuple(notes)
+    )
     if len(first) > len(header) and any(cell.strip() for cell in first[len(header) :]):
         raise too_wide(found, 0, data)
     return found
+
+
+def _line_end(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 def _count_comments(text: str) -> int:

@@ -91,7 +91,7 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
     """
     columns, text = list(select_columns(csv, data)), _timestamp_text(csv, data)
     first_texts, signs = _look_at_head(csv, text, columns, data)
-    csv = replace(csv, decimal=decimal_sign(signs))
+    csv = replace(csv, decimal=decimal_sign(signs), groups="" if signs.thousands == "none" else signs.thousands)
     notes = [*csv.notes, *([] if signs == data else [_describe_signs(signs)])]
     frame, form = _read(csv, text, first_texts, columns, signs)
     samples = _sample(csv, text, form, len(frame))
@@ -143,8 +143,13 @@ def steps_between(series: pl.Series, stamps: pl.Series) -> Iterator[tuple[pl.Ser
 
 
 def _describe_signs(data: DataConfig) -> str:
-    groups = f"'{data.thousands}' between groups of digits" if data.thousands != "none" else ""
-    return " and ".join(filter(None, ("decimal commas" if data.decimal == "," else "", groups)))
+    if data.thousands == "none":
+        return "the numbers are read with decimal commas (--decimal)"
+    groups, decimal = data.thousands, decimal_sign(data)
+    return (
+        f"the numbers are read with '{groups}' between groups of digits and '{decimal}' before decimals "
+        "(--thousands, --decimal)"
+    )
 
 
 def _timestamp_text(csv: CsvFormat, data: DataConfig) -> pl.Expr:

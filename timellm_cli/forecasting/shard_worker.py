@@ -55,8 +55,10 @@ class ShardWorker:
         if self._job.suffix == ".parquet" and forecasts:
             content = parquet_of([self._layout.frame(forecast) for forecast in forecasts])
         elif forecasts:
-            header = self._layout.text(forecasts[0]).removesuffix(self._layout.text(forecasts[0], header=False))
-            content = "".join(self._layout.text(one, header=False) for one in forecasts).encode()
+            layout, newline = self._layout, self._layout.csv.newline
+            first, rest = (layout.text(forecasts[0], header=header, newline=newline) for header in (True, False))
+            header = layout.mark + first.removesuffix(rest)
+            content = "".join(layout.text(one, header=False, newline=newline) for one in forecasts).encode()
         rows = sum(len(one.dates) for one in forecasts)
         self._shards.write(number, content, Part(count, rows, dict(self._panel.skipped), header))
 

@@ -29,7 +29,12 @@ class Layout:
     dates: tuple[str, ...]
     wide: bool = False
 
-    def text(self, forecast: Forecast, *, header: bool = True) -> str:
+    @property
+    def mark(self) -> str:
+        """What a file begins with: the mark by which Excel knows UTF-8, where the input has it."""
+        return "\ufeff" if self.csv.encoding == "utf-8-sig" else ""
+
+    def text(self, forecast: Forecast, *, header: bool = True, newline: str = "\n") -> str:
         """A header and H rows: the date, every channel in the order of the input, then each channel's bands.
 
         Their columns are named as other forecasting tools do: `OT-lo-95`, `OT-lo-80`, `OT-hi-80`, `OT-hi-95`. The id of
@@ -37,10 +42,10 @@ class Layout:
         """
         keys, numbers = self._table(forecast)
         text = io.StringIO()
-        writer = csv.writer(text, delimiter=self.csv.delimiter, lineterminator="\n")
+        writer = csv.writer(text, delimiter=self.csv.delimiter, lineterminator=newline)
         if header:
             writer.writerow([name for name, *_ in (*keys, *numbers)])
-        cells = [_cells(values, resolution, self.csv.decimal) for _, values, resolution in numbers]
+        cells = [_cells(values, resolution, self.csv) for _, values, resolution in numbers]
         writer.writerows(zip(*(own for _, own in keys), *cells, strict=True))
         return text.getvalue()
 
@@ -57,7 +62,8 @@ class Layout:
             yield parquet_of([self.frame(forecast) for forecast in forecasts])
             return
         for number, forecast in enumerate(forecasts):
-            yield self.text(forecast, header=number == 0).encode()
+            mark = self.mark if number == 0 else ""
+            yield (mark + self.text(forecast, header=number == 0, newline=self.csv.newline)).encode()
 
     def _table(self, forecast: Forecast) -> tuple[list[_Texts], list[_Numbers]]:
         """The columns of dates and ids, and those of numbers."""
@@ -120,7 +126,9 @@ def _band_columns(forecast: Forecast) -> list[_Numbers]:
     return columns
 
 
-def _cells(values: Floats, resolution: float, decimal: str) -> list[str]:
-    form = f"{{:.{decimals_of(resolution)}f}}".format
+def _cells(values: Floats, resolution: float, csv_format: CsvFormat) -> list[str]:
+    grouped = "," if csv_format.groups else ""
+    form = f"{{:{grouped}.{decimals_of(resolution)}f}}".format
     cells = [form(value) if math.isfinite(value) else "" for value in values.tolist()]
-    return [cell.replace(".", decimal) for cell in cells] if decimal != "." else cells
+    signs = {ord(","): csv_format.groups, ord("."): csv_format.decimal}
+    return cells if (csv_format.groups, csv_format.decimal) == ("", ".") else [cell.translate(signs) for cell in cells]
