@@ -38,11 +38,6 @@ def speak(language: str) -> None:
     _shown = import_module("timellm_cli.lang.shown") if language == "zh" else None
 
 
-def speaks_english() -> bool:
-    """Whether messages are shown as they are written in the code."""
-    return _shown is None
-
-
 def translated(message: str) -> str:
     """A message in the language that is spoken, for what no console prints: a bar's title, a signal's line."""
     return message if _shown is None else str(_shown.in_chinese(message))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from timellm_cli.config import FIELDS, SECTIONS, Config, flag_of
 from timellm_cli.config_fields import nest
 from timellm_cli.datasets import DATASETS
-from timellm_cli.errors import ConfigError, did_you_mean
+from timellm_cli.errors import ConfigError, did_you_mean, quoted
 
 Values = dict[str, Any]
 """Values by `section.name`."""
@@ -148,6 +148,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(content.decode("utf-8-sig"))
     except tuple(_TOML_FAULTS) as error:
         fault, remedy = next(what for kind, what in _TOML_FAULTS.items() if isinstance(error, kind))
+        there = sorted(one.name for one in path.parent.glob("*.toml")) if isinstance(error, FileNotFoundError) else []
+        if there:
+            fault, remedy = f"not found{did_you_mean(path.name, there)}", f"TOML files there: {quoted(there)}"
         raise ConfigError(f"configuration file '{path}' {fault.format(error=error)}", remedy) from None
 
 

@@ -33,7 +33,7 @@ Seeds = Annotated[
     int | None,
     typer.Option("--seeds", min=1, help="Train under so many seeds, one run each, and report mean and spread."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes, errors alone.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes: the result and errors alone.")]
 ReportTo = Annotated[
     Literal["tensorboard", "swanlab", "wandb", "mlflow"] | None,
     typer.Option("--report-to", help="Send losses and scores there as well, where it is installed."),

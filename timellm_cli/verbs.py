@@ -16,7 +16,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from timellm_cli import __version__
-from timellm_cli.console import doing, err, fault_of_results, out, print_lines, print_note, say, speaks_english
+from timellm_cli.console import doing, err, fault_of_results, out, print_lines, print_note, say
 from timellm_cli.data.open_csv import check_file
 from timellm_cli.datasets import csv_named, data_files, holds_several
 from timellm_cli.errors import ConfigError, DataError, ExitCode, SaidElsewhere, as_users_error, visible
@@ -110,7 +110,7 @@ class Verbs(_Helpful, TyperGroup):
     """The commands, in the order they are written here, behind one handler of errors."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Parse the words. Typer prints an error of usage in English; in another language it is printed here."""
+        """Parse the words. An error of usage is printed here, as all others are, and not in Typer's box."""
         try:
             return super().make_context(*arguments, **options)
         except Exception as error:
@@ -160,14 +160,15 @@ class Verb(_Helpful, TyperCommand):
 
 
 def _show_usage_error(error: Any) -> None:
-    """Print an error of Typer and end, unless English is spoken; a page of help is no error."""
-    if speaks_english() or not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
+    """Print an error of Typer and end; a page of help is no error."""
+    if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
         return
     if ctx := getattr(error, "ctx", None):
         path = " ".join(("timellm", *ctx.command_path.removeprefix(ctx.find_root().info_name or "").split()))
         say(f"Usage: {' '.join((path, *ctx.command.collect_usage_pieces(ctx)))}")
         say(f"Try '{path} --help' for help.")
-    print_lines(err, Text.assemble(("error: ", "bold red"), error.format_message()))
+    message = error.format_message().replace("Value error, ", "", 1)
+    print_lines(err, Text.assemble(("error: ", "bold red"), message[:1].lower() + message[1:]))
     raise SystemExit(ExitCode.USAGE)
 
 

@@ -21,8 +21,29 @@ def test_a_command_becomes_a_profile_and_ends_with_its_inspect(cli: Cli, tmp_pat
     config = resolve(None, profile).config
     assert (config.train.batch_size, config.window.seq_len, config.llm.quantization) == (4, 512, "nf4")
     assert profile.read_text(encoding="utf-8").startswith("# From: python run_main.py")
+    assert cli("import", USUAL, "--batch-size", 4).returncode == 0, "the profile that is there is the same"
     again = cli("import", USUAL)
     assert again.returncode == 2 and "exists already" in again.stderr
+    assert resolve(None, profile).config.train.batch_size == 4
+
+
+def test_a_command_in_the_quotation_marks_that_cmd_leaves_in_its_words_is_read(cli: Cli, tmp_path: Path) -> None:
+    words = [
+        "'python",
+        "run_main.py",
+        "--model",
+        "TimeLLM",
+        "--sequ_len",
+        "512",
+        "--batch_size",
+        "4",
+        "--load_in_4bit'",
+    ]
+    finished = cli("import", *words, "-o", "mine.toml")
+    assert finished.returncode == 0, finished.stderr
+    config = resolve(None, tmp_path / "mine.toml").config
+    assert (config.train.batch_size, config.llm.quantization) == (4, "nf4")
+    assert "did you mean 'seq_len'?" in " ".join(finished.stdout.split())
 
 
 def test_a_script_becomes_a_profile_for_each_command(cli: Cli, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_what_people_ask_is_answered_with_the_numbers_of_the_run(cli: Cli) -> No
     for question, answer in {
         "Where do the 8,640 rows of train come from?": "12 x 30 days x 24 rows = 8,640 rows train.",
         "What is a sample? Why times 7?": "8,289 windows x 7 = 58,023 training samples.",
-        "Is a step an iteration? Is it one batch?": "An epoch: 58,023 samples // 2 = 29,011 steps; 1 sample left over",
+        "Is a step an iteration? Is it one batch?": "An epoch: 58,023 samples // 2 = 29,011 steps. It leaves 1 sample",
         "What do batch_size 2 and workers 2 mean?": "2 processes prepare the next batches on the CPU",
         "What does save_steps count?": "a resumed run counts on. 290,110 steps // 1,000 = 290 times",
         "Which stride is which?": "Patch 1 has rows 1 to 16 of the history, patch 2 rows 9 to 24: they share 8 rows.",

@@ -177,6 +177,14 @@ def test_bands_are_counted_and_drawn_around_the_forecasts() -> None:
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
+def test_a_margin_of_what_bands_held_that_is_not_known_is_left_out() -> None:
+    channels = {"load": 79.0, "OT": 77.5}
+    held = tuple(Coverage(level, 79.0, 0.9, channels, (80.0, 79.0, 78.0, 77.0), math.inf) for level in (50, 80, 95))
+    plain = leaderboard(0.3)
+    page = page_of(replace(plain, entries=(replace(plain.entries[0], coverage=held), plain.entries[1])))
+    assert "80 %79.0 %0.90" in " ".join(page.words.split())
+
+
 def test_without_bands_it_says_so() -> None:
     assert "None of these checkpoints has bands" in page_of(leaderboard(0.3)).words
 

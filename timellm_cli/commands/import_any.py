@@ -74,18 +74,20 @@ def _import_commands(settings: Settings, text: str, ending: str, output: Path | 
     commands, notes = read_commands(text, ending)
     stated = {key: settings.config.values()[key] for key, origin in settings.origins.items() if origin != "default"}
     imported = [(command, translate(command)) for command in commands]
-    paths = _name_files(commands, output)
+    for _, translation in imported:
+        translation.values |= {key: _plain(value) for key, value in stated.items()}
+    profiles = [profile_text(command, translation).encode() for command, translation in imported]
+    paths = _name_files(commands, profiles, output)
     for note in notes:
         say(f"note: {note}", style="yellow")
     written = []
     first: Translation | None = None
-    for number, ((command, translation), path) in enumerate(zip(imported, paths, strict=True), 1):
-        translation.values |= {key: _plain(value) for key, value in stated.items()}
+    for number, ((_, translation), profile, path) in enumerate(zip(imported, profiles, paths, strict=True), 1):
         if len(commands) > 1:
             out.print(f"\nCommand {number} of {len(commands)}, to {path}", style="bold")
         out.print(outcome_tables(translation, first.outcomes if first else ()))
         with disk_faults_of(path), replacing(path) as file:
-            file.write(profile_text(command, translation).encode())
+            file.write(profile)
         written.append(path)
         first = first or translation
         _check(path)
@@ -96,8 +98,8 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
-def _name_files(commands: list[OldCommand], output: Path | None) -> list[Path]:
-    """A path for each profile. Raises ConfigError where one exists, before anything is written."""
+def _name_files(commands: list[OldCommand], profiles: list[bytes], output: Path | None) -> list[Path]:
+    """A path for each profile. Raises ConfigError where another file has it, before anything is written."""
     is_folder = output is not None and output.suffix != ".toml"
     if output is not None and not is_folder and len(commands) > 1:
         raise ConfigError(f"{len(commands)} commands need as many profiles", "name a folder: -o profiles")
@@ -106,7 +108,8 @@ def _name_files(commands: list[OldCommand], output: Path | None) -> list[Path]:
     for command in commands:
         names.append(file_name(command, set(names)))
     paths = [output] if output is not None and not is_folder else [folder / name for name in names]
-    if there := [path for path in paths if path.exists()]:
+    both = zip(paths, profiles, strict=True)
+    if there := [path for path, own in both if path.exists() and not (path.is_file() and path.read_bytes() == own)]:
         raise ConfigError(f"'{there[0]}' exists already", "name another file or folder with -o, or move this one away")
     folder.mkdir(parents=True, exist_ok=True)
     return paths

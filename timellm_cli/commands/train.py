@@ -213,7 +213,9 @@ def _announce(
 ) -> None:
     for note in notes:
         print_note(note)
-    for warning in data.warnings:
+    for note in data.table.notes:
+        print_note(note)
+    for warning in data.warnings[len(data.table.notes) :]:
         print_lines(err, Text.assemble(("warning: ", "bold yellow"), warning))
     prompt = runner.encode(data.training_windows().batch([0])).prompt
     assert prompt is not None

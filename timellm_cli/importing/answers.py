@@ -28,13 +28,25 @@ def modernise(verb: str, words: Sequence[str], known: Collection[str]) -> tuple[
     `known` are the options of the verb. Raises ConfigError that names the flags which mean nothing to it.
     """
     if verb == "import":
-        return ([shlex.join(words)] if words and words[0] in _STARTERS else list(words)), []
+        return _whole_command(words), []
     kept, old = _sort_out(verb, words, known)
     if not old:
         return kept, []
     if verb in ("train", "inspect"):
         return _for_training(kept, old)
     return _for_a_checkpoint(verb, kept, old)
+
+
+def _whole_command(words: Sequence[str]) -> list[str]:
+    """A command of the original without quotation marks, or in those that cmd.exe does not know, as one word."""
+    first = words[0].removeprefix("'") if words else ""
+    if first not in _STARTERS:
+        return list(words)
+    last = len(words) - 1
+    if first != words[0]:
+        last = next((place for place, word in enumerate(words) if word.endswith("'")), last)
+    command = shlex.join([first, *words[1:last], *(word.removesuffix("'") for word in words[max(last, 1) : last + 1])])
+    return [command, *words[last + 1 :]]
 
 
 def _sort_out(verb: str, words: Sequence[str], known: Collection[str]) -> tuple[list[str], list[Argument]]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from timellm_cli.config import FIELDS, Config, flag_of
 from timellm_cli.datasets import DATASETS, M4_PARTS, fetch_command
+from timellm_cli.errors import did_you_mean
 from timellm_cli.importing.commands import Argument, OldCommand
 from timellm_cli.importing.old_llms import name_llm, say_layers, say_width
 from timellm_cli.importing.values import belie, here, number, rate, whole
@@ -139,7 +140,8 @@ class _Translator:
         """A flag that no original has: one of ours under its own name, else unknown."""
         key = next((key for key in FIELDS if flag_of(key) == f"--{argument.name.replace('_', '-')}"), None)
         if key is None or argument.value is None:
-            self._say(argument, "wrong", "neither run_main.py nor timellm has it; left out")
+            said = f"neither run_main.py nor timellm has it; left out{did_you_mean(argument.name, OLD_FLAGS)}"
+            self._say(argument, "wrong", said)
         else:
             self._take(argument, key, argument.value)
 
@@ -290,9 +292,8 @@ class _Translator:
 
     def _itr(self, argument: Argument, value: str) -> None:
         many = whole(value) or 1
-        self._say(
-            argument, "used" if many == 1 else "renamed", "one run" if many == 1 else f"train with --seeds {many}"
-        )
+        what, said = ("used", "one run") if many == 1 else ("renamed", f"train with --seeds {many}")
+        self._say(argument, what, said)  # type: ignore[arg-type]
 
     def _loss(self, argument: Argument, value: str) -> None:
         kind = "smape" if self._is_m4 or self._given.get("data", "").lower() == "m4" else "mse"

@@ -183,7 +183,8 @@ def _settings(leaderboard: Leaderboard, checkpoints: Mapping[str, Evaluated]) ->
     rows = []
     for key in FIELDS:
         models = [[checkpoints[run.path].config.values()[key] for run in entry.runs] for entry in leaderboard.models]
-        texts = [", ".join(dict.fromkeys(map(_text, values))) for values in models]
+        nothing = "all" if key == "data.columns" else "-"
+        texts = [", ".join(dict.fromkeys(_text(value, nothing) for value in values)) for values in models]
         differs = len(set(texts)) > 1
         is_default = all(value == FIELDS[key].default for values in models for value in values)
         shown = not key.startswith("run.") and (differs or not is_default)
@@ -191,9 +192,9 @@ def _settings(leaderboard: Leaderboard, checkpoints: Mapping[str, Evaluated]) ->
     return rows
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, nothing: str) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "all"
+        return ", ".join(map(str, value)) or nothing
     return "-" if value is None else str(value)
 
 

@@ -143,8 +143,9 @@ def _step_sentences(plan: Plan) -> Iterator[str]:
     if plan.shared:
         each = format_count(plan.shared.each, "sample")
         yield f"{plan.shared.processes:,} processes share the batch, {each} each at most; together that is one step."
-    left = f"; {format_count(dropped, 'sample')} left over, not read in that epoch" if dropped else ""
-    yield f"An epoch: {counts.dataset_len:,} samples // {batch:,} = {steps:,} steps{left}."
+    yield f"An epoch: {counts.dataset_len:,} samples // {batch:,} = {steps:,} steps."
+    if dropped:
+        yield f"It leaves {format_count(dropped, 'sample')} over, which that epoch does not read."
     if counts.total_steps < whole:
         yield f"max_steps ends the run after {counts.total_steps:,} steps; all epochs would have {whole:,}."
     else:

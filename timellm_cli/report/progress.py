@@ -95,8 +95,8 @@ class PlainProgress:
 
     def _line_of(self, record: records.Record) -> str:
         match record:
-            case records.RunStarted(step=step) if step:
-                return f"Continuing after step {step:,} of {record.total_steps:,}"
+            case records.RunStarted():
+                return continuing(record)
             case records.StepLogged():
                 where = f"iters: {record.step}, epoch: {record.epoch}"
                 return " | ".join([where, *_figures(record), *self._machine(record.gpu_busy)])
@@ -135,6 +135,8 @@ class LiveProgress(PlainProgress):
         match record:
             case records.RunStarted():
                 self._started = record
+                if line := continuing(record):
+                    self._console.print(Text(line))
             case records.StepFinished():
                 self._step, self._scoring = record, None
             case records.StepLogged():
@@ -185,6 +187,11 @@ def _figures(step: records.StepLogged | records.StepFinished) -> list[str]:
         f"{step.samples_per_second:.1f} samples/s",
         f"left {format_duration(step.seconds_left)}",
     ]
+
+
+def continuing(record: records.RunStarted) -> str:
+    """The line of a run that goes on; empty for a new one."""
+    return f"Continuing after step {record.step:,} of {record.total_steps:,}" if record.step else ""
 
 
 def milestone(record: records.Record) -> str:

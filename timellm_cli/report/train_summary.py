@@ -85,7 +85,9 @@ def print_end(console: Console, record: RunFinished, config: Config, folder: Pat
     checkpoint = folder / "best.pt"
     stride = config.data.window_stride
     thinned = f"These errors are over one window in {stride} (window_stride); `timellm eval` scores every window."
+    start = "No epoch had a lower validation loss than the start: best.pt is what training started from."
     lines = [
+        *([start] if best["epoch"] == 0 else []),
         *([thinned] if stride > 1 else []),
         f"{record.step:,} steps in {format_duration(record.seconds)}",
         *([memory_line(record.memory)] if record.memory else []),
