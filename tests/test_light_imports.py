@@ -120,3 +120,18 @@ def run_and_list(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def loaded(finished: subprocess.CompletedProcess[str]) -> list[str]:
     return finished.stdout.splitlines()[-1].split()[1:]
+
+
+CATALOGUE_CODE = ("timellm_cli.lang.shown", "timellm_cli.lang.translator", "timellm_cli.lang.templates")
+
+
+@pytest.mark.parametrize(("language", "loads"), [("en", False), ("zh", True)])
+def test_english_imports_no_code_of_the_catalogue_and_chinese_nothing_heavy(
+    language: str, loads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIMELLM_LANG", language)
+    program = _PROGRAM.format(heavy=(*HEAVY, *CATALOGUE_CODE))
+    command = [sys.executable, "-c", program, "inspect", "--explain"]
+    finished = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert loaded(finished) == (list(CATALOGUE_CODE) if loads else [])

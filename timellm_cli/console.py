@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -41,6 +41,11 @@ def speak(language: str) -> None:
 def translated(message: str) -> str:
     """A message in the language that is spoken, for what no console prints: a bar's title, a signal's line."""
     return message if _shown is None else str(_shown.in_chinese(message))
+
+
+def in_language(renderable: RenderableType) -> RenderableType:
+    """A text or table in the language that is spoken, for what rich draws anew by itself."""
+    return renderable if _shown is None else cast(RenderableType, _shown.shown_in_chinese(renderable))
 
 
 def as_is(text: str, style: str = "") -> Text:

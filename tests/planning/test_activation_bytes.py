@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.planning.cases import TINY, known_shape, step, tiny_shape
+from tests.planning.test_experts import KEYS as MIXTURES
 from timellm_cli.config import ModelConfig, WindowConfig
 from timellm_cli.data.batch import PromptTokens
 from timellm_cli.model.llm.transformers_llm import TransformersLLM
@@ -51,11 +52,12 @@ class SavedByAutograd:
         )
 
 
-def build(family: str, precision: str = "fp32") -> TransformersLLM:
+def build(family: str, precision: str = "fp32", keys: dict[str, Any] | None = None) -> TransformersLLM:
     from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    llm = TransformersLLM(AutoModel.from_config(AutoConfig.for_model(family, **TINY[family])).to(DTYPES[precision]))
+    config = AutoConfig.for_model(family, **(keys or TINY[family]))
+    llm = TransformersLLM(AutoModel.from_config(config).to(DTYPES[precision]))
     llm.choose_reading(PROMPT, 8, PATCHES, None)
     llm.set_prefix(prompt(head_len=8).prefix)
     return llm
@@ -83,6 +85,24 @@ def test_the_llm_keeps_what_autograd_saves(family: str, precision: str) -> None:
     counted = llm_activations(case).bytes + prompt_keys_values(case).bytes
     # Layer norms keep their moments in 16 bits on a CPU; Gemma and BERT keep a few vectors more.
     assert counted == pytest.approx(saved.bytes, rel=0 if family in ("llama", "mistral", "qwen2", "qwen3") else 0.01)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("family", "keys"),
+    [*MIXTURES.items(), ("qwen3_moe", {**MIXTURES["qwen3_moe"], "norm_topk_prob": True})],
+    ids=[*MIXTURES, "qwen3_moe, rescaled"],
+)
+def test_a_mixture_of_experts_keeps_what_autograd_saves(family: str, keys: dict[str, Any], precision: str) -> None:
+    """To the byte, whichever experts the router chooses; in fp16 they are computed one by one."""
+    backbone = build(family, precision, keys)
+    with SavedByAutograd(backbone) as saved:
+        backbone(prompt(head_len=8), torch.randn(BATCH, PATCHES, 64, requires_grad=True))
+    case = step(
+        tiny_shape(family, keys), layers=3, batch=BATCH, prompt=PROMPT, patches=PATCHES, quantization="none",
+        precision=precision,
+    )  # fmt: skip
+    assert llm_activations(case).bytes + prompt_keys_values(case).bytes == saved.bytes
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])

@@ -21,10 +21,10 @@ def start_processes(processes: int | None, device: str, batch: int | None = None
     """
     if not find_place().is_first:
         silence()
-    if os.environ.get("WORLD_SIZE") == "1" and "RANK" in os.environ:
+    if _is_alone_under_a_launcher():
         print_note(
-            "a launcher started 1 process (WORLD_SIZE=1), and nothing is shared out: torchrun --nproc-per-node 2 and "
-            "accelerate launch --num_processes 2 start two"
+            "a launcher started 1 process, and nothing is shared out: torchrun --nproc-per-node 2 and "
+            "accelerate launch --multi_gpu --num_processes 2 start two, also on a CPU"
         )
     if processes is None or is_launched():
         return
@@ -49,6 +49,12 @@ def start_processes(processes: int | None, device: str, batch: int | None = None
         )
     threads = max((os.cpu_count() or 1) // processes, 1)
     raise typer.Exit(launch(processes, sys.argv[1:], lambda sentence: say(sentence, style="bold red"), threads))
+
+
+def _is_alone_under_a_launcher() -> bool:
+    """torchrun with one process, or `accelerate launch`, which starts one without more words where it sees no GPU."""
+    size = os.environ.get("WORLD_SIZE")
+    return (size == "1" and "RANK" in os.environ) or (size is None and "ACCELERATE_MIXED_PRECISION" in os.environ)
 
 
 def share_evaluation(arguments: dict[str, Any]) -> None:

@@ -51,15 +51,16 @@ def meet(place: Place, device: str) -> Group:
         end_with_launcher()
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(_choose_card(place, torch.cuda.device_count()))
+        torch.cuda.set_device(choose_card(place, torch.cuda.device_count()))
     group = SeveralProcesses(place, torch.device("cuda" if on_gpu else "cpu"))
     if on_gpu:
-        _require_own_card(group, f"{socket.gethostname()} {torch.cuda.get_device_properties().uuid}")
-    group.require_same("version", f"timellm {__version__} with torch {torch.__version__}")
+        require_own_card(group, f"{socket.gethostname()} {torch.cuda.get_device_properties().uuid}")
+    require_same_version(group)
     return group
 
 
-def _choose_card(place: Place, cards: int) -> int:
+def choose_card(place: Place, cards: int) -> int:
+    """The number of this process's card among those that it sees. Raises ConfigError where there are too few."""
     if place.local_rank < cards:
         return place.local_rank
     if cards == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):  # a scheduler may show each process a card of its own
@@ -70,7 +71,7 @@ def _choose_card(place: Place, cards: int) -> int:
     )
 
 
-def _require_own_card(group: Group, card: str) -> None:
+def require_own_card(group: Group, card: str) -> None:
     """Raise ConfigError where two processes compute on one card."""
     cards = group.texts(card)
     for rank, other in enumerate(cards):
@@ -80,6 +81,11 @@ def _require_own_card(group: Group, card: str) -> None:
                 "give each process a card of its own: leave CUDA_VISIBLE_DEVICES out, or name as many different cards "
                 "in it as there are processes",
             )
+
+
+def require_same_version(group: Group) -> None:
+    """Raise ModelError where a process has another version."""
+    group.require_same("version", f"timellm {__version__} with torch {torch.__version__}")
 
 
 def require_same_settings(group: Group, config: Config) -> None:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_PAIR = re.compile(r'^msgid "(.+)"\nmsgstr "(.+)"$', re.MULTILINE)
 _ESCAPE = re.compile(r"\\(.)")
 _SIGNS = {"n": "\n", "t": "\t"}
 
@@ -16,8 +15,11 @@ def catalogue_path(language: str = "zh_CN") -> Path:
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
     """Each English template that has a translation, with it."""
-    for english, translated in _PAIR.findall(path.read_text(encoding="utf-8")):
-        yield unescape(english), unescape(translated)
+    for block in path.read_text(encoding="utf-8").split('\nmsgid "')[1:]:
+        english, _, rest = block.partition('"\nmsgstr "')
+        translated = rest.partition('"\n')[0]
+        if english and translated and not rest.startswith('"'):
+            yield unescape(english), unescape(translated)
 
 
 def unescape(text: str) -> str:

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 PLACE = re.compile(r"\{([a-z_]\w*)(?::([nqlwsd]))?\}", re.IGNORECASE)
 _KINDS = re.compile(r":[nqlwsd]\}")
-_WORD = re.compile(r"(?<![\w\0])[A-Za-z]+(?![\w\0])")
+_WORD = re.compile(r"\w*\{\w+(?::[nqlwsd])?\}\w*|([A-Za-z]+)")
 _NUMBER = r"[-+]?[\d.,]*\d(?:e[-+]?\d+)?%?|[-+]?(?:nan|inf)%?"
 _SIZE = r"[\d.,]+ [KMG]iB|(?:\d+ days?, )?\d+:\d\d:\d\d"
 _DATE = r"\d[\d:./T Z+年月日季-]*"
@@ -40,7 +40,9 @@ class Template:
     @property
     def anchor(self) -> str:
         """A word that is in every text of this template; empty where there is none."""
-        return max(_WORD.findall(PLACE.sub("\0", self.english)), key=len, default="")
+        whole = [*self.head.rpartition(" ")[0].split(" "), *self.tail.partition(" ")[2].split(" ")]
+        words = [word for word in whole if word.isalpha() and word.isascii()]
+        return max(words or _WORD.findall(self.english), key=len, default="")
 
     @cached_property
     def weight(self) -> int:
@@ -85,9 +87,9 @@ class Templates:
         self._by_word: dict[str, list[Template]] = {}
         for english, translated in pairs:
             bare, shown = without_stop(english), translated.removesuffix("。")
-            if _KINDS.sub("}", bare) == shown:
+            if shown.isascii() and _KINDS.sub("}", bare) == shown:
                 continue  # the same in both languages explains nothing
-            if "{" in bare and PLACE.search(bare):
+            if "{" in bare:
                 template = Template(bare, shown)
                 self._by_word.setdefault(template.anchor, []).append(template)
             else:

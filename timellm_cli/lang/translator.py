@@ -13,7 +13,7 @@ from timellm_cli.lang.po import catalogue_path, read_pairs
 from timellm_cli.lang.templates import PLACE, Part, Template, Templates, without_stop
 
 _EDGES = re.compile(r"([\s;,:.|]*(?:- )?)(.*?)([\s;,:|]*)", re.DOTALL)
-_BREAKS = re.compile(r"[;.:,]\s+|\s\|\s|\s(?=[(\[])")
+_BREAKS = re.compile(r"[;.:,]\s+|\s\|\s|\s\s+|\s(?=[(\[])")
 _QUOTED = re.compile(r"(?<!\w)'[^'\n]*'(?!\w)|`[^`\n]*`")
 _NAME = re.compile(r"(?<!\w)'([^'\n]*[\s;,:.(][^'\n]*)'(?!\w)")
 """A name in quotation marks that could be read as a sentence: it is hidden before messages are looked for."""

@@ -82,8 +82,10 @@ def llm_activations(case: Case) -> Part:
     once = _norm_bytes(case, case.shape) + (
         4 * case.passing_bytes * case.shape.head_dim // 2 if case.shape.rotary else 0
     )
+    counts = 4 * case.shape.mixture.experts if case.shape.mixture and not _one_by_one(case) else 0
+    kept = case.batch * tokens * (case.layers * layer + once) + case.layers * counts
     return Part(
-        "patch_activations", f"activations of {whom} tokens", case.batch * tokens * (case.layers * layer + once),
+        "patch_activations", f"activations of {whom} tokens", kept,
         f"{case.batch} samples x {tokens} tokens x ({case.layers} layers x {layer:,} + {once:,} bytes)",
     )  # fmt: skip
 
@@ -94,6 +96,7 @@ def layer_token_bytes(case: Case, shape: LLMShape, context: int, eager: bool = F
     Norms: the input in float32 and its scale (RMS), or the input and two moments (layer norm). Attention: query, key
     and value (repeated to all heads), output, its softmax sum and a row of the mask; step by step instead the
     attention weights in float32 and once more in 16 bits, and what a soft cap's tanh gives. MLP: see `kept_in_mlp`.
+    Experts: see `Mixture`.
     int8: the inputs of q/k/v, o, gate/up and down, which bitsandbytes keeps even of frozen matrices.
     """
     size, width = case.passing_bytes, shape.heads * shape.head_dim
@@ -107,6 +110,10 @@ def layer_token_bytes(case: Case, shape: LLMShape, context: int, eager: bool = F
     else:
         kept += size * width + 4 * shape.heads + size * context
     kept += shape.kept_in_mlp * size * shape.intermediate
+    if shape.mixture:
+        kept += shape.mixture.token_bytes(shape.hidden, size, one_by_one=_one_by_one(case))
+        if shape.mixture.norms_heads:
+            kept += 4 * (shape.heads + shape.kv_heads) * shape.head_dim + 8
     if case.quantization == "int8":
         kept += case.number_bytes * (2 * shape.hidden + width + shape.intermediate)
     return kept
@@ -154,6 +161,11 @@ def _reprogramming_gradients(case: Case) -> Part:
 def _matrix_in_full(case: Case, shape: LLMShape) -> int:
     """The largest matrix, which bitsandbytes writes out in full numbers."""
     return 0 if case.quantization == "none" else case.number_bytes * max(linear.weights for linear in shape.linears)
+
+
+def _one_by_one(case: Case) -> bool:
+    """Whether experts are computed one after the other: fp16's products are (`fp16_products.py`)."""
+    return case.precision == "fp16"
 
 
 def _norm_bytes(case: Case, shape: LLMShape) -> int:

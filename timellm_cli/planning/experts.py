@@ -5,12 +5,40 @@ transformers keeps the experts of a layer as two tensors of three dimensions, an
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 EXPERT_FAMILIES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe")
 """Mixtures of experts whose parameters are counted exactly, where every layer has experts."""
 
 _COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The experts of a layer. A token goes through `used` of them, weighted by its router, and the shared one, if any.
+
+    `rescaled`: the weights of a token are divided by their sum. `in_float32`: they stay in float32, whatever the LLM's
+    numbers are. `norms_heads`: all query heads are normed together, and so are the key-value heads.
+    """
+
+    experts: int
+    used: int
+    shared: int
+    rescaled: bool
+    in_float32: bool
+    norms_heads: bool
+
+    def token_bytes(self, hidden: int, size: int, one_by_one: bool) -> int:
+        """What autograd keeps of a token beside its MLPs' inner numbers; `size` is a number's.
+
+        For each of its experts: what that gives, its weight, and indices of 8 bytes. `one_by_one`: experts are not
+        computed as one grouped product; then what is added up is kept as well.
+        """
+        weight = 4 if self.in_float32 else size
+        row = hidden * size * (2 if one_by_one else 1) + weight + 8 * (3 if one_by_one else 4)
+        shared = hidden * size + size if self.shared else 0
+        return self.used * row + 4 * self.experts + (4 * self.used + 4 if self.rescaled else 0) + shared
 
 
 def has_experts(keys: Mapping[str, Any]) -> bool:
@@ -25,8 +53,8 @@ def experts_are_counted(keys: Mapping[str, Any], family: str) -> bool:
     return family in EXPERT_FAMILIES and every_layer
 
 
-def count_experts(keys: Mapping[str, Any], family: str) -> tuple[int, int, int]:
-    """Parameters of a layer's router and experts, the width of all MLPs of one token, and of the shared expert.
+def count_experts(keys: Mapping[str, Any], family: str) -> tuple[int, int, Mixture]:
+    """Parameters of a layer's router and experts, the width of all MLPs of one token, and the mixture.
 
     Raises KeyError or TypeError where a size is missing.
     """
@@ -35,7 +63,15 @@ def count_experts(keys: Mapping[str, Any], family: str) -> tuple[int, int, int]:
     inner = keys["moe_intermediate_size" if family.startswith("qwen") else "intermediate_size"]
     shared = keys["shared_expert_intermediate_size"] if family == "qwen2_moe" else 0
     used = keys.get("num_experts_per_tok") or _USED[family]
-    return experts * hidden * (1 + 3 * inner), used * inner + shared, shared
+    mixture = Mixture(
+        experts=experts,
+        used=used,
+        shared=shared,
+        rescaled=family == "mixtral" or bool(keys.get("norm_topk_prob")),
+        in_float32=family == "mixtral",
+        norms_heads=family == "olmoe",
+    )
+    return experts * hidden * (1 + 3 * inner), used * inner + shared, mixture
 
 
 _USED = {"mixtral": 2, "qwen2_moe": 4, "qwen3_moe": 8, "olmoe": 8}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from timellm_cli.errors import did_you_mean
 from timellm_cli.llm_files import NO_LLM, find_llm, read_llm_config
-from timellm_cli.planning.experts import EXPERT_FAMILIES, count_experts, experts_are_counted, has_experts
+from timellm_cli.planning.experts import EXPERT_FAMILIES, Mixture, count_experts, experts_are_counted, has_experts
 
 Keys = Mapping[str, Any]
 
@@ -52,7 +52,8 @@ class LLMShape:
     (an untied head). `kept_in_mlp` is how many tensors as wide as the MLP a backward pass needs: 3 of a gated one
     (gate, its activation, up), 4 of GPT-2's GELU written out, 1 of a GELU in one piece. `soft_cap`: attention scores go
     through a tanh, which no fused attention does. `expert_parameters` are those of one layer's router and experts,
-    which no quantization reaches; `intermediate` is then the width of all MLPs that a token goes through.
+    which no quantization reaches; `intermediate` is then the width of all MLPs that a token goes through, and `mixture`
+    says how it goes.
     """
 
     name: str
@@ -83,6 +84,7 @@ class LLMShape:
     file_parameters: int
     file_bytes_per_weight: int
     expert_parameters: int = 0
+    mixture: Mixture | None = None
 
     def used_layers(self, wanted: int | Literal["all"]) -> int:
         """How many layers a run keeps: all of them where more are wanted, which readiness refuses."""
@@ -237,18 +239,19 @@ def _llama(keys: Keys, family: str) -> dict[str, Any]:
 
 def _mixture(keys: Keys, family: str) -> dict[str, Any]:
     """A Llama with experts in place of its MLP, and in Qwen2-MoE a shared one beside them (Jiang et al., 2024)."""
-    experts, inner, shared = count_experts(keys, family)
+    experts, inner, mixture = count_experts(keys, family)
     kin = {"qwen2_moe": "qwen2", "qwen3_moe": "qwen3"}.get(family, family)
-    parts = _llama({**keys, "intermediate_size": shared or 1}, kin)
+    parts = _llama({**keys, "intermediate_size": mixture.shared or 1}, kin)
     q, k, v, out, *mlp = parts["linears"]
     kept = (q, k, v, out)
-    if shared:
+    if mixture.shared:
         kept += (*mlp, Linear("shared gate", keys["hidden_size"], 1, False))
-    norms = (parts["heads"] + parts["kv_heads"]) * parts["head_dim"] if family == "olmoe" else 0
+    norms = (parts["heads"] + parts["kv_heads"]) * parts["head_dim"] if mixture.norms_heads else 0
     return parts | {
         "intermediate": inner,
         "linears": kept,
         "expert_parameters": experts,
+        "mixture": mixture,
         "norm_parameters": parts["norm_parameters"] + norms,
     }
 

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from timellm_cli.console import err, say_now_and_then
+from timellm_cli.console import err, in_language, say_now_and_then, translated
 from timellm_cli.training import records
 from timellm_cli.units import GIB, format_count, format_duration
 
@@ -73,6 +73,7 @@ class PlainProgress:
 
     def __init__(self, console: Console, read_memory: MemoryReader) -> None:
         self._console, self._read_memory = console, read_memory
+        self._stopping_line = f"{translated(_STOPPING)}\n".encode(console.encoding, "replace")
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +92,7 @@ class PlainProgress:
     def stopping(self) -> None:
         """The user asked the run to stop. A signal handler calls this, so it must not use the console's locks."""
         with suppress(OSError):  # the terminal may be gone, which is why the run stops
-            os.write(sys.stderr.fileno(), f"{_STOPPING}\n".encode())
+            os.write(sys.stderr.fileno(), self._stopping_line)
 
     def _line_of(self, record: records.Record) -> str:
         match record:
@@ -121,7 +122,9 @@ class LiveProgress(PlainProgress):
         self._scored = 0
         self._gpu_busy: float | None = None
         self._is_stopping = False
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        self._live = Live(
+            get_renderable=lambda: in_language(self._render()), console=console, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -246,11 +249,11 @@ def scoring_progress(
         yield add
         return
     columns = (
-        TextColumn(f"{verb} {{task.description}}", markup=False),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(name, total=samples)
+        task = bar.add_task(translated(f"{verb} {name}"), total=samples)
         yield lambda scored: bar.advance(task, scored)
