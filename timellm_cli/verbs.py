@@ -154,7 +154,7 @@ class Verb(_Helpful, TyperCommand):
 
             known = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
             args, notes = modernise(str(self.name), args, known)
-            for note in notes:
+            for note in () if "--quiet" in args else notes:
                 print_note(note)
         return super().parse_args(ctx, args)
 

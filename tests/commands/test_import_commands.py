@@ -102,3 +102,9 @@ def test_an_old_flag_works_or_is_answered_by_its_name(
     assert words in " ".join(finished.stderr.split()), finished.stderr
     assert "Did you mean" not in finished.stderr
     assert finished.returncode == code, finished.stderr
+
+
+def test_quiet_leaves_out_what_became_of_old_flags(cli: Cli) -> None:
+    old = ("train", "--data", "ETTm1", "--train_epochs", "3")
+    assert "note" in cli(*old).stderr
+    assert "note" not in cli(*old, "--quiet").stderr
