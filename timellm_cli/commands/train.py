@@ -213,10 +213,11 @@ def _announce(
 ) -> None:
     for note in notes:
         print_note(note)
-    for note in data.table.notes:
-        print_note(note)
-    for warning in data.warnings[len(data.table.notes) :]:
-        print_lines(err, Text.assemble(("warning: ", "bold yellow"), warning))
+    for warning in data.warnings:
+        if warning in data.table.csv.notes:  # how the text was read
+            print_note(warning)
+        else:
+            print_lines(err, Text.assemble(("warning: ", "bold yellow"), warning))
     prompt = runner.encode(data.training_windows().batch([0])).prompt
     assert prompt is not None
     print_start(

@@ -91,8 +91,9 @@ def read_rows(csv: CsvFormat, data: DataConfig) -> Rows:
     """
     columns, text = list(select_columns(csv, data)), _timestamp_text(csv, data)
     first_texts, signs = _look_at_head(csv, text, columns, data)
-    csv = replace(csv, decimal=decimal_sign(signs), groups="" if signs.thousands == "none" else signs.thousands)
-    notes = [*csv.notes, *([] if signs == data else [_describe_signs(signs)])]
+    groups = "" if signs.thousands == "none" else signs.thousands
+    notes = (*csv.notes, *(() if signs == data else (_describe_signs(signs),)))
+    csv = replace(csv, decimal=decimal_sign(signs), groups=groups, notes=notes)
     frame, form = _read(csv, text, first_texts, columns, signs)
     samples = _sample(csv, text, form, len(frame))
     frame, dropped = _drop_empty_rows(csv, frame, columns, data)
