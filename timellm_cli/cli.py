@@ -101,7 +101,7 @@ def inspect_command(
             "--gpu",
             metavar="NAME",
             autocompletion=completion.cards,
-            help="Plan for this card, such as 'RTX 4060'.",
+            help="Plan for this card, such as 'RTX 4060'; --vram 6GiB for any other.",
         ),
     ] = None,
     swept: Annotated[

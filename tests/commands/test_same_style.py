@@ -93,14 +93,17 @@ def test_a_forecast_has_the_decimal_sign_and_the_groups_of_digits_of_its_csv(
     assert all(900 < read(line.split(";")[1]) < 1400 for line in again.stdout.splitlines()[1:])
 
 
-@pytest.mark.parametrize(("mark", "newline"), [("", "\n"), ("\ufeff", "\r\n")], ids=["plain", "as Excel saves it"])
-def test_a_file_of_forecasts_begins_and_ends_its_lines_as_its_csv_does(
-    cli: Cli, tmp_path: Path, mark: str, newline: str
+@pytest.mark.parametrize(
+    ("encoding", "newline", "mark"),
+    [("utf-8", "\n", ""), ("utf-8-sig", "\r\n", "\ufeff"), ("cp1252", "\r\n", "\ufeff")],
+)
+def test_a_file_of_forecasts_ends_its_lines_as_its_csv_and_is_text_that_excel_reads(
+    cli: Cli, tmp_path: Path, encoding: str, newline: str, mark: str
 ) -> None:
     path, output = tmp_path / "own.csv", tmp_path / "forecast.csv"
     lines = ["Tag;Käufe", *(f"{at:%d.%m.%Y %H:%M};{value(row):.2f}".replace(".50", ",50") for row, at in
                             enumerate(HOURS[:ROWS]))]  # fmt: skip
-    path.write_bytes((mark + newline.join([*lines, ""])).encode())
+    path.write_bytes(newline.join([*lines, ""]).encode(encoding))
     assert cli("train", path, *SMALL).returncode == 0
     done = cli("predict", tmp_path / "checkpoints" / "run" / "best.pt", path, "-o", output)
     assert done.returncode == 0, done.stderr

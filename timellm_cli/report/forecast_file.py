@@ -12,6 +12,7 @@ import polars as pl
 
 from timellm_cli.data.columns import split_stamp, words_of
 from timellm_cli.data.csv_format import CsvFormat
+from timellm_cli.data.encoding import GUESSED_ENCODINGS
 from timellm_cli.data.scale import Floats
 from timellm_cli.report.forecast import Forecast, decimals_of, rounded
 
@@ -31,8 +32,8 @@ class Layout:
 
     @property
     def mark(self) -> str:
-        """What a file begins with: the mark by which Excel knows UTF-8, where the input has it."""
-        return "\ufeff" if self.csv.encoding == "utf-8-sig" else ""
+        """What a file begins with: the mark by which Excel knows UTF-8, where the input has it or is no UTF-8."""
+        return "\ufeff" if self.csv.encoding in ("utf-8-sig", *GUESSED_ENCODINGS) else ""
 
     def text(self, forecast: Forecast, *, header: bool = True, newline: str = "\n") -> str:
         """A header and H rows: the date, every channel in the order of the input, then each channel's bands.
