@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from timellm_cli.forecasting.forecaster import Forecaster
     from timellm_cli.python import Trained, evaluate, inspect, train
 
-__version__ = "0.5.0"
+__version__ = "1.0.0"
 
 _HOMES = {
     "Forecaster": "forecasting.forecaster",
