@@ -152,18 +152,18 @@ def _fit_once(results: Path, data: ForecastData) -> Linear:
     return found
 
 
-def _fit_days_once(results: Path, data: ForecastData, linear: Linear, known_LF: Tensor) -> LinearWithDays | None:
+def _fit_days_once(results: Path, data: ForecastData, linear: Linear, known_LK: Tensor) -> LinearWithDays | None:
     """The closed form with what an arm knows of a fold, fitted by its first seed; D and E know other things by seed."""
     assert data.ahead is not None
     rows = [data.identity[split].digest for split in ("train", "val")]
     window = data.config.window
-    key = sha256(repr((rows, data.ahead.digest, window.seq_len, window.pred_len)).encode() + known_LF.numpy().tobytes())
+    key = sha256(repr((rows, data.ahead.digest, window.seq_len, window.pred_len)).encode() + known_LK.numpy().tobytes())
     path = results / f"days-{key.hexdigest()[:16]}.pt"
     if path.exists():
         with torch.serialization.safe_globals([LinearWithDays, Linear]):
             found: LinearWithDays | None = torch.load(path)
         return found
-    found = fit_linear_days(data, linear, known_LF)
+    found = fit_linear_days(data, linear, known_LK)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     torch.save(found, temporary)
     temporary.replace(path)

@@ -65,7 +65,7 @@ def test_epoch_0_of_columns_is_the_baseline_of_eval(config: Config) -> None:
     runner, data = start(config.with_values({"ahead.reader": "columns", "ahead.llm": None}))
     baseline = fit_linear_facts(data, fit_linear(data))
     assert baseline is not None
-    assert len(baseline.weights_CDF) == 2, "each channel has weights of its own"
+    assert len(baseline.weights_CDI) == 2, "each channel has weights of its own"
     batch = data.windows("test").batch(range(len(data.windows("test"))))
     torch.testing.assert_close(runner(batch).double(), baseline(batch), rtol=1e-4, atol=1e-4)
 
@@ -112,10 +112,10 @@ def test_weights_have_a_row_for_each_channel_or_one_for_all(channels: int) -> No
 
 def test_another_training_takes_the_rows_of_its_own_channels() -> None:
     day_map = DayMap(DayMapSizes(slots=4, vector=3, mixes=3, columns=0, rank=2, seq_len=28, channels=2))
-    weights_CDF = torch.randn(2, 4, 3)
-    day_map.start_from(weights_CDF)
+    weights_CDI = torch.randn(2, 4, 3)
+    day_map.start_from(weights_CDI)
     day_map.take_channels(torch.tensor([1, -1, 0]))
-    mean = weights_CDF.mean(dim=0)
-    torch.testing.assert_close(day_map.start_CDK[:3], torch.stack([weights_CDF[1], mean, weights_CDF[0]]))
+    mean = weights_CDI.mean(dim=0)
+    torch.testing.assert_close(day_map.start_CDK[:3], torch.stack([weights_CDI[1], mean, weights_CDI[0]]))
     assert day_map.sizes == replace(day_map.sizes, channels=3)
     assert day_map.sizes.rows == 4

@@ -57,8 +57,8 @@ def promo(tmp_path: Path) -> ForecastData:
 def test_the_weights_are_those_that_made_the_table(promo: ForecastData) -> None:
     """In raw units: the column is standardised, and so are the channels."""
     found = fit(promo)
-    assert found.weights_CDF.shape == (2, 24, 1), "each channel has weights of its own"
-    raw_C2 = found.weights_CDF[:, :, 0].mean(dim=1) / found.scale_F * torch.from_numpy(promo.scaler.std_C)
+    assert found.weights_CDI.shape == (2, 24, 1), "each channel has weights of its own"
+    raw_C2 = found.weights_CDI[:, :, 0].mean(dim=1) / found.scale_F * torch.from_numpy(promo.scaler.std_C)
     assert raw_C2.tolist() == pytest.approx([8, -4], rel=0.05), "less what a ridge takes"
 
 
@@ -85,7 +85,7 @@ def test_it_is_the_joint_least_squares_fit(promo: ForecastData, monkeypatch: pyt
     alone = float((found.linear(left) - left.future_BH).square().mean())
     assert ours == pytest.approx(residual, rel=0.03)
     assert alone > 4 * residual
-    assert found.weights_CDF[0, :, 0].tolist() == pytest.approx(joint[-24:].tolist(), abs=0.02)
+    assert found.weights_CDI[0, :, 0].tolist() == pytest.approx(joint[-24:].tolist(), abs=0.02)
 
 
 def test_a_fact_of_a_day_is_learned_by_the_time_of_day(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_fact_of_a_day_is_learned_by_the_time_of_day(tmp_path: Path) -> None:
         data__target="count",
     )
     found, linear = fit(data), fit_linear(data)
-    assert known_ahead(data) == found.weights_CDF.shape[2] == 7
+    assert known_ahead(data) == found.weights_CDI.shape[2] == 7
     assert score(found, data, "test", 512).mse < 0.02 < 0.1 < score(linear, data, "test", 512).mse
 
 
@@ -118,7 +118,7 @@ def test_the_test_rows_and_the_future_are_never_read(promo: ForecastData) -> Non
     found = fit(promo)
     stop = promo.spans[0].val.stop
     promo.values_KV[:, stop:] += 5
-    assert torch.equal(fit(promo).weights_CDF, found.weights_CDF)
+    assert torch.equal(fit(promo).weights_CDI, found.weights_CDI)
 
 
 def test_absent_targets_and_empty_rows_are_left_out(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_absent_targets_and_empty_rows_are_left_out(tmp_path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     data = load(path, data__future_columns=("sale",), data__target="count")
     found = fit(data)
-    raw_D = found.weights_CDF[0, :, 0] / found.scale_F * float(data.scaler.std_C[0])
+    raw_D = found.weights_CDI[0, :, 0] / found.scale_F * float(data.scaler.std_C[0])
     assert float(raw_D.mean()) == pytest.approx(8, rel=0.05)
 
 

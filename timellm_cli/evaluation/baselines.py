@@ -171,7 +171,7 @@ def fit_baselines(data: ForecastData) -> list[Baseline]:
     explanation = f"one linear map for all channels, fitted in closed form on {linear.samples:,} training samples"
     baselines.append(Baseline("linear", explanation, linear))
     if (with_days := fit_linear_facts(data, linear)) is not None:
-        count = with_days.weights_CDF.shape[2]
+        count = with_days.weights_CDI.shape[2]
         explanation = f"the linear map, with {count:,} columns and facts known ahead"
         baselines.append(Baseline("linear+days", explanation, with_days))
     return baselines

@@ -16,9 +16,9 @@ def start_from_closed_form(runner: Runner, data: ForecastData) -> None:
     """
     linear, day_map = fit_linear(data), runner.model.day_map
     if day_map is not None:
-        known_LF = day_map.lines_LK.cpu() if day_map.sizes.mixes else torch.zeros(1, 0)
-        with_days = fit_linear_days(data, linear, known_LF)
+        known_LK = day_map.lines_LK.cpu() if day_map.sizes.mixes else torch.zeros(1, 0)
+        with_days = fit_linear_days(data, linear, known_LK)
         if with_days is not None:
-            day_map.start_from(with_days.weights_CDF)
+            day_map.start_from(with_days.weights_CDI)
             linear = with_days.linear
     runner.model.start_from(linear.weights_TH)

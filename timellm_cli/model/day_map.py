@@ -72,12 +72,12 @@ class DayMap(nn.Module):
         self.look_up_lines()
 
     @torch.no_grad()
-    def start_from(self, weights_CDF: Tensor) -> None:
-        """Start from these weights, of lines first and columns last; one channel's are for all."""
-        rows_CDF = weights_CDF.mean(dim=0, keepdim=True)
+    def start_from(self, weights_CDI: Tensor) -> None:
+        """Start from these weights: I = K + F inputs, the line's numbers first. One row is for all channels."""
+        rows_CDI = weights_CDI.mean(dim=0, keepdim=True)
         if own := self.sizes.rows - 1:
-            rows_CDF = torch.cat([weights_CDF.expand(own, -1, -1), rows_CDF])
-        parts = rows_CDF.to(self.start_CDK).tensor_split([self.sizes.mixes], dim=2)
+            rows_CDI = torch.cat([weights_CDI.expand(own, -1, -1), rows_CDI])
+        parts = rows_CDI.to(self.start_CDK).tensor_split([self.sizes.mixes], dim=2)
         self.start_CDK, self.start_CDF = (part.contiguous() for part in parts)
         self.look_up_lines()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 _DAYS_OF_WEEK = 7
 _MOST_PRODUCTS = 2**24
-"""Channels share their weights in closed form where weights of their own need more sums of products (C D F^2)."""
+"""Channels share their weights in closed form where their own need more sums of products: C x D x (K + F)^2."""
 MOST_MIXES = 64
 """So many directions of the lines' vectors are kept, those in which the lines of the training days differ most."""
 

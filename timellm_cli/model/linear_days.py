@@ -9,7 +9,8 @@ what the other leaves over (backfitting: Hastie, Tibshirani and Friedman 2009, s
 their strengths and when to stop. It starts from the linear map alone, so validation never finds it worse than that. The
 test span is never read.
 
-Shapes: C scored channels, D slots of a day, F numbers of a line and columns, M windows, N rows of the common time axis.
+Shapes: C scored channels, D slots of a day, L lines, K numbers of a line, F columns, I = K + F inputs (the line's
+numbers, then the columns), M windows, N rows of the common time axis. Units: standardised.
 """
 
 from collections.abc import Iterator
@@ -40,15 +41,16 @@ _AT_ONCE = 2**12
 class LinearWithDays:
     """The linear map plus lines and columns times their weights. `samples` counts the training samples.
 
-    `known_LF` has the numbers of each line, and `shift_F` and `scale_F` standardise columns; both have a mean of 0 over
-    the training rows. `weights_CDF` has one channel where all share it. `first_channel` is the number of the first.
+    `known_LK` has the numbers of each line; `shift_F` and `scale_F` standardise columns. Over the training rows these
+    numbers and the standardised columns have a mean of 0. `weights_CDI` has one row where all channels share their
+    weights. `first_channel` is the number of the first scored channel.
     """
 
     linear: Linear
-    known_LF: Tensor
+    known_LK: Tensor
     shift_F: Tensor
     scale_F: Tensor
-    weights_CDF: Tensor
+    weights_CDI: Tensor
     first_channel: int
     samples: int
 
@@ -56,13 +58,13 @@ class LinearWithDays:
         """Forecasts, B x H, standardised."""
         ahead = batch.ahead
         assert ahead is not None
-        known_BHF = self.known(ahead.line_BH, ahead.columns_BHF)
-        channel_B1 = (batch.channel_B[:, None] - self.first_channel) % len(self.weights_CDF)
-        return self.linear(batch) + (known_BHF * self.weights_CDF[channel_B1, ahead.slot_BH]).sum(dim=2)
+        known_BHI = self.known(ahead.line_BH, ahead.columns_BHF)
+        channel_B1 = (batch.channel_B[:, None] - self.first_channel) % len(self.weights_CDI)
+        return self.linear(batch) + (known_BHI * self.weights_CDI[channel_B1, ahead.slot_BH]).sum(dim=2)
 
     def known(self, line: Tensor, columns: Tensor) -> Tensor:
-        """What is known of steps with these lines and raw columns: the last dimension is F, lines first."""
-        return torch.cat([self.known_LF[line], self.standardised(columns)], dim=-1)
+        """What is known of steps with these lines and raw columns: the last dimension is I."""
+        return torch.cat([self.known_LK[line], self.standardised(columns)], dim=-1)
 
     def standardised(self, columns: Tensor) -> Tensor:
         """Raw columns in deviations of the training rows."""
@@ -83,26 +85,26 @@ def fit_linear_facts(data: ForecastData, linear: Linear) -> LinearWithDays | Non
     if data.ahead.lines is None:
         return fit_linear_days(data, linear, torch.zeros(1, 0))
     lines, counts = data.ahead.lines.lines, training_counts(data, data.ahead)
-    facts_LF = vectors_of_facts(lines, facts_of(lines, counts)).double()
-    return fit_linear_days(data, linear, facts_LF - mean_of_lines(facts_LF, counts))
+    facts_LK = vectors_of_facts(lines, facts_of(lines, counts)).double()
+    return fit_linear_days(data, linear, facts_LK - mean_of_lines(facts_LK, counts))
 
 
-def fit_linear_days(data: ForecastData, linear: Linear, known_LF: Tensor) -> LinearWithDays | None:
+def fit_linear_days(data: ForecastData, linear: Linear, known_LK: Tensor) -> LinearWithDays | None:
     """Fit it from the linear map on; None where nothing is known.
 
-    `known_LF` are the numbers of each line, with a mean of 0 over the training days, and none without text.
+    `known_LK` are the numbers of each line, with a mean of 0 over the training days, and none without text.
     """
     assert data.ahead is not None
-    ahead, start = data.ahead, _standardised(data, data.ahead, linear, known_LF.double())
-    if not start.weights_CDF.shape[2]:
+    ahead, start = data.ahead, _unfitted(data, data.ahead, linear, known_LK.double())
+    if not start.weights_CDI.shape[2]:
         return None
     training, validation = _take(data, ahead, "train"), _take(data, ahead, "val")
     start = replace(start, samples=len(training.past_MT))
-    shared = torch.zeros_like(start.weights_CDF[:1])
+    shared = torch.zeros_like(start.weights_CDI[:1])
     wholes = [shared]
-    if has_own_weights(*start.weights_CDF.shape):
-        wholes.append(start.weights_CDF)
-    fits = (_fit(replace(start, weights_CDF=weights), data, training, validation) for weights in wholes)
+    if has_own_weights(*start.weights_CDI.shape):
+        wholes.append(start.weights_CDI)
+    fits = (_fit(replace(start, weights_CDI=weights), data, training, validation) for weights in wholes)
     return min(fits, key=lambda fit: fit[1])[0]
 
 
@@ -142,21 +144,21 @@ def _take(data: ForecastData, ahead: AheadRows, split: str) -> _Windows:
     return _Windows(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _standardised(data: ForecastData, ahead: AheadRows, linear: Linear, known_LF: Tensor) -> LinearWithDays:
-    """With lines and columns, and weights of 0."""
+def _unfitted(data: ForecastData, ahead: AheadRows, linear: Linear, known_LK: Tensor) -> LinearWithDays:
+    """The linear map with weights of 0 for lines and columns."""
     columns_VF = ahead.columns_VF.double()
     offsets = zip(data.table.series.offsets, data.spans, strict=True)
     training_VF = torch.cat([columns_VF[offset + one.train.start : offset + one.train.stop] for offset, one in offsets])
     shift_F = training_VF.mean(dim=0)
     scale_F = (training_VF - shift_F).square().mean(dim=0).sqrt()
-    count = known_LF.shape[1] + columns_VF.shape[1]
+    count = known_LK.shape[1] + columns_VF.shape[1]
     samples = data.windows("train")
     return LinearWithDays(
         linear=linear,
-        known_LF=known_LF,
+        known_LK=known_LK,
         shift_F=shift_F,
         scale_F=torch.where(scale_F > 0, scale_F, 1.0),
-        weights_CDF=torch.zeros(samples.channels, ahead.clock.slots, count, dtype=torch.float64),
+        weights_CDI=torch.zeros(samples.channels, ahead.clock.slots, count, dtype=torch.float64),
         first_channel=samples.first_channel,
         samples=0,
     )
@@ -175,8 +177,8 @@ def _fit(
     best, lowest = fit, error(fit, validation_rows.added(fit))
     for _ in range(_MOST_ROUNDS):
         before = lowest
-        sums_CDF, left_P = rows.sums(_left(best, training)), validation.sums(_left(best, validation), rows.size)
-        candidates = [replace(best, weights_CDF=_solve(products, sums_CDF, strength)) for strength in _STRENGTHS]
+        sums_CDI, left_P = rows.sums(_left(best, training)), validation.sums(_left(best, validation), rows.size)
+        candidates = [replace(best, weights_CDI=_solve(products, sums_CDI, strength)) for strength in _STRENGTHS]
         days = min(candidates, key=lambda one: validation_rows.change(one, left_P))
         added_MH = validation_rows.added(days)
         for one in (days, *_refit(days, rows, training)):
@@ -192,9 +194,9 @@ def _left(fit: LinearWithDays, windows: _Windows) -> Tensor:
     return windows.future_MH - windows.past_MT @ fit.linear.weights_TH
 
 
-def _solve(products_CDFF: Tensor, sums_CDF: Tensor, strength: float) -> Tensor:
-    eye_FF = torch.eye(sums_CDF.shape[2], dtype=torch.float64)
-    return torch.linalg.solve(products_CDFF + strength * eye_FF, sums_CDF)
+def _solve(products_CDII: Tensor, sums_CDI: Tensor, strength: float) -> Tensor:
+    eye_II = torch.eye(sums_CDI.shape[2], dtype=torch.float64)
+    return torch.linalg.solve(products_CDII + strength * eye_II, sums_CDI)
 
 
 def _refit(fit: LinearWithDays, rows: "_Rows", training: _Windows) -> Iterator[LinearWithDays]:
@@ -218,7 +220,7 @@ class _Rows:
     """
 
     def __init__(self, fit: LinearWithDays, data: ForecastData, windows: _Windows) -> None:
-        """`fit` has the weights to fit: their channels may be one for all."""
+        """`fit.weights_CDI` has the shape to fit: a row for each channel, or one row for all of them."""
         assert data.ahead is not None
         self._fit, self._windows, self._ahead, self._series = fit, windows, data.ahead, data.table.series
         self._rows = data.ahead.line_GN.shape[1]
@@ -227,25 +229,25 @@ class _Rows:
         self._count_P = windows.sums(torch.ones_like(windows.future_MH), self.size)
 
     def products(self) -> Tensor:
-        """The sum over targets of the outer products of what is known, for each weight's channel and slot: C D F F."""
-        channels, slots, count = self._fit.weights_CDF.shape
+        """The sum over targets of the outer products of what is known, by channel and slot: C x D x I x I."""
+        channels, slots, count = self._fit.weights_CDI.shape
         found = torch.zeros(channels, slots, count, count, dtype=torch.float64)
         for channel, row_R, line_R, columns_RF in self._hit():
-            known_RF = self._fit.known(line_R, columns_RF)
+            known_RI = self._fit.known(line_R, columns_RF)
             count_R = self._count_P[channel * self._rows + row_R]
             slot_R = self._ahead.slot_N[row_R]
             for slot in slot_R.unique().tolist():
-                own_RF = known_RF[slot_R == slot]
-                found[channel % channels, slot] += (own_RF * count_R[slot_R == slot, None]).T @ own_RF
+                own_RI = known_RI[slot_R == slot]
+                found[channel % channels, slot] += (own_RI * count_R[slot_R == slot, None]).T @ own_RI
         return found
 
     def sums(self, left_MH: Tensor) -> Tensor:
-        """The sum over targets of what is known times what is left over: C D F."""
-        found, sums_P = torch.zeros_like(self._fit.weights_CDF), self._windows.sums(left_MH, self.size)
+        """The sum over targets of what is known times what is left over: C x D x I."""
+        found, sums_P = torch.zeros_like(self._fit.weights_CDI), self._windows.sums(left_MH, self.size)
         for channel, row_R, line_R, columns_RF in self._hit():
-            known_RF = self._fit.known(line_R, columns_RF)
+            known_RI = self._fit.known(line_R, columns_RF)
             left_R1 = sums_P[channel * self._rows + row_R, None]
-            found[channel % len(found)].index_add_(0, self._ahead.slot_N[row_R], known_RF * left_R1)
+            found[channel % len(found)].index_add_(0, self._ahead.slot_N[row_R], known_RI * left_R1)
         return found
 
     def added(self, fit: LinearWithDays) -> Tensor:
@@ -258,12 +260,12 @@ class _Rows:
         return float((self._count_P * table_P.square() - 2 * left_P * table_P).sum())
 
     def _table(self, fit: LinearWithDays) -> Tensor:
-        table_P, count = torch.zeros(self.size, dtype=torch.float64), fit.known_LF.shape[1]
+        table_P, count = torch.zeros(self.size, dtype=torch.float64), fit.known_LK.shape[1]
         for channel, row_R, line_R, columns_RF in self._hit():
-            weights_DF, slot_R = fit.weights_CDF[channel % len(fit.weights_CDF)], self._ahead.slot_N[row_R]
-            added_R = (fit.known_LF @ weights_DF[:, :count].T)[line_R, slot_R]
+            weights_DI, slot_R = fit.weights_CDI[channel % len(fit.weights_CDI)], self._ahead.slot_N[row_R]
+            added_R = (fit.known_LK @ weights_DI[:, :count].T)[line_R, slot_R]
             if columns_RF.shape[1]:
-                added_R = added_R + (fit.standardised(columns_RF) * weights_DF[slot_R, count:]).sum(dim=1)
+                added_R = added_R + (fit.standardised(columns_RF) * weights_DI[slot_R, count:]).sum(dim=1)
             table_P[channel * self._rows + row_R] = added_R
         return table_P
 
