@@ -151,6 +151,11 @@ class ModelConfig(Section):
         0, "Rows of a season (24: a day of hours) that the shortcut maps phase by phase as well. 0: none.", ge=0
     )
 
+    @property
+    def attention_width(self) -> int:
+        """Width of all heads of the reprogramming attention together; without an LLM, also that of a token (E)."""
+        return self.n_heads * self.d_ff
+
 
 class LLMConfig(Section):
     """The frozen language model."""

@@ -36,7 +36,7 @@ def load_model(config: Config, device: torch.device, on_note: OnNote = lambda _:
     something unusual is done. Raises ModelError where the LLM is absent, broken or does not fit the configuration.
     """
     if config.llm.name == NO_LLM:
-        width = config.model.n_heads * config.model.d_ff
+        width = config.model.attention_width
         prototypes = FreePrototypes(config.model.num_prototypes, width)
         return Runner(
             TimeLLM(config.window, config.model, NoLLM(width), prototypes).to(device), NoPromptEncoder(), device

@@ -106,7 +106,7 @@ class Case:
     @property
     def inner(self) -> int:
         """Width of all heads of the reprogramming attention together."""
-        return self.model.n_heads * self.model.d_ff
+        return self.model.attention_width
 
     @property
     def number_bytes(self) -> int:

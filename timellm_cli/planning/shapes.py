@@ -26,7 +26,7 @@ class Stage:
 def hidden_size(config: Config, shape: LLMShape | None) -> int | None:
     """E: the LLM's hidden size, None where it is not known; without an LLM, the width of all attention heads."""
     if config.llm.name == NO_LLM:
-        return config.model.n_heads * config.model.d_ff
+        return config.model.attention_width
     return shape.hidden if shape else None
 
 
