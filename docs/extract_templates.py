@@ -12,8 +12,8 @@ from pathlib import Path
 
 from timellm_cli.lang.templates import PLACE
 
-MOST_FORMS = 12
-"""Of one text, by its conditions; one with more is taken apart at them."""
+_MOST_FORMS = 12
+"""Of one text, by its conditions; of a text with more, only the first is kept."""
 _LONGEST_HEADING = 25
 """Letters of a text whose lines are one heading of a table."""
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -224,8 +224,8 @@ def _product(parts: list[list[Form]]) -> list[Form]:
     count = 1
     for forms in parts:
         count *= len(forms)
-    if count > MOST_FORMS:
-        parts = [forms if len(forms) == 1 else forms[:1] for forms in parts]
+    if count > _MOST_FORMS:
+        parts = [forms[:1] for forms in parts]
     return list(dict.fromkeys(sum(choice, ()) for choice in product(*parts)))
 
 
@@ -325,13 +325,10 @@ def _constants(node: ast.expr) -> Iterator[str]:
 
 
 def _called(node: ast.Call) -> str:
-    return (
-        node.func.attr
-        if isinstance(node.func, ast.Attribute)
-        else node.func.id
-        if isinstance(node.func, ast.Name)
-        else ""
-    )
+    match node.func:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+    return ""
 
 
 def _without_doc(body: list[ast.stmt]) -> list[ast.stmt]:

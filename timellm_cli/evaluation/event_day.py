@@ -32,7 +32,8 @@ class EventDay:
 
     `read` is what was known of the day: its line of text, or the means of its columns. `chosen` says why this day: the
     first with an event, or the one whose columns differ most from the training rows. `on_day` says which steps belong
-    to the day. `without` is what the same model forecasts without its day map.
+    to the day. `without` is what the same model forecasts without its day map. `first` and `last` are the timestamps of
+    the first and the last forecast step, in the CSV's style.
     """
 
     channel: str

@@ -19,12 +19,14 @@ _NAME = re.compile(r"(?<!\w)'([^'\n]*[\s;,:.(][^'\n]*)'(?!\w)")
 """A name in quotation marks that could be read as a sentence: it is hidden before messages are looked for."""
 _FIRST_PLACE = 0xE000
 _PLACES = re.compile("[\ue000-\uf8ff]")
+"""Letters for private use, which stand for hidden names."""
 _SENTENCE_ENDS = re.compile(r"\n|\. ")
 _SIGNS = {";": "；", ",": "，", ":": "：", ".": "。"}
 _MORE = re.compile(r"(.*) and ([\d,]+) more", re.DOTALL)
-_MOST_PIECES = 14
-_MOST_WORDS = 24
+_MOST_PIECES, _MOST_WORDS = 14, 24
+"""Of a text that are tried as one message, so that a long text takes no long time."""
 _WORDS, _PLACED, _LONGEST_NAME = 100, 90, 40
+"""What a letter of the catalogue counts, what one of a name or number does, and so many of a name at most."""
 _LONGEST = 4000
 """Letters of a text that is looked at; a longer one is no message."""
 _LEAST_OF_A_PART = 4

@@ -17,7 +17,11 @@ from timellm_cli.planning.decoder_bytes import Tensors
 SMALL, SMALL_GROWTH, GROWTH = 2**20, 2 * 2**20, 20 * 2**20
 """Tensors up to `SMALL` bytes have a pool that grows by `SMALL_GROWTH`, others one that grows by `GROWTH`."""
 
-_SIMULATED, _LAYER = 12, "layer"
+_ROUNDED_TO = 512
+"""PyTorch rounds every tensor up to a multiple of so many bytes."""
+_SIMULATED = 12
+"""So many layers are put into the pool; the others repeat what the later half of them took."""
+_LAYER = "layer"
 
 Event = tuple[str, int]
 """A tensor's name and its bytes; 0 frees it. Names of what stays begin with 'kept'. `_LAYER` ends a layer."""
@@ -65,7 +69,7 @@ def pool_bytes(case: Case, reprogramming: int) -> int:
         elif not size and name in places:
             pool.give(places.pop(name))
         elif size > SMALL:
-            places[name] = pool.take(-(-size // 512) * 512)
+            places[name] = pool.take(_whole(size, _ROUNDED_TO))
         elif name.startswith("kept"):
             small += size
     half, others = _SIMULATED // 2, max(case.layers - _SIMULATED, 0)
@@ -76,6 +80,7 @@ def pool_bytes(case: Case, reprogramming: int) -> int:
 
 
 def _whole(size: int, step: int) -> int:
+    """`size` rounded up to a multiple of `step`."""
     return -(-size // step) * step
 
 

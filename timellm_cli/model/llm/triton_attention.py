@@ -19,7 +19,7 @@ QUERIES, KEYS, PATCH_KEYS = 64, 64, 16
 
 
 class TritonPatchAttention(PatchAttention):
-    """Keys, values and mask are contiguous; features of queries and of gradients are."""
+    """Keys, values and mask have to be contiguous. Of queries and gradients only the last dimension has to be."""
 
     def mixed(self) -> Tensor:
         return attend(self.query_BkQR, self.keys_BkCR, self.values_BkCR, self.mask_B1QC)
