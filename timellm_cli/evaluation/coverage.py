@@ -74,8 +74,9 @@ class CoverageCount:
         for block in np.unique(block_B):
             self._add_block(int(block), counts_BN[block_B == block].sum(axis=0))
 
-    def _add_block(self, block: int, counts_L: npt.NDArray[np.float64]) -> None:
-        self._blocks[block] = self._blocks.get(block, 0.0) + counts_L
+    def _add_block(self, block: int, counts_N: npt.NDArray[np.float64]) -> None:
+        """Add how many values of a block are known, and how many are inside the band of each level (N = 1 + L)."""
+        self._blocks[block] = self._blocks.get(block, 0.0) + counts_N
 
     def result(self, group: Group | None = None) -> tuple[Coverage, ...]:
         """The coverage of every level, lowest first, over the values of all processes of a `group`."""
@@ -102,11 +103,11 @@ class CoverageCount:
         """Count the values of all processes, the same in each."""
         counts = (self._known_C, self._known_H, self._inside_LC, self._inside_LH, self._width_L)
         sum_all(group, *map(torch.from_numpy, counts))
-        own = [[block, *counts_L] for block, counts_L in self._blocks.items()]
+        own = [[block, *counts_N] for block, counts_N in self._blocks.items()]
         rows = group.join(torch.tensor(own, dtype=torch.float64).view(-1, 2 + len(self._width_L)))
         self._blocks = {}
-        for block, *counts_L in rows.tolist():
-            self._add_block(int(block), np.array(counts_L))
+        for block, *counts_N in rows.tolist():
+            self._add_block(int(block), np.array(counts_N))
 
 
 def mean_coverage(seeds: Sequence[tuple[Coverage, ...]]) -> tuple[Coverage, ...]:
