@@ -18,7 +18,8 @@ from timellm_cli.evaluation.bands import USUAL_LEVELS, Intervals
 from timellm_cli.evaluation.metrics import HIGHEST_LEVEL
 from timellm_cli.processes.group import Group
 
-KINDS = 2 + len(USUAL_LEVELS)
+_SUMS = 2 + len(USUAL_LEVELS)
+"""Of each window: loss, targets, and values held at each level; 4 in the names of tensors."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class WindowBands:
 
     def __init__(self, data: ForecastData, intervals: Intervals) -> None:
         self._intervals, self._row_C = intervals, intervals.rows_of(data.table)
-        self._sums: list[Tensor] = [torch.zeros(0, KINDS, dtype=torch.float64)]
+        self._sums: list[Tensor] = [torch.zeros(0, _SUMS, dtype=torch.float64)]
 
     def add(self, batch: Batch, error_BH: Tensor) -> None:
         """Add the standardised errors of a batch (forecast less future; NaN for an absent target)."""
@@ -44,12 +45,12 @@ class WindowBands:
         self._sums.append(sums_of_windows(error_BH.double().cpu(), batch.future_BH.double().cpu(), ends))
 
     def result(self, group: Group | None = None) -> Floats:
-        """The sums of every window, KINDS x W, of all processes of a group."""
+        """The sums of every window, 4 x W, of all processes of a group."""
         return (group or Group()).join(torch.cat(self._sums)).T.numpy()
 
 
 def sums_of_windows(error_BH: Tensor, target_BH: Tensor, ends: Mapping[int, tuple[Tensor, Tensor]]) -> Tensor:
-    """The sums of windows (B x KINDS). `ends` are, by level, how far the ends of a band are from the forecast."""
+    """The sums of windows (B x 4). `ends` are, by level, how far the ends of a band are from the forecast."""
     known_BH = ~error_BH.isnan()
     loss_BH, quantiles = error_BH.abs(), 1
     held = {level: torch.full_like(error_BH, torch.nan) for level in USUAL_LEVELS}
@@ -65,7 +66,7 @@ def sums_of_windows(error_BH: Tensor, target_BH: Tensor, ends: Mapping[int, tupl
 
 
 def figures_of(sums_4P: Floats, known_P: Floats) -> BandFigures | None:
-    """The figures of the windows with these sums; None where no value is known or all are 0."""
+    """The figures of P windows; None where no value is known, or all targets are 0. `known_P` counts known values."""
     loss, targets, *held = (float(total) for total in sums_4P.sum(axis=1))
     known = float(known_P.sum())
     if not known or not targets:

@@ -22,8 +22,8 @@ class DaysAhead:
     """What was understood.
 
     `lines` are those of all days (or steps, where these are longer) and `distinct` the different ones, each read once
-    by `reader`. `special_days` counts by
-    split the days of its targets, and those with something special. `shown` are the lines of the days after the table,
+    by `reader`. `special_days` has, for each split, how many days its targets have, and how many of these have an event
+    or a holiday. `shown` are the lines of the days after the table,
     for the channels of the first group. `case` says how large the day map is.
     """
 

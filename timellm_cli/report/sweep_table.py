@@ -18,7 +18,7 @@ _IMPOSSIBLE = Text("cannot be", style="red")
 
 
 def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
-    """A line for each value of a key; what keeps values from having one; whether largest batches are recomputed."""
+    """A line for each value of a key. Below: whether largest batches need `recompute`, and why a value is impossible."""
     table = figures_table(f" {key}", "total", "largest\nbatch", "steps/\nepoch", "time/\nepoch")
     table.add_column("", no_wrap=True)
     for line in swept:
