@@ -18,7 +18,7 @@ _IMPOSSIBLE = Text("cannot be", style="red")
 
 
 def sweep_table(key: str, swept: Sequence[Swept]) -> Group:
-    """A line for each value of a key. Below: whether largest batches need `recompute`, and why a value is impossible."""
+    """A line for each value of a key; below, whether largest batches need `recompute`, and why a value cannot be."""
     table = figures_table(f" {key}", "total", "largest\nbatch", "steps/\nepoch", "time/\nepoch")
     table.add_column("", no_wrap=True)
     for line in swept:
