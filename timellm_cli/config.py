@@ -176,7 +176,7 @@ class LLMConfig(Section):
     double_quant: bool = option(True, "Quantize the NF4 constants as well (saves 0.37 bit a weight).")
     implementation: Literal["auto", "transformers"] = option(
         "auto",
-        "What runs the LLM. auto: our own decoder for Llama, Mistral and Qwen2, transformers for the rest.",
+        "What runs the LLM. auto: our own decoder for Llama, Mistral, Qwen2 and Qwen3, else transformers.",
         flag="--llm-implementation",
     )
 

@@ -41,7 +41,7 @@ File = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Language = Annotated[
     Literal["en", "zh"] | None,
-    typer.Option("--lang", envvar=VARIABLE, help="Language of messages. Default: as the locale."),
+    typer.Option("--lang", envvar=VARIABLE, help="Language of messages. Default: that of the locale."),
 ]
 
 
