@@ -34,7 +34,7 @@ class Bill:
 
     @property
     def without_reading(self) -> int:
-        """Bytes once the lines of the days have been read, which no batch changes."""
+        """Bytes of a step alone. The lines of the days are read before it, whatever the batch size is."""
         return self.total - self["reading"]
 
     def __getitem__(self, key: str) -> int:
@@ -88,7 +88,8 @@ def plain_bill(case: Case, prompt: int) -> Bill | None:
     if case.shape is None:
         return None
     shape, tokens, mapping = case.shape, prompt + case.patches, case.model.num_prototypes * case.shape.vocab
-    precision = "bf16" if case.precision == "fp16" else case.precision  # its fp16 is not protected, and as large
+    # It keeps fp16 numbers between its products, where ours are float32: as many bytes as in bf16.
+    precision = "bf16" if case.precision == "fp16" else case.precision
     case = replace(case, decoder=False, captured=False, precision=precision, days=None, others=0)
     layer = activation_bytes.layer_token_bytes(case, shape, tokens, eager=True)
     copied = mapping * case.number_bytes if case.number_bytes < 4 else 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from timellm_cli.data.table import Table
 
 _TIE = 1e-9
+"""Autocorrelations are rounded to this share of the largest, so that equal ones stay equal."""
 
 
 def first_sample(table: "Table", config: Config) -> tuple[WindowStatistics, str]:

@@ -58,7 +58,7 @@ class _Stopped(Exception):
 class _StartedStep:
     """A step that was started, whose loss is not read yet. `step` and `position` count it in.
 
-    `settled` is what the weights were of before the update that this step belongs to.
+    `settled` is the state of the run before the update that this step belongs to.
     """
 
     step: int
@@ -316,7 +316,7 @@ class Trainer:
             self._directory.keep_newest(self._config.run.save_total_limit)
 
     def _save_settled(self) -> Iterator[Record]:
-        """After the loss of a process: save what the weights are of, the last whole update."""
+        """Save the state of the last whole update, which the weights still have, after a process was lost."""
         if self._settled.step:
             self.state = self._settled
             with self._saving.beside_a_waiting_gpu():
