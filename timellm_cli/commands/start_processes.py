@@ -61,6 +61,8 @@ def share_evaluation(arguments: dict[str, Any]) -> None:
     """`timellm eval --processes N`, before anything heavy is imported. Removes `processes` from the arguments."""
     processes = arguments.pop("processes")
     if processes and arguments["against"] is not None:
-        raise ConfigError("--processes shares out a model's forecasts, and --against scores a file", "leave it out")
+        raise ConfigError(
+            "--processes shares out a model's forecasts, and --against scores a file", "leave --processes out"
+        )
     if arguments["against"] is None:
         start_processes(processes, arguments["device"])
