@@ -4,7 +4,7 @@ Light: standard library, pydantic and the configuration model.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,13 +109,9 @@ def resolve(
     try:
         config = Config.model_validate(nest(values))
     except ValidationError as error:
-        faults.extend(_explain(error, origins))
+        faults.extend(explain(error, origins))
     if faults:
-        number = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError(
-            "\n  - ".join((f"the configuration has {number}:", *faults)),
-            "`timellm profiles show NAME` prints every key with its value",
-        )
+        raise faulty(faults)
     return Settings(_with_absolute_paths(config), origins)
 
 
@@ -221,7 +217,16 @@ def _accept(key: str, value: Any, origin: str, values: Values, faults: list[str]
     faults.append(f"{key} in {origin}: no such key{near}{listing}")
 
 
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+def faulty(faults: Sequence[str]) -> ConfigError:
+    """The error that names these faults of a configuration."""
+    number = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return ConfigError(
+        "\n  - ".join((f"the configuration has {number}:", *faults)),
+        "`timellm profiles show NAME` prints every key with its value",
+    )
+
+
+def explain(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
     """One line a fault; the several branches of a union (such as 'a number or all') become one line."""
     lines: dict[str, str] = {}
     for fault in error.errors(include_url=False):

@@ -102,3 +102,46 @@ def test_what_cannot_begin_is_one_clear_error(
     assert again.returncode == 2 and "already holds a run" in again.stderr
     overlapping = cli(*start, "--device", "cpu", "--max-steps", 1, "--train-ratio", 0.4, "--run-name", "early")
     assert "the checkpoint was trained on rows up to" in overlapping.stderr
+
+
+def test_what_a_run_knows_of_the_days_ahead_stays(cli: Cli, small_csv: Path, tmp_path: Path) -> None:
+    lines = small_csv.read_text(encoding="utf-8").splitlines()
+    known = [lines[0] + ",promo,sale", *(f"{line},{row % 3},{row % 2}" for row, line in enumerate(lines[1:]))]
+    csv, events = tmp_path / "known.csv", tmp_path / "events.csv"
+    csv.write_text("\n".join(known) + "\n", encoding="utf-8")
+    day = lines[40].split(",")[0][:10]
+    events.write_text(f"start,text\n{day},fair\n", encoding="utf-8")
+    small = ("--seq-len", 48, "--pred-len", 12, "--llm", "none", "--shortcut", "fitted", "--max-steps", 1)
+    train = ("train", csv, "--device", "cpu")
+    with_columns = (*train, *small, "--exclude", "sale", "--future-columns", "promo")
+    assert cli(*with_columns, "--run-name", "columns").returncode == 0
+    with_text = (*train, *small, "--exclude", "promo,sale", "--weekday-text", "weekday", "--text-reader", "columns")
+    assert cli(*with_text, "--run-name", "text").returncode == 0
+
+    def refused(source: str, *more: object) -> str:
+        start = ("--from", f"checkpoints/{source}/best.pt", "--run-name", "next")
+        finished = cli(*train, *start, *more)
+        assert finished.returncode == 2, finished.stderr
+        assert not (tmp_path / "checkpoints" / "next").exists()
+        return finished.stderr
+
+    assert "ahead.events: None in the checkpoint" in refused("columns", "--events", events, "--text-reader", "columns")
+    assert "('promo',) in the checkpoint, ('promo', 'sale') now" in refused("columns", "--future-columns", "promo,sale")
+    assert "('promo',) in the checkpoint, ('sale',) now" in refused("columns", "--future-columns", "sale")
+    assert "ahead.rank: 8 in the checkpoint, 3 now" in refused("columns", "--text-rank", 3)
+    assert "ahead.reader: 'columns' in the checkpoint, 'llm' now" in refused("text", "--text-reader", "llm")
+    assert "'weekday' in the checkpoint, 'none' now" in refused("text", "--weekday-text", "none")
+    with_date = cli(*train, "--from", "checkpoints/text/best.pt", "--weekday-text", "date", "--run-name", "date")
+    assert with_date.returncode == 0, with_date.stderr
+
+
+def test_settings_that_do_not_fit_the_checkpoints_are_one_error(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"{name},2024-01-{1 + row // 24:02} {row % 24:02}:00,{row % 7}" for name in "ab" for row in range(400)]
+    csv = tmp_path / "panel.csv"
+    csv.write_text("\n".join(["id,date,y", *rows]) + "\n", encoding="utf-8")
+    train = ("train", csv, "--device", "cpu", "--llm", "none", "--max-steps", 1)
+    first = cli(*train, "--id-column", "id", "--seq-len", 48, "--pred-len", 12, "--run-name", "panel")
+    assert first.returncode == 0, first.stderr
+    finished = cli("train", csv, "--from", "checkpoints/panel/best.pt", "--bands", "each", "--run-name", "next")
+    assert finished.returncode == 2, finished.stderr
+    assert "with an id column use 'pooled'" in finished.stderr

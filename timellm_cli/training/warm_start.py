@@ -1,12 +1,15 @@
 """How `train --from` begins: with the weights of a checkpoint, and settings, data and a schedule of its own."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from timellm_cli.config import Config
 from timellm_cli.data.open_csv import open_csv
 from timellm_cli.datasets import data_files, data_path
 from timellm_cli.errors import ConfigError
-from timellm_cli.settings import Settings
+from timellm_cli.settings import Settings, explain, faulty
 from timellm_cli.splits import RowsIdentity
 from timellm_cli.training.checkpoint import Checkpoint
 from timellm_cli.units import split_names
@@ -15,6 +18,8 @@ _KEPT_SECTIONS = ("model", "window")
 _KEPT = ("llm.layers", "llm.weights")
 """What weights depend on. The LLM itself is compared by its fingerprint, so that it may have moved."""
 _FREE_IN_MODEL = ("model.dropout",)
+_OF_DAY_MAP = ("data.future_columns", "ahead.reader", "ahead.rank")
+_OF_TEXT = ("ahead.events", "ahead.holiday_text", "ahead.weekday_text")
 _OF_A_RUN = ("hardware.capture", "hardware.recompute")
 
 
@@ -27,7 +32,7 @@ def warm_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> Confi
     saved, now = checkpoint.config.values(), settings.config.values()
     # A plain file stands for the profile `custom`, whose other settings are not the user's.
     stated = {key: now[key] for key, origin in settings.origins.items() if origin not in ("default", "profile custom")}
-    kept = {key for key in saved if (key.split(".")[0] in _KEPT_SECTIONS and key not in _FREE_IN_MODEL) or key in _KEPT}
+    kept = _kept(checkpoint, stated)
     faults = [
         f"  - {key}: {saved[key]!r} in the checkpoint, {stated[key]!r} now"
         for key in stated
@@ -46,7 +51,26 @@ def warm_config(settings: Settings, checkpoint: Checkpoint, path: Path) -> Confi
         values["run.name"] = f"{saved['run.name']}_from_{path.resolve().parent.name}"
     if "run.directory" not in stated:
         values["run.directory"] = now["run.directory"]
-    return checkpoint.config.with_values(values)
+    try:
+        return checkpoint.config.with_values(values)
+    except ValidationError as error:
+        raise faulty(explain(error, settings.origins)) from None
+
+
+def _kept(checkpoint: Checkpoint, stated: Mapping[str, object]) -> set[str]:
+    """The settings that the weights depend on.
+
+    A day map knows its columns by their places, and its facts by their reader. Made without text, it has no place for
+    any; made with text, it may read another one, but not none.
+    """
+    kept = {key for key in checkpoint.config.values() if key.split(".")[0] in _KEPT_SECTIONS} - {*_FREE_IN_MODEL}
+    kept.update(_KEPT)
+    if checkpoint.days is not None:
+        kept.update(_OF_DAY_MAP)
+        now = {**checkpoint.config.values(), **stated}
+        if not checkpoint.config.ahead.has_text or all(now[key] in (None, "none") for key in _OF_TEXT):
+            kept.update(_OF_TEXT)
+    return kept
 
 
 def _of_other_data(saved: Config, settings: Settings) -> dict[str, object]:
