@@ -8,7 +8,7 @@ import torch
 
 from tests.planning.day_table import write_table
 from timellm_cli.config import Config
-from timellm_cli.data.ahead import TrainedChannels
+from timellm_cli.data.ahead import BESIDE, NEW, TrainedChannels
 from timellm_cli.data.ridge import fit_linear
 from timellm_cli.data.windows import ForecastData, load_data
 from timellm_cli.evaluation.score import score
@@ -94,7 +94,16 @@ def test_channels_are_known_by_their_names() -> None:
     trained = TrainedChannels.of(("a", "b"), ("x", "y"), "M")
     assert trained.numbers(("a", "b"), ("y", "z", "x")).tolist() == [1, -1, 0, 3, -1, 2]
     target = TrainedChannels.of(("a", "b"), ("x", "y"), "MS")
-    assert target.numbers(("a", "b"), ("x", "y")).tolist() == [-1, -1, 0, 1]
+    assert target.numbers(("a", "b"), ("x", "y")).tolist() == [BESIDE, BESIDE, 0, 1]
+    assert target.numbers(("c", "b"), ("x", "new")).tolist() == [BESIDE, BESIDE, 0, NEW]
+
+
+def test_a_column_beside_the_target_gets_nothing_of_the_targets_weights() -> None:
+    day_map = DayMap(DayMapSizes(slots=4, vector=0, mixes=0, columns=1, rank=2, seq_len=28, channels=1))
+    day_map.start_from(torch.ones(1, 4, 1))
+    place_BH = torch.zeros(3, 2, dtype=torch.long)
+    added_BH = day_map.start(place_BH, place_BH, torch.ones(3, 2, 1), torch.tensor([0, NEW, BESIDE]))
+    assert added_BH is not None and added_BH.tolist() == [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 40_000], ids=["one", "two", "more than have weights of their own"])

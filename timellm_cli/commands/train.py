@@ -204,8 +204,11 @@ def _take_channels(runner: Runner, data: ForecastData, source: Checkpoint) -> No
     """Give the day map of another training the channels of these data; new ones take the mean over those it had."""
     if runner.model.day_map is not None:
         trained = TrainedChannels.of(source.columns, source.ids, source.config.data.features)
-        numbers_C = trained.numbers(data.table.columns, data.table.series.ids)
-        runner.model.day_map.take_channels(numbers_C[-data.windows("train").channels :])
+        numbers_C = trained.numbers(data.table.columns, data.table.series.ids)[-data.windows("train").channels :]
+        before, count = runner.model.day_map.sizes.rows, len(numbers_C)
+        runner.model.day_map.take_channels(numbers_C)
+        if runner.model.day_map.sizes.rows == 1 < before:
+            print_note(f"{count:,} channels are too many for weights of the days by channel: all take their mean")
 
 
 def _announce(

@@ -93,6 +93,10 @@ class AheadRows:
         )
 
 
+NEW, BESIDE = -1, -2
+"""Numbers of channels that a training did not score: one that it did not have, and a column beside the target of MS."""
+
+
 @dataclass(frozen=True)
 class TrainedChannels:
     """The channels of a training that are scored: the last `scored` columns of every series."""
@@ -107,10 +111,12 @@ class TrainedChannels:
         return cls(tuple(columns), tuple(ids), 1 if features == "MS" else len(columns))
 
     def numbers(self, columns: Sequence[str], ids: Sequence[str]) -> Tensor:
-        """The number of each column of every series; -1 for a channel that is not among them."""
-        own = [(column, name) for column in self.columns[-self.scored :] for name in self.ids]
+        """The number of each column of every series; else `NEW`, or `BESIDE` where MS forecasts another column."""
+        scored = self.columns[-self.scored :]
+        own = [(column, name) for column in scored for name in self.ids]
         number = {channel: place for place, channel in enumerate(own)}
-        return torch.tensor([number.get((column, name), -1) for column in columns for name in ids])
+        other = {column: BESIDE for column in columns if self.scored < len(self.columns) and column not in scored}
+        return torch.tensor([number.get((column, name), other.get(column, NEW)) for column in columns for name in ids])
 
 
 def read_ahead(table: Table, config: Config, clock: Clock | None, in_training: bool) -> AheadRows | None:

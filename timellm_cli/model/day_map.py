@@ -19,6 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from timellm_cli.data.ahead import BESIDE
 from timellm_cli.model.day_map_sizes import MOST_MIXES, DayMapSizes
 
 
@@ -85,7 +86,8 @@ class DayMap(nn.Module):
     def take_channels(self, known_C: Tensor) -> None:
         """Start from the weights of these channels, which have the numbers 0, 1 and so on from now on."""
         if self.sizes.rows:
-            row_C = known_C.clamp(max=self.sizes.rows - 1)
+            last = self.sizes.rows - 1
+            row_C = torch.where(known_C < 0, last, known_C).clamp(max=last)
             self.sizes = replace(self.sizes, channels=len(known_C))
             self.start_from(torch.cat([self.start_CDK[row_C], self.start_CDF[row_C]], dim=2))
 
@@ -125,17 +127,19 @@ class DayMap(nn.Module):
     def start(self, line_BH: Tensor, slot_BH: Tensor, columns_BHF: Tensor, channel_B: Tensor) -> Tensor | None:
         """What the closed form adds, B x H, standardised; None for a map that starts from nothing.
 
-        A channel that the training did not have (-1) takes the last row, the mean over channels.
+        A channel that the training did not have (`NEW`) takes the last row, the mean over channels. A column beside the
+        target of MS (`BESIDE`) gets nothing: these weights are the target's.
         """
         if not self.sizes.rows:
             return None
-        row_B1 = channel_B.clamp(max=self.sizes.rows - 1)[:, None]
+        last = self.sizes.rows - 1
+        row_B1 = torch.where(channel_B < 0, last, channel_B).clamp(max=last)[:, None]
         added_BH = torch.zeros_like(slot_BH, dtype=self.start_CDK.dtype)
         if self.sizes.mixes:
             added_BH = added_BH + self.start_CLD[row_B1, line_BH, slot_BH]
         if self.sizes.columns:
             added_BH = added_BH + (self._standardise(columns_BHF) * self.start_CDF[row_B1, slot_BH]).sum(dim=2)
-        return added_BH
+        return added_BH * (channel_B != BESIDE)[:, None]
 
     def _standardise(self, columns_BHF: Tensor) -> Tensor:
         return (columns_BHF - self.column_mean_F) / self.column_std_F
