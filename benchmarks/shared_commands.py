@@ -71,7 +71,7 @@ class Commands:
         return row
 
     def lose(self, processes: int, number: signal.Signals) -> Row:
-        """A run of which one process gets this signal; what is said and saved, and how it goes on with one process."""
+        """A run in which one process gets this signal; what is said and saved, and how it goes on with one process."""
         name = f"lost-{number.name}"
         patience = {"TIMELLM_PATIENCE": str(PATIENCE)} if number == signal.SIGSTOP else {}
         run = self._start(name, processes, 100_000, **patience)

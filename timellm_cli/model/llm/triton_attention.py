@@ -1,8 +1,9 @@
 """The gradient of the patches' attention as two Triton kernels.
 
-PyTorch's kernels make the gradients of all keys, most of which belong to the frozen prompt, and with the few key-value
-heads of a small batch they keep a fraction of a GPU busy. Here a program has some rows of queries, or the keys of some
-patches. The softmax is computed again, and its sums are kept between the two kernels (Dao, FlashAttention-2, 2023).
+PyTorch's kernels make the gradients of all keys. Most belong to the frozen prompt, which needs none. With the few
+key-value heads of a small batch, these kernels also keep only a fraction of a GPU busy. Here a program has some rows of
+queries, or the keys of some patches. The softmax is computed again, and its sums are kept between the two kernels (Dao,
+FlashAttention-2, 2023).
 The letters are those of `ops.py`.
 """
 
