@@ -7,7 +7,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType
 from gguf.quants import dequantize, quantize
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
 from timellm_cli.fetching.catalogue import CATALOGUE
@@ -181,11 +181,16 @@ def test_an_incomplete_folder_is_replaced_as_a_whole() -> None:
 
 
 @pytest.mark.usefixtures("unpacked")
+def test_the_file_is_the_one_that_the_library_writes(folder: Path, tmp_path: Path) -> None:
+    save_file(load_file(folder / "model.safetensors"), tmp_path / "theirs", metadata={"format": "pt"})
+    assert (folder / "model.safetensors").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
 def test_a_conversion_that_stops_half_way_leaves_nothing(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shutil.copymode", stop)
+    monkeypatch.setattr("gguf.quants.dequantize", stop)  # the file has its header by then
     with pytest.raises(KeyboardInterrupt):
         fetch("smollm2-135m")
     assert [path for path in private_cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []

@@ -6,7 +6,7 @@ a 16-bit offset. Of SmolLM2's values bfloat16 represents 21 % exactly, float16 5
 """
 
 import json
-import shutil
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,6 @@ def write_llm_folder(gguf_file: Path, folder: Path) -> None:
     _write_weights(reader, config, folder / "model.safetensors")
     _write_tokenizer(facts, folder)
     _write_json(config, folder / "config.json")
-    # safetensors makes its file readable by the owner only, but several users may share the cache.
-    shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
 def _config_of(facts: dict[str, Any]) -> dict[str, Any]:
@@ -68,20 +66,42 @@ def _config_of(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_weights(reader: Any, config: dict[str, Any], path: Path) -> None:
+    """Write the file tensor by tensor: the library would hold all of them in memory, as much as a small run takes.
+
+    The format is a length of 8 bytes, a JSON header of that length with each tensor's place, and the numbers.
+    """
+    named = {_name_of(tensor.name): tensor for tensor in reader.tensors}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in sorted(named.items()):
+        shape = [int(size) for size in reversed(tensor.shape)]
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in sorted(named.items()):
+            file.write(_values_of(tensor, config).data)
+
+
+def _name_of(tensor: str) -> str:
+    """Transformers' name of a tensor of a GGUF file."""
+    *block, part, _ = tensor.split(".")
+    return f"layers.{block[1]}.{_MODULES[part]}.weight" if block else f"{_MODULES[part]}.weight"
+
+
+def _values_of(tensor: Any, config: dict[str, Any]) -> "np.ndarray":
+    """A tensor in float32, its rows as transformers has them."""
     import numpy as np
     from gguf.quants import dequantize
-    from safetensors.numpy import save_file
 
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
-    weights: dict[str, np.ndarray] = {}
-    for tensor in reader.tensors:
-        *block, part, _ = tensor.name.split(".")
-        values = dequantize(tensor.data, tensor.tensor_type)
-        if part in heads:
-            values = _undo_rotary_order(values, heads[part])
-        prefix = f"layers.{block[1]}." if block else ""
-        weights[f"{prefix}{_MODULES[part]}.weight"] = np.ascontiguousarray(values, dtype=np.float32)
-    save_file(weights, path, metadata={"format": "pt"})
+    part = tensor.name.split(".")[-2]
+    values = dequantize(tensor.data, tensor.tensor_type)
+    if part in heads:
+        values = _undo_rotary_order(values, heads[part])
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def _undo_rotary_order(weight_OE: "np.ndarray", heads: int) -> "np.ndarray":
