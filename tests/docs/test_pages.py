@@ -120,3 +120,15 @@ def test_the_readme_shows_what_inspect_says_of_the_example(cli: Cli, private_cac
     printed = iter(line.rstrip() for line in cli(*command.split(), cwd=REPOSITORY).stdout.splitlines())
     for line in shown.partition("...")[0].splitlines():
         assert line.rstrip() in printed, line
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_shows_the_rows_that_inspect_counts(cli: Cli, page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    shown = re.search(r"\$ timellm (inspect [^\n]*)\n(.*?)\n\.\.\.", text, re.DOTALL)
+    assert shown is not None
+    verb, file, *options = shown[1].split()
+    printed = cli(verb, REPOSITORY / file, *options, COLUMNS="80").stdout
+    lines = [line.rstrip() for line in printed.splitlines()]
+    expected = [line.rstrip() for line in shown[2].splitlines()]
+    assert len(expected) > 6 and lines[: len(expected)] == expected
