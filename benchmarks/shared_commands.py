@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Commands:
-    """Runs in one folder, all with the same options. `cards` reads the memory taken of each card, in bytes."""
+    """Starts runs with the same options in one folder. `cards` returns the bytes used on each card."""
 
     folder: Path
     tokenizer: Path

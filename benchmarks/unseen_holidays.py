@@ -121,7 +121,7 @@ def write_table(path: Path, frame: pl.DataFrame, left_out: Sequence[date]) -> No
 
 
 def write_events(path: Path, table: Table, days: Days, reader: str, left_out: Sequence[date]) -> None:
-    """What a reader is told: the known events of the dataset, and every holiday but these days."""
+    """Events for a text reader: those known of the dataset, and every holiday except on these days."""
     rows = []
     if table.dataset == "auckland-pedestrians-2019":
         rows += [(one.first, one.last, one.text) for one in read_events(table.dataset)]

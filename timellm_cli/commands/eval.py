@@ -80,7 +80,7 @@ def run(
 
 
 def _refuse_tables(checkpoints: list[Path]) -> None:
-    """Raise ModelError where a table stands in the place of a checkpoint."""
+    """Raise ModelError for a table that is given as a checkpoint."""
     if tables := [path for path in checkpoints if is_table(path)]:
         raise ModelError(
             f"'{tables[0]}' is no timellm checkpoint but a table",
